@@ -1,0 +1,67 @@
+# make setup | demo | test | test-fast | lint | format | clean
+# Needs make and Python 3.11-3.13; every other verb sets up the environment first.
+# Another interpreter: make setup PYTHON=/usr/bin/python3.12.  Another place: make test VENV=/somewhere
+
+PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3 python; do \
+	"$$v" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo "$$v" && break; done)
+VENV ?= .venv
+DEMO ?= runs/demo
+DEMO_EDITS ?= 120
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.PHONY: help setup demo test test-fast lint format clean
+
+# Nothing here needs a network once the environment stands; one thread per process, two processes.
+export HF_HUB_OFFLINE ?= 1
+export WANDB_MODE ?= offline
+test test-fast: export OMP_NUM_THREADS = 1
+
+help:
+	@head -4 Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make setup PYTHON=/path/to/python" >&2; exit 2; }
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@rm -rf tmke.egg-info
+	@touch $(READY)
+
+# Trains MEND on llava_tiny, judges the unedited model, FT and MEND in three scenarios, writes the report.
+demo: $(READY)
+	$(PY) train.py experiment=demo editor=mend output_dir=$(DEMO)/train-mend overwrite=true
+	@for scenario in unimodal transitive multimodal; do \
+	  for editor in none ft; do \
+	    echo "== $$editor, $$scenario"; \
+	    $(PY) evaluate.py experiment=demo editor=$$editor scenario=$$scenario data.limit=$(DEMO_EDITS) \
+	      output_dir=$(DEMO)/$$editor-$$scenario overwrite=true; \
+	  done; \
+	  echo "== mend, $$scenario"; \
+	  $(PY) evaluate.py experiment=demo ckpt=$(DEMO)/train-mend/checkpoints/best.ckpt scenario=$$scenario \
+	    data.limit=$(DEMO_EDITS) output_dir=$(DEMO)/mend-$$scenario overwrite=true; \
+	done
+	$(PY) report.py $(DEMO)/train-mend $(foreach s,unimodal transitive multimodal,$(foreach e,none ft mend,$(DEMO)/$(e)-$(s))) \
+	  --output $(DEMO)/report --overwrite
+
+test: $(READY)
+	$(PY) -m pytest -n 2 --dist loadscope $(ARGS)
+
+# What a developer runs between two edits: no entry point, nothing slow.
+test-fast: $(READY)
+	$(PY) -m pytest -n 2 --dist loadscope -m "not slow and not e2e" $(ARGS)
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy .
+
+format: $(READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis

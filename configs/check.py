@@ -1,0 +1,404 @@
+"""Turns a command line into a checked configuration, or into one message with all its mistakes.
+
+    words -> judged one by one -> composed by Hydra -> under a checkpoint's settings, if any
+          -> typed, section by section -> rules between sections -> RunConfig
+
+Nothing here imports torch, so that a typing mistake is answered at once.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from configs import schema
+from configs.overrides import (
+    command_groups,
+    compose_plain,
+    first_words,
+    flat_keys,
+    hydra_ready,
+    judge,
+    parse,
+    suggest,
+)
+from configs.rundir import default_output_dir
+from configs.stored import (
+    ReadCheckpoint,
+    choices_of,
+    experiment_conflicts,
+    merge,
+    stored_config,
+)
+from editors.options import EditorOptions, options_class
+from errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+Sections = dict[str, Any]
+_MISSING = ("missing", "missing_argument")
+
+
+def load_config(
+    command: str, words: Iterable[str] = (), *, read_checkpoint: ReadCheckpoint | None = None
+) -> schema.RunConfig:
+    """Composes and checks one configuration, as the entry points do.
+
+    Args:
+        command: `train`, `evaluate` or `pretrain`.
+        words: overrides as on the command line, without flags.
+        read_checkpoint: reads the stored configuration out of a checkpoint that has no config.yaml
+            beside its folder; it may load torch.
+
+    Returns:
+        The configuration class of that command.
+
+    Raises:
+        ConfigError: all mistakes in one message.
+    """
+    words = list(words)
+    with hydra_ready():
+        words, problems = preflight(command, words, read_checkpoint=read_checkpoint)
+        if problems:
+            raise ConfigError(message(command, problems))
+        plain = compose_plain(command, words)
+    return build(command, plain, words, read_checkpoint=read_checkpoint)
+
+
+def preflight(
+    command: str,
+    words: list[str],
+    *,
+    multirun: bool = False,
+    read_checkpoint: ReadCheckpoint | None = None,
+) -> tuple[list[str], list[str]]:
+    """Finds every mistake of a command line before anything runs; needs `hydra_ready`.
+
+    Args:
+        command: `train`, `evaluate` or `pretrain`.
+        words: the command line without flags.
+        multirun: whether lists of values are allowed; then every job of the sweep is checked.
+        read_checkpoint: as in `load_config`.
+
+    Returns:
+        The words to give to Hydra (with the checkpoint's own groups added), and the mistakes.
+    """
+    typed = parse(words).good
+    words, problems = _with_choices(command, words, read_checkpoint)
+    unread = {"editor", "ckpt"} if problems else set()
+    judged = judge(command, words, multirun=multirun)
+    problems += judged.problems
+    refused = {o.key_or_group for o in typed} - {o.key_or_group for o in judged.good}
+    for job in _jobs(judged.good):
+        skip = refused | unread
+        try:
+            merged = compose_plain(command, job)
+        except (HydraException, OmegaConfBaseException) as error:
+            problems.append(first_words(error))
+            continue
+        try:
+            merged = _under_checkpoint(command, merged, job, read_checkpoint)[0]
+        except ConfigError as error:
+            problems.append(str(error))
+            skip |= {"editor", "ckpt"}
+        problems += validate(command, merged, skip)[1]
+        problems += _sweep_problems(merged, words) if multirun else []
+    return words, list(dict.fromkeys(problems))
+
+
+def build(
+    command: str,
+    plain: dict[str, Any],
+    words: Iterable[str],
+    *,
+    job: int | None = None,
+    read_checkpoint: ReadCheckpoint | None = None,
+) -> schema.RunConfig:
+    """Checks a composed configuration and makes the typed one.
+
+    Args:
+        command: `train`, `evaluate` or `pretrain`.
+        plain: the composed configuration, plain Python.
+        words: the overrides it was composed with.
+        job: number of this job in a sweep, None outside.
+        read_checkpoint: as in `load_config`.
+
+    Returns:
+        The configuration class of that command.
+
+    Raises:
+        ConfigError: all mistakes in one message.
+    """
+    merged, notes = _under_checkpoint(command, plain, words, read_checkpoint)
+    for note in notes:
+        log.warning("%s", note)
+    merged["output_dir"] = default_output_dir(command, merged, job)
+    sections, problems = validate(command, merged)
+    if problems:
+        raise ConfigError(message(command, problems))
+    return schema.COMMANDS[command](**sections)
+
+
+def validate(
+    command: str, plain: Mapping[str, Any], refused: Collection[str] = ()
+) -> tuple[Sections, list[str]]:
+    """Types every section on its own, then applies the rules between them.
+
+    Args:
+        command: `train`, `evaluate` or `pretrain`.
+        plain: the merged configuration; `output_dir` may still be None.
+        refused: groups and keys whose typed value was refused already; what stands in their place
+            is not judged.
+
+    Returns:
+        Typed sections, where sound, and a sentence for each mistake.
+    """
+    fields = schema.COMMANDS[command].model_fields
+    missing = [key for key, value in _leaves(plain) if value == "???"]
+    problems = [f"{key} is required: add {key}=VALUE" for key in missing]
+    incomplete = {key.split(".")[0] for key in missing}
+    unknown = [key for key in plain if key not in fields and key not in command_groups(command)]
+    problems += [f"there is no key {key}{suggest(key, fields)}" for key in unknown]
+    sections: Sections = {}
+    for name in fields:
+        value = plain.get(name)
+        if name in refused or name in incomplete or (name == "output_dir" and value is None):
+            continue
+        try:
+            sections[name] = _typed(command, name, value)
+        except ConfigError as error:
+            problems.append(str(error))
+        except ValidationError as error:
+            problems += _sentences(name, value, error)
+    for rule in _RULES:
+        problems += rule(command, sections)
+    return sections, problems
+
+
+def message(command: str, problems: list[str]) -> str:
+    """One text that names all mistakes."""
+    count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+    lines = "".join(f"\n  {i}. {problem}" for i, problem in enumerate(problems, 1))
+    return (
+        f"{command}.py did not start, its configuration has {count}:{lines}\n"
+        f"Nothing was written. `python {command}.py --cfg job` prints all keys; the files in "
+        "configs/ explain them."
+    )
+
+
+def _with_choices(
+    command: str, words: list[str], read_checkpoint: ReadCheckpoint | None
+) -> tuple[list[str], list[str]]:
+    """Adds the groups that a checkpoint on the command line was made with."""
+    parsed = parse(words).good
+    ckpt = next((o for o in parsed if o.key_or_group == "ckpt" and not o.is_sweep_override()), None)
+    if ckpt is None or ckpt.value() is None:
+        return words, []
+    try:
+        stored = stored_config(str(ckpt.value()), read_checkpoint)
+    except ConfigError as error:
+        return words, [str(error)]
+    typed = {o.key_or_group for o in parsed}
+    if stored is None:
+        named = command == "pretrain" or "editor" in typed
+        return words, [] if named else [
+            f"ckpt={ckpt.value()}: there is no config.yaml beside a folder checkpoints/ that says "
+            "which editor this is; leave the file in the folder of its run, or add editor=NAME"
+        ]
+    conflicts = experiment_conflicts(stored, parsed)
+    return [*words, *choices_of(stored, command, typed)], conflicts
+
+
+def _under_checkpoint(
+    command: str,
+    plain: dict[str, Any],
+    words: Iterable[str],
+    read_checkpoint: ReadCheckpoint | None,
+) -> tuple[dict[str, Any], list[str]]:
+    """The configuration with a checkpoint's settings under what was typed, and what differs."""
+    stored = stored_config(str(plain["ckpt"]), read_checkpoint) if plain.get("ckpt") else None
+    return merge(command, plain, stored, parse(words).good) if stored else (dict(plain), [])
+
+
+def _jobs(overrides: list[Override]) -> list[list[str]]:
+    """The command lines of all jobs of a sweep; one without a sweep."""
+    jobs: list[list[str]] = [[]]
+    for override in overrides:
+        if override.is_sweep_override():
+            key = override.get_key_element()
+            texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            texts = [str(override.input_line)]
+        jobs = [[*job, text] for job in jobs for text in texts]
+    return jobs
+
+
+def _typed(command: str, name: str, value: Any) -> Any:
+    """One section as its typed object.
+
+    Raises:
+        ConfigError: the section's `name` names nothing.
+        ValidationError: a key or value is not what its class says.
+    """
+    chosen = value.get("name") if isinstance(value, Mapping) else None
+    if name == "editor":
+        if value is None:
+            raise ConfigError("choose what to evaluate: editor=NAME, or ckpt=FILE of a trained one")
+        return options_class(str(chosen)).model_validate(value)
+    if name == "data":
+        if chosen not in schema.DATA:
+            raise ConfigError(f"data.name={chosen}: data is one of {', '.join(schema.DATA)}")
+        return schema.DATA[str(chosen)].model_validate(value)
+    if name == "pretrain":
+        return schema.CheckedPretrainSettings(**value)
+    field = schema.COMMANDS[command].model_fields[name]
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])
+    return adapter.validate_python(value, strict=True)
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted names and values of everything that is not a section."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _sentences(section: str, value: object, error: ValidationError) -> list[str]:
+    """One sentence for each key that pydantic rejects; branches of a union are joined."""
+    by_key: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False):
+        where, found = _locate(section, value, item["loc"], missing=item["type"] in _MISSING)
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            parent = where.rpartition(".")[0]
+            text = f"there is no key {where}{_close(where, parent, section, value, error)}"
+        elif item["type"] in _MISSING:
+            text = f"{where} is required: add {where}=VALUE"
+        else:
+            text = f"{where}={found}: {item['msg'][0].lower()}{item['msg'][1:]}"
+        by_key.setdefault(where, []).append(text)
+    return [_join(texts) for texts in by_key.values()]
+
+
+def _join(texts: list[str]) -> str:
+    """Messages about one value as one: 'x=1: should be A or B'."""
+    head, *rest = dict.fromkeys(texts)
+    return " or ".join([head, *(text.partition(": ")[2] for text in rest)])
+
+
+def _locate(
+    section: str, value: object, loc: tuple[int | str, ...], *, missing: bool
+) -> tuple[str, object]:
+    """Follows an error's location as far as it names keys, not branches of a union."""
+    names, found = [section], value
+    for i, part in enumerate(loc):
+        if isinstance(found, Mapping) and (part in found or (missing and i == len(loc) - 1)):
+            found = found.get(str(part))
+        elif isinstance(found, list) and isinstance(part, int):
+            found = found[part]
+        else:
+            break
+        names.append(str(part))
+    return ".".join(names), found
+
+
+def _close(where: str, parent: str, section: str, value: object, error: ValidationError) -> str:
+    """Suggests keys beside a wrong one that are not wrong themselves."""
+    wrong = {".".join([section, *map(str, e["loc"])]) for e in error.errors()}
+    known = flat_keys(value, f"{section}.") if isinstance(value, Mapping) else []
+    return suggest(where, [k for k in known if k not in wrong and k.rpartition(".")[0] == parent])
+
+
+def _sweep_problems(plain: Mapping[str, Any], words: list[str]) -> list[str]:
+    """A sweep whose jobs start processes would start the whole sweep in each of them."""
+    launcher = next((w for w in words if w.startswith("hydra/launcher=submitit_slurm")), None)
+    if launcher or "SLURM_JOB_ID" in os.environ:
+        return []
+    try:
+        trainer = schema.TrainerOptions.model_validate(plain.get("trainer"))
+    except ValidationError:
+        return []
+    if not trainer.many_processes:
+        return []
+    return [
+        f"trainer.devices={trainer.devices} with -m: each process of a parallel job would run the "
+        "whole sweep; use trainer.devices=1, one run at a time, or hydra/launcher=submitit_slurm"
+    ]
+
+
+def _editor_rules(command: str, sections: Sections) -> list[str]:
+    editor: EditorOptions | None = sections.get("editor")
+    if editor is None:
+        return []
+    problems = []
+    ckpt = sections.get("ckpt")
+    if command == "train" and not editor.trained:
+        problems.append(
+            f"editor={editor.name} needs no training; run `python evaluate.py editor={editor.name}`"
+        )
+    if command == "evaluate" and editor.trained and ckpt is None:
+        problems.append(
+            f"editor={editor.name} is a trained editor: add ckpt=FILE, made by "
+            f"`python train.py editor={editor.name}`"
+        )
+    if command == "evaluate" and not editor.trained and ckpt is not None:
+        problems.append(f"editor={editor.name} takes no checkpoint: leave ckpt= or editor= out")
+    scenario = sections.get("scenario")
+    if scenario is not None and scenario.name not in editor.scenarios:
+        able = ", ".join(sorted(editor.scenarios))
+        problems.append(f"editor={editor.name} is not defined for scenario={scenario.name}: {able}")
+    return problems
+
+
+def _file_rules(command: str, sections: Sections) -> list[str]:
+    problems = []
+    data = sections.get("data")
+    if isinstance(data, schema.FolderData | schema.TmkeData) and not Path(data.root).is_dir():
+        problems.append(f"data.root={data.root}: there is no such folder")
+    if command == "train" and isinstance(data, schema.TmkeData) and not data.train_files:
+        problems.append(
+            "data.train_files is required to train on data=tmke: name the files inside data.root "
+            "that are not the test set, as data.train_files=[a.json,b.json]"
+        )
+    model = sections.get("model")
+    if model is not None and command != "pretrain" and _is_local(model.path):
+        folder = Path(model.path).expanduser()
+        if not folder.is_dir():
+            problems.append(
+                f"model.path={model.path}: there is no such folder (a hub id has the form "
+                "owner/name); run from the root of the checkout"
+            )
+    return problems
+
+
+def _pretrain_rules(command: str, sections: Sections) -> list[str]:
+    if command != "pretrain":
+        return []
+    problems = []
+    model, data = sections.get("model"), sections.get("data")
+    if model is not None and not model.name.endswith("_tiny"):
+        problems.append(f"model={model.name}: only tiny models are pretrained here (*_tiny)")
+    if data is not None and not isinstance(data, schema.WorldData | schema.FolderData):
+        problems.append(
+            f"data={data.name}: a model is pretrained on a world; data is world or folder"
+        )
+    return problems
+
+
+def _is_local(path: str) -> bool:
+    """Whether a model's path names a folder rather than a repository of the hub."""
+    return path.startswith((".", "/", "~")) or path.count("/") != 1
+
+
+_RULES: tuple[Callable[[str, Sections], list[str]], ...] = (
+    _editor_rules,
+    _file_rules,
+    _pretrain_rules,
+)

@@ -1,0 +1,115 @@
+"""The shell around every command: check, then Hydra, then the command's own function.
+
+    python train.py ...  ->  all mistakes at once, or  main(config) for each job
+
+An entry point is a docstring, a `main(config)` that imports what it needs inside the function
+(torch takes seconds to load, a typing mistake does not have to wait for it), and `run_command`.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar, cast
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.logging import RichHandler
+
+from configs.check import build, message, preflight
+from configs.overrides import CONFIG_DIR, hydra_ready, to_plain
+from configs.rundir import check_output_dir
+from configs.schema import RunConfig
+from configs.stored import ReadCheckpoint
+from errors import ConfigError, TmkeError
+
+Config = TypeVar("Config", bound=RunConfig)
+USER_ERROR = 2
+
+
+def run_command(
+    command: str,
+    main: Callable[[Config], float | None],
+    *,
+    read_checkpoint: ReadCheckpoint | None = None,
+) -> None:
+    """Runs a command as the user typed it; the last line of every entry point.
+
+    A `TmkeError` ends the process with its message alone and status 2; any other exception is a bug
+    and keeps its traceback.
+
+    Args:
+        command: `train`, `evaluate` or `pretrain`; also the primary configuration's name.
+        main: gets the checked configuration, once for every job; may return a score for sweepers.
+        read_checkpoint: reads the stored configuration out of a checkpoint that has no config.yaml
+            beside its folder; it may load torch.
+    """
+    _start_logging()
+    try:
+        sys.argv[1:] = _checked_arguments(command, sys.argv[1:], read_checkpoint)
+    except TmkeError as error:
+        _stop(error)
+
+    def job(composed: DictConfig) -> float | None:
+        running = HydraConfig.get()
+        number = int(running.job.num) if running.mode == RunMode.MULTIRUN else None
+        try:
+            config = build(
+                command,
+                to_plain(composed),
+                list(running.overrides.task),
+                job=number,
+                read_checkpoint=read_checkpoint,
+            )
+            check_output_dir(config)
+            return main(cast("Config", config))
+        except TmkeError as error:
+            _stop(error)
+
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
+
+
+def _checked_arguments(
+    command: str, argv: list[str], read_checkpoint: ReadCheckpoint | None
+) -> list[str]:
+    """Checks the command line; adds what a checkpoint on it implies.
+
+    Flags that only show something (--help, --cfg, --info) pass through unchecked.
+    """
+    arguments = get_args_parser().parse_args(argv)
+    shows: tuple[Any, ...] = (
+        arguments.help,
+        arguments.hydra_help,
+        arguments.cfg,
+        arguments.info,
+        arguments.shell_completion,
+    )
+    if any(shows):
+        return argv
+    with hydra_ready():
+        words, problems = preflight(
+            command,
+            list(arguments.overrides),
+            multirun=arguments.multirun,
+            read_checkpoint=read_checkpoint,
+        )
+    if problems:
+        raise ConfigError(message(command, problems))
+    return [*argv, *words[len(arguments.overrides) :]]
+
+
+def _start_logging() -> None:
+    """Log lines on stderr, so that stdout holds results alone."""
+    handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", datefmt="[%X]", handlers=[handler]
+    )
+
+
+def _stop(error: TmkeError) -> NoReturn:
+    """Ends the process with the message of a mistake that the user can mend."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(USER_ERROR)

@@ -1,0 +1,210 @@
+"""Typed options of the three commands, one class per configuration group.
+
+The YAML files beside this one hold the values and explain the keys; the classes here say what a
+value may be and have no defaults, so a value stands in one place only. Nothing here imports torch:
+a typing mistake is reported before anything heavy loads.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic.dataclasses import dataclass as checked
+
+from editors.options import EditorOptions, Options, ScenarioName
+from lightning_modules.pretraining.settings import PretrainSettings
+
+
+def _as_text(value: object) -> object:
+    """A folder called 2026 or a revision of digits only is text, although YAML reads a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+Files = Annotated[list[Text] | None, BeforeValidator(_as_list)]
+Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None
+
+
+class ModelOptions(Options):
+    """Group `model`: which base model is edited."""
+
+    name: str
+    family: Literal["llava"]
+    path: Text
+    revision: Text | None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    attn: Literal["sdpa", "eager"]
+
+
+class ScenarioOptions(Options):
+    """Group `scenario`: what the edit sees and what the probes see."""
+
+    name: ScenarioName
+
+
+class DataOptions(Options):
+    """Group `data`, the keys that every source has."""
+
+    name: str
+    seed: int = Field(ge=0)
+    limit: int | None = Field(ge=1)
+    filter_known: bool
+    prompt: Literal["default", "published"]
+    num_workers: int = Field(ge=0)
+
+
+class WorldData(DataOptions):
+    """data=world: a generated world folder."""
+
+    name: Literal["world"]
+    root: Text
+    size: int = Field(ge=8)
+    world_seed: int = Field(ge=0)
+    noun: str | None
+    targets_per_fact: int = Field(ge=1)
+
+
+class FolderData(DataOptions):
+    """data=folder: a world folder that the user brings."""
+
+    name: Literal["folder"]
+    root: Text
+    noun: str | None
+    targets_per_fact: int = Field(ge=1)
+
+
+class TmkeData(DataOptions):
+    """data=tmke: the benchmark's own files."""
+
+    name: Literal["tmke"]
+    root: Text
+    files: Files
+    train_files: Files
+    image_root: Text | None
+
+
+DATA: Mapping[str, type[DataOptions]] = {
+    "world": WorldData,
+    "folder": FolderData,
+    "tmke": TmkeData,
+}
+
+
+class MetricOptions(Options):
+    """Section `metrics`: which variant of a metric counts as the headline."""
+
+    locality_i: Literal["top1", "top10_rank"]
+
+
+class EvaluateOptions(Options):
+    """Section `evaluate`: how edits are judged, in training's validation too."""
+
+    batch_size: int = Field(ge=1)
+
+
+class TrainerOptions(Options):
+    """Group `trainer`: Lightning's Trainer, and when to validate and stop."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    devices: int | Literal["auto"] | Annotated[list[int], Field(min_length=1)]
+    num_nodes: int = Field(ge=1)
+    strategy: str
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+    max_steps: int | None = Field(ge=1)
+    val_every: int | None = Field(ge=1)
+    patience: int | None = Field(ge=1)
+    log_every_n_steps: int = Field(ge=1)
+    limit_train_batches: Limit
+    limit_val_batches: Limit
+    limit_test_batches: Limit
+    num_sanity_val_steps: int = Field(ge=-1)
+    deterministic: bool | Literal["warn"]
+    inference_mode: bool
+    enable_progress_bar: bool
+
+    OURS: ClassVar[frozenset[str]] = frozenset(("max_steps", "val_every", "patience"))
+
+    def arguments(self) -> dict[str, Any]:
+        """Keys that go to `lightning.Trainer` as they are; `OURS` need more than renaming."""
+        return self.model_dump(exclude=set(self.OURS))
+
+    @property
+    def many_processes(self) -> bool:
+        """Whether more than one process may start."""
+        several = self.devices not in (1, "1") and not (
+            isinstance(self.devices, list) and len(self.devices) == 1
+        )
+        return several or self.num_nodes > 1
+
+
+class LoggerOptions(Options):
+    """Group `logger`: where curves go."""
+
+    csv: bool
+    wandb: Literal["auto", "online", "offline", "off"]
+    project: str
+    entity: str | None
+
+
+class RunConfig(Options):
+    """What the three commands have in common."""
+
+    command: ClassVar[str]
+
+    seed: int = Field(ge=0)
+    output_dir: Text
+    overwrite: bool
+    ckpt: Text | None
+    model: ModelOptions
+    data: SerializeAsAny[DataOptions]
+    trainer: TrainerOptions
+    logger: LoggerOptions
+
+    def plain(self) -> dict[str, Any]:
+        """The same as nested dicts of plain Python values, for checkpoints and files."""
+        return self.model_dump()
+
+
+class EditingConfig(RunConfig):
+    """What train.py and evaluate.py have in common: an editor in a scenario."""
+
+    editor: SerializeAsAny[EditorOptions]
+    scenario: ScenarioOptions
+    metrics: MetricOptions
+    evaluate: EvaluateOptions
+
+
+class TrainConfig(EditingConfig):
+    """Configuration of train.py."""
+
+    command = "train"
+
+
+class EvaluateConfig(EditingConfig):
+    """Configuration of evaluate.py."""
+
+    command = "evaluate"
+
+
+class PretrainConfig(RunConfig):
+    """Configuration of pretrain.py."""
+
+    command = "pretrain"
+
+    pretrain: PretrainSettings
+
+
+# The same class, with its types checked and unknown keys refused.
+CheckedPretrainSettings = checked(
+    PretrainSettings, config=ConfigDict(extra="forbid", strict=True), frozen=True
+)
+
+COMMANDS: Mapping[str, type[RunConfig]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "pretrain": PretrainConfig,
+}

@@ -1,0 +1,1 @@
+"""Records, readers, scenarios, tokenisation and the shared LightningDataModule."""

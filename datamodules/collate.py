@@ -1,0 +1,116 @@
+"""From records to an `EditBatch`: one table of distinct rows, each under its edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from datamodules.images import ImageStore
+from datamodules.records import Record
+from datamodules.scenarios import Asked, Scenario
+from datamodules.tokenisation import Encoded, PromptEncoder
+from models.rows import TEXT_ONLY, EditBatch, Rows
+
+
+class RowTable:
+    """Collects distinct rows; a question asked twice under one edit stands once.
+
+    Args:
+        encoder: makes the tokens.
+        images: makes the pixels.
+        image_root: the folder that image fields are relative to.
+        plain_locality: plain questions stand without the template.
+    """
+
+    def __init__(
+        self, encoder: PromptEncoder, images: ImageStore, image_root: Path, *, plain_locality: bool
+    ) -> None:
+        self._encoder, self._images, self._root = encoder, images, image_root
+        self._plain = plain_locality
+        self._place: dict[tuple[int, Asked], int] = {}
+        self._rows: list[Encoded] = []
+        self._pictures: dict[str, int] = {}
+        self._image_index: list[int] = []
+        self._edit_index: list[int] = []
+
+    def add(self, asked: Asked, edit: int) -> int:
+        """The row of a question under an edit; makes it where it is new."""
+        asked = asked._replace(plain=asked.plain and self._plain)
+        key = (edit, asked)
+        if key not in self._place:
+            self._place[key] = len(self._rows)
+            self._rows.append(encode(self._encoder, asked))
+            self._edit_index.append(edit)
+            self._image_index.append(
+                TEXT_ONLY
+                if asked.image is None
+                else self._pictures.setdefault(asked.image, len(self._pictures))
+            )
+        return self._place[key]
+
+    def rows(self) -> Rows:
+        """All rows so far, padded to one length."""
+        padded = self._encoder.pad(self._rows)
+        return Rows(
+            input_ids=padded.input_ids,
+            attention_mask=padded.attention_mask,
+            answer_mask=padded.answer_mask,
+            image_slots=padded.image_slots,
+            image_index=torch.tensor(self._image_index),
+            pixel_values=self._images.stack(self._root / name for name in self._pictures),
+            edit_index=torch.tensor(self._edit_index),
+        )
+
+
+class Collator:
+    """Makes the batch of a scenario from some records.
+
+    Args:
+        encoder: makes the tokens.
+        images: makes the pixels.
+        image_root: the folder that image fields are relative to.
+        scenario: what is taught and asked.
+        plain_locality: plain questions stand without the template.
+    """
+
+    def __init__(
+        self,
+        encoder: PromptEncoder,
+        images: ImageStore,
+        image_root: Path,
+        scenario: Scenario,
+        *,
+        plain_locality: bool,
+    ) -> None:
+        self._encoder, self._images, self._root = encoder, images, image_root
+        self._scenario, self._plain = scenario, plain_locality
+
+    def __call__(self, records: Sequence[tuple[int, Record]]) -> EditBatch:
+        """A batch of single edits, one per (id, record)."""
+        table = RowTable(self._encoder, self._images, self._root, plain_locality=self._plain)
+        edits: list[int] = []
+        probes: dict[str, list[int]] = {}
+        for edit, (_, record) in enumerate(records):
+            taught = self._scenario.edit(record)
+            if taught is not None:
+                edits.append(table.add(taught, edit))
+            for name, ask in self._scenario.probes.items():
+                asked = ask(record)
+                if asked is not None:
+                    probes.setdefault(name, []).append(table.add(asked, edit))
+        return EditBatch(
+            rows=table.rows(),
+            edit_rows=torch.tensor(edits),
+            probes={name: torch.tensor(rows) for name, rows in probes.items()},
+            edit_ids=tuple(number for number, _ in records),
+            subjects=tuple(record.subject for _, record in records),
+        )
+
+
+def encode(encoder: PromptEncoder, asked: Asked) -> Encoded:
+    """The tokens of a question."""
+    return encoder.encode(
+        asked.question, asked.answer, picture=asked.image is not None, plain=asked.plain
+    )

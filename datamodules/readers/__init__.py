@@ -1,0 +1,1 @@
+"""Readers: where records come from."""

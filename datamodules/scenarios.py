@@ -1,0 +1,213 @@
+"""The three scenarios: what the edit sees, and what is asked after it.
+
+One table, from the benchmark's description (Supplementary, sections 1 and 2):
+
+    unimodal    the edit is a text question, the probes are text
+    transitive  the edit is a text question, the probes show pictures
+    multimodal  the edit is a question about a picture, so are the probes
+
+"Seen" (s) pictures are the record's `image`, "unseen" (u) ones its `image_rephrase`. Locality asks
+the schema's own question (far) and, where the data has them, one about another subject of the same
+relation (near) and one about another relation of the same subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from datamodules.records import LocalityKind, Record
+
+ScenarioName = Literal["unimodal", "transitive", "multimodal"]
+Objective = Literal["text", "image_text"]
+
+
+class Asked(NamedTuple):
+    """A question with the answer it is scored against and the picture it shows.
+
+    `plain` questions stand without the prompt's template where the data says so.
+    """
+
+    question: str
+    answer: str
+    image: str | None = None
+    plain: bool = False
+
+
+Ask = Callable[[Record], Asked | None]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is taught and what is asked.
+
+    Attributes:
+        name: as the user types it.
+        edit: the prompt that teaches the edit, with the new target as its answer.
+        probes: probe name -> what it asks of a record; None where the record lacks it.
+    """
+
+    name: str
+    edit: Ask
+    probes: Mapping[str, Ask]
+
+    def images(self, record: Record) -> list[str]:
+        """The pictures that this scenario needs of a record."""
+        asked = (ask(record) for ask in (self.edit, *self.probes.values()))
+        return sorted({one.image for one in asked if one is not None and one.image is not None})
+
+
+def _edit_text(record: Record) -> Asked:
+    edit = record.knowledge_edit
+    return Asked(edit.question, edit.answer_new)
+
+
+def _edit_image(record: Record) -> Asked:
+    edit = record.knowledge_edit
+    return Asked(edit.image_question, edit.answer_new, record.image)
+
+
+def _edit_unseen(record: Record) -> Asked:
+    return _edit_image(record)._replace(image=record.image_rephrase)
+
+
+def _rephrase_text(record: Record) -> Asked:
+    rephrase = record.rephrase_question
+    return Asked(rephrase.rephrase_question, rephrase.answer_new)
+
+
+def _rephrase_image(record: Record) -> Asked:
+    rephrase = record.rephrase_question
+    return Asked(rephrase.rephrase_image_question, rephrase.answer_new, record.image)
+
+
+def _rephrase_unseen(record: Record) -> Asked:
+    return _rephrase_image(record)._replace(image=record.image_rephrase)
+
+
+def _hop_text(record: Record) -> Asked | None:
+    hop = record.one_hop_question
+    return None if hop is None else Asked(hop.one_hop_question, hop.answer_new)
+
+
+def _hop_image(record: Record) -> Asked | None:
+    hop = record.one_hop_question
+    return None if hop is None else Asked(hop.one_hop_image_question, hop.answer_new, record.image)
+
+
+def _far_text(record: Record) -> Asked:
+    return Asked(record.locality_question.question, record.locality_question.answer, plain=True)
+
+
+def _far_image(record: Record) -> Asked:
+    far = record.image_locality_question
+    return Asked(far.question, far.answer, record.locality_image)
+
+
+def _extra(kind: LocalityKind, *, picture: bool) -> Ask:
+    def ask(record: Record) -> Asked | None:
+        for extra in record.extra_locality:
+            if extra.kind == kind:
+                if picture:
+                    return Asked(extra.image_question, extra.answer, extra.image)
+                return Asked(extra.question, extra.answer)
+        return None
+
+    return ask
+
+
+def _same_text(record: Record) -> Asked:
+    probe = record.same_type_entity_question
+    return Asked(record.text_question_about(probe), probe.answer)
+
+
+def _same_image(record: Record) -> Asked:
+    probe = record.same_type_entity_question
+    return Asked(probe.image_question, probe.answer, record.same_entity_image)
+
+
+def _diff_text(record: Record) -> Asked:
+    probe = record.diff_type_entity_question
+    return Asked(record.text_question_about(probe), probe.answer)
+
+
+def _diff_image(record: Record) -> Asked:
+    probe = record.diff_type_entity_question
+    return Asked(probe.image_question, probe.answer, record.diff_entity_image)
+
+
+def _leak(ask: Ask) -> Ask:
+    """The same question, scored against the edit's new target: how far the edit leaks into it."""
+
+    def leak(record: Record) -> Asked | None:
+        asked = ask(record)
+        return asked and asked._replace(answer=record.knowledge_edit.answer_new)
+
+    return leak
+
+
+TEXT_PROBES: Mapping[str, Ask] = {
+    "reliability": _edit_text,
+    "generality": _rephrase_text,
+    "portability": _hop_text,
+    "locality_far": _far_text,
+    "locality_near": _extra("near", picture=False),
+    "locality_subject": _extra("subject", picture=False),
+    "stability_same": _same_text,
+    "stability_diff": _diff_text,
+    "leak_same": _leak(_same_text),
+    "leak_diff": _leak(_diff_text),
+}
+IMAGE_PROBES: Mapping[str, Ask] = {
+    "reliability_s": _edit_image,
+    "reliability_u": _edit_unseen,
+    "generality_s": _rephrase_image,
+    "generality_u": _rephrase_unseen,
+    "portability": _hop_image,
+    "locality_t_far": _far_text,
+    "locality_t_near": _extra("near", picture=False),
+    "locality_t_subject": _extra("subject", picture=False),
+    "locality_i_far": _far_image,
+    "locality_i_near": _extra("near", picture=True),
+    "locality_i_subject": _extra("subject", picture=True),
+    "stability_same": _same_image,
+    "stability_diff": _diff_image,
+    "leak_same": _leak(_same_image),
+    "leak_diff": _leak(_diff_image),
+}
+SCENARIOS: Mapping[str, Scenario] = {
+    "unimodal": Scenario("unimodal", _edit_text, TEXT_PROBES),
+    "transitive": Scenario("transitive", _edit_text, IMAGE_PROBES),
+    "multimodal": Scenario("multimodal", _edit_image, IMAGE_PROBES),
+}
+
+
+def training_scenario(name: str, objective: Objective, probes: set[str]) -> Scenario:
+    """The scenario's edit with the outer-loss questions of an objective (benchmark, training).
+
+    Args:
+        name: a scenario; it decides what the edit sees.
+        objective: `text` asks text questions, `image_text` shows pictures.
+        probes: the names of the objective's questions.
+    """
+    table = TEXT_PROBES if objective == "text" else IMAGE_PROBES
+    return replace(
+        SCENARIOS[name], probes={probe: ask for probe, ask in table.items() if probe in probes}
+    )
+
+
+def true_questions(record: Record) -> list[Asked]:
+    """What the unedited model must know for an edit to mean anything.
+
+    The edited fact and its paraphrase, in text and on both pictures, with the true answer.
+    """
+    edit, rephrase = record.knowledge_edit, record.rephrase_question
+    asked = [
+        Asked(edit.question, edit.answer_true),
+        Asked(rephrase.rephrase_question, rephrase.answer_true),
+    ]
+    for image in (record.image, record.image_rephrase):
+        asked.append(Asked(edit.image_question, edit.answer_true, image))
+        asked.append(Asked(rephrase.rephrase_image_question, rephrase.answer_true, image))
+    return asked

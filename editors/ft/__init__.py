@@ -1,0 +1,1 @@
+"""FT: fine-tuning of the last layer on the edit alone."""

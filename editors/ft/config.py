@@ -1,0 +1,31 @@
+"""Options of fine-tuning (FT); values and their sources are in configs/editor/ft*.yaml."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from editors.options import EditorOptions
+
+
+class FtOptions(EditorOptions):
+    """Fine-tuning of the MLP matrices of the last layers on the edit alone.
+
+    Attributes:
+        variant: label in the results, `tabulated` (the paper's table) or `as_run` (its code).
+        steps: largest number of optimiser steps per edit.
+        optimizer: `adam` or `adamw`; the latter with torch's default weight decay of 0.01.
+        lr: step size.
+        layers: number of last decoder layers whose MLP is edited.
+        stop_loss: stop an edit once its loss is below this, in nats per token; None: never.
+        stop_when_argmax: also ask that every answer token is the argmax before stopping; alone
+            (stop_loss None) it stops an edit as soon as that holds.
+    """
+
+    name: Literal["ft"]
+    variant: Literal["tabulated", "as_run"]
+    steps: int = Field(ge=1)
+    optimizer: Literal["adam", "adamw"]
+    lr: float = Field(gt=0)
+    layers: int = Field(ge=1)
+    stop_loss: float | None = Field(gt=0)
+    stop_when_argmax: bool

@@ -1,0 +1,1 @@
+"""MEND: learned transformation of gradient factors (Mitchell et al., 2022)."""

@@ -1,0 +1,64 @@
+"""Options of MEND (Mitchell et al., 2022); configs/editor/mend.yaml has values and sources."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from editors.options import Options, TrainedEditorOptions
+
+
+class MendWeights(Options):
+    """Weights of the outer loss; a term of weight 0 is not computed.
+
+    Attributes:
+        reliability: negative log-likelihood (NLL) of the new answer to the edit question itself.
+        generality: NLL of the new answer to the rephrased question.
+        portability: NLL of the new answer to the one-hop question.
+        image: NLL of the new answer on the other picture (objective `image_text`).
+        locality: KL(pre || post) on unrelated questions.
+    """
+
+    reliability: float = Field(ge=0)
+    generality: float = Field(ge=0)
+    portability: float = Field(ge=0)
+    image: float = Field(ge=0)
+    locality: float = Field(ge=0)
+
+
+class MendOptions(TrainedEditorOptions):
+    """Editor networks that turn a fine-tuning gradient's rank-one factors into an edit.
+
+    Attributes:
+        lr: Adam's step size for the networks.
+        edit_lr: initial value of the learned step size of an edit, one per edited matrix.
+        lr_of_edit_lr: Adam's step size for `edit_lr`, its own parameter group.
+        lr_schedule: `constant`, or `cosine` down to 5 % over the whole training.
+        layers: number of last decoder layers whose MLP is edited.
+        rank: width of the networks' bottleneck, at most the width of their input.
+        n_hidden: hidden layers, so that a network has n_hidden + 1 of them.
+        init: `id` starts as the identity, `xavier` without skip connection.
+        v_init_std: standard deviation of the down-projection V at init `id`.
+        combine: one network over [x; delta] instead of one for each.
+        shared: one network for all matrices of the same shape.
+        normalise: divide by running statistics of x and delta.
+        sign: `published` adds edit_lr * gradient factors, `descent` subtracts.
+        objective: `text`, `image_text`, or None for the one that fits the scenario.
+        weights: weights of the outer loss.
+    """
+
+    name: Literal["mend"]
+    lr: float = Field(gt=0)
+    edit_lr: float = Field(gt=0)
+    lr_of_edit_lr: float = Field(ge=0)
+    lr_schedule: Literal["constant", "cosine"]
+    layers: int = Field(ge=1)
+    rank: int = Field(ge=1)
+    n_hidden: int = Field(ge=0)
+    init: Literal["id", "xavier"]
+    v_init_std: float = Field(gt=0)
+    combine: bool
+    shared: bool
+    normalise: bool
+    sign: Literal["published", "descent"]
+    objective: Literal["text", "image_text"] | None
+    weights: MendWeights

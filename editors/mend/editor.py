@@ -1,0 +1,165 @@
+"""MEND (Mitchell et al., Fast Model Editing at Scale, ICLR 2022): an edit from one gradient.
+
+The edit's own loss gives, at every edited matrix, one factor pair (x_t, delta_t) per token. A
+trained network maps the pairs to (x~_t, delta~_t), and the edited matrix is
+
+    W' = W + s alpha sum_t delta~_t x~_t^T
+
+with a learned step size alpha per matrix. The sign s is +1 as published (at the start this climbs
+the loss, and training has to turn it round) or -1, gradient descent. The sum is never formed: the
+pairs themselves are the edit, a low-rank delta per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from editors.base import DeltaEdit
+from editors.mend.config import MendOptions
+from editors.mend.transform import GradientTransform, Init, Sides, surviving
+from errors import ModelError
+from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
+from models.editable import EditableModel, Factors, PrefixState
+from models.rows import EditBatch
+
+Sign = Literal["published", "descent"]
+
+
+class Mend(nn.Module):
+    """The editor: networks, their input statistics and the step sizes; no base model inside.
+
+    Args:
+        model: the base model whose matrices are edited; only shapes are read.
+        layers: number of last decoder layers, both MLP matrices of each.
+        rank: inner width of the networks.
+        n_hidden: layers of a network before its last.
+        init: `id` starts as the identity, `xavier` has no skip connection.
+        v_init_std: deviation of V's initial values under `id`.
+        combine: one network over [x; delta] instead of one per side.
+        shared: one network for all matrices of a shape instead of one per matrix.
+        normalise: normalise by running statistics.
+        edit_lr: initial step size of every matrix.
+        sign: `published` adds, `descent` subtracts.
+        sides: without `combine`, the sides that have a network.
+
+    Raises:
+        ModelError: the model has fewer layers.
+    """
+
+    name = "mend"
+
+    def __init__(
+        self,
+        model: EditableModel,
+        *,
+        layers: int = 3,
+        rank: int = 1920,
+        n_hidden: int = 1,
+        init: Init = "id",
+        v_init_std: float = 1.0,
+        combine: bool = True,
+        shared: bool = True,
+        normalise: bool = True,
+        edit_lr: float = 1e-4,
+        sign: Sign = "published",
+        sides: Sides = "both",
+    ) -> None:
+        super().__init__()
+        self.sites = model.last_sites(layers)
+        self.sign = 1.0 if sign == "published" else -1.0
+        self.edit_lr = nn.Parameter(torch.full((len(self.sites),), float(edit_lr)))
+        self.transforms = nn.ModuleDict()
+        self._network: dict[Site, tuple[str, int | None]] = {}
+        groups: dict[str, list[Site]] = {}
+        for site in self.sites:
+            key = _key(site, linear_shape(model.linear(site)), shared=shared)
+            mode = len(groups.setdefault(key, [])) if shared else None
+            groups[key].append(site)
+            self._network[site] = (key, mode)
+        for key, members in groups.items():
+            self.transforms[key] = GradientTransform(
+                *linear_shape(model.linear(members[0])),
+                n_modes=len(members) if shared else None,
+                rank=rank,
+                n_hidden=n_hidden,
+                init=init,
+                combine=combine,
+                normalise=normalise,
+                sides=sides,
+                v_init_std=v_init_std,
+            )
+
+    @property
+    def ready(self) -> bool:
+        """Whether edits can be made: every network's input statistics are there."""
+        return all(
+            net.statistics is None or net.statistics.ready
+            for net in self.transforms.values()
+            if isinstance(net, GradientTransform)
+        )
+
+    def first_layer(self, model: EditableModel) -> int:
+        """The lowest edited layer."""
+        return min(site.layer for site in self.sites)
+
+    def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
+        """One edit per row of `batch.edit_rows`, independent of each other in eval mode.
+
+        In train mode the batch's tokens enter the input statistics first.
+        """
+        at = batch.rows.select(batch.edit_rows).answers()
+        factors, _ = model.capture(state.select(batch.edit_rows), self.sites, at)
+        return DeltaEdit(self.deltas(factors))
+
+    def deltas(self, factors: Mapping[Site, Factors]) -> dict[Site, Delta]:
+        """The edits from their gradient factors, matrix by matrix in the order of `sites`.
+
+        Raises:
+            ModelError: the editor has no input statistics, or the sites are other ones.
+        """
+        if missing := [site for site in self.sites if site not in factors]:
+            raise ModelError(f"no gradient factors were captured at {missing}.")
+        return {
+            site: self._delta(site, step, factors[site])
+            for site, step in zip(self.sites, self.sign * self.edit_lr, strict=True)
+        }
+
+    def _delta(self, site: Site, step: Tensor, factors: Factors) -> LowRankDelta:
+        alive = factors.mask & surviving(factors.x, factors.delta)  # (E, n)
+        edit_index, token = alive.nonzero(as_tuple=True)
+        key, mode = self._network[site]
+        x, delta = self.transforms[key](
+            factors.x[edit_index, token], factors.delta[edit_index, token], mode
+        )
+        tokens = Groups(edit_index, len(alive))
+        padding = ~tokens.mask[..., None]
+        return LowRankDelta(
+            inputs=tokens.split(x).masked_fill(padding, 0),
+            outputs=tokens.split(step * delta).masked_fill(padding, 0),
+        )
+
+
+def build(options: MendOptions, model: EditableModel) -> Mend:
+    """The untrained editor that the options describe."""
+    return Mend(
+        model,
+        layers=options.layers,
+        rank=options.rank,
+        n_hidden=options.n_hidden,
+        init=options.init,
+        v_init_std=options.v_init_std,
+        combine=options.combine,
+        shared=options.shared,
+        normalise=options.normalise,
+        edit_lr=options.edit_lr,
+        sign=options.sign,
+    )
+
+
+def _key(site: Site, shape: tuple[int, int], *, shared: bool) -> str:
+    """Name of a network in the checkpoint: of its matrices' shape, or of its one matrix."""
+    return "{}x{}".format(*shape) if shared else f"{site.role}_{site.layer}"

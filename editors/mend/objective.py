@@ -1,0 +1,198 @@
+"""MEND's outer losses: what an edited model should say, and what it should go on saying.
+
+    text        L = w_g NLL(rephrase) + w_p NLL(one-hop) + w_l KL(text locality)
+    image_text  L = w_g NLL(rephrase, picture) + w_i NLL(question, other picture)
+                    + w_l [KL(text locality) + KL(image locality)]
+
+as the TMKE authors' code trains MEND and SERAC (text records) and as MMEdit and VLKEB do
+(pictures). Both may add w_r NLL(edit question). KL is KL(unedited || edited). A value is averaged
+over the tokens of a row, then over the rows of a term; with one edit this is the published loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from editors.base import Edit
+from errors import ConfigError
+from models.editable import EditableModel, PrefixState
+from models.rows import Answers, EditBatch, Rows
+
+Positions = Literal["answer", "all"]
+_LOCALITY = ("far", "near", "subject")
+_TEXT = tuple(f"locality_{kind}" for kind in _LOCALITY)
+_TEXT_AMONG_PICTURES = tuple(f"locality_t_{kind}" for kind in _LOCALITY)
+_PICTURES = tuple(f"locality_i_{kind}" for kind in _LOCALITY)
+
+
+class Term(NamedTuple):
+    """A term of the loss: the probes whose rows it averages, and the weight it answers to."""
+
+    name: str
+    probes: tuple[str, ...]
+    weight: str
+    kl: bool = False
+
+
+TERMS: Mapping[str, tuple[Term, ...]] = {
+    "text": (
+        Term("reliability", ("reliability",), "reliability"),
+        Term("generality", ("generality",), "generality"),
+        Term("portability", ("portability",), "portability"),
+        Term("locality", _TEXT, "locality", kl=True),
+    ),
+    "image_text": (
+        Term("reliability", ("reliability_s",), "reliability"),
+        Term("generality", ("generality_s",), "generality"),
+        Term("image", ("reliability_u",), "image"),
+        Term("locality_t", _TEXT_AMONG_PICTURES, "locality", kl=True),
+        Term("locality_i", _PICTURES, "locality", kl=True),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class OuterLoss:
+    """The loss of a batch.
+
+    Attributes:
+        total: weighted sum, with the editor's graph.
+        terms: mean of each term, unweighted; terms that the batch has no rows for are absent.
+        accuracy: share of right answer tokens per NLL term, and of unchanged answers (argmax) per
+            KL term, averaged like the terms; fractions.
+        rows: number of rows behind each term.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+    accuracy: Mapping[str, Tensor]
+    rows: Mapping[str, int]
+
+
+class Objective:
+    """An outer loss over the probes of a batch.
+
+    Args:
+        name: `text` or `image_text`.
+        weights: weight of each kind of term; terms of weight 0 are not computed.
+        positions: where KL compares; `answer` is the answer tokens, `all` every token, prompt and
+            picture included, as published.
+
+    Raises:
+        ConfigError: the name is unknown, or no term has a weight.
+    """
+
+    def __init__(
+        self, name: str, weights: Mapping[str, float], positions: Positions = "answer"
+    ) -> None:
+        if name not in TERMS:
+            raise ConfigError(
+                f"editor.objective is {name!r}; it can be one of {', '.join(sorted(TERMS))}."
+            )
+        self.name, self.positions = name, positions
+        self.terms = tuple(term for term in TERMS[name] if weights.get(term.weight, 0.0) > 0)
+        self.weights = {term.name: float(weights[term.weight]) for term in self.terms}
+        if not self.terms:
+            raise ConfigError(
+                f"editor.weights gives objective {name!r} nothing to train on: all of "
+                f"{', '.join(sorted({term.weight for term in TERMS[name]}))} are 0. Give one of "
+                "them a positive weight."
+            )
+
+    @property
+    def probes(self) -> set[str]:
+        """The probes that a training batch should ask."""
+        return {probe for term in self.terms for probe in term.probes}
+
+    def __call__(
+        self, model: EditableModel, edit: Edit, batch: EditBatch, state: PrefixState
+    ) -> OuterLoss:
+        """The loss of the edits of a batch.
+
+        Args:
+            model: the base model.
+            edit: its edits.
+            batch: their probes.
+            state: the base model's state for all rows of the batch.
+
+        Raises:
+            ConfigError: the batch asks none of the objective's probes.
+        """
+        asked = self._asked(batch)
+        rows = torch.cat([term_rows for _, term_rows in asked]).unique()
+        kept_rows = [term_rows for term, term_rows in asked if term.kl]
+        compared = torch.isin(rows, torch.cat([rows[:0], *kept_rows]))  # (n,)
+        outer, outer_state = batch.rows.select(rows), state.select(rows)
+        everywhere = compared if self.positions == "all" else torch.zeros_like(compared)
+        at = _positions(outer, everywhere)
+        logits = edit.answer(model, outer, outer_state, at)
+        nll = F.cross_entropy(logits, at.target, reduction="none")
+        right = logits.argmax(-1) == at.target
+        kl, same = torch.zeros_like(nll), torch.zeros_like(right)
+        if kept_rows:
+            place = compared.nonzero().squeeze(1)
+            with torch.no_grad():
+                before = model.suffix(outer_state.select(place), at=at.select(place))
+            chosen = compared[at.row]
+            after = logits[chosen]
+            kl = kl.masked_scatter(chosen, kl_divergence(before, after))
+            same = same.masked_scatter(chosen, before.argmax(-1) == after.argmax(-1))
+        return self._sum(asked, rows, at, (nll, kl), (right, same))
+
+    def _asked(self, batch: EditBatch) -> list[tuple[Term, Tensor]]:
+        asked = []
+        for term in self.terms:
+            found = [batch.probes[probe] for probe in term.probes if probe in batch.probes]
+            if found:
+                asked.append((term, torch.cat(found)))
+        if not asked:
+            raise ConfigError(
+                f"objective {self.name!r} trains on the probes {', '.join(sorted(self.probes))}, "
+                f"and this batch asks {', '.join(sorted(batch.probes)) or 'none'}. Choose the "
+                "editor.objective that fits the scenario."
+            )
+        return asked
+
+    def _sum(
+        self,
+        asked: list[tuple[Term, Tensor]],
+        rows: Tensor,
+        at: Answers,
+        losses: tuple[Tensor, Tensor],
+        agreement: tuple[Tensor, Tensor],
+    ) -> OuterLoss:
+        losses = (at.row_mean(losses[0]), at.row_mean(losses[1]))  # each (n,)
+        shares = [at.row_mean(hit.to(losses[0].dtype)) for hit in agreement]
+        terms, accuracy = {}, {}
+        for term, term_rows in asked:
+            place = torch.searchsorted(rows, term_rows)
+            terms[term.name] = losses[term.kl][place].mean()
+            accuracy[term.name] = shares[term.kl][place].mean()
+        total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
+        counts = {term.name: len(term_rows) for term, term_rows in asked}
+        return OuterLoss(total, terms, accuracy, counts)
+
+
+def kl_divergence(before: Tensor, after: Tensor) -> Tensor:
+    """KL(softmax(before) || softmax(after)) per position: (N, V), (N, V) -> (N,), nats."""
+    log_p, log_q = before.log_softmax(-1), after.log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def _positions(rows: Rows, everywhere: Tensor) -> Answers:
+    """The positions before answer tokens, and all real tokens of the rows `everywhere`.
+
+    The target of a position is the next token; the last one has none and repeats its own.
+    """
+    predicts = rows.answer_mask.roll(-1, 1)
+    predicts[:, -1] = False
+    predicts = torch.where(everywhere[:, None], rows.attention_mask, predicts)
+    following = torch.cat([rows.input_ids[:, 1:], rows.input_ids[:, -1:]], 1)
+    row, position = predicts.nonzero(as_tuple=True)
+    return Answers(row, position, following[row, position], len(rows))

@@ -1,0 +1,102 @@
+"""Running mean and deviation of MEND's inputs, per coordinate, over every token ever seen.
+
+The published code adds one token at a time (Welford). Merging a batch of tokens at once (Chan et
+al. 1983) gives the same numbers:
+
+    mean' = mean + d k/n',    S' = S + S_batch + d^2 n k/n',    d = mean_batch - mean, n' = n + k
+
+and the same formula merges the tokens of several processes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed, nn
+
+from errors import ModelError
+
+EPSILON = 1e-7  # added to the deviation, as published
+
+
+class RunningStatistics(nn.Module):
+    """Mean and unbiased deviation that a checkpoint carries along.
+
+    The count is an integer: rows with pictures bring hundreds of tokens each, and float32 cannot
+    count past 2^24. A count of zero is what "not initialised" means.
+
+    Args:
+        dim: number of coordinates.
+    """
+
+    count: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("squares", torch.zeros(dim))
+
+    @property
+    def ready(self) -> bool:
+        """Whether a deviation can be told: two tokens or more were seen."""
+        return int(self.count) > 1
+
+    @property
+    def std(self) -> Tensor:
+        """Unbiased standard deviation: (dim,)."""
+        return (self.squares / (self.count - 1)).sqrt()
+
+    @torch.no_grad()
+    def update(self, values: Tensor) -> None:
+        """Adds tokens (K, dim), those of every process where there are several."""
+        count = self.count.new_tensor(len(values))
+        mean = values.mean(0) if len(values) else torch.zeros_like(self.mean)
+        squares = (values - mean).square().sum(0)
+        for part in _of_all_processes(count, mean.to(self.mean), squares.to(self.mean)):
+            self._merge(*part)
+
+    def normalise(self, values: Tensor) -> Tensor:
+        """(value - mean) / (deviation + 1e-7): (K, dim) -> (K, dim).
+
+        Raises:
+            ModelError: fewer than two tokens were seen, or the statistics are not finite.
+        """
+        if not self.ready:
+            raise ModelError(
+                f"MEND's input statistics have seen {int(self.count)} token(s) and need two or "
+                "more: this editor was never trained, or its checkpoint is not a trained one. "
+                "Train it with train.py editor=mend, or evaluate the checkpoint of a training run."
+            )
+        std = self.std
+        if not bool((std + self.mean).isfinite().all()):
+            raise ModelError(
+                "MEND's input statistics hold values that are not finite, so every edit would be "
+                "NaN. The checkpoint comes from a run that broke down: use an earlier one."
+            )
+        return (values - self.mean) / (std + EPSILON)
+
+    def _merge(self, count: Tensor, mean: Tensor, squares: Tensor) -> None:
+        if not int(count):
+            return
+        total = self.count + count
+        share = count.to(self.mean.dtype) / total  # int / int would be float32
+        shift = mean - self.mean
+        self.squares += squares + shift.square() * (self.count * share)
+        self.mean += shift * share
+        self.count.copy_(total)
+
+
+def _of_all_processes(
+    count: Tensor, mean: Tensor, squares: Tensor
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The partial statistics of every process in rank order, so that all merge alike."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [(count, mean, squares)]
+    moments = torch.stack([mean, squares])
+    counts = [torch.empty_like(count) for _ in range(distributed.get_world_size())]
+    parts = [torch.empty_like(moments) for _ in counts]
+    distributed.all_gather(counts, count)
+    distributed.all_gather(parts, moments)
+    return [(one, part[0], part[1]) for one, part in zip(counts, parts, strict=True)]

@@ -1,0 +1,176 @@
+"""MEND's gradient transform network: (x, delta) -> (x~, delta~), per token.
+
+Mitchell et al., Fast Model Editing at Scale (ICLR 2022), section 3: the gradient of a linear map is
+a sum of rank-one terms, dL/dW = sum_t delta_t x_t^T, and a small network edits the two factors
+instead of their product. With z = [x; delta] normalised, each layer computes
+
+    h = U (V z) + b,   h = scale[m] * h + shift[m],   z <- z + max(h, 0)
+
+where m is the position of the edited matrix among those that share the network.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from editors.mend.statistics import RunningStatistics
+
+Init = Literal["id", "xavier"]
+Sides = Literal["both", "x", "delta", "smaller"]
+
+
+class LRLinear(nn.Module):
+    """A low-rank square layer with an affine map per mode.
+
+    Args:
+        dim: input and output width.
+        rank: inner width, at most `dim`.
+        n_modes: matrices that share the layer; None for no affine map.
+        init: `id` starts as the identity (U = 0, skip connection); `xavier` has no skip.
+        v_init_std: deviation of V's initial values under `id`; 1 is the published value.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        rank: int,
+        n_modes: int | None,
+        init: Init = "id",
+        v_init_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        rank = min(rank, dim)
+        self.skip = init == "id"
+        self.u = nn.Parameter(torch.zeros(dim, rank))
+        self.v = nn.Parameter(torch.randn(rank, dim) * v_init_std)
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.scale = None if n_modes is None else nn.Parameter(torch.ones(n_modes, dim))
+        self.shift = None if n_modes is None else nn.Parameter(torch.zeros(n_modes, dim))
+        if init == "xavier":
+            nn.init.xavier_uniform_(self.u, gain=nn.init.calculate_gain("relu"))
+            nn.init.xavier_uniform_(self.v)
+
+    def forward(self, z: Tensor, mode: int | None) -> Tensor:
+        """(K, dim) -> (K, dim)."""
+        h = (z @ self.v.mT) @ self.u.mT + self.bias
+        if mode is not None and self.scale is not None and self.shift is not None:
+            h = h * self.scale[mode] + self.shift[mode]
+        # clamp, not relu: with U = 0 every h is 0, and only clamp passes a gradient there
+        h = h.clamp(min=0)
+        return h + z if self.skip else h
+
+
+class IDMLP(nn.Module):
+    """`n_hidden` + 1 LRLinear layers, the last one clamped like the others.
+
+    Args:
+        dim: width of all layers.
+        n_hidden: layers before the last.
+        rank: see `LRLinear`.
+        n_modes: see `LRLinear`.
+        init: see `LRLinear`.
+        v_init_std: see `LRLinear`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        n_hidden: int,
+        rank: int,
+        n_modes: int | None,
+        init: Init = "id",
+        v_init_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            LRLinear(dim, rank, n_modes, init, v_init_std) for _ in range(n_hidden + 1)
+        )
+
+    def forward(self, z: Tensor, mode: int | None = None) -> Tensor:
+        """(K, dim) -> (K, dim)."""
+        for layer in self.layers:
+            z = layer(z, mode)
+        return z
+
+
+class GradientTransform(nn.Module):
+    """The transform of one shape of matrices.
+
+    Args:
+        x_dim: d_in.
+        delta_dim: d_out.
+        n_modes: matrices that share the network; None for a network of one matrix.
+        rank: inner width of the layers; 1920 in the paper.
+        n_hidden: layers before the last; 1 in the paper.
+        init: `id` or `xavier`.
+        combine: one network over [x; delta]; otherwise one per side.
+        normalise: subtract the running mean and divide by the running deviation.
+        sides: without `combine`, which sides have a network: `both`, one, or the `smaller` one
+            (x where both are equal). The other side is normalised only.
+        v_init_std: see `LRLinear`.
+    """
+
+    def __init__(
+        self,
+        x_dim: int,
+        delta_dim: int,
+        *,
+        n_modes: int | None = None,
+        rank: int = 1920,
+        n_hidden: int = 1,
+        init: Init = "id",
+        combine: bool = True,
+        normalise: bool = True,
+        sides: Sides = "both",
+        v_init_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.dims = (x_dim, delta_dim)
+        self.statistics = RunningStatistics(x_dim + delta_dim) if normalise else None
+        if sides == "smaller":
+            sides = "x" if x_dim <= delta_dim else "delta"
+
+        def net(dim: int) -> IDMLP:
+            return IDMLP(dim, n_hidden, rank, n_modes, init, v_init_std)
+
+        self.mlp = net(x_dim + delta_dim) if combine else None
+        self.mlp_x = net(x_dim) if not combine and sides != "delta" else None
+        self.mlp_delta = net(delta_dim) if not combine and sides != "x" else None
+
+    def forward(self, x: Tensor, delta: Tensor, mode: int | None = None) -> tuple[Tensor, Tensor]:
+        """(K, d_in), (K, d_out) of surviving tokens -> the same shapes.
+
+        In train mode the tokens enter the running statistics before these normalise them.
+
+        Raises:
+            ModelError: normalisation without statistics, see `RunningStatistics.normalise`.
+        """
+        z = torch.cat([x, delta], -1).to(_compute_dtype(self))
+        if self.statistics is not None:
+            if self.training:
+                self.statistics.update(z)
+            z = self.statistics.normalise(z)
+        if self.mlp is not None:
+            x, delta = self.mlp(z, mode).split(self.dims, -1)
+            return x, delta
+        x, delta = z.split(self.dims, -1)
+        return (
+            x if self.mlp_x is None else self.mlp_x(x, mode),
+            delta if self.mlp_delta is None else self.mlp_delta(delta, mode),
+        )
+
+
+def surviving(x: Tensor, delta: Tensor) -> Tensor:
+    """True on tokens that say something: (..., d_in), (..., d_out) -> (...).
+
+    Tokens with an all-zero input or gradient are left out: padding, and in the last layer every
+    token that predicts no answer.
+    """
+    return (x != 0).any(-1) & (delta != 0).any(-1)
+
+
+def _compute_dtype(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype

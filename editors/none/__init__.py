@@ -1,0 +1,1 @@
+"""None: the unedited model, the row that every table begins with."""

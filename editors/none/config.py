@@ -1,0 +1,11 @@
+"""Options of the unedited model: there are none."""
+
+from typing import Literal
+
+from editors.options import EditorOptions
+
+
+class NoneOptions(EditorOptions):
+    """The unedited model as an editor that does nothing."""
+
+    name: Literal["none"]

@@ -1,0 +1,107 @@
+"""Options of an editor, readable without torch, and the registry by convention.
+
+The folder `editors/<name>/` is an editor; its `config.py` holds one subclass of `EditorOptions`
+that says which keys `configs/editor/<name>.yaml` may have. Nothing else lists the editors, so a new
+one touches no shared file. The YAML holds the values: the classes here have no defaults.
+"""
+
+import importlib
+import math
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from errors import ConfigError
+
+ScenarioName = Literal["unimodal", "transitive", "multimodal"]
+EVERY_SCENARIO: frozenset[ScenarioName] = frozenset(("unimodal", "transitive", "multimodal"))
+_FOLDER = Path(__file__).resolve().parent
+
+
+class Options(BaseModel):
+    """Base of all option classes: no unknown key, no silent conversion, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class EditorOptions(Options):
+    """What every editor has.
+
+    Attributes:
+        trained: whether `train.py` makes a checkpoint that `evaluate.py` needs.
+        scenarios: where the method is defined (ROME needs the subject's tokens in the edit prompt).
+        name: the folder of the method, not the YAML file's name: two files may share a method.
+    """
+
+    trained: ClassVar[bool] = False
+    scenarios: ClassVar[frozenset[ScenarioName]] = EVERY_SCENARIO
+
+    name: str
+
+
+class TrainedEditorOptions(EditorOptions):
+    """What every learned editor has besides; a batch of B independent edits counts as B edits.
+
+    Attributes:
+        max_iterations: length of the training, counted in edits.
+        batch_size: edits side by side in one forward pass.
+        accumulate: batches whose gradients are added up before the optimiser moves.
+        grad_clip: largest global gradient norm.
+    """
+
+    trained: ClassVar[bool] = True
+
+    max_iterations: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    accumulate: int = Field(ge=1)
+    grad_clip: float = Field(gt=0)
+
+    def optimiser_steps(self, processes: int = 1) -> int:
+        """Number of optimiser steps that take `max_iterations` edits.
+
+        Args:
+            processes: data-parallel processes, each with its own batches.
+
+        Returns:
+            Steps, rounded up.
+        """
+        return math.ceil(self.max_iterations / (self.batch_size * self.accumulate * processes))
+
+
+def editor_names() -> list[str]:
+    """Names of the editors that this checkout has, sorted."""
+    return sorted(path.parent.name for path in _FOLDER.glob("*/config.py"))
+
+
+def options_class(name: str) -> type[EditorOptions]:
+    """Finds the option class of an editor in `editors/<name>/config.py`.
+
+    Args:
+        name: the editor's folder.
+
+    Returns:
+        The one subclass of EditorOptions that the module defines.
+
+    Raises:
+        ConfigError: there is no such folder, or its module defines none or several.
+    """
+    if name not in editor_names():
+        raise ConfigError(
+            f"editor.name is {name!r}, but there is no editors/{name}/config.py; "
+            f"the editors here are {', '.join(editor_names())}."
+        )
+    module = importlib.import_module(f"editors.{name}.config")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, EditorOptions)
+        and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise ConfigError(
+            f"editors/{name}/config.py defines {len(found)} subclasses of EditorOptions; "
+            "it must define exactly one."
+        )
+    return found[0]

@@ -1,0 +1,22 @@
+"""The exceptions that a user of the project can meet.
+
+Each message is one paragraph that names the key or file, the value found, what is accepted and what
+to do. Entry points print the message alone and exit with status 2; any other exception is a bug and
+keeps its traceback.
+"""
+
+
+class TmkeError(Exception):
+    """Base of every error that the user can fix."""
+
+
+class ConfigError(TmkeError):
+    """An option is unknown, has the wrong type or does not go with another one."""
+
+
+class DataError(TmkeError):
+    """A file, record or picture is missing, broken or unusable."""
+
+
+class ModelError(TmkeError):
+    """A base model or checkpoint is missing, damaged or of the wrong kind."""

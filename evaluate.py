@@ -1,0 +1,91 @@
+"""Judges an editor: single edits, every probe of every edit, results on disk and on screen.
+
+    python evaluate.py ckpt=DIR/checkpoints/best.ckpt scenario=multimodal
+    python evaluate.py editor=ft model=llava_tiny scenario=transitive experiment=demo
+
+`python evaluate.py --help` and the files in configs/ explain every option.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from configs.launch import run_command
+
+if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
+    from pathlib import Path
+
+    import lightning as L
+
+    from configs.schema import EvaluateConfig
+
+
+def main(cfg: EvaluateConfig) -> None:
+    """Evaluates one editor in one scenario."""
+    import lightning as L
+
+    from configs.rundir import prepare_output_dir
+    from datamodules.scenarios import SCENARIOS
+    from lightning_modules import assembly
+    from lightning_modules.evaluation import EvaluationModule
+    from lightning_modules.loggers import make_loggers
+    from lightning_modules.summary import summarise
+    from lightning_modules.training import load_editor
+
+    L.seed_everything(cfg.seed, verbose=False)
+    scenario = SCENARIOS[cfg.scenario.name]
+    data = assembly.make_data(cfg, assembly.read_source(cfg.data), {"test": scenario})
+    processor = assembly.open_processor(cfg.model)
+    model = assembly.open_model(cfg.model)
+    encoder = assembly.connect(data, model, processor, cfg.data.prompt)
+    editor = assembly.make_editor(cfg.editor, model)
+    if cfg.ckpt is not None:
+        load_editor(cfg.ckpt, editor, model)
+    data.setup("test")
+
+    folder = prepare_output_dir(cfg)
+    loggers = make_loggers(
+        cfg.logger.model_copy(update={"csv": False}),
+        folder,
+        name=f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}",
+        group=f"{cfg.model.name}-{cfg.data.name}",
+        config=cfg.plain(),
+    )
+    trainer = assembly.make_trainer(cfg.trainer, loggers=loggers, root=folder)
+    module = EvaluationModule(model, editor, scenario, encoder.decode)
+    trainer.test(module, datamodule=data, verbose=False)
+    summary = summarise(cfg, data, module, model)
+    rows = module.gathered_rows()
+    if trainer.is_global_zero:
+        save(folder, summary, rows, trainer)
+
+
+def save(
+    folder: Path, summary: dict[str, Any], rows: list[dict[str, object]], trainer: L.Trainer
+) -> None:
+    """Writes the result's files, shows its table and sends it to the loggers."""
+    import pandas as pd
+    from rich.console import Console
+
+    from lightning_modules.loggers import log_result_table
+    from reporting.console import result_table
+    from reporting.results import read_run, write_edits, write_summary, write_table
+    from reporting.tables import run_markdown
+
+    write_edits(folder, rows)
+    write_summary(folder, summary)
+    run = read_run(folder)
+    write_table(folder, run_markdown(run))
+    table = [{"metric": name, **value.as_dict()} for name, value in run.metrics.items()]
+    log_result_table(trainer.loggers, "result", pd.DataFrame(table).astype({"ci95": str}))
+    Console().print(result_table(run), f"Written to {folder}")
+
+
+def _stored_config(path: Path) -> dict[str, Any]:
+    from lightning_modules.training import stored_config
+
+    return stored_config(path)
+
+
+if __name__ == "__main__":
+    run_command("evaluate", main, read_checkpoint=_stored_config)

@@ -1,0 +1,1 @@
+"""LightningModules: editor training, evaluation and the pretraining of tiny models."""

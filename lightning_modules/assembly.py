@@ -1,0 +1,162 @@
+"""From checked options to the objects of a run: data, model, editor, trainer."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import Logger
+
+from configs.schema import (
+    DataOptions,
+    EditingConfig,
+    FolderData,
+    ModelOptions,
+    TmkeData,
+    TrainerOptions,
+    WorldData,
+)
+from datamodules.datamodule import EditDataModule
+from datamodules.images import ImageStore
+from datamodules.readers.source import RecordSource, Split
+from datamodules.readers.tmke import read_tmke
+from datamodules.readers.world import read_world
+from datamodules.scenarios import Scenario
+from datamodules.tokenisation import PictureLayout, PromptEncoder, PromptForm
+from datamodules.world import World, generate_world
+from editors.base import Editor
+from editors.options import EditorOptions
+from errors import ConfigError
+from lightning_modules.evaluation import knows
+from models.editable import EditableModel
+from models.loading import Processor, load_model, load_processor
+
+log = logging.getLogger(__name__)
+
+
+def read_source(data: DataOptions) -> RecordSource:
+    """Reads the records that `data=` names; draws a generated world on first use.
+
+    Raises:
+        DataError: something in them is missing or broken.
+    """
+    if isinstance(data, TmkeData):
+        return read_tmke(
+            Path(data.root),
+            files=data.files or (),
+            train_files=data.train_files or (),
+            image_root=Path(data.image_root) if data.image_root else None,
+            seed=data.seed,
+            filter_known=data.filter_known,
+        )
+    if isinstance(data, WorldData | FolderData):
+        return read_world(
+            open_world(data),
+            name=data.name,
+            seed=data.seed,
+            targets_per_fact=data.targets_per_fact,
+            filter_known=data.filter_known,
+        )
+    raise ConfigError(f"data={data.name!r} has no reader.")
+
+
+def open_world(data: DataOptions) -> World:
+    """The world folder of `data=world` (drawn where it is not there yet) or `data=folder`.
+
+    Raises:
+        ConfigError: the data is not a world.
+        DataError: the folder is missing or broken.
+    """
+    if isinstance(data, WorldData):
+        generate_world(Path(data.root), seed=data.world_seed, size=data.size)
+        return World.load(Path(data.root), seed=data.seed, noun=data.noun)
+    if isinstance(data, FolderData):
+        return World.load(Path(data.root), seed=data.seed, noun=data.noun)
+    raise ConfigError(
+        f"data={data.name} holds records, not a world with entities and pictures. "
+        "Use data=world or data=folder."
+    )
+
+
+def make_data(
+    cfg: EditingConfig, source: RecordSource, scenarios: dict[Split, Scenario], batch_size: int = 1
+) -> EditDataModule:
+    """The DataModule of a run; checks the pictures that the scenarios need."""
+    return EditDataModule(
+        source,
+        scenarios,
+        batch_size=batch_size,
+        eval_batch_size=cfg.evaluate.batch_size,
+        num_workers=cfg.data.num_workers,
+        seed=cfg.seed,
+        limit=cfg.data.limit,
+    )
+
+
+def open_processor(model: ModelOptions) -> Processor:
+    """Tokenizer and image processor, without weights."""
+    return load_processor(model.family, model.path, revision=model.revision)
+
+
+def make_encoder(processor: Processor, form: PromptForm) -> PromptEncoder:
+    """The prompt function of a base model."""
+    layout = PictureLayout(processor.image_slots, processor.image_token_id)
+    return PromptEncoder(processor.tokenizer, layout, form=form)
+
+
+def open_model(options: ModelOptions) -> EditableModel:
+    """Loads the base model."""
+    return load_model(
+        options.family,
+        options.path,
+        revision=options.revision,
+        dtype=options.dtype,
+        attention=options.attn,
+    )
+
+
+def connect(
+    data: EditDataModule, model: EditableModel, processor: Processor, form: PromptForm
+) -> PromptEncoder:
+    """Hands the model's tokens, pixels and knowledge to the data."""
+    encoder = make_encoder(processor, form)
+    data.connect(encoder, ImageStore(processor.pixels), knows(model))
+    return encoder
+
+
+def make_editor(options: EditorOptions, model: EditableModel) -> Editor:
+    """The editor of a folder `editors/<name>/`, by its `build(options, model)`."""
+    module = importlib.import_module(f"editors.{options.name}.editor")
+    return cast(Editor, module.build(options, model))
+
+
+def make_trainer(
+    options: TrainerOptions,
+    *,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback] = (),
+    root: Path,
+    **arguments: object,
+) -> L.Trainer:
+    """Lightning's Trainer with the project's progress bar.
+
+    Args:
+        options: group `trainer`.
+        loggers: where curves go.
+        callbacks: besides the progress bar.
+        root: the output folder.
+        **arguments: what depends on the command (steps, clipping, accumulation).
+    """
+    bar = [RichProgressBar(leave=False)] if options.enable_progress_bar else []
+    return L.Trainer(
+        **(options.arguments() | arguments),  # type: ignore[arg-type]
+        logger=list(loggers) or False,
+        callbacks=[*callbacks, *bar],
+        default_root_dir=str(root),
+        enable_model_summary=False,
+    )

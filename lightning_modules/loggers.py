@@ -1,0 +1,143 @@
+"""Where curves go: `metrics.csv` beside the results, and Weights & Biases.
+
+W&B is online only where the user is logged in; everywhere else its run lies in the output folder
+until `wandb sync`. Without the package, or with a full disk, the run itself goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+import logging
+import netrc
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+from configs.schema import LoggerOptions
+
+log = logging.getLogger(__name__)
+_WANDB_HOST = "api.wandb.ai"
+
+
+class CurveFile(CSVLogger):
+    """`metrics.csv` in the output folder itself, continued when training continues.
+
+    Args:
+        folder: the output folder.
+        continue_after: keep an earlier run's lines up to this optimiser step; None starts anew.
+    """
+
+    def __init__(self, folder: Path, continue_after: int | None = None) -> None:
+        super().__init__(str(folder), name="", version="")
+        self._kept: list[dict[str, Any]] = []
+        file = folder / ExperimentWriter.NAME_METRICS_FILE
+        if continue_after is not None and file.is_file():
+            with file.open(newline="") as lines:
+                self._kept = [
+                    line for line in csv.DictReader(lines) if int(line["step"]) <= continue_after
+                ]
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """The writer, with the kept lines in front."""
+        first = self._experiment is None
+        with warnings.catch_warnings():  # the folder also holds config.yaml and checkpoints
+            warnings.filterwarnings("ignore", message="Experiment logs directory")
+            writer = super().experiment
+        if first:
+            writer.metrics = [*self._kept, *writer.metrics]
+        return writer
+
+
+def make_loggers(
+    options: LoggerOptions,
+    folder: Path,
+    *,
+    name: str,
+    group: str,
+    config: dict[str, Any],
+    continue_after: int | None = None,
+) -> list[Logger]:
+    """The loggers of a run.
+
+    Args:
+        options: what the user asked for.
+        folder: the output folder.
+        name: of the W&B run.
+        group: of the W&B run; runs that belong together share it.
+        config: resolved configuration, shown with the W&B run.
+        continue_after: optimiser step that an earlier run in this folder is continued from.
+
+    Returns:
+        CSV and W&B, as asked for and available.
+    """
+    loggers: list[Logger] = []
+    if options.csv:
+        loggers.append(CurveFile(folder, continue_after))
+    if options.wandb != "off":
+        wandb = _wandb_logger(options, folder, name=name, group=group, config=config)
+        if wandb is not None:
+            loggers.append(wandb)
+    return loggers
+
+
+def log_result_table(loggers: list[Logger], key: str, table: pd.DataFrame) -> None:
+    """Sends a table to W&B where it is on."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_table(key, dataframe=table)
+
+
+def log_pictures(loggers: list[Logger], key: str, files: list[Path]) -> None:
+    """Sends picture files to W&B where it is on."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key, [str(file) for file in files])
+
+
+def _wandb_logger(
+    options: LoggerOptions, folder: Path, *, name: str, group: str, config: dict[str, Any]
+) -> WandbLogger | None:
+    if importlib.util.find_spec("wandb") is None:
+        log.warning("wandb is not installed: curves go to metrics.csv only (pip install wandb)")
+        return None
+    offline = options.wandb == "offline" or (options.wandb == "auto" and not _logged_in())
+    os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        logger = WandbLogger(
+            project=options.project,
+            entity=options.entity,
+            name=name,
+            group=group,
+            save_dir=str(folder),
+            offline=offline,
+            # The same folder is the same run, so a continued training continues its curves.
+            id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],
+            resume="allow",
+            config=config,
+        )
+        _ = logger.experiment
+    except Exception as error:  # whatever fails in it, a logger must not end a run
+        log.warning("W&B could not start (%s): curves go to metrics.csv only", error)
+        return None
+    return logger
+
+
+def _logged_in() -> bool:
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+        return False
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators(_WANDB_HOST) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,168 @@
+"""What a tiny model knows: accuracies over every fact, wording and picture of its world.
+
+An answer is right when all its tokens are (teacher forced, EOS not counted). Chains are different:
+they are generated, so that no step is handed over.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from datamodules.world import World
+from lightning_modules.pretraining.batches import TextBatch, collate
+from lightning_modules.pretraining.generation import generate
+from lightning_modules.pretraining.pictures import PictureBank, normalise
+from lightning_modules.pretraining.samplers import (
+    Chain,
+    Rows,
+    chain_questions,
+    one_hop_questions,
+)
+from lightning_modules.pretraining.samples import Encoder, Sample
+
+BATCH = 128
+CHAINS_GENERATED = 400
+
+
+@torch.no_grad()
+def evaluate_tiny(
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    world: World,
+    pictures: PictureBank,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    chains: bool = True,
+) -> dict[str, float]:
+    """Percent right by kind of question, through the model's own forward pass.
+
+    Args:
+        model: in evaluation mode afterwards.
+        tokenizer: its tokenizer.
+        world: what is asked.
+        pictures: of the world.
+        seed: of the views (one per question) and of sub-samples.
+        limit: questions of a kind; all by default (chains: `CHAINS_GENERATED`).
+        chains: also ask two-hop questions; generating them takes the longest.
+
+    Returns:
+        `text`, `seen`, `unseen`: one-hop questions by name and by picture; `identity_*`,
+        `refusal_*`; `two_hop_direct` of the test half beside `two_hop_majority`, the share of the
+        most frequent answer; `chain_bridge` and `chain_answer` of the test half by generation.
+    """
+    model.eval()
+    rng = random.Random(seed)
+    rows = Rows(world, encoder_of(model, tokenizer), rng)
+    test = _Test(model, pictures, seed)
+
+    def some(items: list, most: int | None = limit) -> list:  # type: ignore[type-arg]
+        return items if most is None or len(items) <= most else rng.sample(items, most)
+
+    text = [rows.one_hop(q, by_picture=False) for q in some(one_hop_questions(world))]
+    shown = some(one_hop_questions(world, pictured=True))
+    image = [rows.one_hop(q, by_picture=True) for q in shown]
+    names = [rows.identity(entity.name) for entity in world.pictured]
+    result = {
+        "text": test.accuracy(text),
+        "seen": test.accuracy(image),
+        "unseen": test.accuracy(image, unseen=True),
+        "identity_seen": test.accuracy(names),
+        "identity_unseen": test.accuracy(names, unseen=True),
+    }
+    for kind, by_picture in (("text", False), ("image", True)):
+        asked = world.pictured if by_picture else list(world.entities.values())
+        refused = [rows.refusal(entity.name, by_picture=by_picture) for entity in asked]
+        result[f"refusal_{kind}"] = test.accuracy([sample for sample in refused if sample])
+    asked_chains = chain_questions(world, tested=True) if chains else []
+    if asked_chains:
+        generated = some(asked_chains, limit or CHAINS_GENERATED)
+        result |= _two_hops(test, rows, some(asked_chains), generated)
+    return {name: round(value, 2) for name, value in result.items() if value == value}
+
+
+def encoder_of(
+    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+) -> Encoder:
+    """The encoder of a saved or trained model's rows."""
+    return Encoder(tokenizer, model.config.image_seq_length)
+
+
+def right_rows(
+    model: LlavaForConditionalGeneration, batch: TextBatch, pixels: Tensor | None
+) -> Tensor:
+    """(B,) bool: every graded token of a row is the most likely one."""
+    logits = model(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask.long(), pixel_values=pixels
+    ).logits
+    hit = logits[:, :-1].argmax(-1) == batch.input_ids[:, 1:]
+    return (hit | ~batch.graded[:, 1:]).all(1)
+
+
+class _Test:
+    """Runs rows through a model."""
+
+    def __init__(
+        self, model: LlavaForConditionalGeneration, pictures: PictureBank, seed: int
+    ) -> None:
+        self.model, self.pictures = model, pictures
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def accuracy(self, samples: Sequence[Sample], *, unseen: bool = False) -> float:
+        """Percent of rows answered right, nan without rows; a random view of every picture."""
+        if unseen:
+            samples = [s for s in samples if s.picture in self.pictures.unseen]
+        ordered = sorted(samples, key=lambda sample: len(sample.ids))
+        right = 0
+        for start in range(0, len(ordered), BATCH):
+            batch = collate(ordered[start : start + BATCH], self.model.config.text_config.pad_token_id)
+            pixels = None
+            if batch.pictures:
+                drawn = self.pictures.draw(batch.pictures, self.generator, unseen=unseen)
+                pixels = normalise(drawn)
+            right += int(right_rows(self.model, batch, pixels).sum())
+        return 100 * right / len(ordered) if ordered else float("nan")
+
+
+def _two_hops(
+    test: _Test, rows: Rows, direct: Sequence[Chain], generated: Sequence[Chain]
+) -> dict[str, float]:
+    """Two-hop questions about the test half: answered at once, and worked out step by step."""
+    world, encoder = rows.world, rows.encoder
+    answers = [world.facts[world.facts[entity, first], second] for entity, first, second, _ in direct]
+    asked = [
+        encoder.question(world.two_hop_question(first, second, wording, entity), answer)
+        for (entity, first, second, wording), answer in zip(direct, answers, strict=True)
+    ]
+    most_frequent: dict[str, Counter[str]] = {}
+    for (_, _, second, _), answer in zip(direct, answers, strict=True):
+        most_frequent.setdefault(second, Counter())[answer] += 1
+    lucky = sum(counts.most_common(1)[0][1] for counts in most_frequent.values())
+    samples = [rows.chain(chain) for chain in generated]
+    texts = generate(test.model, rows.encoder.tokenizer, samples)
+    bridge, final = zip(
+        *[_chain_right(rows, chain, text) for chain, text in zip(generated, texts, strict=True)],
+        strict=True,
+    )
+    return {
+        "two_hop_direct": test.accuracy(asked),
+        "two_hop_majority": 100 * lucky / len(direct),
+        "chain_bridge": 100 * sum(bridge) / len(bridge),
+        "chain_answer": 100 * sum(final) / len(final),
+    }
+
+
+def _chain_right(rows: Rows, chain: Chain, text: str) -> tuple[bool, bool]:
+    """Whether a generated chain names the right bridge, and the right answer after it."""
+    entity, first, second, _ = chain
+    bridge = rows.world.facts[entity, first]
+    steps = text.strip().split("; ")
+    named = steps[0].endswith(f" {bridge}")
+    answered = len(steps) > 1 and steps[-1].endswith(f" {rows.world.facts[bridge, second]}")
+    return named, answered

@@ -1,0 +1,194 @@
+"""One pretraining run: from a world to a folder with a model that knows it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger
+from torch.utils.data import DataLoader
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from datamodules.tokenizer import world_tokenizer
+from datamodules.world import World
+from errors import DataError, ModelError
+from lightning_modules.pretraining.batches import TrainingBatches
+from lightning_modules.pretraining.edit_checks import ike_check, rome_check
+from lightning_modules.pretraining.evaluation import evaluate_tiny
+from lightning_modules.pretraining.model import build_llava, match_scale
+from lightning_modules.pretraining.module import PretrainingModule
+from lightning_modules.pretraining.pictures import PictureBank, image_processor, normalise
+from lightning_modules.pretraining.samplers import Rows, StepSampler
+from lightning_modules.pretraining.samples import Encoder
+from lightning_modules.pretraining.saving import (
+    missed_targets,
+    round_to_half,
+    save_tiny,
+    world_summary,
+)
+from lightning_modules.pretraining.settings import PretrainSettings
+from lightning_modules.pretraining.texts import world_texts
+from lightning_modules.pretraining.trace import causal_trace
+
+REJECTED = "rejected"
+SCALE_PICTURES = 32
+LOOK_AT = 200  # questions of a kind that are asked while training runs
+
+
+def pretrain(
+    world: World,
+    settings: PretrainSettings,
+    output_dir: Path,
+    *,
+    gate: bool = True,
+    threads: int = 1,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[L.Callback] = (),
+    progress_bar: bool = True,
+) -> dict[str, Any]:
+    """Teach a fresh tiny LLaVA a world and save it.
+
+    Args:
+        world: what is taught; at least some of its entities need pictures.
+        settings: the recipe.
+        output_dir: gets weights (fp16), tokenizer, image processor and manifest.json.
+        gate: refuse a model that misses the settings' targets.
+        threads: CPU threads; the model is too small to gain from a second one.
+        loggers, callbacks, progress_bar: for the Trainer.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: the world has no pictures.
+        ModelError: the targets are missed and `gate` is set; the model lies in
+            `output_dir/rejected` then, and `output_dir` is otherwise as it was.
+    """
+    if not world.pictured:
+        raise DataError(
+            f"{world.root}: no entity of this world has a picture, and the model to teach looks at "
+            "pictures. Add `images` to the entities in entities.json."
+        )
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    started, cpu = time.time(), time.process_time()
+    tokenizer = world_tokenizer(world_texts(world), settings.max_positions)
+    processor = image_processor(settings.image_size)
+    pictures = PictureBank.of_world(world, processor)
+    model = _train(world, settings, tokenizer, pictures, list(loggers), list(callbacks), progress_bar)
+    round_to_half(model)
+    trained = time.time()
+    manifest = {
+        "model": "llava_tiny",
+        "world": world_summary(world),
+        "settings": settings.as_dict(),
+        **assess(model, tokenizer, world, pictures),
+        "seconds": {
+            "training": round(trained - started, 1),
+            "assessment": round(time.time() - trained, 1),
+            "cpu": round(time.process_time() - cpu, 1),
+        },
+    }
+    missed = missed_targets(manifest["accuracy"], settings)
+    manifest["targets_missed"] = missed
+    rejected = gate and bool(missed)
+    folder = output_dir / REJECTED if rejected else output_dir
+    written = save_tiny(folder, model, tokenizer, processor, manifest)
+    if rejected:
+        raise ModelError(
+            f"the taught model misses its targets: {'; '.join(missed)}. It was kept in {folder} for "
+            "inspection. Train longer (steps), teach an easier world, or accept it with gate=false."
+        )
+    return written
+
+
+def assess(
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    world: World,
+    pictures: PictureBank,
+) -> dict[str, Any]:
+    """All that the manifest says about what a model knows and how it can be edited."""
+    return {
+        "accuracy": evaluate_tiny(model, tokenizer, world, pictures),
+        "causal_trace": causal_trace(model, tokenizer, world),
+        "rome_check": {
+            f"layer_{layer}": rome_check(model, tokenizer, world, layer=layer) for layer in (0, 1)
+        },
+        "ike_check": {
+            f"demonstrations_{count}": ike_check(model, tokenizer, world, demonstrations=count)
+            for count in (0, 4)
+        },
+    }
+
+
+class Milestones(L.Callback):
+    """Asks the model a sample of questions now and then, and logs the accuracies.
+
+    Args:
+        world, tokenizer, pictures: what to ask.
+        every: steps between two looks.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        tokenizer: PreTrainedTokenizerFast,
+        pictures: PictureBank,
+        every: int,
+    ) -> None:
+        self.world, self.tokenizer, self.pictures, self.every = world, tokenizer, pictures, every
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object
+    ) -> None:
+        """Look when a multiple of `every` steps is done."""
+        if trainer.global_step == 0 or trainer.global_step % self.every:
+            return
+        assert_model = pl_module.model
+        found = evaluate_tiny(
+            assert_model,  # type: ignore[arg-type]
+            self.tokenizer,
+            self.world,
+            self.pictures,
+            limit=LOOK_AT,
+            chains=False,
+        )
+        pl_module.model.train()  # type: ignore[operator]
+        pl_module.log_dict({f"val/{name}": value for name, value in found.items()})
+
+
+def _train(
+    world: World,
+    settings: PretrainSettings,
+    tokenizer: PreTrainedTokenizerFast,
+    pictures: PictureBank,
+    loggers: list[Logger],
+    callbacks: list[L.Callback],
+    progress_bar: bool,
+) -> LlavaForConditionalGeneration:
+    model = build_llava(settings, tokenizer)
+    encoder = Encoder(tokenizer, settings.image_tokens)
+    sampler = StepSampler(Rows(world, encoder, random.Random(settings.seed)), settings)
+    module = PretrainingModule(model, tokenizer, world, sampler, settings)
+    shown = [pictures.seen[entity.name][0] for entity in world.pictured[:SCALE_PICTURES]]
+    match_scale(module.parts, normalise(torch.stack(shown)), module.slots.words)
+    batches = TrainingBatches(sampler, pictures, settings, encoder.pad_id)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=settings.total_steps,
+        logger=loggers or False,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress_bar,
+        log_every_n_steps=10,
+    )
+    trainer.fit(module, DataLoader(batches, batch_size=None, num_workers=0))
+    return model.eval()

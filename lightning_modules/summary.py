@@ -1,0 +1,53 @@
+"""The content of `summary.json`: the metrics of one evaluation and how they came to be."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from configs.schema import EvaluateConfig
+from datamodules.datamodule import EditDataModule
+from lightning_modules import provenance
+from lightning_modules.evaluation import EvaluationModule
+from metrics.collection import headline_metrics
+from models.editable import EditableModel
+
+
+def summarise(
+    cfg: EvaluateConfig, data: EditDataModule, module: EvaluationModule, model: EditableModel
+) -> dict[str, Any]:
+    """Everything that summary.json says about the run."""
+    known = data.known.get("test")
+    seconds = [float(row["seconds"]) for row in module.rows]  # type: ignore[arg-type]
+    return {
+        "editor": cfg.editor.name,
+        "model": cfg.model.name,
+        "scenario": cfg.scenario.name,
+        "data": cfg.data.name,
+        "n_edits": data.n_edits("test"),
+        "seed": cfg.seed,
+        "settings": {
+            "editor": cfg.editor.model_dump(),
+            "data": cfg.data.model_dump(),
+            "prompt": cfg.data.prompt,
+            "positions": "answer",
+            "locality_i": cfg.metrics.locality_i,
+            "batch_size": cfg.evaluate.batch_size,
+            "dtype": cfg.model.dtype,
+            "device": str(model.device),
+            "ckpt": cfg.ckpt,
+            "data_digest": data.source.digest(),
+            "model_digest": model.fingerprint(),
+            "known_facts": asdict(known) if known else None,
+            "git": provenance.git_state(),
+        },
+        "versions": provenance.versions(),
+        "metrics": headline_metrics(
+            module.per_edit_scores(),
+            cfg.scenario.name,
+            positional_image_locality=cfg.metrics.locality_i == "top10_rank",
+            seed=cfg.seed,
+        ),
+        "seconds_per_edit": sum(seconds) / len(seconds),
+        "peak_memory_bytes": provenance.peak_memory_bytes(model.device),
+    }

@@ -1,0 +1,191 @@
+"""What every trained editor shares: its questions, its schedule, its checkpoints.
+
+A trained editor is found by convention: `editors/<name>/objective.py` has an `Objective`, and
+`lightning_modules/<name>.py` has `build_training(options, model, objective)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
+
+from configs.schema import EditingConfig, TrainConfig
+from datamodules.datamodule import EditDataModule
+from datamodules.scenarios import Objective, Scenario, training_scenario
+from editors.base import Editor
+from editors.options import TrainedEditorOptions
+from errors import ConfigError, ModelError
+from lightning_modules import checkpoint as identity
+from models.editable import EditableModel
+
+CONFIG = "config"  # the resolved configuration inside a checkpoint
+_MONITOR = "val/loss"
+
+
+def options_of(cfg: EditingConfig) -> TrainedEditorOptions:
+    """The options of a trained editor.
+
+    Raises:
+        ConfigError: the editor has nothing to train.
+    """
+    if not isinstance(cfg.editor, TrainedEditorOptions):
+        raise ConfigError(
+            f"editor={cfg.editor.name} has nothing to train; run python evaluate.py "
+            f"editor={cfg.editor.name} instead."
+        )
+    return cfg.editor
+
+
+def objective_of(cfg: EditingConfig) -> Objective:
+    """The outer loss: as asked for, else pictures where the edit itself shows one."""
+    asked: Objective | None = getattr(cfg.editor, "objective", None)
+    return asked or ("image_text" if cfg.scenario.name == "multimodal" else "text")
+
+
+def scenario_of(cfg: TrainConfig) -> Scenario:
+    """What training edits see, and the questions of the outer loss."""
+    name, objective = cfg.editor.name, objective_of(cfg)
+    module = importlib.import_module(f"editors.{name}.objective")
+    weights = cfg.editor.model_dump()["weights"]
+    return training_scenario(
+        cfg.scenario.name, objective, module.Objective(objective, weights).probes
+    )
+
+
+def make_module(cfg: TrainConfig, model: EditableModel) -> L.LightningModule:
+    """The training module of the editor."""
+    module = importlib.import_module(f"lightning_modules.{cfg.editor.name}")
+    built = module.build_training(cfg.editor, model, objective_of(cfg))
+    return cast(L.LightningModule, built)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The length of a training in Lightning's terms.
+
+    Attributes:
+        max_steps: optimiser steps.
+        val_check_interval: batches between validations, counted across epochs.
+        accumulate_grad_batches: batches per optimiser step.
+        gradient_clip_val: largest global gradient norm.
+        check_val_every_n_epoch: None, so that the interval is counted across epochs.
+    """
+
+    max_steps: int
+    val_check_interval: int
+    accumulate_grad_batches: int
+    gradient_clip_val: float
+    check_val_every_n_epoch: None = None
+
+    @classmethod
+    def of(cls, cfg: TrainConfig, data: EditDataModule) -> Schedule:
+        """`editor.max_iterations` counts edits: a batch of B independent edits is B iterations."""
+        options, trainer = options_of(cfg), cfg.trainer
+        processes = _processes(cfg)
+        steps = trainer.max_steps or options.optimiser_steps(processes)
+        edits_per_step = options.batch_size * options.accumulate * processes
+        epoch = max(1, math.ceil(data.n_edits("train") / edits_per_step))
+        every = min(trainer.val_every or epoch, steps)
+        return cls(steps, every * options.accumulate, options.accumulate, options.grad_clip)
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of Lightning's Trainer."""
+        return asdict(self)
+
+
+class StoredConfig(Callback):
+    """Puts the resolved configuration into every checkpoint, as plain Python."""
+
+    def __init__(self, plain: dict[str, Any]) -> None:
+        self._plain = plain
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds the configuration."""
+        del trainer, pl_module
+        checkpoint[CONFIG] = self._plain
+
+
+def callbacks(cfg: TrainConfig, folder: Path) -> list[Callback]:
+    """Best and last checkpoint, rates, the stored configuration, early stopping if asked."""
+    chosen: list[Callback] = [
+        StoredConfig(cfg.plain()),
+        ModelCheckpoint(
+            folder / "checkpoints",
+            filename="best",
+            monitor=_MONITOR,
+            save_last=True,
+            enable_version_counter=False,
+        ),
+        LearningRateMonitor(logging_interval="step"),
+    ]
+    if cfg.trainer.patience is not None:
+        chosen.append(EarlyStopping(_MONITOR, patience=cfg.trainer.patience, check_finite=False))
+    return chosen
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """The content of a checkpoint; nothing in it is executed.
+
+    Raises:
+        ModelError: the file is missing, damaged or no checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelError(f"ckpt={path}: there is no such file.") from error
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise ModelError(
+            f"ckpt={path} cannot be read ({str(error).splitlines()[0]}). It is damaged or not a "
+            "checkpoint that train.py wrote."
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelError(f"ckpt={path} holds a {type(content).__name__}, not a checkpoint.")
+    return content
+
+
+def stored_config(path: Path) -> dict[str, Any]:
+    """The resolved configuration inside a checkpoint.
+
+    Raises:
+        ModelError: the file cannot be read or was not written by train.py.
+    """
+    content = read_checkpoint(path)
+    identity.editor_options(content)
+    return dict(content[CONFIG])
+
+
+def steps_done(path: str | None) -> int | None:
+    """Optimiser steps behind a checkpoint; None without one."""
+    return None if path is None else int(read_checkpoint(path)["global_step"])
+
+
+def load_editor(path: str, editor: Editor, model: EditableModel) -> None:
+    """Fills an editor from a checkpoint.
+
+    Raises:
+        ModelError: it belongs to another editor or base model, or is damaged.
+    """
+    identity.load_editor(cast(torch.nn.Module, editor), read_checkpoint(path), model)
+
+
+def _processes(cfg: TrainConfig) -> int:
+    devices = cfg.trainer.devices
+    if isinstance(devices, list):
+        return len(devices) * cfg.trainer.num_nodes
+    if devices == "auto":
+        return max(1, torch.cuda.device_count()) * cfg.trainer.num_nodes
+    return int(devices) * cfg.trainer.num_nodes

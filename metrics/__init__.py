@@ -1,0 +1,1 @@
+"""Pure metric functions, their torchmetrics classes and bootstrap intervals."""

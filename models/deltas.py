@@ -1,0 +1,167 @@
+"""Per-row weight deltas: B edits of the same frozen layers, side by side in one forward pass.
+
+An edit of a linear map y = W x is a value, not a changed W. A row answered under edit e gets
+
+    y = W x + (x A_e^T) B_e        (low rank: MEND's factor pairs, ROME's rank one)
+    y = W x + x D_e^T              (dense: FT)
+
+added by forward hooks, so the base weights never change and no d_out x d_in matrix is built where
+factors do. Factors are cast to the activations' type: the sum is formed in activation space, where
+an update far below half an ulp of a bfloat16 weight still counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+Role = Literal["mlp_in", "mlp_out"]
+
+
+class Site(NamedTuple):
+    """A linear map by its role: the first or second MLP matrix of a decoder layer."""
+
+    layer: int
+    role: Role
+
+
+@dataclass(frozen=True)
+class LowRankDelta:
+    """D_e = sum_i outputs[e, i] (outer) inputs[e, i].
+
+    Attributes:
+        inputs: (E, n, d_in), zero rows where an edit has fewer than n pairs.
+        outputs: (E, n, d_out).
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+    @property
+    def n_edits(self) -> int:
+        """E."""
+        return len(self.inputs)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(E, M, d_in) -> (E, M, d_out)."""
+        return (x @ self.inputs.to(x.dtype).mT) @ self.outputs.to(x.dtype)
+
+    def dense(self) -> Tensor:
+        """(E, d_out, d_in), for tests and small analyses."""
+        return self.outputs.mT @ self.inputs
+
+
+@dataclass(frozen=True)
+class DenseDelta:
+    """One full delta per edit.
+
+    Attributes:
+        weight: (E, d_out, d_in).
+    """
+
+    weight: Tensor
+
+    @property
+    def n_edits(self) -> int:
+        """E."""
+        return len(self.weight)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(E, M, d_in) -> (E, M, d_out)."""
+        return x @ self.weight.to(x.dtype).mT
+
+    def dense(self) -> Tensor:
+        """(E, d_out, d_in)."""
+        return self.weight
+
+
+def linear_shape(module: nn.Module) -> tuple[int, int]:
+    """(d_in, d_out) of a linear map; GPT-2's Conv1D keeps its weight transposed."""
+    if isinstance(module, Conv1D):
+        return module.nx, module.nf
+    return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
+
+
+def linear_weight(module: nn.Module) -> Tensor:
+    """The weight as (d_out, d_in), whichever way it is stored."""
+    weight = module.get_parameter("weight").detach()
+    return weight.mT if isinstance(module, Conv1D) else weight
+
+
+Delta: TypeAlias = LowRankDelta | DenseDelta
+Deltas: TypeAlias = Mapping[Site, Delta]
+
+
+class Groups:
+    """Items (rows, or answer tokens) sorted into one padded group per edit.
+
+    Args:
+        edit_index: (I,) the edit of each item.
+        n_edits: E.
+    """
+
+    def __init__(self, edit_index: Tensor, n_edits: int) -> None:
+        counts = edit_index.bincount(minlength=n_edits)
+        largest = int(counts.max())
+        order = edit_index.argsort(stable=True)
+        start = counts.cumsum(0) - counts
+        slot = torch.arange(len(order), device=order.device) - start[edit_index[order]]
+        flat = edit_index[order] * largest + slot
+        self.n_items, self.n_edits, self.largest = len(edit_index), n_edits, largest
+        self._place = torch.empty_like(order)
+        self._place[order] = flat
+        self._item = order.new_zeros(n_edits * largest)
+        self._item[flat] = order
+        mask = torch.zeros(n_edits * largest, dtype=torch.bool, device=order.device)
+        mask[flat] = True
+        self.mask = mask.view(n_edits, largest)
+        self._aligned = bool(mask.all()) and bool((self._place[1:] > self._place[:-1]).all())
+
+    def split(self, items: Tensor) -> Tensor:
+        """(I, ...) -> (E, largest, ...); padding repeats some item, see `mask`."""
+        flat = items if self._aligned else items[self._item]
+        return flat.view(self.n_edits, self.largest, *items.shape[1:])
+
+    def join(self, groups: Tensor) -> Tensor:
+        """(E, largest, ...) -> (I, ...), the inverse of `split`."""
+        flat = groups.flatten(0, 1)
+        return flat if self._aligned else flat[self._place]
+
+    def per_item(self, tensor: Tensor) -> Tensor:
+        """A layer's tensor as (I, M, d), whether it came as (I, M, d), (I * M, d) or (I, d)."""
+        return tensor.reshape(self.n_items, -1, tensor.shape[-1])
+
+
+@contextmanager
+def applied(
+    linears: Mapping[Site, nn.Module], deltas: Deltas, groups: Groups | None
+) -> Iterator[None]:
+    """Adds each delta to the output of its linear map inside the block, and only there.
+
+    Args:
+        linears: the maps to edit; sites without a delta stay as they are.
+        deltas: one delta per site.
+        groups: which item is answered under which edit; None when nothing is to be applied.
+    """
+
+    def hook_for(delta: Delta, grouping: Groups) -> Callable[..., Tensor]:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            x = grouping.split(grouping.per_item(args[0]))  # (E, largest, M, d_in)
+            moved = delta(x.flatten(1, 2))  # (E, largest * M, d_out)
+            moved = moved.view(*x.shape[:3], -1)
+            return output + grouping.join(moved).reshape(output.shape)
+
+        return hook
+
+    with ExitStack() as stack:
+        for site, module in linears.items():
+            if groups is not None and site in deltas:
+                handle = module.register_forward_hook(hook_for(deltas[site], groups))
+                stack.callback(handle.remove)
+        yield

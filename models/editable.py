@@ -1,0 +1,373 @@
+"""A frozen multimodal LLM that answers rows under per-row edits, without repeated work.
+
+Three operations serve every editor (names as in MEND, Mitchell et al. 2022):
+
+* `prefix(rows, k)`: embeddings, pictures and decoder layers 0..k-1, without gradients. They are the
+  same for an edit, its probes and the unedited model, because no edit touches them.
+* `suffix(state, ...)`: the layers from k on, final norm and head, with per-row deltas. With `at`
+  given, the last block's MLP and the head run at the answer tokens alone: an MLP edit in the last
+  block changes nothing before that MLP.
+* `capture(state, sites, ...)`: per token the input x of a linear map and delta = dL/dy at its
+  output, so that dL/dW = sum_t delta_t x_t^T, by hooks and `torch.autograd.grad`. The graph starts
+  at the lowest of the sites; the network below is never run backward.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from errors import ModelError
+from models.deltas import Deltas, Groups, Role, Site, applied
+from models.hooks import StopForwardError, hooked, stoppable, tapped
+from models.rows import Answers, Rows
+
+LossFunction = Callable[[Tensor, Answers], Tensor]
+_SAMPLED = 4096  # values of each tensor that enter a fingerprint
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The parts of a decoder-only LM, by role.
+
+    Attributes:
+        body: called with `inputs_embeds`, `attention_mask`, `use_cache`; runs all layers.
+        layers: its decoder layers.
+        norm: final norm (identity where the model has none).
+        head: hidden state -> logits.
+        mlp_norm: name inside a layer of the norm that reads the residual stream before the MLP.
+        mlp: (layer, (N, d) residual stream) -> (N, d) MLP output to add to it.
+        sites: role -> name inside a layer of the linear map.
+    """
+
+    body: nn.Module
+    layers: nn.ModuleList
+    norm: nn.Module
+    head: nn.Module
+    mlp_norm: str
+    mlp: Callable[[nn.Module, Tensor], Tensor]
+    sites: Mapping[Role, str]
+
+
+@dataclass(frozen=True)
+class PrefixState:
+    """The network's state on entering decoder layer `layer`.
+
+    Attributes:
+        hidden: (R, T, d).
+        kwargs: what the model hands to each decoder layer (masks, rotary tables).
+    """
+
+    hidden: Tensor
+    layer: int
+    kwargs: Mapping[str, Any]
+
+    def select(self, rows: Tensor) -> PrefixState:
+        """The state of a selection of rows."""
+
+        def pick(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.ndim and value.shape[0] == len(self.hidden):
+                return value[rows]
+            if isinstance(value, tuple):
+                return tuple(pick(item) for item in value)
+            return value
+
+        kwargs = {name: pick(value) for name, value in self.kwargs.items()}
+        return replace(self, hidden=self.hidden[rows], kwargs=kwargs)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Per-token factors of dL/dW at one site.
+
+    Attributes:
+        x: (E, n, d_in) layer inputs.
+        delta: (E, n, d_out) gradients of the loss at the layer's output.
+        mask: (E, n) true on real tokens; padding holds arbitrary values.
+    """
+
+    x: Tensor
+    delta: Tensor
+    mask: Tensor
+
+
+class EditableModel(nn.Module, ABC):
+    """A frozen base model behind the operations that editors need.
+
+    Args:
+        hf: the transformers model; it is put in eval mode and its parameters are frozen.
+        decoder: the parts of its language model.
+    """
+
+    family: str
+
+    def __init__(self, hf: PreTrainedModel, decoder: Decoder) -> None:
+        super().__init__()
+        self.hf = hf.eval().requires_grad_(False)
+        self.decoder = decoder
+
+    def train(self, mode: bool = True) -> EditableModel:
+        """Stays in eval mode: dropout in a frozen base would make edits random."""
+        return super().train(False)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self.decoder.layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base model lives."""
+        return next(self.hf.parameters()).device
+
+    @abstractmethod
+    def embed(self, rows: Rows) -> Tensor:
+        """Token embeddings with picture features in their slots: (R, T, d)."""
+
+    def linear(self, site: Site) -> nn.Module:
+        """The linear map at a site.
+
+        Raises:
+            ModelError: the layer is not there.
+        """
+        if not 0 <= site.layer < self.n_layers:
+            raise ModelError(
+                f"layer {site.layer} was asked for, and this {self.family} model has decoder "
+                f"layers 0 to {self.n_layers - 1}. Give a layer in that range."
+            )
+        return self.decoder.layers[site.layer].get_submodule(self.decoder.sites[site.role])
+
+    def last_sites(self, n_layers: int) -> list[Site]:
+        """Both MLP matrices of the last `n_layers` decoder layers, in layer order.
+
+        Raises:
+            ModelError: the model has fewer layers, or `n_layers` is not positive.
+        """
+        if not 1 <= n_layers <= self.n_layers:
+            raise ModelError(
+                f"the last {n_layers} decoder layers were asked for, and this {self.family} model "
+                f"has {self.n_layers}. Set editor.layers to a number from 1 to {self.n_layers}."
+            )
+        first = self.n_layers - n_layers
+        roles: tuple[Role, ...] = ("mlp_out", "mlp_in")
+        return [Site(layer, role) for layer in range(first, self.n_layers) for role in roles]
+
+    @torch.no_grad()
+    def prefix(self, rows: Rows, layer: int) -> PrefixState:
+        """Everything below decoder layer `layer`, without gradients."""
+        caught: list[tuple[Tensor, Mapping[str, Any]]] = []
+
+        def stop(_module: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+            caught.append((hidden, rest))
+            raise StopForwardError
+
+        with hooked(self.decoder.layers[layer], stop), stoppable():
+            self.decoder.body(
+                inputs_embeds=self.embed(rows), attention_mask=rows.attention_mask, use_cache=False
+            )
+        hidden, kwargs = caught[0]
+        return PrefixState(hidden, layer, kwargs)
+
+    def suffix(
+        self,
+        state: PrefixState,
+        *,
+        deltas: Deltas | None = None,
+        edit_index: Tensor | None = None,
+        at: Answers | None = None,
+    ) -> Tensor:
+        """Finishes the forward pass under per-row edits.
+
+        Args:
+            state: from `prefix`, at or below the lowest edited layer.
+            deltas: one delta per edited site; None for the unedited model.
+            edit_index: (R,) the edit of each row, needed with `deltas`.
+            at: answer tokens to predict; None for all positions.
+
+        Returns:
+            Logits in float32 or better: (N, V) in the order of `at`, or (R, T, V) without it.
+
+        Raises:
+            ModelError: a delta lies below the state, where it could have no effect.
+        """
+        n_edits = self._n_edits(state, deltas)
+        rows = Groups(edit_index, n_edits) if n_edits and edit_index is not None else None
+        items = rows
+        if at is not None and n_edits and edit_index is not None:
+            items = Groups(edit_index[at.row], n_edits)
+        return self._finish(state, at, self._linears(state), deltas or {}, rows, items)
+
+    @torch.no_grad()
+    def answer_state(self, state: PrefixState, at: Answers) -> Tensor:
+        """What enters the last block's MLP at each answer token, unedited: (N, d).
+
+        Edits of that MLP leave it alone, so FT of the last layer computes it once and iterates over
+        `finish_answers`.
+        """
+        hidden = state.hidden
+        for layer in self.decoder.layers[state.layer : self.n_layers - 1]:
+            hidden = _first(layer(hidden, **state.kwargs))
+        return self._before_last_mlp(hidden, state.kwargs)[at.row, at.position]
+
+    def finish_answers(
+        self, hidden: Tensor, deltas: Deltas | None = None, edit_index: Tensor | None = None
+    ) -> Tensor:
+        """The last block's MLP, final norm and head on `answer_state`: (N, d) -> (N, V) logits.
+
+        `edit_index` (N,) is the edit of each answer token, needed with `deltas`, which must all
+        lie in the last block.
+        """
+        last = self.n_layers - 1
+        linears = {Site(last, role): self.linear(Site(last, role)) for role in self.decoder.sites}
+        items = None
+        if deltas and edit_index is not None:
+            items = Groups(edit_index, next(iter(deltas.values())).n_edits)
+        return self._top(hidden, linears, deltas or {}, items)
+
+    def capture(
+        self,
+        state: PrefixState,
+        sites: Sequence[Site],
+        at: Answers,
+        loss: LossFunction | None = None,
+    ) -> tuple[dict[Site, Factors], Tensor]:
+        """Layer inputs and output gradients of the edits' own loss, per token.
+
+        Args:
+            state: one row per edit, at or below the lowest site.
+            sites: linear maps to capture.
+            at: the answers of the same rows.
+            loss: (logits (N, V), answers) -> scalar; default: the sum over edits of each edit's
+                mean answer NLL, so that every edit gets the gradients it would get alone.
+
+        Returns:
+            The factors of each site, and the logits (N, V).
+        """
+        linears = {site: self.linear(site) for site in sites}
+        taps: dict[Site, tuple[Tensor, Tensor]] = {}
+        loss = loss or answer_loss
+        with torch.enable_grad(), tapped(linears, taps):
+            logits = self._finish(state, at, {}, {}, None, None)
+            gradients = torch.autograd.grad(
+                loss(logits, at), [taps[site][1] for site in sites], allow_unused=False
+            )
+        tokens = Groups(at.row, at.n_rows)
+        ones = torch.ones(state.hidden.shape[:2], dtype=torch.bool, device=state.hidden.device)
+        factors = {}
+        for site, gradient in zip(sites, gradients, strict=True):
+            x = taps[site][0]
+            if site.layer == self.n_layers - 1:  # flat answer tokens -> one padded group per edit
+                factors[site] = Factors(tokens.split(x), tokens.split(gradient), tokens.mask)
+            else:
+                whole = (*ones.shape, -1)
+                factors[site] = Factors(x.reshape(whole), gradient.reshape(whole), ones)
+        return factors, logits.detach()
+
+    def forward(
+        self, rows: Rows, *, deltas: Deltas | None = None, at: Answers | None = None
+    ) -> Tensor:
+        """The whole forward pass; the slow way to what `prefix` and `suffix` give."""
+        state = self.prefix(rows, 0)
+        return self.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
+
+    def fingerprint(self) -> str:
+        """A short hash of the weights, to tell whether a checkpoint belongs to this base model.
+
+        It reads the name, shape and up to 4096 evenly spaced values of every tensor, rounded to
+        float16, so that it is quick on a 7B model and the same for a float32 and a float16 load.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.hf.state_dict().items()):
+            flat = tensor.detach().flatten()
+            sample = flat[:: max(1, len(flat) // _SAMPLED)][:_SAMPLED]
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(sample.to("cpu", torch.float16).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _linears(self, state: PrefixState) -> dict[Site, nn.Module]:
+        return {
+            Site(layer, role): self.linear(Site(layer, role))
+            for layer in range(state.layer, self.n_layers)
+            for role in self.decoder.sites
+        }
+
+    def _n_edits(self, state: PrefixState, deltas: Deltas | None) -> int:
+        if not deltas:
+            return 0
+        lowest = min(site.layer for site in deltas)
+        if lowest < state.layer:
+            raise ModelError(
+                f"a delta edits layer {lowest}, below the state at layer {state.layer}: it would "
+                f"have no effect. Compute the state with prefix(rows, {lowest})."
+            )
+        return next(iter(deltas.values())).n_edits
+
+    def _finish(
+        self,
+        state: PrefixState,
+        at: Answers | None,
+        linears: Mapping[Site, nn.Module],
+        deltas: Deltas,
+        rows: Groups | None,
+        items: Groups | None,
+    ) -> Tensor:
+        last = self.n_layers - 1
+        below = {site: module for site, module in linears.items() if site.layer < last}
+        top = {site: module for site, module in linears.items() if site.layer == last}
+        hidden = state.hidden
+        with applied(below, deltas, rows):
+            for layer in self.decoder.layers[state.layer : last]:
+                hidden = _first(layer(hidden, **state.kwargs))
+        if at is None:
+            with applied(top, deltas, rows):
+                hidden = _first(self.decoder.layers[last](hidden, **state.kwargs))
+            return self._logits(hidden)
+        hidden = self._before_last_mlp(hidden, state.kwargs)[at.row, at.position]  # (N, d)
+        return self._top(hidden, top, deltas, items)
+
+    def _top(
+        self,
+        hidden: Tensor,
+        linears: Mapping[Site, nn.Module],
+        deltas: Deltas,
+        items: Groups | None,
+    ) -> Tensor:
+        with applied(linears, deltas, items):
+            hidden = hidden + self.decoder.mlp(self.decoder.layers[-1], hidden)
+        return self._logits(hidden)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits = self.decoder.head(self.decoder.norm(hidden))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _before_last_mlp(self, hidden: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+        """The residual stream between attention and MLP of the last block: (R, T, d)."""
+        block = self.decoder.layers[-1]
+        caught: list[Tensor] = []
+
+        def stop(_module: nn.Module, args: tuple[Tensor, ...], _kwargs: Mapping[str, Any]) -> None:
+            caught.append(args[0])
+            raise StopForwardError
+
+        with hooked(block.get_submodule(self.decoder.mlp_norm), stop), stoppable():
+            block(hidden, **kwargs)
+        return caught[0].reshape(hidden.shape)
+
+
+def answer_loss(logits: Tensor, at: Answers) -> Tensor:
+    """Sum over rows of each row's mean answer NLL; every row gets the gradients it has alone."""
+    return at.row_mean(F.cross_entropy(logits, at.target, reduction="none")).sum()
+
+
+def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output

@@ -1,0 +1,56 @@
+"""Forward hooks that cannot leak: each is a context manager that removes what it put in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from models.deltas import Site
+
+
+class StopForwardError(Exception):
+    """Ends a forward pass whose rest is not needed."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ends the block quietly when a hook raises `StopForwardError`."""
+    try:
+        yield
+    except StopForwardError:
+        return
+
+
+@contextmanager
+def hooked(module: nn.Module, stop: Callable[..., None]) -> Iterator[None]:
+    """Calls `stop(module, args, kwargs)` before the module runs, inside the block only."""
+    handle = module.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def tapped(
+    linears: Mapping[Site, nn.Module], taps: dict[Site, tuple[Tensor, Tensor]]
+) -> Iterator[None]:
+    """Stores input and output of each map; the lowest output becomes the start of the graph."""
+
+    def tap_for(site: Site) -> Callable[..., Tensor]:
+        def tap(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if not output.requires_grad:
+                output = output.detach().requires_grad_(True)
+            taps[site] = (args[0].detach(), output)
+            return output
+
+        return tap
+
+    handles = [module.register_forward_hook(tap_for(site)) for site, module in linears.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

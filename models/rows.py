@@ -1,0 +1,135 @@
+"""Rows: tokenised (question, answer, picture?) prompts, and the batch of edits they belong to.
+
+Everything that a model is asked stands in one table of rows: the edit prompts of a batch of
+independent single edits and the probes of all of them. A row says under which edit it is answered,
+so B single edits run side by side. Sizes: R rows, T tokens, P distinct pictures, E edits, N answer
+tokens of all rows together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+TEXT_ONLY = -1
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Where the answer tokens of some rows are predicted, flat over rows.
+
+    Attributes:
+        row: (N,) the row of each answer token.
+        position: (N,) index of the token *before* it: the logits there predict it.
+        target: (N,) its id.
+        n_rows: R.
+    """
+
+    row: Tensor
+    position: Tensor
+    target: Tensor
+    n_rows: int
+
+    def select(self, rows: Tensor) -> Answers:
+        """The answers of a selection of rows; row i of the result is `rows[i]`."""
+        new_row, old = (rows[:, None] == self.row[None, :]).nonzero(as_tuple=True)
+        return Answers(new_row, self.position[old], self.target[old], len(rows))
+
+    def row_mean(self, values: Tensor) -> Tensor:
+        """Mean of a value per answer token over each row: (N,) -> (R,)."""
+        total = values.new_zeros(self.n_rows).index_add_(0, self.row, values)
+        count = values.new_zeros(self.n_rows).index_add_(0, self.row, torch.ones_like(values))
+        return total / count
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tokenised prompts with their answers.
+
+    Attributes:
+        input_ids: (R, T) with image slots already in place.
+        attention_mask: (R, T) bool, false on padding.
+        answer_mask: (R, T) bool, true on answer tokens only.
+        image_slots: (R, T) bool, true where picture features replace the token's embedding.
+        image_index: (R,) index into `pixel_values`, `TEXT_ONLY` (-1) for rows without a picture.
+        pixel_values: (P, C, H, W) distinct pictures, or None when no row has one.
+        edit_index: (R,) the edit under which a row is answered.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    answer_mask: Tensor
+    image_slots: Tensor
+    image_index: Tensor
+    pixel_values: Tensor | None
+    edit_index: Tensor
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0]
+
+    def to(self, device: torch.device | str) -> Rows:
+        """The same rows on a device."""
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if (value := getattr(self, field.name)) is not None
+        }
+        return replace(self, **moved)
+
+    def select(self, rows: Tensor) -> Rows:
+        """A selection of rows; pictures that no selected row shows are left out."""
+        image_index, pixel_values = self.image_index[rows], self.pixel_values
+        if pixel_values is not None:
+            used, inverse = image_index.unique(return_inverse=True)
+            text_rows = bool((used == TEXT_ONLY).any())
+            pixel_values = pixel_values[used[1:] if text_rows else used]
+            image_index = inverse - int(text_rows)
+            pixel_values = pixel_values if len(pixel_values) else None
+        return Rows(
+            input_ids=self.input_ids[rows],
+            attention_mask=self.attention_mask[rows],
+            answer_mask=self.answer_mask[rows],
+            image_slots=self.image_slots[rows],
+            image_index=image_index,
+            pixel_values=pixel_values,
+            edit_index=self.edit_index[rows],
+        )
+
+    def answers(self) -> Answers:
+        """The answer tokens of all rows, flat, with the position that predicts each."""
+        row, token = self.answer_mask.nonzero(as_tuple=True)
+        return Answers(row, token - 1, self.input_ids[row, token], len(self))
+
+
+@dataclass(frozen=True)
+class EditBatch:
+    """B independent single edits and every probe that is asked after each.
+
+    Attributes:
+        rows: the distinct rows of all edits; a prompt that serves as edit and as probe stands once.
+        edit_rows: (B,) the row of each edit's own prompt, with the new target as its answer.
+        probes: probe name -> (n,) rows asked under that name, at most one per edit.
+        edit_ids: position of each edit's record in its split.
+        subjects: the edited subjects.
+    """
+
+    rows: Rows
+    edit_rows: Tensor
+    probes: Mapping[str, Tensor]
+    edit_ids: tuple[int, ...]
+    subjects: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.edit_ids)
+
+    def to(self, device: torch.device | str) -> EditBatch:
+        """The same batch on a device."""
+        return replace(
+            self,
+            rows=self.rows.to(device),
+            edit_rows=self.edit_rows.to(device),
+            probes={name: rows.to(device) for name, rows in self.probes.items()},
+        )

@@ -1,0 +1,1 @@
+"""Readers of result folders, tables and figures. Works on files only."""

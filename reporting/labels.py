@@ -1,0 +1,71 @@
+"""How editors, models and scenarios are called and ordered in tables and figures: as the paper."""
+
+SCENARIOS = ("unimodal", "transitive", "multimodal")
+UNEDITED = "none"
+UNEDITED_LABEL = "Unedited"
+PAPER_MODELS = {"blip2_opt": "BLIP2-OPT", "minigpt4": "MiniGPT-4", "llava": "LLaVA-1.5"}
+
+_EDITORS = (UNEDITED, "ft", "ike", "mend", "serac", "rome")
+
+
+def editor_label(name: str) -> str:
+    """Printed name of an editor option; what follows the method's name is a variant.
+
+    >>> editor_label("none"), editor_label("mend"), editor_label("ft_published")
+    ('Unedited', 'MEND', 'FT (published)')
+    """
+    if name == UNEDITED:
+        return UNEDITED_LABEL
+    method, _, variant = name.partition("_")
+    return method.upper() + (f" ({variant.replace('_', ' ')})" if variant else "")
+
+
+def model_label(name: str) -> str:
+    """Printed name of a model option: the paper's for its three models, else the option itself.
+
+    >>> model_label("llava"), model_label("llava_tiny")
+    ('LLaVA-1.5', 'llava_tiny')
+    """
+    return PAPER_MODELS.get(name, name)
+
+
+def paper_editor(name: str) -> str:
+    """Row of the paper's tables that an editor option answers to, variants included.
+
+    >>> paper_editor("ft_published")
+    'FT'
+    """
+    return name.partition("_")[0].upper()
+
+
+def editor_rank(name: str) -> tuple[int, str]:
+    """Sorting key of editors: the unedited model first, then the paper's order, then the others."""
+    return _rank(name.partition("_")[0], _EDITORS), name
+
+
+def model_rank(name: str) -> tuple[int, str]:
+    """Sorting key of models: the paper's three in its order, then the others by name."""
+    return _rank(name, tuple(PAPER_MODELS)), name
+
+
+def scenario_rank(name: str) -> tuple[int, str]:
+    """Sorting key of scenarios: text to text, text to pictures, pictures to pictures."""
+    return _rank(name, SCENARIOS), name
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether small values of a metric are the good ones: only leaks are.
+
+    >>> lower_is_better("Leak_EM"), lower_is_better("Locality")
+    (True, False)
+    """
+    return metric.startswith("Leak")
+
+
+def arrow(metric: str) -> str:
+    """The metric's name with the direction of improvement."""
+    return f"{metric} {'↓' if lower_is_better(metric) else '↑'}"
+
+
+def _rank(name: str, order: tuple[str, ...]) -> int:
+    return order.index(name) if name in order else len(order)

@@ -1,0 +1,303 @@
+"""The folder of one evaluation: what is in it, how it is written and how it is read.
+
+    edits.parquet   one line per edit, probe and metric (`EDIT_SCHEMA`), values as fractions
+    summary.json    the run and its metrics: mean in percent, 95 % interval, number of records
+    table.md        the same metrics for a reader
+
+Each file is written beside its place and then renamed, so that an interrupted run leaves either the
+whole file or none. Readers check what they read and name the file and field that is wrong.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from errors import DataError
+from metrics.bootstrap import Estimate
+
+EDITS, SUMMARY, TABLE, CURVES = "edits.parquet", "summary.json", "table.md", "metrics.csv"
+
+EDIT_SCHEMA = pa.schema(
+    [
+        ("edit_id", pa.int64()),
+        ("subject", pa.string()),
+        ("probe", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("pre_text", pa.string()),
+        ("post_text", pa.string()),
+        ("target", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+_TEXT, _NUMBER = (str,), (int, float)
+_SUMMARY_FIELDS: dict[str, tuple[type, ...]] = {
+    "editor": _TEXT,
+    "model": _TEXT,
+    "scenario": _TEXT,
+    "data": _TEXT,
+    "n_edits": (int,),
+    "seed": (int,),
+    "settings": (dict,),
+    "versions": (dict,),
+    "metrics": (dict,),
+    "seconds_per_edit": (*_NUMBER, type(None)),
+    "peak_memory_bytes": (*_NUMBER, type(None)),
+}
+_EVALUATE_AGAIN = "evaluate again with evaluate.py into a new folder"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One evaluation, read from its folder.
+
+    Attributes:
+        folder: where it was read.
+        editor: option name of the editor ("none" is the unedited model).
+        model: option name of the model.
+        scenario: "unimodal", "transitive" or "multimodal".
+        data: option name of the data.
+        n_edits: edits that were evaluated.
+        seed: of the run.
+        settings: everything else that fixes the numbers (data and model digest, prompt, positions).
+        versions: of the packages that ran.
+        metrics: named metrics in percent, in the order of the file.
+        seconds_per_edit: mean time of one edit; None where it was not measured.
+        peak_memory_bytes: None where it was not measured.
+    """
+
+    folder: Path
+    editor: str
+    model: str
+    scenario: str
+    data: str
+    n_edits: int
+    seed: int
+    settings: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    metrics: Mapping[str, Estimate]
+    seconds_per_edit: float | None
+    peak_memory_bytes: float | None
+
+    def fact(self, key: str) -> object:
+        """A field of the run or, if there is no such field, of its settings; None if in neither."""
+        return self.settings.get(key) if key not in _SUMMARY_FIELDS else getattr(self, key)
+
+    def edits(self) -> pd.DataFrame:
+        """The long table of `edits.parquet`.
+
+        Raises:
+            DataError: the file is missing, cannot be read or lacks a column.
+        """
+        return read_edits(self.folder)
+
+
+def read_run(folder: Path) -> RunResult:
+    """Read and check `summary.json` of a result folder.
+
+    Args:
+        folder: written by `evaluate.py`.
+
+    Returns:
+        The run.
+
+    Raises:
+        DataError: the file is missing, is no JSON, or a field is missing or of the wrong type.
+    """
+    path = folder / SUMMARY
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} does not exist; a result folder holds {EDITS}, {SUMMARY} and {TABLE}: give a "
+            "folder that evaluate.py wrote."
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}); {_EVALUATE_AGAIN}.") from error
+    return parse_summary(summary, folder)
+
+
+def parse_summary(summary: object, folder: Path) -> RunResult:
+    """Check the content of a `summary.json`.
+
+    Args:
+        summary: the decoded JSON.
+        folder: its place, for messages.
+
+    Returns:
+        The run.
+
+    Raises:
+        DataError: a field is missing or of the wrong type; the message names all of them.
+    """
+    path = folder / SUMMARY
+    if not isinstance(summary, dict):
+        raise DataError(f"{path} must hold a JSON object; {_EVALUATE_AGAIN}.")
+    wrong = [
+        f"{key} is missing" if key not in summary else f"{key} is {summary[key]!r}"
+        for key, accepted in _SUMMARY_FIELDS.items()
+        if key not in summary or not _is_a(summary[key], accepted)
+    ]
+    metrics: dict[str, Estimate] = {}
+    raw = summary.get("metrics")
+    for name, value in raw.items() if isinstance(raw, dict) else ():
+        found = _parse_estimate(value)
+        if found is None:
+            wrong.append(f"metrics.{name} is {value!r}")
+        else:
+            metrics[name] = found
+    if wrong:
+        raise DataError(
+            f"{path} is not a valid summary: {'; '.join(wrong)}. Accepted are the fields "
+            f'{", ".join(_SUMMARY_FIELDS)}, each metric as {{"mean": percent, "ci95": [low, high], '
+            f'"n": records}}; {_EVALUATE_AGAIN}.'
+        )
+    fields = {key: summary[key] for key in _SUMMARY_FIELDS if key != "metrics"}
+    return RunResult(folder=folder, metrics=metrics, **fields)
+
+
+def read_edits(folder: Path) -> pd.DataFrame:
+    """Read the long table of a result folder.
+
+    Args:
+        folder: written by `evaluate.py`.
+
+    Returns:
+        One line per edit, probe and metric, with the columns of `EDIT_SCHEMA`.
+
+    Raises:
+        DataError: the file is missing, cannot be read or lacks a column.
+    """
+    path = folder / EDITS
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; {_EVALUATE_AGAIN}.")
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read as parquet ({error}); {_EVALUATE_AGAIN}."
+        ) from error
+    absent = [name for name in EDIT_SCHEMA.names if name not in table.column_names]
+    if absent:
+        raise DataError(
+            f"{path} lacks the columns {', '.join(absent)}; expected are "
+            f"{', '.join(EDIT_SCHEMA.names)}: {_EVALUATE_AGAIN}."
+        )
+    frame: pd.DataFrame = table.select(EDIT_SCHEMA.names).to_pandas()
+    return frame
+
+
+def write_edits(folder: Path, rows: Iterable[Mapping[str, object]]) -> Path:
+    """Write `edits.parquet`.
+
+    Args:
+        folder: of the run; made if it does not exist.
+        rows: each with exactly the columns of `EDIT_SCHEMA`; texts, `value` and `seconds` may be
+            None. Values are fractions in [0, 1] (losses: nats).
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: a row has other columns, or (from pyarrow, also as TypeError) a value of another
+            type.
+    """
+    listed = list(rows)
+    expected = set(EDIT_SCHEMA.names)
+    for row in listed:
+        if row.keys() != expected:
+            raise ValueError(
+                f"expected rows with {', '.join(EDIT_SCHEMA.names)}, got {', '.join(row)}"
+            )
+    table = pa.Table.from_pylist(listed, schema=EDIT_SCHEMA)
+    with replacing(folder / EDITS) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return folder / EDITS
+
+
+def write_summary(folder: Path, summary: Mapping[str, object]) -> RunResult:
+    """Write `summary.json`.
+
+    Args:
+        folder: of the run; made if it does not exist.
+        summary: its fields; the values of `metrics` are `Estimate`s or already in the file's form.
+
+    Returns:
+        The run as `read_run` would read it, for the tables.
+
+    Raises:
+        DataError: the summary would not be accepted by `read_run`.
+        ValueError: a number is nan or infinite, which JSON cannot hold.
+    """
+    metrics = summary.get("metrics")
+    plain = dict(summary)
+    if isinstance(metrics, Mapping):
+        plain["metrics"] = {
+            name: value.as_dict() if isinstance(value, Estimate) else value
+            for name, value in metrics.items()
+        }
+    run = parse_summary(plain, folder)
+    write_text(folder / SUMMARY, json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    return run
+
+
+def write_table(folder: Path, markdown: str) -> Path:
+    """Write `table.md` (`reporting.tables.run_markdown` makes its content) and return its path."""
+    write_text(folder / TABLE, markdown)
+    return folder / TABLE
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; its folder is made if it does not exist."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `path` when the block ends without an error.
+
+    Args:
+        path: the file to write; its folder is made if it does not exist.
+
+    Yields:
+        A path with the same suffix in the same folder (renaming is atomic within one file system).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_a(value: object, accepted: tuple[type, ...]) -> bool:
+    """Type test that does not take True for a number and accepts no nan or infinity."""
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        return False
+    return isinstance(value, accepted)
+
+
+def _parse_estimate(value: object) -> Estimate | None:
+    """A metric of the file, or None if it is not well formed."""
+    if not isinstance(value, dict):
+        return None
+    mean, interval, n = value.get("mean"), value.get("ci95"), value.get("n")
+    if not _is_a(n, (int,)) or not isinstance(interval, list) or len(interval) != 2:
+        return None
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    if not all(_is_a(number, _NUMBER) for number in (mean, *interval)):
+        return None
+    return Estimate(float(mean), float(interval[0]), float(interval[1]), n)  # type: ignore[arg-type]

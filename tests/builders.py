@@ -1,0 +1,180 @@
+"""Small random models and batches for tests: nothing is downloaded, each builds in well under 1 s."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    CLIPVisionConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    OPTConfig,
+    OPTForCausalLM,
+)
+
+from models.editable import EditableModel
+from models.llava import Llava
+from models.rows import EditBatch, Rows
+from models.text import TextModel
+
+VOCABULARY, IMAGE_TOKEN, SLOTS, WIDTH, INNER = 97, 3, 4, 16, 24
+GOLDEN = Path(os.environ.get("TMKE_GOLDEN", Path(__file__).parent / "golden"))
+
+
+def llava(*, layers: int = 3, seed: int = 0, dtype: torch.dtype = torch.float32) -> Llava:
+    torch.manual_seed(seed)
+    text = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=8,
+        patch_size=4,
+        projection_dim=16,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=IMAGE_TOKEN,
+        vision_feature_layer=-1,
+        image_seq_length=SLOTS,
+    )
+    return Llava(LlavaForConditionalGeneration(config).to(dtype))
+
+
+def text_model(kind: str, *, layers: int = 3, seed: int = 0) -> TextModel:
+    torch.manual_seed(seed)
+    if kind == "gpt2":
+        gpt2 = GPT2Config(
+            vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=layers, n_head=2, n_positions=64,
+            initializer_range=0.2,
+        )  # fmt: skip
+        return TextModel(GPT2LMHeadModel(gpt2))
+    if kind == "opt":
+        opt = OPTConfig(
+            vocab_size=VOCABULARY, hidden_size=WIDTH, ffn_dim=INNER, num_hidden_layers=layers,
+            num_attention_heads=2, max_position_embeddings=64, word_embed_proj_dim=WIDTH,
+            init_std=0.2,
+        )  # fmt: skip
+        return TextModel(OPTForCausalLM(opt))
+    llama = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64,
+        initializer_range=0.2,
+    )  # fmt: skip
+    return TextModel(LlamaForCausalLM(llama))
+
+
+def any_model(kind: str, *, layers: int = 3, seed: int = 0) -> EditableModel:
+    if kind == "llava":
+        return llava(layers=layers, seed=seed)
+    return text_model(kind, layers=layers, seed=seed)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A row before padding: its tokens, how many of the last ones are the answer, its picture."""
+
+    tokens: tuple[int, ...]
+    answer: int
+    edit: int = 0
+    picture: int | None = None
+
+
+def rows_of(prompts: Sequence[Prompt], *, padding: str = "right", extra: int = 0) -> Rows:
+    """Pads prompts to one length (`extra` tokens longer than needed); pictures by seed."""
+    with_slots = [
+        [p.tokens[0], *([IMAGE_TOKEN] * SLOTS if p.picture is not None else []), *p.tokens[1:]]
+        for p in prompts
+    ]
+    length = max(map(len, with_slots)) + extra
+    ids = torch.zeros(len(prompts), length, dtype=torch.int64)
+    mask, answer = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
+    for row, (prompt, tokens) in enumerate(zip(prompts, with_slots, strict=True)):
+        start = 0 if padding == "right" else length - len(tokens)
+        stop = start + len(tokens)
+        ids[row, start:stop] = torch.tensor(tokens)
+        mask[row, start:stop] = True
+        answer[row, stop - prompt.answer : stop] = True
+    pictures = sorted({p.picture for p in prompts if p.picture is not None})
+    pixels = [
+        torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(number)) for number in pictures
+    ]
+    return Rows(
+        input_ids=ids,
+        attention_mask=mask,
+        answer_mask=answer,
+        image_slots=ids == IMAGE_TOKEN,
+        image_index=torch.tensor(
+            [-1 if p.picture is None else pictures.index(p.picture) for p in prompts]
+        ),
+        pixel_values=torch.stack(pixels) if pixels else None,
+        edit_index=torch.tensor([p.edit for p in prompts]),
+    )
+
+
+TEXT_PROBES = ("reliability", "generality", "portability", "locality_far", "locality_near")
+IMAGE_PROBES = (
+    "reliability_s", "reliability_u", "generality_s", "portability", "locality_t_far",
+    "locality_t_near", "locality_i_far",
+)  # fmt: skip
+
+
+def edit_batch(
+    edits: Sequence[int],
+    *,
+    pictures: bool = False,
+    padding: str = "right",
+    extra: int = 0,
+) -> EditBatch:
+    """Edits by number, each with its own random prompts; odd ones have no one-hop question."""
+    prompts: list[Prompt] = []
+    edit_rows: list[int] = []
+    probes: dict[str, list[int]] = {}
+    for place, number in enumerate(edits):
+        draw = random.Random(number)
+        edit_rows.append(len(prompts))
+        prompts.append(_prompt(draw, place, number if pictures else None))
+        for name in IMAGE_PROBES if pictures else TEXT_PROBES:
+            shows = pictures and not name.startswith("locality_t")
+            asked = _prompt(draw, place, draw.randrange(1000) if shows else None)
+            if name == "portability" and number % 2:
+                continue
+            if name in ("reliability", "reliability_s"):  # the edit's own prompt stands once
+                probes.setdefault(name, []).append(edit_rows[-1])
+                continue
+            probes.setdefault(name, []).append(len(prompts))
+            prompts.append(asked)
+    return EditBatch(
+        rows=rows_of(prompts, padding=padding, extra=extra),
+        edit_rows=torch.tensor(edit_rows),
+        probes={name: torch.tensor(rows) for name, rows in probes.items()},
+        edit_ids=tuple(edits),
+        subjects=tuple(f"subject {number}" for number in edits),
+    )
+
+
+def _prompt(draw: random.Random, edit: int, picture: int | None) -> Prompt:
+    answer = draw.randint(1, 3)
+    length = answer + draw.randint(3, 7)
+    tokens = tuple(draw.randrange(4, VOCABULARY) for _ in range(length))
+    return Prompt(tokens, answer, edit, picture)

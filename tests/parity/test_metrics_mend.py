@@ -1,0 +1,99 @@
+"""The flat functions against values from MEND's released code (`metrics_mend_*.npz`).
+
+A file holds logits (B, T, V), post_logits, labels (-100: ignored), mask, and the binary twins; the
+values are `mend.shiftS.*` (S = 1: logits of t - 1 predict label t), `mend.kl_loc` and the binary
+ones. Any such file in TMKE_GOLDEN is tested.
+
+The binary case needs no functions of its own: one logit z is the softmax of (0, z).
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metrics.functional import (
+    answer_positions,
+    exact_match,
+    kl_divergence,
+    negative_log_likelihood,
+)
+
+pytestmark = pytest.mark.parity
+
+GOLDEN = Path(os.environ.get("TMKE_GOLDEN") or Path(__file__).parents[1] / "golden")
+FILES = sorted(GOLDEN.glob("metrics_mend_*.npz"))
+MEASURES = ("nll", "log_prob", "prob", "acc", "n_tokens")
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def vectors(request: pytest.FixtureRequest) -> dict[str, Tensor]:
+    with np.load(request.param) as arrays:
+        return {name: torch.as_tensor(arrays[name]) for name in arrays.files}
+
+
+def test_there_are_vectors() -> None:
+    assert FILES, f"no metrics_mend_*.npz in {GOLDEN}"
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_answer_scores(vectors: dict[str, Tensor], shift: int) -> None:
+    logits, labels = vectors["logits"], vectors["labels"].long()
+    flat, target, row = answer_positions(logits, labels, shift=bool(shift))
+    _compare(vectors, f"mend.shift{shift}", _scores(flat, target, row, len(labels)))
+
+
+def test_binary_scores(vectors: dict[str, Tensor]) -> None:
+    target = vectors["binary_labels"].flatten().long()
+    rows = torch.arange(len(target))
+    _compare(
+        vectors, "mend.binary", _scores(_pair(vectors, "binary_logits"), target, rows, len(rows))
+    )
+
+
+def test_locality_divergence(vectors: dict[str, Tensor]) -> None:
+    mask = vectors["mask"].bool()
+    found = kl_divergence(vectors["logits"][mask], vectors["post_logits"][mask]).mean()
+    _compare(vectors, "mend", {"kl_loc": found})
+
+
+def test_binary_locality_divergence(vectors: dict[str, Tensor]) -> None:
+    pre, post = _pair(vectors, "binary_logits"), _pair(vectors, "binary_post")
+    _compare(vectors, "mend", {"kl_loc_binary": kl_divergence(pre, post).mean()})
+
+
+def _scores(flat: Tensor, target: Tensor, row: Tensor, n_rows: int) -> dict[str, Tensor]:
+    """MEND's batch-level numbers: means over tokens, and over rows for `acc`."""
+    nll = negative_log_likelihood(flat, target)
+    match = exact_match(flat.argmax(-1), target, row, n_rows)
+    return {
+        "nll": nll.mean(),
+        "log_prob": -nll.mean(),
+        "prob": (-nll).exp().mean(),
+        "acc": match.nan_to_num(1).mean(),  # a row without labels counts as right there
+        "n_tokens": torch.tensor(len(target)),
+    }
+
+
+def _pair(vectors: dict[str, Tensor], name: str) -> Tensor:
+    """(N, 2) logits with the same softmax as the sigmoid of one logit."""
+    logits = vectors[name].flatten()
+    return torch.stack([torch.zeros_like(logits), logits], dim=-1)
+
+
+def _compare(vectors: dict[str, Tensor], prefix: str, found: dict[str, Tensor]) -> None:
+    is_double = vectors["logits"].dtype == torch.float64
+    for name, value in found.items():
+        expected = vectors[f"{prefix}.{name}"].double()
+        # acc is a mean of float32 zeros and ones also in a float64 file.
+        tolerance = 1e-9 if is_double and name != "acc" else 1e-5
+        torch.testing.assert_close(
+            value.double(),
+            expected,
+            rtol=tolerance,
+            atol=tolerance,
+            msg=lambda m, n=name: f"{n}: {m}",
+        )

@@ -1,0 +1,90 @@
+"""Intervals of means and of paired differences."""
+
+import math
+
+import numpy as np
+import pytest
+
+from metrics import bootstrap
+from metrics.bootstrap import Estimate, bootstrap_ci, estimate, paired_difference
+
+
+def test_interval_has_the_width_of_the_normal_one() -> None:
+    values = np.random.default_rng(1).normal(5, 2, size=400)
+    low, high = bootstrap_ci(values, resamples=4000)
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    covered = 0
+    for seed in range(300):
+        low, high = bootstrap_ci(rng.random(60) < 0.6, seed=seed, resamples=400)
+        covered += low <= 0.6 <= high
+    assert 0.90 <= covered / 300 <= 0.99
+
+
+def test_level_widens_the_interval() -> None:
+    values = np.arange(30.0)
+    narrow, wide = bootstrap_ci(values, level=0.5), bootstrap_ci(values, level=0.99)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_seed_fixes_the_draws() -> None:
+    values = np.arange(50.0)
+    assert bootstrap_ci(values, seed=3) == bootstrap_ci(values, seed=3)
+    assert bootstrap_ci(values, seed=3) != bootstrap_ci(values, seed=4)
+
+
+@pytest.mark.parametrize("elements", [1, 7 * 13, 10**6])
+def test_block_size_does_not_change_the_interval(
+    elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).random(13)
+    whole = bootstrap_ci(values, resamples=100)
+    monkeypatch.setattr(bootstrap, "BLOCK_ELEMENTS", elements)
+    assert bootstrap_ci(values, resamples=100) == whole
+
+
+def test_no_records_and_one_record() -> None:
+    nothing = estimate([])
+    assert nothing.n == 0
+    assert math.isnan(nothing.mean)
+    assert nothing.as_dict() == {"mean": None, "ci95": [None, None], "n": 0}
+    assert estimate([0.5], scale=100) == Estimate(50.0, 50.0, 50.0, 1)
+
+
+def test_estimate_in_the_form_of_the_file() -> None:
+    assert Estimate(50.0, 40.0, 70.0, 9).as_dict() == {"mean": 50.0, "ci95": [40.0, 70.0], "n": 9}
+    assert Estimate(50.0, 40.0, 70.0, 9).half_width == 15
+
+
+def test_paired_difference_is_narrower_than_the_records_are_spread() -> None:
+    difficulty = np.random.default_rng(0).normal(0, 10, size=100)
+    found = paired_difference(difficulty + 1, difficulty)
+    assert found.mean == pytest.approx(1)
+    assert found.high - found.low < 1e-9
+    assert found.n == 100
+
+
+def test_paired_difference_of_equal_editors_covers_zero() -> None:
+    rng = np.random.default_rng(0)
+    found = paired_difference(rng.random(200), rng.random(200))
+    assert found.low < 0 < found.high
+
+
+@pytest.mark.parametrize("values", [[1.0, float("nan")], [float("inf")], [[1.0]]])
+def test_scores_that_are_not_finite_numbers_are_refused(values: list[object]) -> None:
+    with pytest.raises(ValueError, match="vector of finite scores"):
+        bootstrap_ci(values)  # type: ignore[arg-type]
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="resamples"):
+        bootstrap_ci([1.0], resamples=0)
+    with pytest.raises(ValueError, match="level"):
+        bootstrap_ci([1.0], level=1.0)
+    with pytest.raises(ValueError, match="paired"):
+        paired_difference([1.0], [1.0, 2.0])

@@ -1,0 +1,233 @@
+"""Per-edit scores over batches and processes, and the named metrics made of them."""
+
+import copy
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from metrics.collection import (
+    HEADLINES,
+    Headline,
+    PerEditLeak,
+    PerEditScores,
+    headline_metrics,
+    headlines_of,
+    record_means,
+)
+
+PICTURE_NAMES = (
+    "Reliability_S Reliability_U Generality_S Generality_U Portability Locality_T Locality_I "
+    "Stability"
+).split()
+TEXT_NAMES = "Reliability Generality Portability Locality Stability".split()
+
+
+def test_scores_are_averaged_over_edits_in_percent() -> None:
+    metric = PerEditScores()
+    metric.update(torch.tensor([4, 2]), torch.tensor([1.0, 0.25]))
+    metric.update(torch.tensor([7]), torch.tensor([0.0]))
+    assert metric.compute().item() == pytest.approx(100 * 1.25 / 3)
+    assert metric.per_edit() == {2: 0.25, 4: 1.0, 7: 0.0}
+
+
+def test_an_edit_counts_once_with_its_first_score() -> None:
+    metric = PerEditScores()
+    metric.update(torch.tensor([0, 1, 0]), torch.tensor([1.0, 0.0, 0.5]))
+    metric.update(torch.tensor([1]), torch.tensor([1.0]))
+    assert metric.per_edit() == {0: 1.0, 1: 0.0}
+    assert metric.compute().item() == 50
+
+
+def test_nan_is_left_out() -> None:
+    metric = PerEditScores()
+    metric.update(torch.tensor([0, 1]), torch.tensor([float("nan"), 0.5]))
+    assert metric.compute().item() == 50
+    assert metric.per_edit() == {1: 0.5}
+    empty = PerEditScores()
+    empty.update(torch.tensor([0]), torch.tensor([float("nan")]))
+    assert math.isnan(empty.compute())
+
+
+def test_reset_forgets_and_the_metric_goes_on() -> None:
+    metric = PerEditScores()
+    metric.update(torch.tensor([0]), torch.tensor([1.0]))
+    metric.reset()
+    metric.update(torch.tensor([5]), torch.tensor([0.0]))
+    assert metric.per_edit() == {5: 0.0}
+
+
+def test_forward_gives_the_batch_and_keeps_the_whole() -> None:
+    metric = PerEditScores()
+    metric.update(torch.tensor([0]), torch.tensor([1.0]))
+    assert metric(torch.tensor([1]), torch.tensor([0.0])).item() == 0
+    assert metric.compute().item() == 50
+
+
+def test_metric_survives_copies() -> None:
+    metric = PerEditScores()
+    metric.update(torch.tensor([0]), torch.tensor([1.0]))
+    assert pickle.loads(pickle.dumps(metric)).per_edit() == {0: 1.0}
+    assert copy.deepcopy(metric).per_edit() == {0: 1.0}
+
+
+def test_what_the_classes_say_about_themselves() -> None:
+    assert PerEditScores.higher_is_better is True
+    assert PerEditLeak.higher_is_better is False
+    assert PerEditScores.is_differentiable is False
+    assert PerEditScores.full_state_update is False
+
+
+def test_wrong_updates_are_refused() -> None:
+    metric = PerEditScores()
+    with pytest.raises(ValueError, match="one id and one score"):
+        metric.update(torch.tensor([0, 1]), torch.tensor([1.0]))
+    with pytest.raises(ValueError, match="integers"):
+        metric.update(torch.tensor([0.0]), torch.tensor([1.0]))
+
+
+# Five edits over two processes; the sampler pads the second one with edit 0 again. In the second
+# case one process has nothing at all.
+SHARES = [
+    {0: ([0, 2, 4], [1.0, 0.0, 0.5]), 1: ([1, 3, 0], [0.25, 1.0, 1.0])},
+    {0: ([0, 1], [1.0, 0.0]), 1: ([], [])},
+]
+
+
+def _score_in_a_process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    found = []
+    for shares in SHARES:
+        metric = PerEditScores()
+        ids, scores = shares[rank]
+        if ids:
+            metric.update(torch.tensor(ids), torch.tensor(scores))
+        per_edit = metric.per_edit()
+        # Gathering twice must not feed the gathered state back into the metric.
+        found.append((per_edit, metric.compute().item(), len(metric.scores)))
+    torch.save(found, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    mp.spawn(_score_in_a_process, args=(str(tmp_path),), nprocs=2)
+    for number, shares in enumerate(SHARES):
+        single = PerEditScores()
+        for ids, scores in shares.values():
+            single.update(torch.tensor(ids, dtype=torch.int64), torch.tensor(scores))
+        for rank in (0, 1):
+            per_edit, mean, n_states = torch.load(tmp_path / f"{rank}.pt")[number]
+            assert per_edit == single.per_edit()
+            assert mean == single.compute().item()
+            assert n_states == 1 + bool(shares[rank][0])  # its own batches and the empty start
+
+
+def test_names_are_the_contract() -> None:
+    beside = ["Stability_same", "Stability_diff", "Leak"]
+    for scenario, first in {
+        "unimodal": TEXT_NAMES,
+        "transitive": PICTURE_NAMES,
+        "multimodal": PICTURE_NAMES,
+    }.items():
+        accuracies = [name for name in first if not name.startswith("Locality")] + beside
+        assert list(headline_metrics({}, scenario)) == [
+            *first,
+            *beside,
+            *(f"{name}_EM" for name in accuracies),
+        ]
+
+
+def test_locality_is_the_mean_of_far_and_near_within_a_record() -> None:
+    scores = {
+        ("locality_far", "token_agreement"): {0: 1.0, 1: 0.0},
+        ("locality_near", "token_agreement"): {0: 0.5},
+        ("locality_subject", "token_agreement"): {0: 0.0, 1: 0.0},
+    }
+    found = headline_metrics(scores, "unimodal")
+    # Record 0: (1 + 0.5)/2, record 1: 0; pooling the three probes would give 50.
+    assert found["Locality"].mean == pytest.approx(37.5)
+    assert found["Locality"].n == 2
+    assert found["Locality_far"].mean == 50
+    assert (found["Locality_near"].mean, found["Locality_near"].n) == (50, 1)
+    assert found["Locality_subject"].mean == 0
+    assert "Locality_EM" not in found
+
+
+def test_parts_of_locality_are_left_out_without_probes() -> None:
+    found = headline_metrics({("locality_t_far", "token_agreement"): {0: 1.0}}, "transitive")
+    assert "Locality_T_far" in found
+    assert "Locality_T_near" not in found
+    assert "Locality_I_far" not in found
+    assert found["Locality_I"].n == 0
+
+
+def test_stability_and_leak_are_means_within_a_record() -> None:
+    scores = {
+        ("stability_same", "token_accuracy"): {0: 1.0, 1: 1.0},
+        ("stability_diff", "token_accuracy"): {0: 0.0, 1: float("nan")},
+        ("stability_diff", "exact_match"): {0: 0.0},
+        ("leak_same", "token_accuracy"): {0: 0.5},
+        ("leak_diff", "token_accuracy"): {0: 0.0},
+    }
+    found = headline_metrics(scores, "multimodal")
+    assert found["Stability"].mean == pytest.approx(75)
+    assert found["Stability_same"].mean == 100
+    assert (found["Stability_diff"].mean, found["Stability_diff"].n) == (0, 1)
+    assert found["Stability_EM"].mean == 0
+    assert (found["Leak"].mean, found["Leak"].n) == (25, 1)
+
+
+def test_published_picture_locality_changes_that_metric_alone() -> None:
+    scores = {
+        (f"locality_{kind}_far", measure): {0: value}
+        for kind in "ti"
+        for measure, value in (("token_agreement", 1.0), ("token_agreement_positional", 0.25))
+    }
+    default = headline_metrics(scores, "transitive")
+    published = headline_metrics(scores, "transitive", positional_image_locality=True)
+    assert default["Locality_I"].mean == 100
+    assert published["Locality_I"].mean == published["Locality_I_far"].mean == 25
+    assert default["Locality_T"].mean == published["Locality_T"].mean == 100
+
+
+def test_intervals_resample_records_with_the_given_seed() -> None:
+    scores = {("reliability", "token_accuracy"): {i: float(i % 3 == 0) for i in range(60)}}
+    found = headline_metrics(scores, "unimodal", seed=1)["Reliability"]
+    assert found.low < found.mean < found.high
+    assert found.mean == pytest.approx(100 / 3)
+    assert found != headline_metrics(scores, "unimodal", seed=2)["Reliability"]
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected a scenario of unimodal"):
+        headlines_of("textual")
+    with pytest.raises(ValueError, match="got reliability_s"):
+        headline_metrics({("reliability_s", "token_accuracy"): {0: 1.0}}, "unimodal")
+
+
+def test_every_probe_of_a_scenario_reaches_a_metric() -> None:
+    stability = {"stability_same", "stability_diff", "leak_same", "leak_diff", "portability"}
+    text = {"reliability", "generality", "locality_far", "locality_near", "locality_subject"}
+    pictures = {f"{name}_{image}" for name in ("reliability", "generality") for image in "su"}
+    pictures |= {f"locality_{k}_{part}" for k in "ti" for part in ("far", "near", "subject")}
+    assert _probes(HEADLINES["unimodal"]) == text | stability
+    assert _probes(HEADLINES["transitive"]) == pictures | stability
+    assert HEADLINES["multimodal"] == HEADLINES["transitive"]
+
+
+def test_record_means_come_in_the_order_of_the_edits() -> None:
+    scores = {("a", "token_accuracy"): {9: 1.0, 2: 0.0}, ("b", "token_accuracy"): {2: 1.0}}
+    assert list(record_means(scores, Headline("x", ("a", "b"))).items()) == [(2, 0.5), (9, 1.0)]
+
+
+def _probes(headlines: tuple[Headline, ...]) -> set[str]:
+    return {probe for headline in headlines for probe in headline.probes}

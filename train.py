@@ -1,0 +1,81 @@
+"""Trains an editor: MEND's gradient transforms on single edits of a frozen base model.
+
+    python train.py editor=mend model=llava data=tmke data.root=DIR data.train_files=[train.json]
+    python train.py experiment=demo editor=mend
+    python train.py ckpt=DIR/checkpoints/last.ckpt
+
+`python train.py --help` and the files in configs/ explain every option.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from configs.launch import run_command
+
+if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
+    from pathlib import Path
+
+    from configs.schema import TrainConfig
+
+
+def main(cfg: TrainConfig) -> None:
+    """Trains one editor and names its best checkpoint."""
+    import lightning as L
+    from rich.console import Console
+
+    from configs.rundir import prepare_output_dir
+    from lightning_modules import assembly, training
+    from lightning_modules.loggers import log_pictures, make_loggers
+    from reporting.figures import training_curves
+
+    L.seed_everything(cfg.seed, verbose=False)
+    scenario = training.scenario_of(cfg)
+    data = assembly.make_data(
+        cfg,
+        assembly.read_source(cfg.data),
+        {"train": scenario, "val": scenario},
+        batch_size=training.options_of(cfg).batch_size,
+    )
+    processor = assembly.open_processor(cfg.model)
+    model = assembly.open_model(cfg.model)
+    assembly.connect(data, model, processor, cfg.data.prompt)
+    data.setup("fit")
+    module = training.make_module(cfg, model)
+
+    folder = prepare_output_dir(cfg)
+    loggers = make_loggers(
+        cfg.logger,
+        folder,
+        name=f"{cfg.editor.name} {cfg.model.name} training",
+        group=f"{cfg.model.name}-{cfg.data.name}",
+        config=cfg.plain(),
+        continue_after=training.steps_done(cfg.ckpt),
+    )
+    schedule = training.Schedule.of(cfg, data)
+    trainer = assembly.make_trainer(
+        cfg.trainer,
+        loggers=loggers,
+        callbacks=training.callbacks(cfg, folder),
+        root=folder,
+        **schedule.arguments(),
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer.save_checkpoint(last, weights_only=False)
+    if trainer.is_global_zero:
+        if cfg.logger.csv:
+            curves = training_curves(folder, folder / "curves")
+            log_pictures(loggers, "curves", [file for file in curves if file.suffix == ".png"])
+        best = folder / "checkpoints" / "best.ckpt"
+        Console().print(f"[bold]best checkpoint[/bold] {best}", f"last {last}", sep="\n")
+
+
+def _stored_config(path: Path) -> dict[str, Any]:
+    from lightning_modules.training import stored_config
+
+    return stored_config(path)
+
+
+if __name__ == "__main__":
+    run_command("train", main, read_checkpoint=_stored_config)
