@@ -7,9 +7,7 @@ Nothing here imports torch, so that a typing mistake is answered at once.
 """
 
 import logging
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 from hydra.core.override_parser.types import Override
@@ -28,6 +26,7 @@ from configs.overrides import (
     parse,
     suggest,
 )
+from configs.rules import Sections, rule_problems, sweep_problems
 from configs.rundir import default_output_dir
 from configs.stored import (
     ReadCheckpoint,
@@ -36,13 +35,10 @@ from configs.stored import (
     merge,
     stored_config,
 )
-from editors.options import EditorOptions, options_class
+from editors.options import options_class
 from errors import ConfigError
 
 log = logging.getLogger(__name__)
-
-Sections = dict[str, Any]
-_MISSING = ("missing", "missing_argument")
 
 
 def load_config(
@@ -91,24 +87,24 @@ def preflight(
     """
     typed = parse(words).good
     words, problems = _with_choices(command, words, read_checkpoint)
-    unread = {"editor", "ckpt"} if problems else set()
+    unread = bool(problems)
     judged = judge(command, words, multirun=multirun)
     problems += judged.problems
     refused = {o.key_or_group for o in typed} - {o.key_or_group for o in judged.good}
     for job in _jobs(judged.good):
-        skip = refused | unread
         try:
             merged = compose_plain(command, job)
         except (HydraException, OmegaConfBaseException) as error:
             problems.append(first_words(error))
             continue
+        skip = refused | ({"editor"} if unread and merged.get("editor") is None else set())
         try:
             merged = _under_checkpoint(command, merged, job, read_checkpoint)[0]
         except ConfigError as error:
             problems.append(str(error))
-            skip |= {"editor", "ckpt"}
+            skip |= set() if unread else {"editor", "ckpt"}
         problems += validate(command, merged, skip)[1]
-        problems += _sweep_problems(merged, words) if multirun else []
+        problems += sweep_problems(merged, words) if multirun else []
     return words, list(dict.fromkeys(problems))
 
 
@@ -176,9 +172,7 @@ def validate(
             problems.append(str(error))
         except ValidationError as error:
             problems += _sentences(name, value, error)
-    for rule in _RULES:
-        problems += rule(command, sections)
-    return sections, problems
+    return sections, problems + rule_problems(command, sections)
 
 
 def message(command: str, problems: list[str]) -> str:
@@ -256,9 +250,10 @@ def _typed(command: str, name: str, value: Any) -> Any:
             raise ConfigError(f"data.name={chosen}: data is one of {', '.join(schema.DATA)}")
         return schema.DATA[str(chosen)].model_validate(value)
     if name == "pretrain":
-        return schema.CheckedPretrainSettings(**value)
+        return schema.pretrain_options().model_validate(value)
     field = schema.COMMANDS[command].model_fields[name]
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])
+    kind: Any = Annotated[field.annotation, field]
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
     return adapter.validate_python(value, strict=True)
 
 
@@ -275,11 +270,11 @@ def _sentences(section: str, value: object, error: ValidationError) -> list[str]
     """One sentence for each key that pydantic rejects; branches of a union are joined."""
     by_key: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
-        where, found = _locate(section, value, item["loc"], missing=item["type"] in _MISSING)
-        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        where, found = _locate(section, value, item["loc"], missing=item["type"] == "missing")
+        if item["type"] == "extra_forbidden":
             parent = where.rpartition(".")[0]
             text = f"there is no key {where}{_close(where, parent, section, value, error)}"
-        elif item["type"] in _MISSING:
+        elif item["type"] == "missing":
             text = f"{where} is required: add {where}=VALUE"
         else:
             text = f"{where}={found}: {item['msg'][0].lower()}{item['msg'][1:]}"
@@ -314,91 +309,3 @@ def _close(where: str, parent: str, section: str, value: object, error: Validati
     wrong = {".".join([section, *map(str, e["loc"])]) for e in error.errors()}
     known = flat_keys(value, f"{section}.") if isinstance(value, Mapping) else []
     return suggest(where, [k for k in known if k not in wrong and k.rpartition(".")[0] == parent])
-
-
-def _sweep_problems(plain: Mapping[str, Any], words: list[str]) -> list[str]:
-    """A sweep whose jobs start processes would start the whole sweep in each of them."""
-    launcher = next((w for w in words if w.startswith("hydra/launcher=submitit_slurm")), None)
-    if launcher or "SLURM_JOB_ID" in os.environ:
-        return []
-    try:
-        trainer = schema.TrainerOptions.model_validate(plain.get("trainer"))
-    except ValidationError:
-        return []
-    if not trainer.many_processes:
-        return []
-    return [
-        f"trainer.devices={trainer.devices} with -m: each process of a parallel job would run the "
-        "whole sweep; use trainer.devices=1, one run at a time, or hydra/launcher=submitit_slurm"
-    ]
-
-
-def _editor_rules(command: str, sections: Sections) -> list[str]:
-    editor: EditorOptions | None = sections.get("editor")
-    if editor is None:
-        return []
-    problems = []
-    ckpt = sections.get("ckpt")
-    if command == "train" and not editor.trained:
-        problems.append(
-            f"editor={editor.name} needs no training; run `python evaluate.py editor={editor.name}`"
-        )
-    if command == "evaluate" and editor.trained and ckpt is None:
-        problems.append(
-            f"editor={editor.name} is a trained editor: add ckpt=FILE, made by "
-            f"`python train.py editor={editor.name}`"
-        )
-    if command == "evaluate" and not editor.trained and ckpt is not None:
-        problems.append(f"editor={editor.name} takes no checkpoint: leave ckpt= or editor= out")
-    scenario = sections.get("scenario")
-    if scenario is not None and scenario.name not in editor.scenarios:
-        able = ", ".join(sorted(editor.scenarios))
-        problems.append(f"editor={editor.name} is not defined for scenario={scenario.name}: {able}")
-    return problems
-
-
-def _file_rules(command: str, sections: Sections) -> list[str]:
-    problems = []
-    data = sections.get("data")
-    if isinstance(data, schema.FolderData | schema.TmkeData) and not Path(data.root).is_dir():
-        problems.append(f"data.root={data.root}: there is no such folder")
-    if command == "train" and isinstance(data, schema.TmkeData) and not data.train_files:
-        problems.append(
-            "data.train_files is required to train on data=tmke: name the files inside data.root "
-            "that are not the test set, as data.train_files=[a.json,b.json]"
-        )
-    model = sections.get("model")
-    if model is not None and command != "pretrain" and _is_local(model.path):
-        folder = Path(model.path).expanduser()
-        if not folder.is_dir():
-            problems.append(
-                f"model.path={model.path}: there is no such folder (a hub id has the form "
-                "owner/name); run from the root of the checkout"
-            )
-    return problems
-
-
-def _pretrain_rules(command: str, sections: Sections) -> list[str]:
-    if command != "pretrain":
-        return []
-    problems = []
-    model, data = sections.get("model"), sections.get("data")
-    if model is not None and not model.name.endswith("_tiny"):
-        problems.append(f"model={model.name}: only tiny models are pretrained here (*_tiny)")
-    if data is not None and not isinstance(data, schema.WorldData | schema.FolderData):
-        problems.append(
-            f"data={data.name}: a model is pretrained on a world; data is world or folder"
-        )
-    return problems
-
-
-def _is_local(path: str) -> bool:
-    """Whether a model's path names a folder rather than a repository of the hub."""
-    return path.startswith((".", "/", "~")) or path.count("/") != 1
-
-
-_RULES: tuple[Callable[[str, Sections], list[str]], ...] = (
-    _editor_rules,
-    _file_rules,
-    _pretrain_rules,
-)

@@ -144,10 +144,11 @@ def merge(
         if section in typed and (name is None or name != stored_name):
             if section == "editor":
                 raise ConfigError(
-                    f"editor={name}: ckpt holds a trained {stored_name}; leave editor= out, or name "
-                    "another checkpoint"
+                    f"editor={name}: ckpt holds a trained {stored_name}; leave editor= out, "
+                    "or name another checkpoint"
                 )
-            notes.append(_note(section, name, stored_name))
+            if new != old:
+                notes.append(_note(section, name or "the option", stored_name or "others"))
         elif isinstance(old, dict) and isinstance(new, dict) and name == stored_name:
             merged[section] = _over(new, old, section, notes)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,8 @@ from datamodules.scenarios import Asked, Scenario
 from datamodules.tokenisation import Encoded, PromptEncoder
 from models.rows import TEXT_ONLY, EditBatch, Rows
 
+Locate = Callable[[str], Path]
+
 
 class RowTable:
     """Collects distinct rows; a question asked twice under one edit stands once.
@@ -20,14 +22,14 @@ class RowTable:
     Args:
         encoder: makes the tokens.
         images: makes the pixels.
-        image_root: the folder that image fields are relative to.
+        locate: image field -> picture file.
         plain_locality: plain questions stand without the template.
     """
 
     def __init__(
-        self, encoder: PromptEncoder, images: ImageStore, image_root: Path, *, plain_locality: bool
+        self, encoder: PromptEncoder, images: ImageStore, locate: Locate, *, plain_locality: bool
     ) -> None:
-        self._encoder, self._images, self._root = encoder, images, image_root
+        self._encoder, self._images, self._locate = encoder, images, locate
         self._plain = plain_locality
         self._place: dict[tuple[int, Asked], int] = {}
         self._rows: list[Encoded] = []
@@ -59,7 +61,7 @@ class RowTable:
             answer_mask=padded.answer_mask,
             image_slots=padded.image_slots,
             image_index=torch.tensor(self._image_index),
-            pixel_values=self._images.stack(self._root / name for name in self._pictures),
+            pixel_values=self._images.stack(map(self._locate, self._pictures)),
             edit_index=torch.tensor(self._edit_index),
         )
 
@@ -70,7 +72,7 @@ class Collator:
     Args:
         encoder: makes the tokens.
         images: makes the pixels.
-        image_root: the folder that image fields are relative to.
+        locate: image field -> picture file.
         scenario: what is taught and asked.
         plain_locality: plain questions stand without the template.
     """
@@ -79,17 +81,17 @@ class Collator:
         self,
         encoder: PromptEncoder,
         images: ImageStore,
-        image_root: Path,
+        locate: Locate,
         scenario: Scenario,
         *,
         plain_locality: bool,
     ) -> None:
-        self._encoder, self._images, self._root = encoder, images, image_root
+        self._encoder, self._images, self._locate = encoder, images, locate
         self._scenario, self._plain = scenario, plain_locality
 
     def __call__(self, records: Sequence[tuple[int, Record]]) -> EditBatch:
         """A batch of single edits, one per (id, record)."""
-        table = RowTable(self._encoder, self._images, self._root, plain_locality=self._plain)
+        table = RowTable(self._encoder, self._images, self._locate, plain_locality=self._plain)
         edits: list[int] = []
         probes: dict[str, list[int]] = {}
         for edit, (_, record) in enumerate(records):

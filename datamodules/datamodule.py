@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.collate import Collator, RowTable, encode
 from datamodules.images import ImageStore, missing_images_error, read_image
+from datamodules.order import EditLoader, EditOrder
 from datamodules.readers.source import RecordSource, Split
 from datamodules.records import Record
 from datamodules.scenarios import Asked, Scenario, true_questions
@@ -136,18 +137,19 @@ class EditDataModule(L.LightningDataModule):
         edits = self._edits[split]
         return [edits[index][1] for index in range(len(edits))]
 
-    def train_dataloader(self) -> DataLoader[EditBatch]:
-        """Training edits, shuffled anew each epoch."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return self._loader("train", self.batch_size, shuffle=True, generator=generator)
+    def train_dataloader(self) -> EditLoader:
+        """Training edits, shuffled anew each epoch; goes on where a checkpoint was written."""
+        edits = self._edits["train"]
+        order = EditOrder(len(edits), self.batch_size, self.seed)
+        return EditLoader(edits, order, self._collator("train"), self.num_workers)
 
     def val_dataloader(self) -> DataLoader[EditBatch]:
         """Validation edits, in order."""
-        return self._loader("val", self.eval_batch_size)
+        return self._in_order("val")
 
     def test_dataloader(self) -> DataLoader[EditBatch]:
         """Test edits, in order."""
-        return self._loader("test", self.eval_batch_size)
+        return self._in_order("test")
 
     def transfer_batch_to_device(
         self, batch: EditBatch, device: torch.device, dataloader_idx: int
@@ -156,32 +158,23 @@ class EditDataModule(L.LightningDataModule):
         del dataloader_idx
         return batch.to(device)
 
-    def _loader(
-        self,
-        split: Split,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> DataLoader[EditBatch]:
-        encoder, images = self._connected()
+    def _in_order(self, split: Split) -> DataLoader[EditBatch]:
         edits = self._edits[split]
-        collator = Collator(
-            encoder,
-            images,
-            self.source.image_root,
-            self.scenarios[split],
-            plain_locality=self.source.plain_locality,
-        )
         return DataLoader(
             edits,  # type: ignore[arg-type]
-            batch_size=min(batch_size, len(edits)),
-            shuffle=shuffle,
-            drop_last=shuffle,
-            collate_fn=collator,
+            batch_sampler=EditOrder(len(edits), self.eval_batch_size),
+            collate_fn=self._collator(split),
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            generator=generator,
+        )
+
+    def _collator(self, split: Split) -> Collator:
+        encoder, images = self._connected()
+        return Collator(
+            encoder,
+            images,
+            self.source.picture,
+            self.scenarios[split],
+            plain_locality=self.source.plain_locality,
         )
 
     def _connected(self) -> tuple[PromptEncoder, ImageStore]:
@@ -192,7 +185,7 @@ class EditDataModule(L.LightningDataModule):
     def _check_pictures(self, split: Split, scenario: Scenario) -> None:
         root = self.source.image_root
         names = {name for record in self.source.records(split) for name in scenario.images(record)}
-        paths = [root / name for name in sorted(names)]
+        paths = [self.source.picture(name) for name in sorted(names)]
         why = f"the {scenario.name} scenario on the {split} split of data={self.source.name}"
         error = missing_images_error(paths, root, why)
         if error is not None:
@@ -262,7 +255,7 @@ class EditDataModule(L.LightningDataModule):
             table = RowTable(
                 encoder,
                 images,
-                self.source.image_root,
+                self.source.picture,
                 plain_locality=self.source.plain_locality,
             )
             for one in asked[start : start + _ROWS_AT_ONCE]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,7 +29,7 @@ def missing_images_error(paths: Iterable[Path], root: Path, why: str) -> DataErr
     missing = [path for path in wanted if not path.is_file()]
     if not missing:
         return None
-    first = ", ".join(str(path.relative_to(root)) for path in missing[:_NAMED])
+    first = ", ".join(os.path.relpath(path, root) for path in missing[:_NAMED])
     more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
     return DataError(
         f"{why} needs {len(wanted)} pictures, and {len(missing)} of them are missing in {root}: "

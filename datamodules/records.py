@@ -2,10 +2,10 @@
 
 The schema is the one of the TMKE authors' files (Supplementary, section 3): a fact about a
 subject, its counterfactual target, a paraphrase, a one-hop question, a same-type and a
-different-type entity, a text and an image question for locality, and the pictures. `TmkeRecord` demands every field of it.
-`Record` is what the rest of the project works with: a record made from a small world has the same
-fields, may lack the one-hop question (not every relation leads on) and may carry extra locality
-probes that tell near from far.
+different-type entity, a text and an image question for locality, and the pictures. `TmkeRecord`
+demands every field of it. `Record` is what the rest of the project works with: a record made from a
+small world has the same fields, may lack the one-hop question (not every relation leads on) and may
+carry extra locality probes that tell near from far.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, EOS, IMAGE = "<pad>", "<s>", "</s>", "<image>"
 SPECIAL_TOKENS = (PAD, BOS, EOS, IMAGE)
+SPACE = "Ġ"  # how byte-level BPE writes a space
 
 
 def world_tokenizer(texts: Iterable[str], max_length: int = 2048) -> PreTrainedTokenizerFast:
@@ -28,7 +29,8 @@ def world_tokenizer(texts: Iterable[str], max_length: int = 2048) -> PreTrainedT
         BOS is put in front; ids 0-3 are `SPECIAL_TOKENS`, then 256 bytes, then the words in
         alphabetical order (so the same texts give the same ids).
     """
-    words = {piece for text in texts for piece in (*_pieces(text), *_pieces(" " + text))}
+    bare = {piece.lstrip(SPACE) for text in texts for piece in _pieces(text)}
+    words = {form for word in bare if word for form in (word, SPACE + word)}
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     entries = [*SPECIAL_TOKENS, *alphabet, *sorted(words.difference(alphabet))]
     vocabulary = {entry: index for index, entry in enumerate(entries)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from configs.schema import (
@@ -33,6 +33,7 @@ from editors.base import Editor
 from editors.options import EditorOptions
 from errors import ConfigError
 from lightning_modules.evaluation import knows
+from lightning_modules.progress import ProgressBar
 from models.editable import EditableModel
 from models.loading import Processor, load_model, load_processor
 
@@ -152,11 +153,12 @@ def make_trainer(
         root: the output folder.
         **arguments: what depends on the command (steps, clipping, accumulation).
     """
-    bar = [RichProgressBar(leave=False)] if options.enable_progress_bar else []
+    bar = [ProgressBar()] if options.enable_progress_bar else []
     return L.Trainer(
-        **(options.arguments() | arguments),  # type: ignore[arg-type]
+        **(options.arguments() | arguments),
         logger=list(loggers) or False,
         callbacks=[*callbacks, *bar],
         default_root_dir=str(root),
         enable_model_summary=False,
+        use_distributed_sampler=False,  # EditOrder serves every process its share
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -115,7 +115,7 @@ class EvaluationModule(L.LightningModule):
         ids = torch.tensor(batch.edit_ids, device=chosen.device)[edits]
         for measure, score in measures(probe).items():
             values = score(pre, post, at)[chosen]
-            self.scores[f"{probe}/{measure}"].update(ids, values)
+            cast(PerEditScores, self.scores[f"{probe}/{measure}"]).update(ids, values)
             for edit, row, value in zip(
                 edits.tolist(), chosen.tolist(), values.tolist(), strict=True
             ):

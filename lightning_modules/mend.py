@@ -30,7 +30,7 @@ from models.rows import EditBatch
 
 WARMUP_STEPS = 20
 COSINE_FLOOR = 0.05  # share of the rate that is left at the end
-_HALF = (torch.float16, torch.bfloat16)
+_HALF = ("16-true", "bf16-true")
 
 
 class MendTraining(L.LightningModule):
@@ -86,11 +86,11 @@ class MendTraining(L.LightningModule):
             ConfigError: the editor would be kept in half precision.
         """
         self.model.to(self.trainer.strategy.root_device)
-        if self.editor.edit_lr.dtype in _HALF:
+        if self.trainer.precision in _HALF:
             raise ConfigError(
-                f"trainer.precision={self.trainer.precision} keeps the editor's weights in half "
-                "precision, where steps of its learning rate vanish. Use 32-true, bf16-mixed or "
-                "16-mixed; the base model's own type is model.dtype."
+                f"trainer.precision={self.trainer.precision} would keep the editor's weights in "
+                "half precision, where steps of its learning rate vanish. Use 32-true, bf16-mixed "
+                "or 16-mixed; the base model's own type is model.dtype."
             )
 
     def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:

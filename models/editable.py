@@ -18,6 +18,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class Decoder:
     norm: nn.Module
     head: nn.Module
     mlp_norm: str
-    mlp: Callable[[nn.Module, Tensor], Tensor]
+    mlp: Callable[[Any, Tensor], Tensor]  # Any: attributes of a Module are untyped
     sites: Mapping[Role, str]
 
 
@@ -164,11 +165,11 @@ class EditableModel(nn.Module, ABC):
     def prefix(self, rows: Rows, layer: int) -> PrefixState:
         """Everything below decoder layer `layer`, without gradients."""
         caught: list[tuple[Tensor, Mapping[str, Any]]] = []
+        names = tuple(signature(self.decoder.layers[layer].forward).parameters)
 
         def stop(_module: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-            caught.append((hidden, rest))
+            given = dict(zip(names, args, strict=False)) | dict(kwargs)
+            caught.append((given.pop("hidden_states"), given))
             raise StopForwardError
 
         with hooked(self.decoder.layers[layer], stop), stoppable():

@@ -66,7 +66,7 @@ def _parts(hf: PreTrainedModel) -> tuple[nn.Module, Callable[[nn.Module, nn.Modu
         return hf.model.decoder, opt_decoder
     raise ModelError(
         f"model type {kind!r} has no known layer roles; accepted here: gpt2, llama, opt. "
-        "docs/add-an-editor.md and models/text.py show what a new type needs."
+        "models/text.py shows what a new type needs."
     )
 
 

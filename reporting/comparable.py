@@ -20,8 +20,9 @@ def check_comparable(runs: Sequence[RunResult]) -> None:
 
     Raises:
         DataError: two runs differ in the data, its digest, the seed, the prompt, the scored
-            positions or the kind of picture locality; two runs of one model in the model's digest or
-            the number of edits; or an editor comes twice. The message names all differences with the folders.
+            positions or the kind of picture locality; two runs of one model in the model's digest
+            or the number of edits; or an editor comes twice. The message names all differences
+            with the folders.
     """
     problems = list(_differences(runs, SHARED_BY_TABLE))
     for _, same_model in groupby(sorted(runs, key=_model), key=_model):

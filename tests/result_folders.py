@@ -23,10 +23,10 @@ def summary(
 ) -> dict[str, object]:
     """A valid summary; metrics not in `means` are 50, None stands for no records."""
     names = [*paper_tables()[scenario]["columns"], "Stability_same", "Leak", "Reliability_EM"]
-    means = dict.fromkeys(names, 50.0) | (means or {})
+    shown: dict[str, float | None] = {**dict.fromkeys(names, 50.0), **(means or {})}
     metrics = {
         name: Estimate(mean, mean - 2, mean + 4, 10) if mean is not None else Estimate(0, 0, 0, 0)
-        for name, mean in means.items()
+        for name, mean in shown.items()
     }
     fields: dict[str, object] = {
         "editor": editor,

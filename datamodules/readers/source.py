@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,8 @@ class RecordSource:
             authors' way; a tiny model knows questions only inside the template).
         filter_known: edits are only made of facts that the unedited model answers right.
         absent: why a split has no records and what to do, for messages.
+        content: digest of what the records were made from, pictures included, where there is one.
+        own_pictures: pictures that the reader itself brings, by the name that records use.
     """
 
     name: str
@@ -35,6 +37,12 @@ class RecordSource:
     plain_locality: bool
     filter_known: bool
     absent: str = ""
+    content: str = ""
+    own_pictures: Mapping[str, Path] = field(default_factory=dict)
+
+    def picture(self, name: str) -> Path:
+        """Where the picture of an image field is."""
+        return self.own_pictures.get(name, self.image_root / name)
 
     def records(self, split: Split) -> Sequence[Record]:
         """The records of a split.
@@ -49,7 +57,7 @@ class RecordSource:
 
     def digest(self) -> str:
         """A short hash of all records, to tell whether two results are of the same data."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.content.encode())
         for split in SPLITS:
             for record in self.splits.get(split, ()):
                 digest.update(record.model_dump_json().encode())

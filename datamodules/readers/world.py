@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datamodules.readers.source import SPLITS, RecordSource, Split
 from datamodules.records import Record
 from datamodules.world import World, world_records
+from datamodules.world.records import NOTHING_PICTURE
 
 
 def read_world(
@@ -42,4 +43,6 @@ def read_world(
             f"The world {world.root} has {len(world.entities)} entities; an edit needs one with a "
             "picture and a fact whose relation has another object."
         ),
+        content=world.digest,
+        own_pictures={NOTHING_PICTURE.name: NOTHING_PICTURE},
     )

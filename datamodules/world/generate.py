@@ -6,10 +6,12 @@ written beside its place and renamed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ ATTRIBUTE_TRIES = 1000
 
 Facts = dict[str, dict[str, str]]
 Attributes = dict[str, int]
+Combination = tuple[tuple[int, int], ...]  # some slots of a row with their values
 
 
 def generate_world(
@@ -184,25 +187,31 @@ def _draw_attributes(
 ) -> list[Attributes]:
     """Attributes that differ between any two entities in three slots, or in fewer if they must."""
     slots = SLOTS[type_name]
-    sizes = list(slots.values())
-    chosen = np.empty((0, len(sizes)), dtype=np.int64)
-    distance, failed = 3, 0
-    while len(chosen) < len(names[type_name]):
-        drawn = [rng.randrange(n) for n in sizes]
-        # The symbol of an emblem would vanish in its own colour.
-        visible = type_name != "company" or drawn[1] != drawn[3]
-        if visible and np.all((chosen != drawn).sum(axis=1) >= distance):
-            chosen, failed = np.vstack([chosen, drawn]), 0
-            continue
-        failed += 1
-        if failed == ATTRIBUTE_TRIES:
-            distance, failed = distance - 1, 0
-        if distance == 0:
+    # Rows differ in `distance` slots if they share no combination of this many values or more.
+    taken: dict[int, set[Combination]] = {distance: set() for distance in (3, 2, 1)}
+    rows: list[list[int]] = []
+    for _ in names[type_name]:
+        for attempt in range(3 * ATTRIBUTE_TRIES):
+            row = [rng.randrange(n) for n in slots.values()]
+            if type_name == "company" and row[1] == row[3]:
+                continue  # the symbol would vanish in the emblem
+            distance = 3 - attempt // ATTRIBUTE_TRIES
+            if taken[distance].isdisjoint(_combinations(row, distance)):
+                break
+        else:
             raise ConfigError(
                 f"no picture is left for {len(names[type_name])} different entities of type "
                 f"{type_name!r}. Choose a smaller size."
             )
-    return [dict(zip(slots, row, strict=True)) for row in chosen.tolist()]
+        rows.append(row)
+        for distance, combinations in taken.items():
+            combinations.update(_combinations(row, distance))
+    return [dict(zip(slots, row, strict=True)) for row in rows]
+
+
+def _combinations(row: list[int], distance: int) -> Iterator[Combination]:
+    """What a row must not share with another one to differ from it in `distance` slots."""
+    return itertools.combinations(enumerate(row), len(row) - distance + 1)
 
 
 def _write_views(

@@ -59,7 +59,7 @@ def world_records(
     `test` the edit takes the first wording and the paraphrase one of the others. Probes about other
     entities stay within the split; only where a split has no other entity with the relation does
     the probe go to one of another split. A world of one type has no entity of a different type: its
-    different-type probe is about "nothing" and shows `NOTHING_PICTURE`, whose path is absolute; all
+    different-type probe is about "nothing" and shows `NOTHING_PICTURE`, under its bare name; all
     other image paths are relative to `world.root`.
 
     Args:
@@ -275,7 +275,7 @@ class _Maker:
     def _different_type(self) -> tuple[DiffTypeQuestion, str]:
         entity = _draw(self.rng, self.pools.other_types(self.fact), lambda _: True)
         name = entity.name if entity else NOTHING
-        image = self._seen_picture(name) if entity else str(NOTHING_PICTURE)
+        image = self._seen_picture(name) if entity else NOTHING_PICTURE.name
         own_type = self.world.entities[self.subject].type
         probe = DiffTypeQuestion(
             diff_type_entity=name,

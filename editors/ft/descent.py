@@ -57,11 +57,7 @@ def descend(
             leaves = [one.requires_grad_(True) for one in deltas]
             losses, done = judge(leaves, at_work)
             gradients = torch.autograd.grad(losses.sum(), leaves)
-        if not bool(losses.isfinite().all()):
-            raise ModelError(
-                f"fine-tuning diverged: the loss of {int((~losses.isfinite()).sum())} edit(s) is "
-                f"not finite at step {step}. Lower editor.lr (now {lr})."
-            )
+        _check(losses, step, lr)
         deltas = [one.detach() for one in deltas]
         if bool(done.any()):
             finished.append((at_work[done], [one[done] for one in deltas]))
@@ -79,6 +75,15 @@ def descend(
                 gradient = gradient.add(weight + delta, alpha=weight_decay)
             delta.add_(_adam_step(gradient, *pair, step=step, lr=lr))
     return _assembled([*finished, (at_work, deltas)])
+
+
+def _check(losses: Tensor, step: int, lr: float) -> None:
+    broken = int((~losses.isfinite()).sum())
+    if broken:
+        raise ModelError(
+            f"fine-tuning diverged: the loss of {broken} edit(s) is not finite at step {step}. "
+            f"Lower editor.lr (now {lr})."
+        )
 
 
 def _assembled(parts: list[tuple[Tensor, list[Tensor]]]) -> list[Tensor]:

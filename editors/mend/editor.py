@@ -77,9 +77,9 @@ class Mend(nn.Module):
         groups: dict[str, list[Site]] = {}
         for site in self.sites:
             key = _key(site, linear_shape(model.linear(site)), shared=shared)
-            mode = len(groups.setdefault(key, [])) if shared else None
-            groups[key].append(site)
-            self._network[site] = (key, mode)
+            members = groups.setdefault(key, [])
+            self._network[site] = (key, len(members) if shared else None)
+            members.append(site)
         for key, members in groups.items():
             self.transforms[key] = GradientTransform(
                 *linear_shape(model.linear(members[0])),

@@ -13,8 +13,8 @@ import random
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from datamodules.world import World
@@ -82,7 +82,7 @@ def rome_check(
     model.eval()
     rows = Rows(world, encoder_of(model, tokenizer), random.Random(seed))
     drawn = draw_edits(rows, edits)
-    site = Parts(model).layers[layer].mlp.down_proj
+    site = Parts(model).layers[layer].get_submodule("mlp.down_proj")
     left, right = _rank_one(model, rows, drawn, site)
     samples = [
         rows.encoder.question(question, answer, subject=subject)
@@ -116,7 +116,9 @@ def ike_check(
     """Percent right by kind of probe when the context states the edit.
 
     Args:
-        model, tokenizer, world: what is checked.
+        model: what is checked.
+        tokenizer: of the model.
+        world: whose facts are edited.
         demonstrations: of other facts (following and retaining); with any, a copy of the edit
             itself comes last, as IKE does.
         edits: number of edits.
@@ -142,9 +144,7 @@ def ike_check(
     return _by_kind(drawn, torch.cat(correct))
 
 
-def _ask(
-    edits: EditSet, kind: str, index: int, question: str, answer: str, subject: str
-) -> None:
+def _ask(edits: EditSet, kind: str, index: int, question: str, answer: str, subject: str) -> None:
     edits.probes.append((kind, index, question, answer))
     edits.subjects.append(subject)
 
@@ -163,7 +163,7 @@ def _rank_one(
 ) -> tuple[Tensor, Tensor]:
     """ROME's update of every edit: W + right left^T with left (E, Din) and right (E, Dout).
 
-        left = C^-1 k / |C^-1 k|,   right = (v* - W k) / (left . k)        (eq. 2 of the paper)
+    left = C^-1 k / |C^-1 k|,   right = (v* - W k) / (left . k)        (eq. 2 of the paper)
     """
     batch, of_edit, is_edit = _optimised_rows(rows, edits)
     every, at = torch.arange(len(of_edit)), batch.spans[:, 1]
@@ -177,7 +177,7 @@ def _rank_one(
     first = is_edit.nonzero()[:, 0]  # the edits' own rows, in order
     key, value = seen["key"][every, at][first], seen["value"][every, at][first]
     covariance = _covariance(model, rows, site)
-    left = F.normalize(torch.linalg.solve(covariance, key.T).T, dim=-1)
+    left = normalize(torch.linalg.solve(covariance, key.T).T, dim=-1)
     limit = CLAMP * value.norm(dim=1, keepdim=True)
     delta = torch.zeros_like(value, requires_grad=True)
     optimizer = torch.optim.Adam([delta], lr=RATE)
@@ -211,7 +211,9 @@ def _optimised_rows(rows: Rows, edits: EditSet) -> tuple[TextBatch, Tensor, Tens
     for index, ((entity, relation), value) in enumerate(
         zip(edits.facts, edits.values, strict=True)
     ):
-        samples.append(rows.encoder.question(rows.asked((entity, relation), 0), value, subject=entity))
+        samples.append(
+            rows.encoder.question(rows.asked((entity, relation), 0), value, subject=entity)
+        )
         others = [r for r in rows.world.entities[entity].facts if r != relation]
         samples += [rows.one_hop((entity, r, 0), by_picture=False) for r in others]
         of_edit += [index] * (1 + len(others))
@@ -249,4 +251,3 @@ def _covariance(model: LlavaForConditionalGeneration, rows: Rows, site: nn.Modul
     flat = keys[0][batch.attention_mask]
     moment = flat.T @ flat / len(flat)
     return moment + RIDGE * moment.diagonal().mean() * torch.eye(len(moment))
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from lightning_modules.pretraining.samplers import (
     one_hop_questions,
 )
 from lightning_modules.pretraining.samples import Encoder, Sample
+
+Item = TypeVar("Item")
 
 BATCH = 128
 CHAINS_GENERATED = 400
@@ -62,11 +65,8 @@ def evaluate_tiny(
     rows = Rows(world, encoder_of(model, tokenizer), rng)
     test = _Test(model, pictures, seed)
 
-    def some(items: list, most: int | None = limit) -> list:  # type: ignore[type-arg]
-        return items if most is None or len(items) <= most else rng.sample(items, most)
-
-    text = [rows.one_hop(q, by_picture=False) for q in some(one_hop_questions(world))]
-    shown = some(one_hop_questions(world, pictured=True))
+    text = [rows.one_hop(q, by_picture=False) for q in _some(one_hop_questions(world), limit, rng)]
+    shown = _some(one_hop_questions(world, pictured=True), limit, rng)
     image = [rows.one_hop(q, by_picture=True) for q in shown]
     names = [rows.identity(entity.name) for entity in world.pictured]
     result = {
@@ -82,14 +82,12 @@ def evaluate_tiny(
         result[f"refusal_{kind}"] = test.accuracy([sample for sample in refused if sample])
     asked_chains = chain_questions(world, tested=True) if chains else []
     if asked_chains:
-        generated = some(asked_chains, limit or CHAINS_GENERATED)
-        result |= _two_hops(test, rows, some(asked_chains), generated)
+        generated = _some(asked_chains, limit or CHAINS_GENERATED, rng)
+        result |= _two_hops(test, rows, _some(asked_chains, limit, rng), generated)
     return {name: round(value, 2) for name, value in result.items() if value == value}
 
 
-def encoder_of(
-    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
-) -> Encoder:
+def encoder_of(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> Encoder:
     """The encoder of a saved or trained model's rows."""
     return Encoder(tokenizer, model.config.image_seq_length)
 
@@ -103,6 +101,10 @@ def right_rows(
     ).logits
     hit = logits[:, :-1].argmax(-1) == batch.input_ids[:, 1:]
     return (hit | ~batch.graded[:, 1:]).all(1)
+
+
+def _some(items: list[Item], most: int | None, rng: random.Random) -> list[Item]:
+    return items if most is None or len(items) <= most else rng.sample(items, most)
 
 
 class _Test:
@@ -121,7 +123,9 @@ class _Test:
         ordered = sorted(samples, key=lambda sample: len(sample.ids))
         right = 0
         for start in range(0, len(ordered), BATCH):
-            batch = collate(ordered[start : start + BATCH], self.model.config.text_config.pad_token_id)
+            batch = collate(
+                ordered[start : start + BATCH], self.model.config.text_config.pad_token_id
+            )
             pixels = None
             if batch.pictures:
                 drawn = self.pictures.draw(batch.pictures, self.generator, unseen=unseen)
@@ -135,7 +139,9 @@ def _two_hops(
 ) -> dict[str, float]:
     """Two-hop questions about the test half: answered at once, and worked out step by step."""
     world, encoder = rows.world, rows.encoder
-    answers = [world.facts[world.facts[entity, first], second] for entity, first, second, _ in direct]
+    answers = [
+        world.facts[world.facts[entity, first], second] for entity, first, second, _ in direct
+    ]
     asked = [
         encoder.question(world.two_hop_question(first, second, wording, entity), answer)
         for (entity, first, second, wording), answer in zip(direct, answers, strict=True)

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
 from transformers import PreTrainedTokenizerFast
 
 from datamodules.world import Entity, World
@@ -146,11 +146,11 @@ class VisionLosses(nn.Module):
         named = embeddings[self.slots.words]  # (W, D)
         centre = named.mean(0)
         targets = embeddings[self.slots.pattern[entity]]  # (P, S, D)
-        cosine = F.normalize(tokens - centre, dim=-1) @ F.normalize(named - centre, dim=-1).T
+        cosine = normalize(tokens - centre, dim=-1) @ normalize(named - centre, dim=-1).T
         return {
-            "identity": F.cross_entropy(self.identity(pooled), entity),
+            "identity": cross_entropy(self.identity(pooled), entity),
             "attribute": self._attribute_loss(pooled, entity),
-            "word": F.cross_entropy(
+            "word": cross_entropy(
                 COSINE_SCALE * cosine.flatten(0, 1), self.slots.word_classes[entity].flatten()
             ),
             "distance": (tokens - targets).square().mean() / (targets - centre).square().mean(),
@@ -175,5 +175,5 @@ class VisionLosses(nn.Module):
         labels = self.attributes[entity]
         for column, head in enumerate(scores):
             if bool((labels[:, column] != IGNORE).any()):
-                total = total + F.cross_entropy(head, labels[:, column], ignore_index=IGNORE)
+                total = total + cross_entropy(head, labels[:, column], ignore_index=IGNORE)
         return total * HEADS_PER_PICTURE / len(self.sizes)

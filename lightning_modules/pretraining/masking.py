@@ -43,12 +43,10 @@ def subject_masks(spans: Tensor, rows: Tensor, length: int) -> tuple[Tensor, Ten
 
 
 @contextmanager
-def masked_layers(
-    layers: nn.ModuleList, low: Tensor, high: Tensor, n_low: int
-) -> Iterator[None]:
+def masked_layers(layers: nn.ModuleList, low: Tensor, high: Tensor, n_low: int) -> Iterator[None]:
     """Inside the block the first `n_low` layers attend through `low`, the others through `high`."""
 
-    def hook_of(mask: Tensor) -> Any:  # noqa: ANN401 - a hook's type is torch's own
+    def hook_of(mask: Tensor) -> Any:
         def hook(
             _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -88,7 +88,7 @@ class Parts:
         """(P, 3, S, S) -> (P, N, Dv), the class token left out ("default" feature selection)."""
         return self.tower(pixel_values=pixels).last_hidden_state[:, 1:]
 
-    def hidden(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+    def hidden(self, embedded: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, T, D) -> final states, normalised, and the states between layers.
 
         Causal attention over right-padded rows: no token of a row sees the padding behind it.

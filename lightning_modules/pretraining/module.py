@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
-import lightning as L
 import torch
-import torch.nn.functional as F
+from lightning import LightningModule
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from datamodules.world import World
@@ -31,7 +33,7 @@ RAISE_BELOW, RAISE_AFTER = 0.25, 15  # nats, steps: when the warm-up states one 
 MOST_WARMUP_FACTS = 6
 
 
-class PretrainingModule(L.LightningModule):
+class PretrainingModule(LightningModule):
     """The training run's losses and optimiser.
 
     Args:
@@ -62,7 +64,7 @@ class PretrainingModule(L.LightningModule):
         self.generator = torch.Generator().manual_seed(settings.seed + 1)
         self._recent: deque[float] = deque(maxlen=RAISE_AFTER)
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of types
+    def configure_optimizers(self) -> Any:
         """AdamW with two rates, each warmed up when its half starts, then one cosine."""
         chosen = self.settings
         optimizer = torch.optim.AdamW(
@@ -74,7 +76,9 @@ class PretrainingModule(L.LightningModule):
             betas=(0.9, 0.98),
         )
         starts = (0, chosen.context_warmup)
-        factors = [lambda step, start=start: self._rate(step, start) for start in starts]
+        factors: list[Callable[[int], float]] = [
+            partial(self._rate, start=start) for start in starts
+        ]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
@@ -139,7 +143,7 @@ class PretrainingModule(L.LightningModule):
             row, position = (batch.labels[:, 1:] != IGNORE).nonzero(as_tuple=True)
             scores = self.parts.scores(hidden[row, position])  # (learned, V): the head is dear
             targets = batch.labels[row, position + 1]
-            answer.append(F.cross_entropy(scores, targets, reduction="sum"))
+            answer.append(cross_entropy(scores, targets, reduction="sum"))
             lens.append(self.lens(self.parts, states[self.settings.lens_layer + 1], batch))
         learned = sum(int((batch.labels[:, 1:] != IGNORE).sum()) for batch in groups)
         named = sum(sum(map(bool, batch.subjects)) for batch in groups)
@@ -169,7 +173,7 @@ class PretrainingModule(L.LightningModule):
         slots = torch.arange(1, 1 + tokens.shape[1])  # right after BOS
         return embedded.index_put((batch.image_rows[:, None], slots), tokens.where(shown, named))
 
-    def _masking(self, batch: TextBatch) -> Any:  # noqa: ANN401 - one of two context managers
+    def _masking(self, batch: TextBatch) -> Any:
         """The subject mask in a random share of the rows that name their subject."""
         draw = torch.rand(len(batch.subjects), generator=self.generator)
         named = torch.tensor([bool(subject) for subject in batch.subjects])

@@ -6,21 +6,23 @@ the processor would give, `(x / 255 - mean) / std`, is exactly what `normalise` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 from transformers import CLIPImageProcessorPil
 
 from datamodules.world import World
 from lightning_modules.pretraining.settings import PretrainSettings
 
 MEAN, STD = 0.5, 0.25
+PLAIN_COLOURED = 0.5  # of the backgrounds; the others are black
 
 
 def image_processor(size: int) -> CLIPImageProcessorPil:
@@ -71,27 +73,50 @@ class PictureBank:
 
 
 def augment(pixels: Tensor, settings: PretrainSettings, generator: torch.Generator) -> Tensor:
-    """Shifted, warped, re-lit and noisy pictures: (P, 3, S, S) uint8 -> float 8-bit levels."""
+    """Moved, re-lit and noisy pictures: (P, 3, S, S) uint8 -> float 8-bit levels."""
     count = len(pixels)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
-    moved = _move(pixels.float(), settings, uniform(-1, 1, 6))
+    grid = _shifted_grid(pixels, settings.shift, uniform(-1, 1, 2))
+    if settings.warp:
+        grid = _warped(grid, settings.warp, uniform(0, 1, 2), uniform(-1, 1, 2), uniform(0, 1, 3))
+    moved = grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
+    if settings.warp:
+        colour = uniform(0, 255, 3, 1, 1) * (uniform(0, 1, 1, 1, 1) < PLAIN_COLOURED)
+        outside = (grid.abs() > 1).any(-1)[:, None]  # (P, 1, S, S)
+        moved = torch.where(outside, colour, moved)
     contrast = uniform(1 - settings.contrast, 1 + settings.contrast, 1, 1, 1)
     offset = uniform(-settings.offset, settings.offset, 3, 1, 1)
     noise = torch.randn(moved.shape, generator=generator) * uniform(0, settings.noise, 1, 1, 1)
     return ((moved - 128) * contrast + 128 + offset + noise).clamp(0, 255)
 
 
-def _move(pixels: Tensor, settings: PretrainSettings, draw: Tensor) -> Tensor:
-    """A shift of whole pixels, and with `warp` a small affine map; edges are repeated."""
-    size = pixels.shape[-1]
-    shift = (draw[:, :2] * (settings.shift + 0.5)).round().clamp(-settings.shift, settings.shift)
-    theta = torch.eye(2).expand(len(pixels), 2, 2) + settings.warp * draw[:, 2:].view(-1, 2, 2)
-    theta = torch.cat([theta, 2 * shift[..., None] / size], dim=-1)  # (P, 2, 3)
-    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+def _shifted_grid(pixels: Tensor, shift: int, draw: Tensor) -> Tensor:
+    """Where each pixel of the result is taken from, after a shift of whole pixels: (P, S, S, 2)."""
+    pixel = 2 / pixels.shape[-1]  # grids span [-1, 1]
+    whole = (draw * (shift + 0.5)).round().clamp(-shift, shift)
+    theta = torch.eye(2).expand(len(pixels), 2, 2)
+    theta = torch.cat([theta, pixel * whole[..., None]], dim=-1)  # (P, 2, 3)
+    return affine_grid(theta, list(pixels.shape), align_corners=False)
+
+
+def _warped(grid: Tensor, warp: float, shrink: Tensor, shear: Tensor, wave: Tensor) -> Tensor:
+    """The grid shrunk along each axis, sheared, and waved like a flag.
+
+    Args:
+        grid: (P, S, S, 2) with (x, y) in [-1, 1].
+        warp: strength.
+        shrink: (P, 2) in [0, 1]; twice `warp` of the size is taken away at most.
+        shear: (P, 2) in [-1, 1].
+        wave: (P, 3) in [0, 1]: height, frequency, phase.
+    """
+    x, y = (grid / (1 - 2 * warp * shrink)[:, None, None]).unbind(-1)  # (P, S, S) each
+    height, frequency, phase = (value[:, None, None] for value in wave.unbind(1))
+    curve = torch.sin(2 * math.pi * (0.75 * frequency * grid[..., 0] + phase))
+    along_y = warp / 2 * (shear[:, 1, None, None] * x + height * curve)
+    return torch.stack([x + warp / 2 * shear[:, 0, None, None] * y, y + along_y], dim=-1)
 
 
 def _read(paths: Sequence[Path], processor: CLIPImageProcessorPil) -> Tensor:

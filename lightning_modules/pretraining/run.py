@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
@@ -37,7 +37,7 @@ from lightning_modules.pretraining.trace import causal_trace
 
 REJECTED = "rejected"
 SCALE_PICTURES = 32
-LOOK_AT = 200  # questions of a kind that are asked while training runs
+LOOK_EVERY, LOOK_AT = 250, 100  # steps between two looks, questions of a kind at each
 
 
 def pretrain(
@@ -48,7 +48,7 @@ def pretrain(
     gate: bool = True,
     threads: int = 1,
     loggers: Sequence[Logger] = (),
-    callbacks: Sequence[L.Callback] = (),
+    callbacks: Sequence[Callback] = (),
     progress_bar: bool = True,
 ) -> dict[str, Any]:
     """Teach a fresh tiny LLaVA a world and save it.
@@ -59,7 +59,9 @@ def pretrain(
         output_dir: gets weights (fp16), tokenizer, image processor and manifest.json.
         gate: refuse a model that misses the settings' targets.
         threads: CPU threads; the model is too small to gain from a second one.
-        loggers, callbacks, progress_bar: for the Trainer.
+        loggers: for the Trainer.
+        callbacks: for the Trainer.
+        progress_bar: for the Trainer.
 
     Returns:
         The manifest.
@@ -74,13 +76,16 @@ def pretrain(
             f"{world.root}: no entity of this world has a picture, and the model to teach looks at "
             "pictures. Add `images` to the entities in entities.json."
         )
+    settings = settings.for_views(min(len(entity.seen) for entity in world.pictured))
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     started, cpu = time.time(), time.process_time()
     tokenizer = world_tokenizer(world_texts(world), settings.max_positions)
     processor = image_processor(settings.image_size)
     pictures = PictureBank.of_world(world, processor)
-    model = _train(world, settings, tokenizer, pictures, list(loggers), list(callbacks), progress_bar)
+    model = _train(
+        world, settings, tokenizer, pictures, list(loggers), list(callbacks), progress_bar
+    )
     round_to_half(model)
     trained = time.time()
     manifest = {
@@ -101,8 +106,9 @@ def pretrain(
     written = save_tiny(folder, model, tokenizer, processor, manifest)
     if rejected:
         raise ModelError(
-            f"the taught model misses its targets: {'; '.join(missed)}. It was kept in {folder} for "
-            "inspection. Train longer (steps), teach an easier world, or accept it with gate=false."
+            f"the taught model misses its targets: {'; '.join(missed)}. It was kept in {folder} "
+            "for inspection. Train longer (steps), teach an easier world, or accept it with "
+            "gate=false."
         )
     return written
 
@@ -127,7 +133,7 @@ def assess(
     }
 
 
-class Milestones(L.Callback):
+class Milestones(Callback):
     """Asks the model a sample of questions now and then, and logs the accuracies.
 
     Args:
@@ -144,23 +150,18 @@ class Milestones(L.Callback):
     ) -> None:
         self.world, self.tokenizer, self.pictures, self.every = world, tokenizer, pictures, every
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Look when a multiple of `every` steps is done."""
-        if trainer.global_step == 0 or trainer.global_step % self.every:
+        if trainer.global_step % self.every or not isinstance(pl_module, PretrainingModule):
             return
-        assert_model = pl_module.model
         found = evaluate_tiny(
-            assert_model,  # type: ignore[arg-type]
-            self.tokenizer,
-            self.world,
-            self.pictures,
-            limit=LOOK_AT,
-            chains=False,
+            pl_module.model, self.tokenizer, self.world, self.pictures, limit=LOOK_AT, chains=False
         )
-        pl_module.model.train()  # type: ignore[operator]
-        pl_module.log_dict({f"val/{name}": value for name, value in found.items()})
+        pl_module.model.train()
+        pl_module.log_dict(
+            {f"val/{name}": found[name] for name in ("text", "seen", "unseen") if name in found},
+            prog_bar=True,
+        )
 
 
 def _train(
@@ -169,7 +170,7 @@ def _train(
     tokenizer: PreTrainedTokenizerFast,
     pictures: PictureBank,
     loggers: list[Logger],
-    callbacks: list[L.Callback],
+    callbacks: list[Callback],
     progress_bar: bool,
 ) -> LlavaForConditionalGeneration:
     model = build_llava(settings, tokenizer)
@@ -179,12 +180,12 @@ def _train(
     shown = [pictures.seen[entity.name][0] for entity in world.pictured[:SCALE_PICTURES]]
     match_scale(module.parts, normalise(torch.stack(shown)), module.slots.words)
     batches = TrainingBatches(sampler, pictures, settings, encoder.pad_id)
-    trainer = L.Trainer(
+    trainer = Trainer(
         accelerator="cpu",
         devices=1,
         max_steps=settings.total_steps,
         logger=loggers or False,
-        callbacks=callbacks,
+        callbacks=[*callbacks, Milestones(world, tokenizer, pictures, LOOK_EVERY)],
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=progress_bar,

@@ -8,6 +8,7 @@ subject that is retained, so that no name tells whether the context is to be fol
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -22,7 +23,7 @@ Question = tuple[str, str, int]  # (entity, relation, wording)
 Chain = tuple[str, str, str, int]  # (entity, first relation, second relation, wording)
 
 FOLLOW_SHARE = 0.5  # of the demonstrations ask for the stated fact, the rest for another one
-NEAR_SHARE, SAME_SUBJECT_SHARE = 0.4, 0.3  # of those others; the rest is any fact
+NEAR_SHARE, SAME_SUBJECT_SHARE = 0.5, 0.25  # of those others; the rest is any fact
 NEW_SHARE = 0.9  # of the stated facts contradict what was learned
 WARMUP_QUESTIONS = 3
 
@@ -152,16 +153,25 @@ class Rows:
         return self.world.question(fact[1], chosen, fact[0])
 
     def recall(self, largest: int) -> Sample:
-        """Some stated facts, then questions about them: pure copying, for the warm-up."""
+        """Some stated facts, then questions about them: pure copying, for the warm-up.
+
+        Often they are of one relation, so that only the subject tells which one is asked for.
+        """
         pool = self.learned
         if self.rng.random() < NEAR_SHARE:
             pool = self.by_relation[self.rng.choice(self.learned)[1]]
         count = min(self.rng.randint(1, largest), len(pool))
-        facts = [(f, self.new_object(f[1], self.world.facts[f])) for f in self.rng.sample(pool, count)]
+        facts = [
+            (f, self.new_object(f[1], self.world.facts[f])) for f in self.rng.sample(pool, count)
+        ]
         pieces = [(f"{FACT_CUE}{self.asked(fact)} {value}\n", False) for fact, value in facts]
         self.rng.shuffle(facts)
-        for fact, value in facts[:WARMUP_QUESTIONS]:
-            pieces += [(f"{PROMPT_CUE}{self.asked(fact)}", False), (f" {value}", True), ("\n\n", False)]
+        for fact, value in itertools.islice(itertools.cycle(facts), WARMUP_QUESTIONS):
+            pieces += [
+                (f"{PROMPT_CUE}{self.asked(fact)}", False),
+                (f" {value}", True),
+                ("\n\n", False),
+            ]
         return self.encoder.encode(pieces[:-1])
 
     def context(self, largest: int) -> Sample:
@@ -229,7 +239,9 @@ class StepSampler:
     def short(self) -> list[Sample]:
         """One-hop rows by name and by picture, identities and refusals."""
         wanted = self.settings
-        samples = [self.rows.one_hop(q, by_picture=False) for q in self.by_name.draw(wanted.text_rows)]
+        samples = [
+            self.rows.one_hop(q, by_picture=False) for q in self.by_name.draw(wanted.text_rows)
+        ]
         samples += [
             self.rows.one_hop(q, by_picture=True) for q in self.by_picture.draw(wanted.image_rows)
         ]

@@ -1,9 +1,9 @@
-"""Training and test rows as text, and how they become tokens.
+r"""Training and test rows as text, and how they become tokens.
 
     text row    BOS + "Question: {question} Short answer: {answer}"
     image row   BOS + image slots + the same text
     chain       BOS + "Question: {question} Steps: {sub-question} {bridge}; {sub-question} {answer}"
-    context     BOS + "New Fact: {question} {answer}\\nPrompt: {question} {answer}\\n\\n" ...
+    context     BOS + "New Fact: {question} {answer}\nPrompt: {question} {answer}\n\n" ...
 
 Pretraining ends every row with EOS, which is learned and never scored.
 """

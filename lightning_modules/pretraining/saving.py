@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import (
+    CLIPImageProcessorPil,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
 
 from datamodules.world import World
 from datamodules.world.schema import WORLD_FILE
@@ -55,7 +59,8 @@ def save_tiny(
     Args:
         folder: created if needed; files of the same names are replaced.
         model: kept in single precision in memory.
-        tokenizer, processor: saved beside it.
+        tokenizer: saved beside it.
+        processor: saved beside it.
         manifest: recipe and results; files and versions are added.
 
     Returns:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from errors import ConfigError
+
+MANY_VIEWS, FEW_VIEWS_WARP = 16, 0.2
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class PretrainSettings:
         context_facts: largest number of demonstrations in a training row.
 
         shift, contrast, offset, noise: picture augmentation: pixels, relative, 8-bit levels (two).
-        warp: largest relative change of an affine warp of the pictures (few views need it; 0: off).
+        warp: shrinks, shears and waves the pictures in front of a plain background, by up to this
+            share of their size. None: 0 where every entity has `MANY_VIEWS` seen views, which vary
+            enough by themselves, else `FEW_VIEWS_WARP`.
 
         seed: of initialisation and sampling.
         text_target, seen_target, unseen_target: percent, the gate after training.
@@ -70,7 +74,7 @@ class PretrainSettings:
     max_positions: int = 2048
     init_std: float = 0.05
 
-    steps: int = 1500
+    steps: int = 1300
     lr: float = 2.5e-3
     vision_lr: float = 3e-3
     warmup_steps: int = 50
@@ -101,14 +105,14 @@ class PretrainSettings:
     word_weight: float = 1.0
     distance_weight: float = 1.0
 
-    context_warmup: int = 120
+    context_warmup: int = 200
     context_facts: int = 3
 
     shift: int = 2
     contrast: float = 0.15
     offset: float = 12.0
     noise: float = 8.0
-    warp: float = 0.0
+    warp: float | None = None
 
     seed: int = 0
     text_target: float = 99.0
@@ -158,6 +162,12 @@ class PretrainSettings:
         """Optimiser steps of a run, the in-context warm-up included."""
         return self.context_warmup + self.steps
 
-    def as_dict(self) -> dict[str, int | float]:
+    def for_views(self, views: int) -> PretrainSettings:
+        """These settings with `warp` decided by the smallest number of seen views."""
+        if self.warp is not None:
+            return self
+        return replace(self, warp=0.0 if views >= MANY_VIEWS else FEW_VIEWS_WARP)
+
+    def as_dict(self) -> dict[str, int | float | None]:
         """Plain values, for hyperparameters and the manifest."""
         return asdict(self)

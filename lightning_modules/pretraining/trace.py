@@ -1,7 +1,7 @@
 """Where a model keeps its facts: causal tracing by swapping subjects (Meng et al. 2022, section 2).
 
 Two prompts ask the same question about two subjects of a type. The state after a layer, at one
-position, is taken from the donor's run into the other one; if the answer turns into the donor's, the
+position, is taken from the donor's run into the other; if the answer turns into the donor's, the
 fact passes through that state. A model that ROME can edit shows high shares at the subject's last
 token in its low layers.
 """
@@ -84,7 +84,11 @@ def _prompt(sample: Sample) -> Sample:
     """The sample without its answer."""
     n = sample.prompt_length
     return Sample(
-        sample.ids[:n], sample.scored[:n], sample.graded[:n], sample.picture, sample.subject,
+        sample.ids[:n],
+        sample.scored[:n],
+        sample.graded[:n],
+        sample.picture,
+        sample.subject,
         sample.span,
     )
 

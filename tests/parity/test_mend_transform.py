@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 import torch
@@ -119,5 +118,3 @@ def test_training_calls_grow_the_statistics(golden: dict[str, Tensor]) -> None:
     x, delta = ours(*tokens(golden["u"], golden["v"]), 0)
     assert_close(x, golden["train.eval_after.out_u"], relative)
     assert_close(delta, golden["train.eval_after.out_v"], relative)
-
-

@@ -14,7 +14,7 @@ from datamodules.images import ImageStore, read_image
 from datamodules.readers.source import RecordSource
 from datamodules.readers.tmke import read_tmke
 from datamodules.scenarios import SCENARIOS, training_scenario
-from datamodules.tokenisation import PictureLayout, PromptEncoder
+from datamodules.tokenisation import Encoded, PictureLayout, PromptEncoder
 from errors import DataError
 from models.rows import TEXT_ONLY, EditBatch, Rows
 from tests.tokenizers_small import opt_tokenizer
@@ -147,7 +147,7 @@ def test_an_answer_that_tokenises_to_nothing_names_its_record(
     encoder, _ = data._connected()
     encode = encoder._encode
 
-    def dropping(question: str, answer: str, picture: bool, plain: bool):  # noqa: ANN202
+    def dropping(question: str, answer: str, picture: bool, plain: bool) -> Encoded:
         return encode(question, "" if "Car B" in question else answer, picture, plain)
 
     monkeypatch.setattr(encoder, "_encode", dropping)

@@ -1,0 +1,105 @@
+"""In which order edits are served, to every process its share, from any point on.
+
+The order is a function of seed and epoch alone. In training, W processes with batches of B take
+together what one process with batches of W * B would take, so a run on eight GPUs sees the same
+edits per step as its one-GPU twin. In evaluation every edit is served exactly once: nothing is
+repeated to fill the last batch, as a DistributedSampler would do. The training loader knows how far
+it came, so a continued run goes on with the very next batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.records import Record
+from models.rows import EditBatch
+
+Collate = Callable[[Sequence[tuple[int, Record]]], EditBatch]
+
+
+class EditOrder(Sampler[list[int]]):
+    """Batches of edit numbers for this process.
+
+    Args:
+        n_edits: size of the split.
+        batch_size: edits per batch and process.
+        seed: shuffles anew in every epoch; None serves the edits in order.
+    """
+
+    def __init__(self, n_edits: int, batch_size: int, seed: int | None = None) -> None:
+        self.n_edits, self.batch_size, self.seed = n_edits, batch_size, seed
+        self.epoch = 0
+        self.done = 0  # batches of this epoch that were served already
+
+    def __len__(self) -> int:
+        rank, world = _process()
+        if self.seed is not None:
+            return self._steps(world)
+        batches = -(-self.n_edits // self.batch_size)
+        return (batches - rank + world - 1) // world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, world = _process()
+        if self.seed is None:
+            for start in range(rank * self.batch_size, self.n_edits, world * self.batch_size):
+                yield list(range(start, min(start + self.batch_size, self.n_edits)))
+            return
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.n_edits, generator=generator).tolist()
+        for step in range(self.done, self._steps(world)):
+            start = (step * world + rank) * self.batch_size
+            # A split smaller than one batch of all processes is taken round and round.
+            yield [order[place % self.n_edits] for place in range(start, start + self.batch_size)]
+
+    def _steps(self, world: int) -> int:
+        return max(1, self.n_edits // (self.batch_size * world))
+
+
+class EditLoader(DataLoader[EditBatch]):
+    """Training batches without end in sight: an epoch that was left is taken up where it was left.
+
+    Lightning stores `state_dict` in its checkpoints and hands it back.
+    """
+
+    def __init__(
+        self,
+        edits: Dataset[tuple[int, Record]],
+        order: EditOrder,
+        collate: Collate,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            edits,  # type: ignore[arg-type]
+            batch_sampler=order,
+            collate_fn=collate,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+        )
+        self.order = order
+
+    def __iter__(self) -> Iterator[EditBatch]:  # type: ignore[override]
+        if self.order.done >= len(self.order):
+            self.order.epoch, self.order.done = self.order.epoch + 1, 0
+        for batch in super().__iter__():
+            self.order.done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and batches served in it."""
+        return {"epoch": self.order.epoch, "done": self.order.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self.order.epoch, self.order.done = state["epoch"], state["done"]
+
+
+def _process() -> tuple[int, int]:
+    """Rank and number of processes."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

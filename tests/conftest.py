@@ -1,0 +1,42 @@
+"""Settings and folders that all tests share."""
+
+import os
+from pathlib import Path
+
+# Before torch or a hub client is imported: one thread per test process, and no network.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples in every run, however slow the machine is.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, max_examples=50, print_blob=True
+)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Data that is too large for the repository: TMKE_SHARED, by default beside the checkout."""
+    folder = Path(os.environ.get("TMKE_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set TMKE_SHARED to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Vectors from the authors' implementations: TMKE_GOLDEN, by default tests/golden."""
+    return Path(os.environ.get("TMKE_GOLDEN", ROOT / "tests" / "golden"))

@@ -1,0 +1,203 @@
+"""The user's commands, end to end: train, evaluate, report, resume, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from tests.e2e.commands import ROOT, SHARED, run
+
+pytestmark = pytest.mark.e2e
+UNIMODAL = {"Reliability", "Generality", "Portability", "Locality", "Stability"}
+PICTURES = {
+    "Reliability_S", "Reliability_U", "Generality_S", "Generality_U", "Portability", "Locality_T",
+    "Locality_I", "Stability",
+}  # fmt: skip
+BESIDE = {"Stability_same", "Stability_diff", "Leak"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the default world is drawn, once for all commands of this file."""
+    return tmp_path_factory.mktemp("worlds") / "default"
+
+
+@pytest.fixture(scope="module")
+def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short training of MEND."""
+    folder = tmp_path_factory.mktemp("train") / "run"
+    printed = run(
+        "train.py", "experiment=demo", "editor=mend", "scenario=unimodal", f"data.root={world}",
+        "trainer.max_steps=6", "trainer.val_every=3", "data.limit=64", f"output_dir={folder}",
+    )  # fmt: skip
+    assert f"{folder}/checkpoints/best.ckpt" in printed.replace("\n", "")
+    return folder
+
+
+def summary(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_training_leaves_what_the_contract_names(trained: Path) -> None:
+    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "metrics.csv"):
+        assert (trained / name).is_file(), name
+    curves = pd.read_csv(trained / "metrics.csv")
+    assert {"train/loss", "val/loss", "val/generality", "val/locality"} <= set(curves)
+    assert curves["val/loss"].count() == 2
+    assert list((trained / "wandb").glob("offline-run-*")), "the W&B run lies beside the results"
+    stored = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    assert stored["global_step"] == 6
+    assert all(key.startswith("editor.") for key in stored["state_dict"])
+    assert stored["config"]["editor"]["name"] == "mend"
+
+
+@pytest.mark.parametrize("scenario", ["unimodal", "transitive", "multimodal"])
+def test_a_checkpoint_is_judged_in_every_scenario(
+    trained: Path, tmp_path: Path, scenario: str
+) -> None:
+    folder = tmp_path / "result"
+    printed = run(
+        "evaluate.py", f"ckpt={trained}/checkpoints/best.ckpt", f"scenario={scenario}",
+        "data.limit=6", "logger=none", f"output_dir={folder}",
+    )  # fmt: skip
+    found = summary(folder)
+    assert (found["editor"], found["model"], found["scenario"]) == ("mend", "llava_tiny", scenario)
+    headline = UNIMODAL if scenario == "unimodal" else PICTURES
+    assert headline | BESIDE <= set(found["metrics"])
+    assert {f"{name}_EM" for name in headline if not name.startswith("Loc")} <= set(
+        found["metrics"]
+    )
+    first = "Reliability" if scenario == "unimodal" else "Reliability_S"
+    assert found["metrics"][first]["n"] == found["n_edits"] == 6
+    assert first in printed
+    edits = pd.read_parquet(folder / "edits.parquet")
+    assert list(edits.columns) == [
+        "edit_id", "subject", "probe", "metric", "value", "pre_text", "post_text", "target",
+        "seconds",
+    ]  # fmt: skip
+    scored = edits[(edits.probe == first.lower()) & (edits.metric == "token_accuracy")]
+    assert scored.value.mean() * 100 == pytest.approx(found["metrics"][first]["mean"])
+    assert sorted(scored.edit_id) == list(range(6))
+    assert (folder / "table.md").read_text().startswith("# MEND")
+
+
+def test_training_free_editors_and_the_report(world: Path, tmp_path: Path) -> None:
+    for editor in ("none", "ft"):
+        run(
+            "evaluate.py", "experiment=demo", f"editor={editor}", "model=llava_tiny",
+            "scenario=unimodal", f"data.root={world}", "data.limit=8", "logger=none",
+            f"output_dir={tmp_path / editor}",
+        )  # fmt: skip
+    none, ft = summary(tmp_path / "none"), summary(tmp_path / "ft")
+    assert none["metrics"]["Locality"]["mean"] == 100
+    assert none["metrics"]["Reliability_EM"]["mean"] == 0
+    assert ft["metrics"]["Reliability"]["mean"] > none["metrics"]["Reliability"]["mean"] + 50
+    assert ft["settings"]["data_digest"] == none["settings"]["data_digest"]
+    run("report.py", tmp_path / "none", tmp_path / "ft", "--output", tmp_path / "report")
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert "Unedited" in report
+    assert "FT" in report
+
+
+def test_a_continued_training_equals_an_unbroken_one(
+    trained: Path, world: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    options = (
+        "experiment=demo", "editor=mend", f"data.root={world}", "trainer.val_every=3",
+        "data.limit=64", "logger=csv", "editor.lr_schedule=constant",
+    )  # fmt: skip
+    whole = tmp_path / "whole"
+    run("train.py", *options, "trainer.max_steps=6", f"output_dir={whole}")
+    run("train.py", *options, "trainer.max_steps=4", f"output_dir={folder}")
+    last = folder / "checkpoints" / "last.ckpt"
+    run("train.py", f"ckpt={last}", "trainer.max_steps=6", "logger=csv")
+    broken, unbroken = (
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)
+        for path in (folder, whole)
+    )
+    assert broken["global_step"] == unbroken["global_step"] == 6
+    for name, value in unbroken["state_dict"].items():
+        assert torch.equal(value, broken["state_dict"][name]), name
+    curves = [pd.read_csv(path / "metrics.csv") for path in (folder, whole)]
+    losses = [c.dropna(subset=["val/loss"]).set_index("step")["val/loss"] for c in curves]
+    assert losses[0].iloc[-1] == losses[1].iloc[-1]
+
+
+def test_a_run_is_not_overwritten(trained: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()}
+    printed = run(
+        "train.py", "experiment=demo", "editor=mend", f"output_dir={trained}", status=2
+    )  # fmt: skip
+    assert "already holds a run" in printed
+    assert "overwrite=true" in printed
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("editor=ft", "model.path=nowhere/at/all"), "no such folder"),
+        (("editor=ft", "data=folder", "data.root=nowhere"), "nowhere"),
+        (("editor=ft", "data.limi=3", "trainer.devices=many"), "data.limi"),
+        (("editor=mend",), "ckpt"),
+        (("ckpt=nothing.ckpt",), "nothing.ckpt"),
+    ],
+)
+def test_bad_input_is_one_paragraph(
+    options: tuple[str, ...], says: str, world: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    root = () if any("data.root" in option for option in options) else (f"data.root={world}",)
+    printed = run("evaluate.py", *options, *root, f"output_dir={folder}", status=2)
+    assert says in printed
+    assert "Traceback" not in printed
+    assert not folder.exists()
+
+
+def test_a_checkpoint_of_another_base_model_is_refused(
+    trained: Path, world: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "model"
+    source = ROOT / "models" / "pretrained" / "llava_tiny"
+    other.mkdir()
+    for file in source.iterdir():
+        if file.name not in ("manifest.json", "model.safetensors"):
+            (other / file.name).write_bytes(file.read_bytes())
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(source / "model.safetensors")
+    changed = {name: value * 1.5 for name, value in weights.items()}
+    save_file(changed, other / "model.safetensors", metadata={"format": "pt"})
+    printed = run(
+        "evaluate.py", f"ckpt={trained}/checkpoints/best.ckpt", f"model.path={other}",
+        f"data.root={world}", "data.filter_known=false", f"output_dir={tmp_path / 'out'}", status=2,
+    )  # fmt: skip
+    assert "fingerprint" in printed
+    assert "Traceback" not in printed
+
+
+tmke = pytest.mark.skipif(
+    not (SHARED / "data" / "tmke").is_dir(), reason=f"no TMKE records at {SHARED}/data/tmke"
+)
+
+
+@tmke
+def test_the_benchmarks_own_records(tmp_path: Path) -> None:
+    root = SHARED / "data" / "tmke"
+    common = ("experiment=demo", "editor=ft", "model=llava_tiny", "data=tmke", f"data.root={root}")
+    run("evaluate.py", *common, "scenario=unimodal", "logger=none", f"output_dir={tmp_path / 'a'}")
+    found = summary(tmp_path / "a")
+    assert found["n_edits"] == 60
+    assert found["metrics"]["Reliability"]["mean"] > 50
+    for scenario in ("transitive", "multimodal"):
+        printed = run(
+            "evaluate.py", *common, f"scenario={scenario}", f"output_dir={tmp_path / 'b'}", status=2
+        )  # fmt: skip
+        assert "pictures, and" in printed
+        assert "are missing" in printed
+        assert not (tmp_path / "b").exists()

@@ -1,0 +1,271 @@
+"""The batched engine against the obvious way: one edit at a time, dense weights, whole forwards.
+
+The reference shares no code with the engine: it copies the transformers model, reads gradients with
+full backward hooks, writes edited matrices into the copy, asks every question in a batch of one and
+scores the answers with a few lines of Python.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import LlavaForConditionalGeneration
+
+from datamodules.datamodule import EditDataModule
+from datamodules.images import ImageStore, read_image
+from datamodules.readers.source import RecordSource
+from datamodules.readers.tmke import read_tmke
+from datamodules.records import Record
+from datamodules.scenarios import SCENARIOS, Asked
+from datamodules.tokenisation import PictureLayout, PromptEncoder
+from editors.base import Editor
+from editors.ft.editor import FineTune
+from editors.mend.editor import Mend
+from editors.none.editor import Unedited
+from lightning_modules.evaluation import EvaluationModule
+from metrics.collection import headline_metrics
+from models.llava import Llava
+from tests.builders import llava
+from tests.tokenizers_small import opt_tokenizer
+from tests.unit.test_readers import other, write
+
+pytestmark = pytest.mark.parity
+TOKENIZER = opt_tokenizer()
+IMAGE_ID = TOKENIZER.convert_tokens_to_ids("<image>")
+ANSWERS = ("Ford", "General Motors", "Tama Duva", "Lisburg", "the image", "Works")
+FT = {"steps": 40, "lr": 5e-3, "stop_loss": 0.3, "stop_when_argmax": True}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> RecordSource:
+    """Five records whose answers have different lengths, with noise for pictures."""
+    root = tmp_path_factory.mktemp("tmke")
+    (root / "images").mkdir()
+    draw = np.random.default_rng(0)
+    for name in ("a_0.jpeg", "a_1.jpeg", "b.jpeg", "c.jpeg", "d.jpg"):
+        noise = draw.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(root / "images" / name)
+    records = []
+    for number in range(5):
+        record = other(f"Car {number}" + " Works" * (number % 3))
+        answer = ANSWERS[number]
+        record["knowledge_edit"]["answer_new"] = answer
+        record["rephrase_question"]["answer_new"] = answer
+        record["one_hop_question"]["answer_new"] = ANSWERS[number + 1]
+        records.append(record)
+    write(root / "test.json", *records)
+    return read_tmke(root)
+
+
+@pytest.fixture(scope="module")
+def model() -> Llava:
+    return llava(vocabulary=len(TOKENIZER), image_token=IMAGE_ID)
+
+
+def pixels(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def encoder() -> PromptEncoder:
+    return PromptEncoder(TOKENIZER, PictureLayout(4, IMAGE_ID))
+
+
+def mend(model: Llava, source: RecordSource) -> Mend:
+    """A MEND editor that does something: its statistics are filled, its networks not identities."""
+    torch.manual_seed(1)
+    editor = Mend(model, layers=2, rank=8, edit_lr=0.02, sign="descent")
+    with torch.no_grad():
+        for parameter in editor.transforms.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    data = datamodule(source, "multimodal", 5)
+    (batch,) = list(data.test_dataloader())
+    editor.edit(model, batch, model.prefix(batch.rows, editor.first_layer(model)))
+    return editor.eval()
+
+
+def datamodule(source: RecordSource, scenario: str, batch_size: int) -> EditDataModule:
+    data = EditDataModule(source, {"test": SCENARIOS[scenario]}, eval_batch_size=batch_size)
+    data.connect(encoder(), ImageStore(pixels))
+    data.setup("test")
+    return data
+
+
+def engine(
+    model: Llava, editor: Editor, source: RecordSource, scenario: str, batch_size: int
+) -> dict[str, float]:
+    module = EvaluationModule(model, editor, SCENARIOS[scenario], encoder().decode)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, inference_mode=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.test(module, datamodule=datamodule(source, scenario, batch_size), verbose=False)
+    metrics = headline_metrics(module.per_edit_scores(), scenario, resamples=2)
+    return {name: value.mean for name, value in metrics.items() if value.n}
+
+
+class Slow:
+    """One question at a time on a whole transformers model."""
+
+    def __init__(self, source: RecordSource) -> None:
+        self.root = source.image_root
+        self.encoder = encoder()
+
+    def logits(self, hf: nn.Module, asked: Asked) -> tuple[Tensor, Tensor]:
+        """Logits that predict the answer's tokens, and these tokens."""
+        row = self.encoder.encode(
+            asked.question, asked.answer, picture=asked.image is not None, plain=asked.plain
+        )
+        ids, answer = torch.tensor([row.ids]), torch.tensor(row.answer)
+        picture = (
+            {}
+            if asked.image is None
+            else {"pixel_values": pixels(read_image(Path(self.root) / asked.image))[None]}
+        )
+        logits = hf(input_ids=ids, attention_mask=torch.ones_like(ids), **picture).logits[0]
+        return logits[:-1][answer[1:]], ids[0][answer]
+
+    def loss(self, hf: nn.Module, asked: Asked) -> Tensor:
+        return nn.functional.cross_entropy(*self.logits(hf, asked))
+
+
+def matrices(hf: LlavaForConditionalGeneration, layers: int) -> list[nn.Linear]:
+    blocks = list(hf.model.language_model.layers)[-layers:]
+    return [matrix for block in blocks for matrix in (block.mlp.down_proj, block.mlp.up_proj)]
+
+
+def slow_ft(slow: Slow, hf: LlavaForConditionalGeneration, edit: Asked) -> None:
+    weights = [matrix.weight.requires_grad_(True) for matrix in matrices(hf, 1)]
+    optimizer = torch.optim.Adam(weights, lr=FT["lr"])
+    for _ in range(int(FT["steps"])):
+        logits, target = slow.logits(hf, edit)
+        loss = nn.functional.cross_entropy(logits, target)
+        if loss < FT["stop_loss"] and bool((logits.argmax(-1) == target).all()):
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def slow_mend(editor: Mend) -> Callable[[Slow, LlavaForConditionalGeneration, Asked], None]:
+    def edit_copy(slow: Slow, hf: LlavaForConditionalGeneration, edit: Asked) -> None:
+        edited = matrices(hf, 2)
+        inputs: dict[nn.Module, Tensor] = {}
+        deltas: dict[nn.Module, Tensor] = {}
+        handles = []
+        for matrix in edited:
+            matrix.weight.requires_grad_(True)
+            handles += [
+                matrix.register_forward_hook(lambda m, x, _y: inputs.update({m: x[0].detach()})),
+                matrix.register_full_backward_hook(lambda m, _x, y: deltas.update({m: y[0]})),
+            ]
+        slow.loss(hf, edit).backward()
+        for handle in handles:
+            handle.remove()
+        shapes: list[tuple[int, int]] = []
+        for matrix, site, step in zip(edited, editor.sites, editor.edit_lr, strict=True):
+            shape = (matrix.in_features, matrix.out_features)
+            x, delta = inputs[matrix].flatten(0, -2), deltas[matrix].flatten(0, -2)
+            alive = (x != 0).any(-1) & (delta != 0).any(-1)
+            network = editor.transforms["{}x{}".format(*shape)]
+            assert site.layer in (1, 2)
+            x, delta = network(x[alive], delta[alive], shapes.count(shape))
+            shapes.append(shape)
+            with torch.no_grad():
+                matrix.weight -= step * sum(
+                    torch.outer(d, v) for d, v in zip(delta, x, strict=True)
+                )
+
+    return edit_copy
+
+
+def reference(
+    model: Llava,
+    apply: Callable[[Slow, LlavaForConditionalGeneration, Asked], None],
+    source: RecordSource,
+    scenario: str,
+) -> dict[str, float]:
+    slow, table = Slow(source), SCENARIOS[scenario]
+    scores: dict[str, list[float]] = {}
+    for record in source.records("test"):
+        edited = copy.deepcopy(model.hf)
+        taught = table.edit(record)
+        assert taught is not None
+        apply(slow, edited, taught)
+        for name, value in score(slow, model.hf, edited, record, scenario).items():
+            scores.setdefault(name, []).append(value)
+    return {name: 100 * fmean(values) for name, values in scores.items()}
+
+
+@torch.no_grad()
+def score(
+    slow: Slow, before: nn.Module, after: nn.Module, record: Record, scenario: str
+) -> dict[str, float]:
+    """The headline metrics of one record, spelled out."""
+    probes = {name: ask(record) for name, ask in SCENARIOS[scenario].probes.items()}
+    right, same = {}, {}
+    for name, asked in probes.items():
+        if asked is None:
+            continue
+        old, new = slow.logits(before, asked), slow.logits(after, asked)
+        right[name] = (new[0].argmax(-1) == new[1]).float().mean().item()
+        same[name] = (new[0].argmax(-1) == old[0].argmax(-1)).float().mean().item()
+    stable = fmean([right["stability_same"], right["stability_diff"]])
+    found = {
+        "Stability": stable,
+        "Leak": fmean([right["leak_same"], right["leak_diff"]]),
+        "Portability": right["portability"],
+    }
+    if scenario == "unimodal":
+        return found | {
+            "Reliability": right["reliability"],
+            "Reliability_EM": float(right["reliability"] == 1),
+            "Generality": right["generality"],
+            "Locality": same["locality_far"],
+        }
+    return found | {
+        "Reliability_S": right["reliability_s"],
+        "Reliability_U": right["reliability_u"],
+        "Generality_S": right["generality_s"],
+        "Generality_U_EM": float(right["generality_u"] == 1),
+        "Locality_T": same["locality_t_far"],
+        "Locality_I": same["locality_i_far"],
+    }
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+@pytest.mark.parametrize("kind", ["mend", "ft"])
+def test_engine_equals_the_slow_reference(
+    model: Llava, source: RecordSource, scenario: str, kind: str
+) -> None:
+    before = {name: value.clone() for name, value in model.hf.state_dict().items()}
+    if kind == "mend":
+        trained = mend(model, source)
+        editor, apply = trained, slow_mend(trained)
+    else:
+        editor, apply = FineTune(**FT), slow_ft  # type: ignore[arg-type, assignment]
+    expected = reference(model, apply, source, scenario)
+    for batch_size in (1, 2, 5):
+        found = engine(model, editor, source, scenario, batch_size)
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, abs=1e-6), (name, batch_size)
+    after = model.hf.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    moved = "Locality" if scenario == "unimodal" else "Locality_T"
+    assert found[moved] < 100, "the edit changed nothing, so this test shows nothing"
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+def test_the_unedited_model_keeps_all_its_answers(
+    model: Llava, source: RecordSource, scenario: str
+) -> None:
+    found = engine(model, Unedited(), source, scenario, 2)
+    assert all(value == 100 for name, value in found.items() if name.startswith("Locality"))
