@@ -29,9 +29,11 @@ def main(cfg: EvaluateConfig) -> None:
     from lightning_modules import assembly
     from lightning_modules.evaluation import EvaluationModule
     from lightning_modules.loggers import make_loggers
+    from lightning_modules.progress import quiet_libraries
     from lightning_modules.summary import summarise
     from lightning_modules.training import load_editor
 
+    quiet_libraries()
     L.seed_everything(cfg.seed, verbose=False)
     scenario = SCENARIOS[cfg.scenario.name]
     data = assembly.make_data(cfg, assembly.read_source(cfg.data), {"test": scenario})
@@ -69,12 +71,11 @@ def save(
 
     from lightning_modules.loggers import log_result_table
     from reporting.console import result_table
-    from reporting.results import read_run, write_edits, write_summary, write_table
+    from reporting.results import write_edits, write_summary, write_table
     from reporting.tables import run_markdown
 
     write_edits(folder, rows)
-    write_summary(folder, summary)
-    run = read_run(folder)
+    run = write_summary(folder, summary)
     write_table(folder, run_markdown(run))
     table = [{"metric": name, **value.as_dict()} for name, value in run.metrics.items()]
     log_result_table(trainer.loggers, "result", pd.DataFrame(table).astype({"ci95": str}))

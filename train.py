@@ -27,8 +27,10 @@ def main(cfg: TrainConfig) -> None:
     from configs.rundir import prepare_output_dir
     from lightning_modules import assembly, training
     from lightning_modules.loggers import log_pictures, make_loggers
+    from lightning_modules.progress import quiet_libraries
     from reporting.figures import training_curves
 
+    quiet_libraries()
     L.seed_everything(cfg.seed, verbose=False)
     scenario = training.scenario_of(cfg)
     data = assembly.make_data(

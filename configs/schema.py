@@ -212,6 +212,7 @@ class PretrainConfig(RunConfig):
 
     command = "pretrain"
 
+    gate: bool
     pretrain: SerializeAsAny[Options]
 
 

@@ -48,6 +48,6 @@ def summarise(
             positional_image_locality=cfg.metrics.locality_i == "top10_rank",
             seed=cfg.seed,
         ),
-        "seconds_per_edit": sum(seconds) / len(seconds),
+        "seconds_per_edit": sum(seconds) / len(seconds) if seconds else None,
         "peak_memory_bytes": provenance.peak_memory_bytes(model.device),
     }

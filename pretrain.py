@@ -1,0 +1,61 @@
+"""Teaches a tiny multimodal LLM a world, so that there is something to edit without a download.
+
+    python pretrain.py model=llava_tiny data=world
+    python pretrain.py model=llava_tiny data=folder data.root=DIR data.noun=country
+
+The model lands in OUTPUT_DIR/model with a manifest of what it knows. `python pretrain.py --help`
+and configs/pretrain.yaml explain every option.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from configs.launch import run_command
+
+if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
+    from configs.schema import PretrainConfig
+
+
+def main(cfg: PretrainConfig) -> None:
+    """Pretrains one tiny model and says what it knows."""
+    import lightning as L
+    from rich.console import Console
+
+    from configs.rundir import prepare_output_dir
+    from errors import ConfigError
+    from lightning_modules.assembly import open_world
+    from lightning_modules.loggers import make_loggers
+    from lightning_modules.pretraining import PretrainSettings, pretrain
+    from lightning_modules.progress import ProgressBar, quiet_libraries
+
+    if cfg.ckpt is not None:
+        raise ConfigError(
+            f"ckpt={cfg.ckpt}: pretraining a tiny model takes minutes and is not continued; leave "
+            "ckpt out and start anew."
+        )
+    quiet_libraries()
+    L.seed_everything(cfg.seed, verbose=False)
+    world = open_world(cfg.data)
+    folder = prepare_output_dir(cfg)
+    manifest = pretrain(
+        world,
+        PretrainSettings(**(cfg.pretrain.model_dump() | {"seed": cfg.seed})),
+        folder / "model",
+        gate=cfg.gate,
+        loggers=make_loggers(
+            cfg.logger,
+            folder,
+            name=f"{cfg.model.name} pretraining",
+            group=f"{cfg.model.name}-{cfg.data.name}",
+            config=cfg.plain(),
+        ),
+        callbacks=[ProgressBar()] if cfg.trainer.enable_progress_bar else [],
+        progress_bar=cfg.trainer.enable_progress_bar,
+    )
+    Console().print_json(data=manifest["accuracy"])
+    Console().print(f"[bold]model[/bold] {folder / 'model'}")
+
+
+if __name__ == "__main__":
+    run_command("pretrain", main)
