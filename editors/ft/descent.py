@@ -1,20 +1,20 @@
 """Adam and AdamW over B independent problems at once (Kingma & Ba 2015; Loshchilov & Hutter 2019).
 
-Every tensor has a leading axis of problems; all of Adam is elementwise, so the joint step is each
-problem's own. Problems that are done leave the working set, and with them their moments.
+Every tensor has a leading axis of problems; all of Adam is elementwise, so one (fused) step of the
+stacked tensors is each problem's own step. Problems that are done leave the working set, and with
+them their moments.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.optim import Adam
 
 from errors import ModelError
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # torch's defaults
 # deltas of the A problems still at work and their indices (A,) -> loss (A,), whether done (A,)
 Judge = Callable[[Sequence[Tensor], Tensor], tuple[Tensor, Tensor]]
 
@@ -49,32 +49,52 @@ def descend(
     deltas = [
         torch.zeros(n_problems, *w.shape, device=w.device, dtype=_at_least_float32(w)) for w in base
     ]
-    moments = [(torch.zeros_like(one), torch.zeros_like(one)) for one in deltas]
+    deltas = [one.requires_grad_(True) for one in deltas]
+    adam = Adam(deltas, lr=lr, fused=True)
     at_work = torch.arange(n_problems, device=base[0].device)
     finished: list[tuple[Tensor, list[Tensor]]] = []
     for step in range(1, steps + 1):
         with torch.enable_grad():
-            leaves = [one.requires_grad_(True) for one in deltas]
-            losses, done = judge(leaves, at_work)
-            gradients = torch.autograd.grad(losses.sum(), leaves)
+            losses, done = judge(deltas, at_work)
+            gradients = torch.autograd.grad(losses.sum(), deltas)
         _check(losses, step, lr)
-        deltas = [one.detach() for one in deltas]
+        for delta, gradient in zip(deltas, gradients, strict=True):
+            delta.grad = gradient.contiguous()  # fused Adam reads memory order, whatever the strides
         if bool(done.any()):
-            finished.append((at_work[done], [one[done] for one in deltas]))
-            going = ~done
-            at_work = at_work[going]
-            deltas = [one[going] for one in deltas]
-            moments = [(first[going], second[going]) for first, second in moments]
-            gradients = tuple(one[going] for one in gradients)
+            finished.append((at_work[done], [one.detach()[done] for one in deltas]))
+            at_work = at_work[~done]
+            adam, deltas = _keep(adam, deltas, ~done)
         if not len(at_work):
             break
-        for weight, delta, gradient, pair in zip(base, deltas, gradients, moments, strict=True):
-            if weight_decay and decoupled:
-                delta.sub_(weight + delta, alpha=lr * weight_decay)
-            elif weight_decay:
-                gradient = gradient.add(weight + delta, alpha=weight_decay)
-            delta.add_(_adam_step(gradient, *pair, step=step, lr=lr))
-    return _assembled([*finished, (at_work, deltas)])
+        if weight_decay:
+            _decay(base, deltas, weight_decay, lr=lr, decoupled=decoupled)
+        adam.step()
+    return _assembled([*finished, (at_work, [one.detach() for one in deltas])])
+
+
+@torch.no_grad()
+def _decay(
+    base: Sequence[Tensor], deltas: Sequence[Tensor], share: float, *, lr: float, decoupled: bool
+) -> None:
+    """Weight decay pulls at W + delta, of which only delta is free."""
+    for weight, delta in zip(base, deltas, strict=True):
+        if decoupled:
+            delta.sub_(weight + delta, alpha=lr * share)
+        elif delta.grad is not None:
+            delta.grad.add_(weight + delta, alpha=share)
+
+
+def _keep(adam: Adam, deltas: Sequence[Tensor], going: Tensor) -> tuple[Adam, list[Tensor]]:
+    """The problems that go on, as new leaves, with their gradients and moments."""
+    kept = [one.detach()[going].requires_grad_(True) for one in deltas]
+    smaller = Adam(kept, **adam.defaults)
+    for old, new in zip(deltas, kept, strict=True):
+        new.grad = None if old.grad is None else old.grad[going]
+        smaller.state[new] = {
+            name: value if name == "step" else value[going]
+            for name, value in adam.state[old].items()
+        }
+    return smaller, kept
 
 
 def _check(losses: Tensor, step: int, lr: float) -> None:
@@ -92,15 +112,6 @@ def _assembled(parts: list[tuple[Tensor, list[Tensor]]]) -> list[Tensor]:
         return parts[0][1]
     order = torch.cat([problems for problems, _ in parts]).argsort()
     return [torch.cat(pieces)[order] for pieces in zip(*(part for _, part in parts), strict=True)]
-
-
-def _adam_step(gradient: Tensor, first: Tensor, second: Tensor, *, step: int, lr: float) -> Tensor:
-    """The step of one tensor; updates its moments in place."""
-    beta1, beta2 = BETAS
-    first.lerp_(gradient, 1 - beta1)
-    second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    scale = (second.sqrt() / math.sqrt(1 - beta2**step)).add_(EPSILON)
-    return (first / scale).mul_(-lr / (1 - beta1**step))
 
 
 def _at_least_float32(tensor: Tensor) -> torch.dtype:

@@ -25,6 +25,8 @@ from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch
 
 OptimizerName = Literal["adam", "adamw"]
+MOST_AT_ONCE = 32  # more do not make a step cheaper
+MEMORY_BYTES = 8 * 2**30  # five edits of LLaVA-7B's last MLP side by side
 DEFAULT_DECAY = {"adam": 0.0, "adamw": 0.01}  # torch's own, which the authors' code leaves as it is
 
 
@@ -73,17 +75,34 @@ class FineTune:
         at = batch.rows.select(batch.edit_rows).answers()
         own = state.select(batch.edit_rows)
         sites = model.last_sites(self.layers)
+        weights = [linear_weight(model.linear(site)) for site in sites]
+        # Answers of one length side by side: nothing is spent on padding.
+        order = at.row.bincount(minlength=at.n_rows).argsort(stable=True)
+        parts = [
+            self._descend(model, own.select(edits), at.select(edits), sites, weights)
+            for edits in order.split(_at_once(weights))
+        ]
+        deltas = [torch.cat(pieces)[order.argsort()] for pieces in zip(*parts, strict=True)]
+        return DeltaEdit(_as_deltas(sites, deltas))
+
+    def _descend(
+        self,
+        model: EditableModel,
+        state: PrefixState,
+        at: Answers,
+        sites: Sequence[Site],
+        weights: Sequence[Tensor],
+    ) -> list[Tensor]:
         judge = _LastLayer if self.layers == 1 else _Layers
-        deltas = descend(
-            [linear_weight(model.linear(site)) for site in sites],
-            len(batch.edit_rows),
-            partial(self._judge, judge(model, own, at), sites),
+        return descend(
+            weights,
+            at.n_rows,
+            partial(self._judge, judge(model, state, at), sites),
             steps=self.steps,
             lr=self.lr,
             weight_decay=self.weight_decay,
             decoupled=self.decoupled,
         )
-        return DeltaEdit(_as_deltas(sites, deltas))
 
     def _judge(
         self,
@@ -156,6 +175,12 @@ def build(options: FtOptions, model: EditableModel) -> FineTune:
         stop_loss=options.stop_loss,
         stop_when_argmax=options.stop_when_argmax,
     )
+
+
+def _at_once(weights: Sequence[Tensor]) -> int:
+    """How many edits are optimised side by side: delta, gradient and two moments of each."""
+    each = sum(16 * weight.numel() for weight in weights)
+    return max(1, min(MOST_AT_ONCE, MEMORY_BYTES // each))
 
 
 def _as_deltas(sites: Sequence[Site], deltas: Sequence[Tensor]) -> dict[Site, Delta]:
