@@ -6,7 +6,7 @@ PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3 python; do \
 	"$$v" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo "$$v" && break; done)
 VENV ?= .venv
 DEMO ?= runs/demo
-DEMO_EDITS ?= 120
+DEMO_EDITS ?= null
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 SHELL := /bin/bash
@@ -32,19 +32,14 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 # Trains MEND on llava_tiny, judges the unedited model, FT and MEND in three scenarios, writes the report.
+SCENARIOS := unimodal,transitive,multimodal
 demo: $(READY)
 	$(PY) train.py experiment=demo editor=mend output_dir=$(DEMO)/train-mend overwrite=true
-	@for scenario in unimodal transitive multimodal; do \
-	  for editor in none ft; do \
-	    echo "== $$editor, $$scenario"; \
-	    $(PY) evaluate.py experiment=demo editor=$$editor scenario=$$scenario data.limit=$(DEMO_EDITS) \
-	      output_dir=$(DEMO)/$$editor-$$scenario overwrite=true; \
-	  done; \
-	  echo "== mend, $$scenario"; \
-	  $(PY) evaluate.py experiment=demo ckpt=$(DEMO)/train-mend/checkpoints/best.ckpt scenario=$$scenario \
-	    data.limit=$(DEMO_EDITS) output_dir=$(DEMO)/mend-$$scenario overwrite=true; \
-	done
-	$(PY) report.py $(DEMO)/train-mend $(foreach s,unimodal transitive multimodal,$(foreach e,none ft mend,$(DEMO)/$(e)-$(s))) \
+	$(PY) evaluate.py -m experiment=demo editor=none,ft scenario=$(SCENARIOS) data.limit=$(DEMO_EDITS) \
+	  output_dir=$(DEMO)/training-free overwrite=true
+	$(PY) evaluate.py -m experiment=demo ckpt=$(DEMO)/train-mend/checkpoints/best.ckpt \
+	  scenario=$(SCENARIOS) data.limit=$(DEMO_EDITS) output_dir=$(DEMO)/mend overwrite=true
+	$(PY) report.py $(DEMO)/train-mend $(DEMO)/training-free/? $(DEMO)/mend/? \
 	  --output $(DEMO)/report --overwrite
 
 test: $(READY)

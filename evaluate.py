@@ -22,19 +22,16 @@ if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
 
 def main(cfg: EvaluateConfig) -> None:
     """Evaluates one editor in one scenario."""
-    import lightning as L
-
     from configs.rundir import prepare_output_dir
     from datamodules.scenarios import SCENARIOS
     from lightning_modules import assembly
     from lightning_modules.evaluation import EvaluationModule
     from lightning_modules.loggers import make_loggers
-    from lightning_modules.progress import quiet_libraries
+    from lightning_modules.start import start
     from lightning_modules.summary import summarise
     from lightning_modules.training import load_editor
 
-    quiet_libraries()
-    L.seed_everything(cfg.seed, verbose=False)
+    start(cfg)
     scenario = SCENARIOS[cfg.scenario.name]
     data = assembly.make_data(cfg, assembly.read_source(cfg.data), {"test": scenario})
     processor = assembly.open_processor(cfg.model)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
 
 def main(cfg: PretrainConfig) -> None:
     """Pretrains one tiny model and says what it knows."""
-    import lightning as L
     from rich.console import Console
 
     from configs.rundir import prepare_output_dir
@@ -27,15 +26,15 @@ def main(cfg: PretrainConfig) -> None:
     from lightning_modules.assembly import open_world
     from lightning_modules.loggers import make_loggers
     from lightning_modules.pretraining import PretrainSettings, pretrain
-    from lightning_modules.progress import ProgressBar, quiet_libraries
+    from lightning_modules.progress import ProgressBar
+    from lightning_modules.start import start
 
     if cfg.ckpt is not None:
         raise ConfigError(
             f"ckpt={cfg.ckpt}: pretraining a tiny model takes minutes and is not continued; leave "
             "ckpt out and start anew."
         )
-    quiet_libraries()
-    L.seed_everything(cfg.seed, verbose=False)
+    start(cfg)
     world = open_world(cfg.data)
     folder = prepare_output_dir(cfg)
     manifest = pretrain(

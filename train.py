@@ -21,17 +21,15 @@ if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
 
 def main(cfg: TrainConfig) -> None:
     """Trains one editor and names its best checkpoint."""
-    import lightning as L
     from rich.console import Console
 
     from configs.rundir import prepare_output_dir
     from lightning_modules import assembly, training
     from lightning_modules.loggers import log_pictures, make_loggers
-    from lightning_modules.progress import quiet_libraries
+    from lightning_modules.start import start
     from reporting.figures import training_curves
 
-    quiet_libraries()
-    L.seed_everything(cfg.seed, verbose=False)
+    start(cfg)
     scenario = training.scenario_of(cfg)
     data = assembly.make_data(
         cfg,

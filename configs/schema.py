@@ -173,6 +173,7 @@ class RunConfig(Options):
     command: ClassVar[str]
 
     seed: int = Field(ge=0)
+    threads: int | None = Field(ge=1)
     output_dir: Text
     overwrite: bool
     ckpt: Text | None

@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
-from transformers.utils import logging as transformers_logging
-
-_CHATTY = ("lightning", "lightning.pytorch", "lightning.fabric", "fontTools", "matplotlib")
-
-
-def quiet_libraries() -> None:
-    """Hushes lines that tell a user of this project nothing; warnings stay.
-
-    These are accelerators that are not there, advertisements, fonts, bars of half a second, and a
-    deprecation inside Lightning itself.
-    """
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    transformers_logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=r".*LeafSpec", module=r"lightning\..*")
 
 
 class ProgressBar(RichProgressBar):

@@ -59,7 +59,9 @@ def descend(
             gradients = torch.autograd.grad(losses.sum(), deltas)
         _check(losses, step, lr)
         for delta, gradient in zip(deltas, gradients, strict=True):
-            delta.grad = gradient.contiguous()  # fused Adam reads memory order, whatever the strides
+            delta.grad = (
+                gradient.contiguous()
+            )  # fused Adam reads memory order, whatever the strides
         if bool(done.any()):
             finished.append((at_work[done], [one.detach()[done] for one in deltas]))
             at_work = at_work[~done]

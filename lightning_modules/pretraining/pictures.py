@@ -22,6 +22,7 @@ from datamodules.world import World
 from lightning_modules.pretraining.settings import PretrainSettings
 
 MEAN, STD = 0.5, 0.25
+WARPED = 0.6  # of the pictures; the others keep their place, as tests show them
 PLAIN_COLOURED = 0.5  # of the backgrounds; the others are black
 
 
@@ -81,9 +82,10 @@ def augment(pixels: Tensor, settings: PretrainSettings, generator: torch.Generat
 
     grid = _shifted_grid(pixels, settings.shift, uniform(-1, 1, 2))
     if settings.warp:
-        grid = _warped(grid, settings.warp, uniform(0, 1, 2), uniform(-1, 1, 2), uniform(0, 1, 3))
+        warped = _warped(grid, settings.warp, uniform(0, 1, 2), uniform(-1, 1, 2), uniform(0, 1, 3))
+        grid = torch.where(uniform(0, 1, 1, 1, 1) < WARPED, warped, grid)
     moved = grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
-    if settings.warp:
+    if settings.warp:  # what comes from outside the picture is background
         colour = uniform(0, 255, 3, 1, 1) * (uniform(0, 1, 1, 1, 1) < PLAIN_COLOURED)
         outside = (grid.abs() > 1).any(-1)[:, None]  # (P, 1, S, S)
         moved = torch.where(outside, colour, moved)

@@ -20,6 +20,7 @@ from errors import DataError, ModelError
 from lightning_modules.pretraining.batches import TrainingBatches
 from lightning_modules.pretraining.edit_checks import ike_check, rome_check
 from lightning_modules.pretraining.evaluation import evaluate_tiny
+from lightning_modules.pretraining.findings import findings
 from lightning_modules.pretraining.model import build_llava, match_scale
 from lightning_modules.pretraining.module import PretrainingModule
 from lightning_modules.pretraining.pictures import PictureBank, image_processor, normalise
@@ -99,6 +100,7 @@ def pretrain(
             "cpu": round(time.process_time() - cpu, 1),
         },
     }
+    manifest["held"] = findings(manifest)
     missed = missed_targets(manifest["accuracy"], settings)
     manifest["targets_missed"] = missed
     rejected = gate and bool(missed)

@@ -54,7 +54,7 @@ class PretrainSettings:
         context_facts: largest number of demonstrations in a training row.
 
         shift, contrast, offset, noise: picture augmentation: pixels, relative, 8-bit levels (two).
-        warp: shrinks, shears and waves the pictures in front of a plain background, by up to this
+        warp: shrinks, shears and waves most pictures in front of a plain background, by up to this
             share of their size. None: 0 where every entity has `MANY_VIEWS` seen views, which vary
             enough by themselves, else `FEW_VIEWS_WARP`.
 

@@ -15,6 +15,7 @@ from datamodules.tokenizer import world_tokenizer
 from datamodules.world import World, generate_world
 from errors import ConfigError, DataError, ModelError
 from lightning_modules.pretraining import PretrainSettings, pretrain
+from lightning_modules.pretraining.findings import findings
 from lightning_modules.pretraining.losses import NameSlots, SubjectLens, VisionLosses
 from lightning_modules.pretraining.model import Parts, build_llava, match_scale
 from lightning_modules.pretraining.pictures import (
@@ -87,7 +88,34 @@ def test_the_manifest_says_how_and_how_well(taught: Path, world: World) -> None:
     assert len(manifest["causal_trace"]["subject_last"]) == SMALL["layers"]
     assert {"rel", "gen"} <= manifest["rome_check"]["layer_0"].keys()
     assert "model.safetensors" in manifest["sha256"]
+    assert manifest["held"]["ROME at subject_last, layer 0: rel and gen >= 90"] is False
     assert manifest["targets_missed"]  # five steps teach nothing, and it says so
+
+
+def test_findings_follow_the_numbers() -> None:
+    probes = {"rel": 95.0, "gen": 91.0, "loc_rel": 100.0, "loc_sub": 60.0}
+    result = {
+        "accuracy": {
+            "chain_answer": 81.0,
+            "two_hop_direct": 2.0,
+            "two_hop_majority": 11.0,
+        },
+        "causal_trace": {"subject_last": [90.0, 71.0, 3.0]},
+        "rome_check": {"layer_0": probes},
+        "ike_check": {"demonstrations_4": {**probes, "gen": 89.0}},
+    }
+    assert findings(result) == {
+        "subject_last carries >= 70 % of facts in layers 0-1": True,
+        "ROME at subject_last, layer 0: rel and gen >= 90": True,
+        "ROME at subject_last, layer 0: other subjects kept >= 90": True,
+        "ROME at subject_last, layer 0: the subject's other facts kept >= 90": False,
+        "self-ask chains of unseen pairs: >= 80 % by generation": True,
+        "direct two-hop answers of unseen pairs: above the most frequent answer": False,
+        "IKE, 4 demonstrations: rel and gen >= 90": False,
+        "IKE, 4 demonstrations: other subjects kept >= 90": True,
+        "IKE, 4 demonstrations: the subject's other facts kept >= 90": False,
+    }
+    assert "self-ask" not in str(findings({**result, "accuracy": {}, "causal_trace": {}}))
 
 
 def test_the_same_seed_gives_the_same_weights(taught: Path, world: World, tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""What every command does first: seeds, threads, and quiet for libraries that talk too much."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import lightning as L
+import torch
+from transformers.utils import logging as transformers_logging
+
+from configs.schema import RunConfig
+
+_CHATTY = ("lightning", "lightning.pytorch", "lightning.fabric", "fontTools", "matplotlib")
+
+
+def start(cfg: RunConfig) -> None:
+    """Seeds every generator, sets the threads, hushes the libraries."""
+    _quiet_libraries()
+    L.seed_everything(cfg.seed, verbose=False)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+
+
+def _quiet_libraries() -> None:
+    """Hushes lines that tell a user of this project nothing; warnings stay.
+
+    These are accelerators that are not there, advertisements, fonts, bars of half a second, and a
+    deprecation inside Lightning itself.
+    """
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=r".*LeafSpec", module=r"lightning\..*")
