@@ -26,7 +26,7 @@ def main(cfg: EvaluateConfig) -> None:
     from datamodules.scenarios import SCENARIOS
     from lightning_modules import assembly
     from lightning_modules.evaluation import EvaluationModule
-    from lightning_modules.loggers import make_loggers
+    from lightning_modules.loggers import open_loggers
     from lightning_modules.start import start
     from lightning_modules.summary import summarise
     from lightning_modules.training import load_editor
@@ -43,20 +43,21 @@ def main(cfg: EvaluateConfig) -> None:
     data.setup("test")
 
     folder = prepare_output_dir(cfg)
-    loggers = make_loggers(
+    opened = open_loggers(
         cfg.logger.model_copy(update={"csv": False}),
         folder,
         name=f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}",
         group=f"{cfg.model.name}-{cfg.data.name}",
         config=cfg.plain(),
     )
-    trainer = assembly.make_trainer(cfg.trainer, loggers=loggers, root=folder)
     module = EvaluationModule(model, editor, scenario, encoder.decode)
-    trainer.test(module, datamodule=data, verbose=False)
-    summary = summarise(cfg, data, module, model)
-    rows = module.gathered_rows()
-    if trainer.is_global_zero:
-        save(folder, summary, rows, trainer)
+    with opened as loggers:
+        trainer = assembly.make_trainer(cfg.trainer, loggers=loggers, root=folder)
+        trainer.test(module, datamodule=data, verbose=False)
+        summary = summarise(cfg, data, module, model)
+        rows = module.gathered_rows()
+        if trainer.is_global_zero:
+            save(folder, summary, rows, trainer)
 
 
 def save(

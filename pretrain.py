@@ -24,7 +24,7 @@ def main(cfg: PretrainConfig) -> None:
     from configs.rundir import prepare_output_dir
     from errors import ConfigError
     from lightning_modules.assembly import open_world
-    from lightning_modules.loggers import make_loggers
+    from lightning_modules.loggers import open_loggers
     from lightning_modules.pretraining import PretrainSettings, pretrain
     from lightning_modules.progress import ProgressBar
     from lightning_modules.start import start
@@ -37,21 +37,23 @@ def main(cfg: PretrainConfig) -> None:
     start(cfg)
     world = open_world(cfg.data)
     folder = prepare_output_dir(cfg)
-    manifest = pretrain(
-        world,
-        PretrainSettings(**(cfg.pretrain.model_dump() | {"seed": cfg.seed})),
-        folder / "model",
-        gate=cfg.gate,
-        loggers=make_loggers(
-            cfg.logger,
-            folder,
-            name=f"{cfg.model.name} pretraining",
-            group=f"{cfg.model.name}-{cfg.data.name}",
-            config=cfg.plain(),
-        ),
-        callbacks=[ProgressBar()] if cfg.trainer.enable_progress_bar else [],
-        progress_bar=cfg.trainer.enable_progress_bar,
+    opened = open_loggers(
+        cfg.logger,
+        folder,
+        name=f"{cfg.model.name} pretraining",
+        group=f"{cfg.model.name}-{cfg.data.name}",
+        config=cfg.plain(),
     )
+    with opened as loggers:
+        manifest = pretrain(
+            world,
+            PretrainSettings(**(cfg.pretrain.model_dump() | {"seed": cfg.seed})),
+            folder / "model",
+            gate=cfg.gate,
+            loggers=loggers,
+            callbacks=[ProgressBar()] if cfg.trainer.enable_progress_bar else [],
+            progress_bar=cfg.trainer.enable_progress_bar,
+        )
     Console().print_json(data=manifest["accuracy"])
     Console().print(f"[bold]model[/bold] {folder / 'model'}")
 

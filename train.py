@@ -25,7 +25,7 @@ def main(cfg: TrainConfig) -> None:
 
     from configs.rundir import prepare_output_dir
     from lightning_modules import assembly, training
-    from lightning_modules.loggers import log_pictures, make_loggers
+    from lightning_modules.loggers import log_pictures, open_loggers
     from lightning_modules.start import start
     from reporting.figures import training_curves
 
@@ -44,7 +44,7 @@ def main(cfg: TrainConfig) -> None:
     module = training.make_module(cfg, model)
 
     folder = prepare_output_dir(cfg)
-    loggers = make_loggers(
+    opened = open_loggers(
         cfg.logger,
         folder,
         name=f"{cfg.editor.name} {cfg.model.name} training",
@@ -52,23 +52,22 @@ def main(cfg: TrainConfig) -> None:
         config=cfg.plain(),
         continue_after=training.steps_done(cfg.ckpt),
     )
-    schedule = training.Schedule.of(cfg, data)
-    trainer = assembly.make_trainer(
-        cfg.trainer,
-        loggers=loggers,
-        callbacks=training.callbacks(cfg, folder),
-        root=folder,
-        **schedule.arguments(),
-    )
-    trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
-    last = folder / "checkpoints" / "last.ckpt"
-    trainer.save_checkpoint(last, weights_only=False)
-    if trainer.is_global_zero:
-        if cfg.logger.csv:
+    with opened as loggers:
+        trainer = assembly.make_trainer(
+            cfg.trainer,
+            loggers=loggers,
+            callbacks=training.callbacks(cfg, folder),
+            root=folder,
+            **training.Schedule.of(cfg, data).arguments(),
+        )
+        trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+        trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
+        if trainer.is_global_zero and cfg.logger.csv:
             curves = training_curves(folder, folder / "curves")
             log_pictures(loggers, "curves", [file for file in curves if file.suffix == ".png"])
-        best = folder / "checkpoints" / "best.ckpt"
-        Console().print(f"[bold]best checkpoint[/bold] {best}", f"last {last}", sep="\n")
+    if trainer.is_global_zero:
+        names = [f"{name} {folder / 'checkpoints' / name}.ckpt" for name in ("best", "last")]
+        Console().print(*names, sep="\n")
 
 
 def _stored_config(path: Path) -> dict[str, Any]:

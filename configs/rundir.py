@@ -15,6 +15,8 @@ from errors import ConfigError
 RUN_FILES = (
     "config.yaml",
     "metrics.csv",
+    "curves.png",
+    "curves.pdf",
     "summary.json",
     "edits.parquet",
     "table.md",

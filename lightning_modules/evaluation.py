@@ -139,7 +139,7 @@ class EvaluationModule(L.LightningModule):
         found = {}
         for name, metric in self.scores.items(keep_base=True):
             probe, measure = name.split("/")
-            found[probe, measure] = metric.per_edit()
+            found[probe, measure] = cast(PerEditScores, metric).per_edit()
         return found
 
     def gathered_rows(self) -> list[dict[str, object]]:

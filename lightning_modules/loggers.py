@@ -13,6 +13,9 @@ import logging
 import netrc
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,9 @@ class CurveFile(CSVLogger):
                     line for line in csv.DictReader(lines) if int(line["step"]) <= continue_after
                 ]
 
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Nothing: config.yaml has them."""
+
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
@@ -58,7 +64,8 @@ class CurveFile(CSVLogger):
         return writer
 
 
-def make_loggers(
+@contextmanager
+def open_loggers(
     options: LoggerOptions,
     folder: Path,
     *,
@@ -66,8 +73,8 @@ def make_loggers(
     group: str,
     config: dict[str, Any],
     continue_after: int | None = None,
-) -> list[Logger]:
-    """The loggers of a run.
+) -> Iterator[list[Logger]]:
+    """The loggers of a run, closed at the end of the block, so that the next run gets its own.
 
     Args:
         options: what the user asked for.
@@ -77,7 +84,7 @@ def make_loggers(
         config: resolved configuration, shown with the W&B run.
         continue_after: optimiser step that an earlier run in this folder is continued from.
 
-    Returns:
+    Yields:
         CSV and W&B, as asked for and available.
     """
     loggers: list[Logger] = []
@@ -87,7 +94,12 @@ def make_loggers(
         wandb = _wandb_logger(options, folder, name=name, group=group, config=config)
         if wandb is not None:
             loggers.append(wandb)
-    return loggers
+    try:
+        yield loggers
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
 
 
 def log_result_table(loggers: list[Logger], key: str, table: pd.DataFrame) -> None:
@@ -124,6 +136,7 @@ def _wandb_logger(
             id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],
             resume="allow",
             config=config,
+            settings=import_module("wandb").Settings(silent=True),
         )
         _ = logger.experiment
     except Exception as error:  # whatever fails in it, a logger must not end a run

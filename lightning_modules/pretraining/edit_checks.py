@@ -25,6 +25,7 @@ from lightning_modules.pretraining.samplers import Fact, Rows, one_hop_questions
 from lightning_modules.pretraining.samples import FACT_CUE, PROMPT_CUE, Sample
 
 NEIGHBOURS = 4  # other subjects asked per edit
+KEPT = 4  # other questions about the subject that ROME is to leave as they are
 COVARIANCE_ROWS, RIDGE = 768, 1e-3
 STEPS, RATE, CLAMP, KL_WEIGHT, DECAY, ENOUGH = 50, 0.5, 4.0, 0.0625, 1e-3, 0.05
 
@@ -205,7 +206,7 @@ def _rank_one(
 
 
 def _optimised_rows(rows: Rows, edits: EditSet) -> tuple[TextBatch, Tensor, Tensor]:
-    """The edits' own rows, each followed by the subject's other questions (which are to stay)."""
+    """The edits' own rows, each followed by some other questions about its subject, to be kept."""
     samples: list[Sample] = []
     of_edit: list[int] = []
     for index, ((entity, relation), value) in enumerate(
@@ -214,7 +215,7 @@ def _optimised_rows(rows: Rows, edits: EditSet) -> tuple[TextBatch, Tensor, Tens
         samples.append(
             rows.encoder.question(rows.asked((entity, relation), 0), value, subject=entity)
         )
-        others = [r for r in rows.world.entities[entity].facts if r != relation]
+        others = [r for r in rows.world.entities[entity].facts if r != relation][:KEPT]
         samples += [rows.one_hop((entity, r, 0), by_picture=False) for r in others]
         of_edit += [index] * (1 + len(others))
     edit_index = torch.tensor(of_edit)

@@ -34,7 +34,7 @@ def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train.py", "experiment=demo", "editor=mend", "scenario=unimodal", f"data.root={world}",
         "trainer.max_steps=6", "trainer.val_every=3", "data.limit=64", f"output_dir={folder}",
     )  # fmt: skip
-    assert f"{folder}/checkpoints/best.ckpt" in printed.replace("\n", "")
+    assert f"best {folder}/checkpoints/best.ckpt" in printed.replace("\n", "")
     return folder
 
 
