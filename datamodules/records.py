@@ -4,8 +4,9 @@ The schema is the one of the TMKE authors' files (Supplementary, section 3): a f
 subject, its counterfactual target, a paraphrase, a one-hop question, a same-type and a
 different-type entity, a text and an image question for locality, and the pictures. `TmkeRecord`
 demands every field of it. `Record` is what the rest of the project works with: a record made from a
-small world has the same fields, may lack the one-hop question (not every relation leads on) and may
-carry extra locality probes that tell near from far.
+small world has the same fields, may lack the one-hop question (not every relation leads on) or the
+different-type probe (a world may have one type), and may carry extra locality probes that tell near
+from far.
 """
 
 from __future__ import annotations
@@ -109,13 +110,13 @@ class Record(BaseModel):
     rephrase_question: RephraseQuestion
     one_hop_question: OneHopQuestion | None = None
     same_type_entity_question: SameTypeQuestion
-    diff_type_entity_question: DiffTypeQuestion
+    diff_type_entity_question: DiffTypeQuestion | None = None
     locality_question: Question
     image_locality_question: Question
     image: Text
     image_rephrase: Text
     same_entity_image: Text
-    diff_entity_image: Text
+    diff_entity_image: Text | None = None
     locality_image: Text
     single_hops: list[Question] = []
     new_single_hops: list[Question] = []
@@ -151,6 +152,8 @@ class Record(BaseModel):
 
 
 class TmkeRecord(Record):
-    """A record of the benchmark's own files, where the one-hop question is always there."""
+    """A record of the benchmark's own files, where no probe is missing."""
 
     one_hop_question: OneHopQuestion
+    diff_type_entity_question: DiffTypeQuestion
+    diff_entity_image: Text

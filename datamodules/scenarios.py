@@ -127,13 +127,15 @@ def _same_image(record: Record) -> Asked:
     return Asked(probe.image_question, probe.answer, record.same_entity_image)
 
 
-def _diff_text(record: Record) -> Asked:
+def _diff_text(record: Record) -> Asked | None:
     probe = record.diff_type_entity_question
-    return Asked(record.text_question_about(probe), probe.answer)
+    return None if probe is None else Asked(record.text_question_about(probe), probe.answer)
 
 
-def _diff_image(record: Record) -> Asked:
+def _diff_image(record: Record) -> Asked | None:
     probe = record.diff_type_entity_question
+    if probe is None:
+        return None
     return Asked(probe.image_question, probe.answer, record.diff_entity_image)
 
 

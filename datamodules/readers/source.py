@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +28,6 @@ class RecordSource:
         filter_known: edits are only made of facts that the unedited model answers right.
         absent: why a split has no records and what to do, for messages.
         content: digest of what the records were made from, pictures included, where there is one.
-        own_pictures: pictures that the reader itself brings, by the name that records use.
     """
 
     name: str
@@ -38,11 +37,10 @@ class RecordSource:
     filter_known: bool
     absent: str = ""
     content: str = ""
-    own_pictures: Mapping[str, Path] = field(default_factory=dict)
 
     def picture(self, name: str) -> Path:
         """Where the picture of an image field is."""
-        return self.own_pictures.get(name, self.image_root / name)
+        return self.image_root / name
 
     def records(self, split: Split) -> Sequence[Record]:
         """The records of a split.

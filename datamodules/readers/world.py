@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datamodules.readers.source import SPLITS, RecordSource, Split
 from datamodules.records import Record
 from datamodules.world import World, world_records
-from datamodules.world.records import NOTHING_PICTURE
 
 
 def read_world(
@@ -44,5 +43,4 @@ def read_world(
             "picture and a fact whose relation has another object."
         ),
         content=world.digest,
-        own_pictures={NOTHING_PICTURE.name: NOTHING_PICTURE},
     )

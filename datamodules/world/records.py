@@ -35,10 +35,6 @@ from errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
-# The different-type probe of a world with one type: there is nothing else to show, so a plain grey
-# picture that comes with the reader shows nothing at all.
-NOTHING = "nothing"
-NOTHING_PICTURE = Path(__file__).resolve().parent / "nothing.png"
 QUICK_TRIES = 20
 
 Fact = tuple[str, str]  # entity, relation
@@ -58,9 +54,8 @@ def world_records(
     In `train` the edit and its paraphrase take two different wordings at random; in `val` and
     `test` the edit takes the first wording and the paraphrase one of the others. Probes about other
     entities stay within the split; only where a split has no other entity with the relation does
-    the probe go to one of another split. A world of one type has no entity of a different type: its
-    different-type probe is about "nothing" and shows `NOTHING_PICTURE`, under its bare name; all
-    other image paths are relative to `world.root`.
+    the probe go to one of another split. A world of one type has no entity of a different type, and
+    its records no different-type probe. Image paths are relative to `world.root`.
 
     Args:
         world: where facts and pictures come from.
@@ -272,10 +267,11 @@ class _Maker:
             hops.append(Question(question=question, answer=self.world.facts[bridge, second]))
         return hops
 
-    def _different_type(self) -> tuple[DiffTypeQuestion, str]:
+    def _different_type(self) -> tuple[DiffTypeQuestion, str] | tuple[None, None]:
         entity = _draw(self.rng, self.pools.other_types(self.fact), lambda _: True)
-        name = entity.name if entity else NOTHING
-        image = self._seen_picture(name) if entity else NOTHING_PICTURE.name
+        if entity is None:
+            return None, None
+        name, image = entity.name, self._seen_picture(entity.name)
         own_type = self.world.entities[self.subject].type
         probe = DiffTypeQuestion(
             diff_type_entity=name,

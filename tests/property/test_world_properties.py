@@ -128,9 +128,12 @@ def test_pictures_are_of_the_probes_entities(entities: Entities, seed: int) -> N
             assert same.name != subject.name
             assert same.type == subject.type
             assert world.root / r.same_entity_image in same.seen
-            other = world.entities.get(r.diff_type_entity_question.diff_type_entity)
-            assert (other is None) == ({e.type for e in world.pictured} == {subject.type})
-            assert other is None or other.type != subject.type
+            probe = r.diff_type_entity_question
+            assert (probe is None) == ({e.type for e in world.pictured} == {subject.type})
+            if probe is not None and r.diff_entity_image is not None:
+                other = world.entities[probe.diff_type_entity]
+                assert other.type != subject.type
+                assert world.root / r.diff_entity_image in other.seen
             for question in (
                 r.knowledge_edit.image_question,
                 r.same_type_entity_question.image_question,

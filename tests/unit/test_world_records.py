@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from datamodules.records import Record
 from datamodules.world import World, generate_world, world_records
-from datamodules.world.records import NOTHING, NOTHING_PICTURE
 from datamodules.world.world import Split
 from errors import ConfigError, DataError
 
@@ -235,16 +233,13 @@ def test_only_allowed_facts_are_edited_and_probed(world: World) -> None:
         assert [probe.kind for probe in r.extra_locality] == ["near"]
 
 
-def test_world_of_one_type_shows_nothing_as_the_different_type(tmp_path: Path) -> None:
+def test_world_of_one_type_has_no_different_type_probe(tmp_path: Path) -> None:
     world = World.load(ring(tmp_path, 12), noun="town")
     records = world_records(world, "test")
     for r in records:
-        assert r.diff_type_entity_question.diff_type_entity == NOTHING
-        assert r.diff_type_entity_question.answer == "Sorry, there is no town in the image"
-        assert r.diff_entity_image == NOTHING_PICTURE.name
+        assert r.diff_type_entity_question is None
+        assert r.diff_entity_image is None
         assert r.locality_question.question.count("river") == (r.relation != "river")
-    with Image.open(NOTHING_PICTURE) as picture:
-        assert picture.convert("RGB").getextrema() == ((128, 128),) * 3
 
 
 def test_lonely_entity_of_a_split_borrows_its_probes(tmp_path: Path) -> None:
@@ -295,7 +290,7 @@ def test_countries_give_records_with_existing_pictures() -> None:
     for r in records:
         assert r.image_rephrase.endswith("_waved.png")
         assert r.entity_type == "country"
-        assert r.diff_entity_image == NOTHING_PICTURE.name
+        assert r.diff_type_entity_question is None
         pictures = (r.image, r.same_entity_image, r.locality_image)
         assert all((world.root / picture).is_file() for picture in pictures)
 
