@@ -7,6 +7,7 @@ them their moments.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +16,8 @@ from torch.optim import Adam
 
 from errors import ModelError
 
+log = logging.getLogger(__name__)
+TELL_EVERY = 2000  # steps between two signs of life; the tabulated FT takes up to 20,000
 # deltas of the A problems still at work and their indices (A,) -> loss (A,), whether done (A,)
 Judge = Callable[[Sequence[Tensor], Tensor], tuple[Tensor, Tensor]]
 
@@ -58,6 +61,8 @@ def descend(
             losses, done = judge(deltas, at_work)
             gradients = torch.autograd.grad(losses.sum(), deltas)
         _check(losses, step, lr)
+        if step % TELL_EVERY == 0:
+            log.info("step %d of %d, %d edits at work", step, steps, len(at_work))
         for delta, gradient in zip(deltas, gradients, strict=True):
             delta.grad = (
                 gradient.contiguous()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,22 +79,22 @@ def pretrain(
             "pictures. Add `images` to the entities in entities.json."
         )
     settings = settings.for_views(min(len(entity.seen) for entity in world.pictured))
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
     started, cpu = time.time(), time.process_time()
     tokenizer = world_tokenizer(world_texts(world), settings.max_positions)
     processor = image_processor(settings.image_size)
     pictures = PictureBank.of_world(world, processor)
-    model = _train(
-        world, settings, tokenizer, pictures, list(loggers), list(callbacks), progress_bar
-    )
-    round_to_half(model)
-    trained = time.time()
+    with _fast_on_cpu(threads):
+        model = _train(
+            world, settings, tokenizer, pictures, list(loggers), list(callbacks), progress_bar
+        )
+        round_to_half(model)
+        trained = time.time()
+        assessed = assess(model, tokenizer, world, pictures)
     manifest = {
         "model": "llava_tiny",
         "world": world_summary(world),
         "settings": settings.as_dict(),
-        **assess(model, tokenizer, world, pictures),
+        **assessed,
         "seconds": {
             "training": round(trained - started, 1),
             "assessment": round(time.time() - trained, 1),
@@ -133,6 +134,19 @@ def assess(
             for count in (0, 4)
         },
     }
+
+
+@contextmanager
+def _fast_on_cpu(threads: int) -> Iterator[None]:
+    """Few threads, and numbers too small to matter flushed to zero: within the block only."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
 
 
 class Milestones(Callback):
