@@ -32,3 +32,4 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=r".*LeafSpec", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__`")
