@@ -38,9 +38,9 @@ def main(cfg: EvaluateConfig) -> None:
     model = assembly.open_model(cfg.model)
     encoder = assembly.connect(data, model, processor, cfg.data.prompt)
     editor = assembly.make_editor(cfg.editor, model)
-    if cfg.ckpt is not None:
-        load_editor(cfg.ckpt, editor, model)
     data.setup("test")
+    if cfg.ckpt is not None:
+        load_editor(cfg.ckpt, cfg.editor, editor, model, data)
 
     folder = prepare_output_dir(cfg)
     opened = open_loggers(

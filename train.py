@@ -30,12 +30,13 @@ def main(cfg: TrainConfig) -> None:
     from reporting.figures import training_curves
 
     start(cfg)
-    scenario = training.scenario_of(cfg)
+    options, scenario = training.options_of(cfg), training.scenario_of(cfg)
     data = assembly.make_data(
         cfg,
         assembly.read_source(cfg.data),
         {"train": scenario, "val": scenario},
-        batch_size=training.options_of(cfg).batch_size,
+        batch_size=options.batch_size,
+        accumulate=options.accumulate,
     )
     processor = assembly.open_processor(cfg.model)
     model = assembly.open_model(cfg.model)
@@ -56,7 +57,7 @@ def main(cfg: TrainConfig) -> None:
         trainer = assembly.make_trainer(
             cfg.trainer,
             loggers=loggers,
-            callbacks=training.callbacks(cfg, folder),
+            callbacks=training.callbacks(cfg, folder, data, logged=bool(loggers)),
             root=folder,
             **training.Schedule.of(cfg, data).arguments(),
         )
@@ -66,8 +67,8 @@ def main(cfg: TrainConfig) -> None:
             curves = training_curves(folder, folder / "curves")
             log_pictures(loggers, "curves", [file for file in curves if file.suffix == ".png"])
     if trainer.is_global_zero:
-        names = [f"{name} {folder / 'checkpoints' / name}.ckpt" for name in ("best", "last")]
-        Console().print(*names, sep="\n")
+        for name in ("best", "last"):
+            Console().print(f"{name} {folder / 'checkpoints' / name}.ckpt", soft_wrap=True)
 
 
 def _stored_config(path: Path) -> dict[str, Any]:

@@ -23,6 +23,8 @@ RUN_FILES = (
     "manifest.json",
 )
 RUN_FOLDERS = ("checkpoints", "model", "wandb")
+CONFIG = "config.yaml"
+_HEADER = "# Resolved settings"
 _STARTED = "TMKE_STARTED"
 
 
@@ -56,9 +58,11 @@ def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> 
 
 def resumes(config: RunConfig) -> bool:
     """Whether a run goes on in the folder that its checkpoint lies in."""
+    if config.command == "evaluate":
+        return False
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
         return True
-    if config.command == "evaluate" or config.ckpt is None:
+    if config.ckpt is None:
         return False
     return _inside(Path(config.ckpt), Path(config.output_dir))
 
@@ -88,9 +92,13 @@ def check_output_dir(config: RunConfig) -> None:
         )
     if not config.overwrite:
         raise ConfigError(
-            f"output_dir={folder} already holds a run ({', '.join(held)}). Name another folder, "
-            "add overwrite=true to replace that run, or continue a training with "
-            f"ckpt={folder / 'checkpoints' / 'last.ckpt'}."
+            f"output_dir={folder} already holds a run ({', '.join(held)}). Name another folder"
+            f"{_going_on(config, folder)}, or add overwrite=true to replace that run."
+        )
+    if not _ours(folder):
+        raise ConfigError(
+            f"output_dir={folder} holds {', '.join(held)}, but no {CONFIG} of this project, so "
+            "overwrite=true would remove files that may not be a run's. Name another folder."
         )
 
 
@@ -119,14 +127,27 @@ def prepare_output_dir(config: RunConfig) -> Path:
             _remove_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
-        (folder / "config.yaml").write_text(
-            f"# Resolved settings of {config.command}.py\n{text}", encoding="utf-8"
-        )
+        (folder / CONFIG).write_text(f"{_HEADER} of {config.command}.py\n{text}", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"output_dir={folder} cannot be written ({error.strerror}); name another folder."
         ) from error
     return folder
+
+
+def _going_on(config: RunConfig, folder: Path) -> str:
+    """How to continue the training in a folder, where that is possible."""
+    last = folder / "checkpoints" / "last.ckpt"
+    goes_on = config.command == "train" and last.is_file()
+    return f", continue its training with ckpt={last}" if goes_on else ""
+
+
+def _ours(folder: Path) -> bool:
+    """Whether a folder's config.yaml was written by one of our commands."""
+    try:
+        return (folder / CONFIG).read_text(encoding="utf-8").startswith(_HEADER)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _held(folder: Path) -> list[str]:

@@ -113,7 +113,7 @@ class TrainerOptions(Options):
     devices: int | Literal["auto"] | Annotated[list[int], Field(min_length=1)]
     num_nodes: int = Field(ge=1)
     strategy: str
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     max_steps: int | None = Field(ge=1)
     val_every: int | None = Field(ge=1)
     patience: int | None = Field(ge=1)
@@ -123,7 +123,7 @@ class TrainerOptions(Options):
     limit_test_batches: Limit
     num_sanity_val_steps: int = Field(ge=-1)
     deterministic: bool | Literal["warn"]
-    inference_mode: bool
+    inference_mode: Literal[False]
     enable_progress_bar: bool
 
     OURS: ClassVar[frozenset[str]] = frozenset(("max_steps", "val_every", "patience"))

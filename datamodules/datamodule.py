@@ -65,7 +65,8 @@ class EditDataModule(L.LightningDataModule):
     Args:
         source: the records.
         scenarios: split -> what is taught and asked there; splits without one are not served.
-        batch_size: edits per training step.
+        batch_size: edits per training batch.
+        accumulate: training batches per optimiser step.
         eval_batch_size: edits side by side in validation and test.
         num_workers: processes that prepare batches.
         seed: draws the order of training edits.
@@ -81,6 +82,7 @@ class EditDataModule(L.LightningDataModule):
         scenarios: dict[Split, Scenario],
         *,
         batch_size: int = 1,
+        accumulate: int = 1,
         eval_batch_size: int = 32,
         num_workers: int = 0,
         seed: int = 0,
@@ -88,7 +90,8 @@ class EditDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.source, self.scenarios = source, scenarios
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.batch_size, self.accumulate = batch_size, accumulate
+        self.eval_batch_size = eval_batch_size
         self.num_workers, self.seed, self.limit = num_workers, seed, limit
         self.known: dict[Split, Kept] = {}
         self._edits: dict[Split, Edits] = {}
@@ -140,7 +143,7 @@ class EditDataModule(L.LightningDataModule):
     def train_dataloader(self) -> EditLoader:
         """Training edits, shuffled anew each epoch; goes on where a checkpoint was written."""
         edits = self._edits["train"]
-        order = EditOrder(len(edits), self.batch_size, self.seed)
+        order = EditOrder(len(edits), self.batch_size, self.seed, self.accumulate)
         return EditLoader(edits, order, self._collator("train"), self.num_workers)
 
     def val_dataloader(self) -> DataLoader[EditBatch]:
@@ -184,7 +187,11 @@ class EditDataModule(L.LightningDataModule):
 
     def _check_pictures(self, split: Split, scenario: Scenario) -> None:
         root = self.source.image_root
-        names = {name for record in self.source.records(split) for name in scenario.images(record)}
+        records = self.source.records(split)
+        names = {name for record in records for name in scenario.images(record)}
+        if self.source.filter_known:
+            asked = (one for record in records for one in true_questions(record))
+            names |= {one.image for one in asked if one.image is not None}
         paths = [self.source.picture(name) for name in sorted(names)]
         why = f"the {scenario.name} scenario on the {split} split of data={self.source.name}"
         error = missing_images_error(paths, root, why)

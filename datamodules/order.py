@@ -29,10 +29,14 @@ class EditOrder(Sampler[list[int]]):
         n_edits: size of the split.
         batch_size: edits per batch and process.
         seed: shuffles anew in every epoch; None serves the edits in order.
+        accumulate: batches per optimiser step; an epoch ends with a whole one.
     """
 
-    def __init__(self, n_edits: int, batch_size: int, seed: int | None = None) -> None:
+    def __init__(
+        self, n_edits: int, batch_size: int, seed: int | None = None, accumulate: int = 1
+    ) -> None:
         self.n_edits, self.batch_size, self.seed = n_edits, batch_size, seed
+        self.accumulate = accumulate
         self.epoch = 0
         self.done = 0  # batches of this epoch that were served already
 
@@ -40,14 +44,15 @@ class EditOrder(Sampler[list[int]]):
         rank, world = _process()
         if self.seed is not None:
             return self._steps(world)
-        batches = -(-self.n_edits // self.batch_size)
+        batches = -(-self.n_edits // self._in_order_size(world))
         return (batches - rank + world - 1) // world
 
     def __iter__(self) -> Iterator[list[int]]:
         rank, world = _process()
         if self.seed is None:
-            for start in range(rank * self.batch_size, self.n_edits, world * self.batch_size):
-                yield list(range(start, min(start + self.batch_size, self.n_edits)))
+            size = self._in_order_size(world)
+            for start in range(rank * size, self.n_edits, world * size):
+                yield list(range(start, min(start + size, self.n_edits)))
             return
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.n_edits, generator=generator).tolist()
@@ -56,8 +61,14 @@ class EditOrder(Sampler[list[int]]):
             # A split smaller than one batch of all processes is taken round and round.
             yield [order[place % self.n_edits] for place in range(start, start + self.batch_size)]
 
+    def _in_order_size(self, world: int) -> int:
+        """Smaller batches where a process would get none otherwise."""
+        return min(self.batch_size, max(1, self.n_edits // world))
+
     def _steps(self, world: int) -> int:
-        return max(1, self.n_edits // (self.batch_size * world))
+        """Batches per epoch: a multiple of those that make an optimiser step."""
+        batches = self.n_edits // (self.batch_size * world)
+        return max(1, batches // self.accumulate) * self.accumulate
 
 
 class EditLoader(DataLoader[EditBatch]):

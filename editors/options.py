@@ -46,11 +46,15 @@ class TrainedEditorOptions(EditorOptions):
     Attributes:
         max_iterations: length of the training, counted in edits.
         batch_size: edits side by side in one forward pass.
+        training_only: options that say how an editor is trained and not what it then is.
         accumulate: batches whose gradients are added up before the optimiser moves.
         grad_clip: largest global gradient norm.
     """
 
     trained: ClassVar[bool] = True
+    training_only: ClassVar[frozenset[str]] = frozenset(
+        ("max_iterations", "batch_size", "accumulate", "grad_clip")
+    )
 
     max_iterations: int = Field(ge=1)
     batch_size: int = Field(ge=1)

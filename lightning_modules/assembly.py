@@ -85,13 +85,19 @@ def open_world(data: DataOptions) -> World:
 
 
 def make_data(
-    cfg: EditingConfig, source: RecordSource, scenarios: dict[Split, Scenario], batch_size: int = 1
+    cfg: EditingConfig,
+    source: RecordSource,
+    scenarios: dict[Split, Scenario],
+    *,
+    batch_size: int = 1,
+    accumulate: int = 1,
 ) -> EditDataModule:
     """The DataModule of a run; checks the pictures that the scenarios need."""
     return EditDataModule(
         source,
         scenarios,
         batch_size=batch_size,
+        accumulate=accumulate,
         eval_batch_size=cfg.evaluate.batch_size,
         num_workers=cfg.data.num_workers,
         seed=cfg.seed,

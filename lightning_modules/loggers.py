@@ -45,7 +45,7 @@ class CurveFile(CSVLogger):
         if continue_after is not None and file.is_file():
             with file.open(newline="") as lines:
                 self._kept = [
-                    line for line in csv.DictReader(lines) if int(line["step"]) <= continue_after
+                    line for line in csv.DictReader(lines) if int(line["step"]) < continue_after
                 ]
 
     def log_hyperparams(self, params: Any = None) -> None:

@@ -7,16 +7,34 @@ import warnings
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from transformers.utils import logging as transformers_logging
 
 from configs.schema import RunConfig
+from errors import ConfigError
 
 _CHATTY = ("lightning", "lightning.pytorch", "lightning.fabric", "fontTools", "matplotlib")
 
 
 def start(cfg: RunConfig) -> None:
-    """Seeds every generator, sets the threads, hushes the libraries."""
+    """Hushes the libraries, tries the trainer's options, seeds every generator, sets the threads.
+
+    Raises:
+        ConfigError: Lightning refuses an option; nothing was loaded or written yet.
+    """
     _quiet_libraries()
+    try:
+        L.Trainer(
+            **cfg.trainer.arguments(),
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
+        raise ConfigError(
+            f"the options of group trainer do not work here: {' '.join(str(error).split())} "
+            "Change trainer.accelerator, trainer.devices, trainer.strategy or trainer.precision."
+        ) from error
     L.seed_everything(cfg.seed, verbose=False)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)

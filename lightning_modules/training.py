@@ -25,12 +25,13 @@ from configs.schema import EditingConfig, TrainConfig
 from datamodules.datamodule import EditDataModule
 from datamodules.scenarios import Objective, Scenario, training_scenario
 from editors.base import Editor
-from editors.options import TrainedEditorOptions
-from errors import ConfigError, ModelError
+from editors.options import EditorOptions, TrainedEditorOptions
+from errors import ConfigError, DataError, ModelError
 from lightning_modules import checkpoint as identity
 from models.editable import EditableModel
 
 CONFIG = "config"  # the resolved configuration inside a checkpoint
+SUBJECTS = "subjects"  # of the training and validation edits
 _MONITOR = "val/loss"
 
 
@@ -105,24 +106,34 @@ class Schedule:
         return asdict(self)
 
 
-class StoredConfig(Callback):
-    """Puts the resolved configuration into every checkpoint, as plain Python."""
+class Stored(Callback):
+    """Puts the configuration and the subjects trained on into every checkpoint, as plain Python."""
 
-    def __init__(self, plain: dict[str, Any]) -> None:
-        self._plain = plain
+    def __init__(self, plain: dict[str, Any], subjects: list[str]) -> None:
+        self._plain, self._subjects = plain, subjects
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds the configuration."""
+        """Adds both."""
         del trainer, pl_module
-        checkpoint[CONFIG] = self._plain
+        checkpoint[CONFIG], checkpoint[SUBJECTS] = self._plain, self._subjects
 
 
-def callbacks(cfg: TrainConfig, folder: Path) -> list[Callback]:
-    """Best and last checkpoint, rates, the stored configuration, early stopping if asked."""
+def callbacks(
+    cfg: TrainConfig, folder: Path, data: EditDataModule, *, logged: bool
+) -> list[Callback]:
+    """Best and last checkpoint and what they say of themselves; rates; early stopping if asked.
+
+    Args:
+        cfg: the configuration.
+        folder: the output folder.
+        data: set up; its training and validation subjects are remembered.
+        logged: whether there is a logger to send rates to.
+    """
+    seen = {r.subject for split in ("train", "val") for r in data.records(split)}
     chosen: list[Callback] = [
-        StoredConfig(cfg.plain()),
+        Stored(cfg.plain(), sorted(seen)),
         ModelCheckpoint(
             folder / "checkpoints",
             filename="best",
@@ -130,8 +141,9 @@ def callbacks(cfg: TrainConfig, folder: Path) -> list[Callback]:
             save_last=True,
             enable_version_counter=False,
         ),
-        LearningRateMonitor(logging_interval="step"),
     ]
+    if logged:
+        chosen.append(LearningRateMonitor(logging_interval="step"))
     if cfg.trainer.patience is not None:
         chosen.append(EarlyStopping(_MONITOR, patience=cfg.trainer.patience, check_finite=False))
     return chosen
@@ -149,8 +161,8 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise ModelError(f"ckpt={path}: there is no such file.") from error
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ModelError(
-            f"ckpt={path} cannot be read ({str(error).splitlines()[0]}). It is damaged or not a "
-            "checkpoint that train.py wrote."
+            f"ckpt={path} cannot be read ({type(error).__name__}). It is damaged, cut short or not "
+            "a checkpoint that train.py wrote; give another one."
         ) from error
     if not isinstance(content, dict):
         raise ModelError(f"ckpt={path} holds a {type(content).__name__}, not a checkpoint.")
@@ -173,13 +185,49 @@ def steps_done(path: str | None) -> int | None:
     return None if path is None else int(read_checkpoint(path)["global_step"])
 
 
-def load_editor(path: str, editor: Editor, model: EditableModel) -> None:
+def load_editor(
+    path: str, options: EditorOptions, editor: Editor, model: EditableModel, data: EditDataModule
+) -> None:
     """Fills an editor from a checkpoint.
 
+    Args:
+        path: the checkpoint.
+        options: the options that the editor was built with.
+        editor: the editor.
+        model: the base model.
+        data: set up; its test subjects must be new to the editor.
+
     Raises:
-        ModelError: it belongs to another editor or base model, or is damaged.
+        ModelError: the checkpoint belongs to another editor, base model or options, or is damaged.
+        DataError: the editor was trained on a subject that is to be tested.
     """
-    identity.load_editor(cast(torch.nn.Module, editor), read_checkpoint(path), model)
+    content = read_checkpoint(path)
+    identity.load_editor(cast(torch.nn.Module, editor), content, model)
+    _check_options(path, identity.editor_options(content), options)
+    tested = {record.subject for record in data.records("test")}
+    both = sorted(tested & set(content.get(SUBJECTS, ())))
+    if both:
+        raise DataError(
+            f"ckpt={path} was trained on {len(both)} of the {len(tested)} subjects of the test "
+            f"split ({', '.join(both[:3])}, ...): the result would not be a test. Use the data "
+            "options of its training (data.seed above all), or other data."
+        )
+
+
+def _check_options(path: str, stored: dict[str, Any], options: EditorOptions) -> None:
+    """Refuses options that would make another editor of the same weights."""
+    given = options.model_dump(mode="json")
+    only_training: frozenset[str] = getattr(options, "training_only", frozenset())
+    differ = [
+        f"{key} is {stored[key]} there and {given[key]} here"
+        for key in sorted(stored.keys() & given.keys() - only_training)
+        if stored[key] != given[key]
+    ]
+    if differ:
+        raise ModelError(
+            f"ckpt={path} holds an editor with other options: {'; '.join(differ)}. Leave the "
+            "editor's options to the checkpoint."
+        )
 
 
 def _processes(cfg: TrainConfig) -> int:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -153,8 +154,8 @@ def applied(
     def hook_for(delta: Delta, grouping: Groups) -> Callable[..., Tensor]:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             x = grouping.split(grouping.per_item(args[0]))  # (E, largest, M, d_in)
-            moved = delta(x.flatten(1, 2))  # (E, largest * M, d_out)
-            moved = moved.view(*x.shape[:3], -1)
+            moved = delta(rearrange(x, "e p m d -> e (p m) d"))
+            moved = rearrange(moved, "e (p m) d -> e p m d", p=grouping.largest)
             return output + grouping.join(moved).reshape(output.shape)
 
         return hook

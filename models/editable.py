@@ -285,14 +285,14 @@ class EditableModel(nn.Module, ABC):
         """A short hash of the weights, to tell whether a checkpoint belongs to this base model.
 
         It reads the name, shape and up to 4096 evenly spaced values of every tensor, rounded to
-        float16, so that it is quick on a 7B model and the same for a float32 and a float16 load.
+        bfloat16, so that it is quick on a 7B model and the same in every type it is loaded in.
         """
         digest = hashlib.sha256()
         for name, tensor in sorted(self.hf.state_dict().items()):
             flat = tensor.detach().flatten()
             sample = flat[:: max(1, len(flat) // _SAMPLED)][:_SAMPLED]
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
-            digest.update(sample.to("cpu", torch.float16).numpy().tobytes())
+            digest.update(sample.to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def _linears(self, state: PrefixState) -> dict[Site, nn.Module]:

@@ -1,6 +1,6 @@
 """Options of MEND (Mitchell et al., 2022); configs/editor/mend.yaml has values and sources."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -45,6 +45,10 @@ class MendOptions(TrainedEditorOptions):
         objective: `text`, `image_text`, or None for the one that fits the scenario.
         weights: weights of the outer loss.
     """
+
+    training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
+        "lr", "edit_lr", "lr_of_edit_lr", "lr_schedule", "v_init_std", "objective", "weights",
+    }  # fmt: skip
 
     name: Literal["mend"]
     lr: float = Field(gt=0)

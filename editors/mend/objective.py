@@ -17,10 +17,10 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from editors.base import Edit
 from errors import ConfigError
+from metrics.functional import kl_divergence, negative_log_likelihood
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows
 
@@ -132,7 +132,7 @@ class Objective:
         everywhere = compared if self.positions == "all" else torch.zeros_like(compared)
         at = _positions(outer, everywhere)
         logits = edit.answer(model, outer, outer_state, at)
-        nll = F.cross_entropy(logits, at.target, reduction="none")
+        nll = negative_log_likelihood(logits, at.target)
         right = logits.argmax(-1) == at.target
         kl, same = torch.zeros_like(nll), torch.zeros_like(right)
         if kept_rows:
@@ -177,12 +177,6 @@ class Objective:
         total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
         counts = {term.name: len(term_rows) for term, term_rows in asked}
         return OuterLoss(total, terms, accuracy, counts)
-
-
-def kl_divergence(before: Tensor, after: Tensor) -> Tensor:
-    """KL(softmax(before) || softmax(after)) per position: (N, V), (N, V) -> (N,), nats."""
-    log_p, log_q = before.log_softmax(-1), after.log_softmax(-1)
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
 def _positions(rows: Rows, everywhere: Tensor) -> Answers:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from editors.mend.editor import Mend
-from editors.mend.objective import kl_divergence
+from metrics.functional import kl_divergence
 from models.deltas import LowRankDelta, Site, linear_shape
 from models.editable import Factors
 from models.rows import TEXT_ONLY, Answers, Rows

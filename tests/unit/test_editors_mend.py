@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from editors.base import DeltaEdit
 from editors.mend.config import MendOptions
 from editors.mend.editor import Mend, build
-from editors.mend.objective import Objective, kl_divergence
+from editors.mend.objective import Objective
 from editors.mend.statistics import RunningStatistics
 from errors import ConfigError, ModelError
+from metrics.functional import kl_divergence
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel
 from models.rows import EditBatch

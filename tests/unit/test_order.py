@@ -35,6 +35,7 @@ def of_all_processes(world: int, n: int, size: int, seed: int | None) -> list[li
 @given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 7))
 def test_evaluation_serves_every_edit_exactly_once(world: int, n: int, size: int) -> None:
     served = of_all_processes(world, n, size, None)
+    assert n < world or all(served), "Lightning refuses a process without batches"
     flat = [edit for batches in served for batch in batches for edit in batch]
     assert sorted(flat) == list(range(n))
     assert all(len(batch) <= size for batches in served for batch in batches)
@@ -51,6 +52,13 @@ def test_processes_together_take_what_one_would(world: int, size: int, seed: int
 
 def test_a_split_smaller_than_a_batch_is_taken_round() -> None:
     assert [len(batch) for batch in EditOrder(3, 8, seed=0)] == [8]
+
+
+@given(st.integers(2, 5), st.integers(1, 60))
+def test_an_epoch_ends_with_a_whole_optimiser_step(accumulate: int, n: int) -> None:
+    batches = list(EditOrder(n, 2, seed=0, accumulate=accumulate))
+    assert len(batches) % accumulate == 0
+    assert len(batches) >= accumulate
 
 
 def loader(seed: int) -> EditLoader:
