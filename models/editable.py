@@ -285,7 +285,8 @@ class EditableModel(nn.Module, ABC):
         """A short hash of the weights, to tell whether a checkpoint belongs to this base model.
 
         It reads the name, shape and up to 4096 evenly spaced values of every tensor, rounded to
-        bfloat16, so that it is quick on a 7B model and the same in every type it is loaded in.
+        bfloat16, so that it is quick on a 7B model, and the same in whatever type a model that is
+        stored in half precision is loaded.
         """
         digest = hashlib.sha256()
         for name, tensor in sorted(self.hf.state_dict().items()):

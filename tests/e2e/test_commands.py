@@ -138,6 +138,52 @@ def test_a_run_is_not_overwritten(trained: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()} == before
 
 
+def test_a_training_without_logger_ends_with_a_best_checkpoint(world: Path, tmp_path: Path) -> None:
+    """Five edits, two batches to a step: the odd one out is left for the next epoch."""
+    run(
+        "train.py", "experiment=demo", "editor=mend", f"data.root={world}", "data.limit=5",
+        "editor.batch_size=1", "editor.accumulate=2", "editor.max_iterations=5",
+        "trainer.val_every=null", "logger=none", f"output_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+    ]
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("data.seed=1",), "was trained on"),
+        (("editor.sign=published",), "sign is descent there and published here"),
+        (("trainer.strategy=foo",), "trainer.strategy"),
+    ],
+)
+def test_a_checkpoint_is_held_to_what_it_was_trained_as(
+    trained: Path, tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    printed = run(
+        "evaluate.py", f"ckpt={trained}/checkpoints/best.ckpt", *options,
+        f"output_dir={tmp_path / 'out'}", status=2,
+    )  # fmt: skip
+    assert says in printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_overwriting_never_removes_what_is_not_a_run(world: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "checkpoints" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    printed = run(
+        "evaluate.py", "experiment=demo", "editor=none", f"data.root={world}",
+        f"output_dir={tmp_path}", "overwrite=true", status=2,
+    )  # fmt: skip
+    assert "may not be a run's" in printed
+    assert mine.read_text() == "precious"
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

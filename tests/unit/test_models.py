@@ -260,10 +260,13 @@ def test_answers_select_and_row_mean() -> None:
 
 
 def test_fingerprint_tells_weights_apart_and_not_their_type() -> None:
+    stored = text_model("llama")
+    stored.hf.half()  # as released models are
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded = copy.deepcopy(stored)
+        loaded.hf.to(dtype)
+        assert loaded.fingerprint() == stored.fingerprint()
     model = text_model("llama")
-    half = copy.deepcopy(model)
-    half.hf.half()
-    assert half.fingerprint() == model.fingerprint()
     assert text_model("llama", seed=1).fingerprint() != model.fingerprint()
 
 
