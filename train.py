@@ -62,7 +62,6 @@ def main(cfg: TrainConfig) -> None:
             **training.Schedule.of(cfg, data).arguments(),
         )
         trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
-        trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
         if trainer.is_global_zero and cfg.logger.csv:
             curves = training_curves(folder, folder / "curves")
             log_pictures(loggers, "curves", [file for file in curves if file.suffix == ".png"])

@@ -120,6 +120,22 @@ class Stored(Callback):
         checkpoint[CONFIG], checkpoint[SUBJECTS] = self._plain, self._subjects
 
 
+class LastStep(Callback):
+    """Writes last.ckpt after the last optimiser step, validated or not.
+
+    It does so at the end of the batch, where Lightning expects a checkpoint to come from: one
+    that is written after the training ends makes a continued run count a step twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        """Saves once the steps are done."""
+        if trainer.global_step >= trainer.max_steps:
+            trainer.save_checkpoint(self._path)
+
+
 def callbacks(
     cfg: TrainConfig, folder: Path, data: EditDataModule, *, logged: bool
 ) -> list[Callback]:
@@ -134,6 +150,7 @@ def callbacks(
     seen = {r.subject for split in ("train", "val") for r in data.records(split)}
     chosen: list[Callback] = [
         Stored(cfg.plain(), sorted(seen)),
+        LastStep(folder / "checkpoints" / "last.ckpt"),
         ModelCheckpoint(
             folder / "checkpoints",
             filename="best",

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from errors import DataError
 from reporting.comparable import SHARED_BY_TABLE, share_facts
-from reporting.figures import grouped_bars, scenario_heat_map, table_picture, training_curves
+from reporting.figures import (
+    grouped_bars,
+    read_curves,
+    scenario_heat_map,
+    table_picture,
+    training_curves,
+)
 from reporting.labels import (
     SCENARIOS,
     editor_label,
@@ -60,6 +66,7 @@ def read_sources(folders: Sequence[Path]) -> Sources:
     for folder in folders:
         has_curves = (folder / CURVES).is_file()
         if has_curves:
+            read_curves(folder / CURVES)  # a broken file is told before anything is written
             training.append(folder)
         if (folder / SUMMARY).is_file() or not has_curves:
             runs.append(read_run(folder))

@@ -63,7 +63,7 @@ def training_curves(folder: Path, base: Path | None = None) -> list[Path]:
     Raises:
         DataError: the file is missing or unreadable, or has no curve in it.
     """
-    curves = _read_curves(folder / CURVES)
+    curves = read_curves(folder / CURVES)
     with mpl.rc_context(_STYLE):
         columns = min(3, len(curves))
         lines = -(-len(curves) // columns)
@@ -214,7 +214,7 @@ def save(figure: Figure, base: Path) -> list[Path]:
     return written
 
 
-def _read_curves(path: Path) -> dict[str, dict[str, pd.Series]]:
+def read_curves(path: Path) -> dict[str, dict[str, pd.Series]]:
     """{loss: {split: values by step}} of a metrics.csv."""
     try:
         log = pd.read_csv(path)

@@ -109,7 +109,7 @@ def test_a_continued_training_equals_an_unbroken_one(
     folder = tmp_path / "run"
     options = (
         "experiment=demo", "editor=mend", f"data.root={world}", "trainer.val_every=3",
-        "data.limit=64", "logger=csv", "editor.lr_schedule=constant",
+        "data.limit=64", "logger=csv", "editor.lr_schedule=constant", "trainer.log_every_n_steps=1",
     )  # fmt: skip
     whole = tmp_path / "whole"
     run("train.py", *options, "trainer.max_steps=6", f"output_dir={whole}")
@@ -126,6 +126,8 @@ def test_a_continued_training_equals_an_unbroken_one(
     curves = [pd.read_csv(path / "metrics.csv") for path in (folder, whole)]
     losses = [c.dropna(subset=["val/loss"]).set_index("step")["val/loss"] for c in curves]
     assert losses[0].iloc[-1] == losses[1].iloc[-1]
+    steps = [c.dropna(subset=["train/loss"])["step"].tolist() for c in curves]
+    assert steps[0] == steps[1] == list(range(6))
 
 
 def test_a_run_is_not_overwritten(trained: Path) -> None:
