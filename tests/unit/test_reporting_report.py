@@ -9,8 +9,8 @@ import pytest
 import report
 from errors import DataError
 from reporting.figures import (
-    _read_curves,
     grouped_bars,
+    read_curves,
     scenario_heat_map,
     table_picture,
     training_curves,
@@ -154,7 +154,7 @@ def test_report_runs_without_torch() -> None:
 
 
 def test_curves_are_the_losses_of_both_splits(tmp_path: Path) -> None:
-    curves = _read_curves(make_training(tmp_path / "train") / "metrics.csv")
+    curves = read_curves(make_training(tmp_path / "train") / "metrics.csv")
     assert {name: set(splits) for name, splits in curves.items()} == {
         "loss": {"train", "val"},
         "nll": {"train", "val"},
