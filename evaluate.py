@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from configs.launch import run_command
+from lightning_modules.stored import read_stored
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
     from pathlib import Path
@@ -44,11 +45,10 @@ def main(cfg: EvaluateConfig) -> None:
 
     folder = prepare_output_dir(cfg)
     opened = open_loggers(
-        cfg.logger.model_copy(update={"csv": False}),
+        cfg,
         folder,
         name=f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}",
-        group=f"{cfg.model.name}-{cfg.data.name}",
-        config=cfg.plain(),
+        curves=False,
     )
     module = EvaluationModule(model, editor, scenario, encoder.decode)
     with opened as loggers:
@@ -80,11 +80,5 @@ def save(
     Console().print(result_table(run), f"Written to {folder}")
 
 
-def _stored_config(path: Path) -> dict[str, Any]:
-    from lightning_modules.training import stored_config
-
-    return stored_config(path)
-
-
 if __name__ == "__main__":
-    run_command("evaluate", main, read_checkpoint=_stored_config)
+    run_command("evaluate", main, read_checkpoint=read_stored)

@@ -37,14 +37,7 @@ def main(cfg: PretrainConfig) -> None:
     start(cfg)
     world = open_world(cfg.data)
     folder = prepare_output_dir(cfg)
-    opened = open_loggers(
-        cfg.logger,
-        folder,
-        name=f"{cfg.model.name} pretraining",
-        group=f"{cfg.model.name}-{cfg.data.name}",
-        config=cfg.plain(),
-    )
-    with opened as loggers:
+    with open_loggers(cfg, folder, name=f"{cfg.model.name} pretraining") as loggers:
         manifest = pretrain(
             world,
             PretrainSettings(**(cfg.pretrain.model_dump() | {"seed": cfg.seed})),

@@ -9,13 +9,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.launch import run_command
+from lightning_modules.stored import read_stored
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
-    from pathlib import Path
-
     from configs.schema import TrainConfig
 
 
@@ -46,11 +45,9 @@ def main(cfg: TrainConfig) -> None:
 
     folder = prepare_output_dir(cfg)
     opened = open_loggers(
-        cfg.logger,
+        cfg,
         folder,
         name=f"{cfg.editor.name} {cfg.model.name} training",
-        group=f"{cfg.model.name}-{cfg.data.name}",
-        config=cfg.plain(),
         continue_after=training.steps_done(cfg.ckpt),
     )
     with opened as loggers:
@@ -70,11 +67,5 @@ def main(cfg: TrainConfig) -> None:
             Console().print(f"{name} {folder / 'checkpoints' / name}.ckpt", soft_wrap=True)
 
 
-def _stored_config(path: Path) -> dict[str, Any]:
-    from lightning_modules.training import stored_config
-
-    return stored_config(path)
-
-
 if __name__ == "__main__":
-    run_command("train", main, read_checkpoint=_stored_config)
+    run_command("train", main, read_checkpoint=read_stored)

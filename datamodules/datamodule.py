@@ -135,6 +135,10 @@ class EditDataModule(L.LightningDataModule):
         """How many edits a split serves."""
         return len(self._edits[split])
 
+    def train_order(self) -> EditOrder:
+        """The order of the training edits, from its beginning."""
+        return EditOrder(self.n_edits("train"), self.batch_size, self.seed, self.accumulate)
+
     def records(self, split: Split) -> list[Record]:
         """The records that a split serves, in order; an edit's id is its place here."""
         edits = self._edits[split]
@@ -142,9 +146,9 @@ class EditDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> EditLoader:
         """Training edits, shuffled anew each epoch; goes on where a checkpoint was written."""
-        edits = self._edits["train"]
-        order = EditOrder(len(edits), self.batch_size, self.seed, self.accumulate)
-        return EditLoader(edits, order, self._collator("train"), self.num_workers)
+        return EditLoader(
+            self._edits["train"], self.train_order(), self._collator("train"), self.num_workers
+        )
 
     def val_dataloader(self) -> DataLoader[EditBatch]:
         """Validation edits, in order."""

@@ -43,7 +43,7 @@ class EditOrder(Sampler[list[int]]):
     def __len__(self) -> int:
         rank, world = _process()
         if self.seed is not None:
-            return self._steps(world)
+            return self.batches_per_epoch(world)
         batches = -(-self.n_edits // self._in_order_size(world))
         return (batches - rank + world - 1) // world
 
@@ -56,19 +56,19 @@ class EditOrder(Sampler[list[int]]):
             return
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.n_edits, generator=generator).tolist()
-        for step in range(self.done, self._steps(world)):
+        for step in range(self.done, self.batches_per_epoch(world)):
             start = (step * world + rank) * self.batch_size
             # A split smaller than one batch of all processes is taken round and round.
             yield [order[place % self.n_edits] for place in range(start, start + self.batch_size)]
 
+    def batches_per_epoch(self, world: int) -> int:
+        """Training batches of each of `world` processes: whole optimiser steps only."""
+        batches = self.n_edits // (self.batch_size * world)
+        return max(1, batches // self.accumulate) * self.accumulate
+
     def _in_order_size(self, world: int) -> int:
         """Smaller batches where a process would get none otherwise."""
         return min(self.batch_size, max(1, self.n_edits // world))
-
-    def _steps(self, world: int) -> int:
-        """Batches per epoch: a multiple of those that make an optimiser step."""
-        batches = self.n_edits // (self.batch_size * world)
-        return max(1, batches // self.accumulate) * self.accumulate
 
 
 class EditLoader(DataLoader[EditBatch]):

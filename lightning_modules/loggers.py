@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
-from configs.schema import LoggerOptions
+from configs.schema import RunConfig
 
 log = logging.getLogger(__name__)
 _WANDB_HOST = "api.wandb.ai"
@@ -66,32 +66,31 @@ class CurveFile(CSVLogger):
 
 @contextmanager
 def open_loggers(
-    options: LoggerOptions,
+    cfg: RunConfig,
     folder: Path,
     *,
     name: str,
-    group: str,
-    config: dict[str, Any],
+    curves: bool = True,
     continue_after: int | None = None,
 ) -> Iterator[list[Logger]]:
     """The loggers of a run, closed at the end of the block, so that the next run gets its own.
 
     Args:
-        options: what the user asked for.
+        cfg: what the user asked for; shown with the W&B run, and its model and data name the
+            group that runs which belong together share.
         folder: the output folder.
         name: of the W&B run.
-        group: of the W&B run; runs that belong together share it.
-        config: resolved configuration, shown with the W&B run.
+        curves: whether the run has curves for metrics.csv.
         continue_after: optimiser step that an earlier run in this folder is continued from.
 
     Yields:
         CSV and W&B, as asked for and available.
     """
     loggers: list[Logger] = []
-    if options.csv:
+    if cfg.logger.csv and curves:
         loggers.append(CurveFile(folder, continue_after))
-    if options.wandb != "off":
-        wandb = _wandb_logger(options, folder, name=name, group=group, config=config)
+    if cfg.logger.wandb != "off":
+        wandb = _wandb_logger(cfg, folder, name)
         if wandb is not None:
             loggers.append(wandb)
     try:
@@ -116,9 +115,8 @@ def log_pictures(loggers: list[Logger], key: str, files: list[Path]) -> None:
             logger.log_image(key, [str(file) for file in files])
 
 
-def _wandb_logger(
-    options: LoggerOptions, folder: Path, *, name: str, group: str, config: dict[str, Any]
-) -> WandbLogger | None:
+def _wandb_logger(cfg: RunConfig, folder: Path, name: str) -> WandbLogger | None:
+    options = cfg.logger
     if importlib.util.find_spec("wandb") is None:
         log.warning("wandb is not installed: curves go to metrics.csv only (pip install wandb)")
         return None
@@ -129,13 +127,13 @@ def _wandb_logger(
             project=options.project,
             entity=options.entity,
             name=name,
-            group=group,
+            group=f"{cfg.model.name}-{cfg.data.name}",
             save_dir=str(folder),
             offline=offline,
             # The same folder is the same run, so a continued training continues its curves.
             id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],
             resume="allow",
-            config=config,
+            config=cfg.plain(),
             settings=import_module("wandb").Settings(silent=True),
         )
         _ = logger.experiment

@@ -7,7 +7,6 @@ A trained editor is found by convention: `editors/<name>/objective.py` has an `O
 from __future__ import annotations
 
 import importlib
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -96,8 +95,7 @@ class Schedule:
         options, trainer = options_of(cfg), cfg.trainer
         processes = _processes(cfg)
         steps = trainer.max_steps or options.optimiser_steps(processes)
-        edits_per_step = options.batch_size * options.accumulate * processes
-        epoch = max(1, math.ceil(data.n_edits("train") / edits_per_step))
+        epoch = data.train_order().batches_per_epoch(processes) // options.accumulate
         every = min(trainer.val_every or epoch, steps)
         return cls(steps, every * options.accumulate, options.accumulate, options.grad_clip)
 
@@ -173,7 +171,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         ModelError: the file is missing, damaged or no checkpoint.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError as error:
         raise ModelError(f"ckpt={path}: there is no such file.") from error
     except Exception as error:  # torch raises many kinds for a damaged file
