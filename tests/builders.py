@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -138,6 +139,16 @@ def rows_of(prompts: Sequence[Prompt], *, padding: str = "right", extra: int = 0
         edit_index=torch.tensor([p.edit for p in prompts]),
     )
 
+
+MEND_OPTIONS: dict[str, Any] = {
+    "name": "mend", "max_iterations": 8, "batch_size": 2, "accumulate": 1, "lr": 1e-3,
+    "edit_lr": 1e-2, "lr_of_edit_lr": 1e-3, "lr_schedule": "constant", "grad_clip": 100.0,
+    "layers": 2, "rank": 8, "n_hidden": 1, "init": "id", "v_init_std": 0.1, "combine": True,
+    "shared": True, "normalise": True, "sign": "descent", "objective": None,
+    "weights": {
+        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "locality": 1.0,
+    },
+}  # fmt: skip
 
 TEXT_PROBES = ("reliability", "generality", "portability", "locality_far", "locality_near")
 IMAGE_PROBES = (

@@ -17,17 +17,7 @@ from metrics.functional import kl_divergence
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel
 from models.rows import EditBatch
-from tests.builders import any_model, edit_batch
-
-OPTIONS = {
-    "name": "mend", "max_iterations": 8, "batch_size": 2, "accumulate": 1, "lr": 1e-3,
-    "edit_lr": 1e-2, "lr_of_edit_lr": 1e-3, "lr_schedule": "constant", "grad_clip": 100.0,
-    "layers": 2, "rank": 8, "n_hidden": 1, "init": "id", "v_init_std": 0.1, "combine": True,
-    "shared": True, "normalise": True, "sign": "descent", "objective": None,
-    "weights": {
-        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "locality": 1.0,
-    },
-}  # fmt: skip
+from tests.builders import MEND_OPTIONS, any_model, edit_batch
 
 
 def trained(model: EditableModel, **options: object) -> Mend:
@@ -140,7 +130,7 @@ def test_gradients_reach_every_parameter() -> None:
     model, batch = any_model("llava"), edit_batch([2, 4], pictures=True)
     editor = trained(model).train()
     state = model.prefix(batch.rows, 1)
-    objective = Objective("image_text", OPTIONS["weights"])
+    objective = Objective("image_text", MEND_OPTIONS["weights"])
     objective(model, editor.edit(model, batch, state), batch, state).total.backward()
     for name, parameter in editor.named_parameters():
         assert parameter.grad is not None, name
@@ -159,7 +149,7 @@ def test_statistics_refuse_a_single_token() -> None:
 
 def test_build_takes_every_option() -> None:
     model = any_model("llama")
-    editor = build(MendOptions.model_validate(OPTIONS), model)
+    editor = build(MendOptions.model_validate(MEND_OPTIONS), model)
     assert editor.sign == -1
     assert editor.edit_lr.tolist() == pytest.approx([1e-2] * 4)
     layer = editor.transforms["24x16"].mlp.layers[0]
@@ -210,7 +200,7 @@ def test_image_objective_has_both_locality_terms_and_the_other_picture() -> None
     model, batch = any_model("llava"), edit_batch([1, 2], pictures=True)
     state = model.prefix(batch.rows, 1)
     edit = make_edit(trained(model), model, batch)
-    loss = Objective("image_text", OPTIONS["weights"])(model, edit, batch, state)
+    loss = Objective("image_text", MEND_OPTIONS["weights"])(model, edit, batch, state)
     assert loss.terms.keys() == {"generality", "image", "locality_t", "locality_i"}
     image = naive(model, edit, batch, "reliability_u", kl=False).mean()
     torch.testing.assert_close(loss.terms["image"], image, atol=1e-6, rtol=1e-4)

@@ -21,19 +21,14 @@ from lightning_modules import checkpoint as identity
 from lightning_modules.mend import COSINE_FLOOR, MendTraining, build_training, cosine
 from models.editable import EditableModel
 from models.rows import EditBatch
-from tests.builders import any_model, edit_batch
+from tests.builders import MEND_OPTIONS, any_model, edit_batch
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
-OPTIONS: dict[str, Any] = {
-    "name": "mend", "max_iterations": 8, "batch_size": 2, "accumulate": 1, "lr": 1e-2,
-    "edit_lr": 1e-2, "lr_of_edit_lr": 1e-3, "lr_schedule": "constant", "grad_clip": 100.0,
-    "layers": 2, "rank": 8, "n_hidden": 1, "init": "id", "v_init_std": 0.1, "combine": True,
-    "shared": True, "normalise": True, "sign": "descent", "objective": None,
-    "weights": {
-        "reliability": 0.0, "generality": 1.0, "portability": 0.1, "image": 0.1, "locality": 1.0,
-    },
-}  # fmt: skip
+OPTIONS: dict[str, Any] = MEND_OPTIONS | {
+    "lr": 1e-2,
+    "weights": MEND_OPTIONS["weights"] | {"generality": 1.0},
+}
 
 
 def options(**changed: object) -> MendOptions:
