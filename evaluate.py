@@ -25,6 +25,7 @@ def main(cfg: EvaluateConfig) -> None:
     """Evaluates one editor in one scenario."""
     from configs.rundir import prepare_output_dir
     from datamodules.scenarios import SCENARIOS
+    from editors.base import Setting
     from lightning_modules import assembly
     from lightning_modules.evaluation import EvaluationModule
     from lightning_modules.loggers import open_loggers
@@ -34,11 +35,13 @@ def main(cfg: EvaluateConfig) -> None:
 
     start(cfg)
     scenario = SCENARIOS[cfg.scenario.name]
-    data = assembly.make_data(cfg, assembly.read_source(cfg.data), {"test": scenario})
+    source = assembly.read_source(cfg.data)
+    data = assembly.make_data(cfg, source, {"test": scenario})
     processor = assembly.open_processor(cfg.model)
     model = assembly.open_model(cfg.model)
     encoder = assembly.connect(data, model, processor, cfg.data.prompt)
-    editor = assembly.make_editor(cfg.editor, model)
+    setting = Setting(encoder, assembly.training_records(source))
+    editor = assembly.make_editor(cfg.editor, model, setting)
     data.setup("test")
     if cfg.ckpt is not None:
         load_editor(cfg.ckpt, cfg.editor, editor, model, data)

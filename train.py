@@ -23,6 +23,7 @@ def main(cfg: TrainConfig) -> None:
     from rich.console import Console
 
     from configs.rundir import prepare_output_dir
+    from editors.base import Setting
     from lightning_modules import assembly, training
     from lightning_modules.loggers import log_pictures, open_loggers
     from lightning_modules.start import start
@@ -30,18 +31,20 @@ def main(cfg: TrainConfig) -> None:
 
     start(cfg)
     options, scenario = training.options_of(cfg), training.scenario_of(cfg)
+    source = assembly.read_source(cfg.data)
     data = assembly.make_data(
         cfg,
-        assembly.read_source(cfg.data),
+        source,
         {"train": scenario, "val": scenario},
         batch_size=options.batch_size,
         accumulate=options.accumulate,
     )
     processor = assembly.open_processor(cfg.model)
     model = assembly.open_model(cfg.model)
-    assembly.connect(data, model, processor, cfg.data.prompt)
+    encoder = assembly.connect(data, model, processor, cfg.data.prompt)
     data.setup("fit")
-    module = training.make_module(cfg, model)
+    setting = Setting(encoder, assembly.training_records(source))
+    module = training.make_module(cfg, model, setting)
 
     folder = prepare_output_dir(cfg)
     opened = open_loggers(

@@ -11,7 +11,7 @@ from datamodules.images import ImageStore
 from datamodules.records import Record
 from datamodules.scenarios import Asked, Scenario
 from datamodules.tokenisation import Encoded, PromptEncoder
-from models.rows import TEXT_ONLY, EditBatch, Rows
+from models.rows import TEXT_ONLY, EditBatch, Rows, RowText
 
 Locate = Callable[[str], Path]
 
@@ -54,15 +54,12 @@ class RowTable:
 
     def rows(self) -> Rows:
         """All rows so far, padded to one length."""
-        padded = self._encoder.pad(self._rows)
-        return Rows(
-            input_ids=padded.input_ids,
-            attention_mask=padded.attention_mask,
-            answer_mask=padded.answer_mask,
-            image_slots=padded.image_slots,
-            image_index=torch.tensor(self._image_index),
+        return self._encoder.rows(
+            self._rows,
+            [_text(asked) for _, asked in self._place],
+            edit_index=self._edit_index,
+            image_index=self._image_index,
             pixel_values=self._images.stack(map(self._locate, self._pictures)),
-            edit_index=torch.tensor(self._edit_index),
         )
 
 
@@ -116,3 +113,7 @@ def encode(encoder: PromptEncoder, asked: Asked) -> Encoded:
     return encoder.encode(
         asked.question, asked.answer, picture=asked.image is not None, plain=asked.plain
     )
+
+
+def _text(asked: Asked) -> RowText:
+    return RowText(asked.question, asked.answer, asked.image is not None, asked.plain)

@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from datamodules.records import LocalityKind, Record
 
 ScenarioName = Literal["unimodal", "transitive", "multimodal"]
-Objective = Literal["text", "image_text"]
+Questions = Literal["text", "image_text"]
 
 
 class Asked(NamedTuple):
@@ -185,15 +185,15 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 
 
-def training_scenario(name: str, objective: Objective, probes: set[str]) -> Scenario:
-    """The scenario's edit with the outer-loss questions of an objective (benchmark, training).
+def training_scenario(name: str, questions: Questions, probes: set[str]) -> Scenario:
+    """The scenario's edit with the outer-loss questions of an outer loss (benchmark, training).
 
     Args:
         name: a scenario; it decides what the edit sees.
-        objective: `text` asks text questions, `image_text` shows pictures.
-        probes: the names of the objective's questions.
+        questions: `text` asks text questions, `image_text` shows pictures.
+        probes: the names of the outer loss's questions.
     """
-    table = TEXT_PROBES if objective == "text" else IMAGE_PROBES
+    table = TEXT_PROBES if questions == "text" else IMAGE_PROBES
     return replace(
         SCENARIOS[name], probes={probe: ask for probe, ask in table.items() if probe in probes}
     )

@@ -10,6 +10,7 @@ space, so a row with a picture has exactly the text tokens of the same row witho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -19,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from errors import DataError, ModelError
+from models.rows import TEXT_ONLY, Rows, RowText
 
 PromptForm = Literal["default", "published"]
 TEMPLATES: dict[PromptForm, str] = {
@@ -29,11 +31,23 @@ PLAIN = "{question}"
 
 
 class Encoded(NamedTuple):
-    """One row: token ids, which of them are answer, which are picture slots (equal lengths)."""
+    """One row.
+
+    Attributes:
+        ids: its tokens.
+        answer: which of them are answer.
+        slots: which of them are picture slots.
+        offsets: the characters of `text` that each stands for; (0, 0) for specials and slots.
+        text: the whole string.
+        begins: where in `text` the prompt begins, after what was said before it.
+    """
 
     ids: list[int]
     answer: list[bool]
     slots: list[bool]
+    offsets: list[tuple[int, int]]
+    text: str
+    begins: int
 
 
 class Padded(NamedTuple):
@@ -98,17 +112,62 @@ class PromptEncoder:
         return (PLAIN if plain else TEMPLATES[self.form]).format(question=question)
 
     def encode(
-        self, question: str, answer: str, *, picture: bool = False, plain: bool = False
+        self,
+        question: str,
+        answer: str,
+        *,
+        picture: bool = False,
+        plain: bool = False,
+        before: str = "",
     ) -> Encoded:
         """Tokenises one row.
+
+        Args:
+            question: goes into the template.
+            answer: follows after one space.
+            picture: whether slots for a picture are put in: where the layout says, or right in
+                front of the prompt when something stands before it.
+            plain: the question stands without the template.
+            before: text in front of the prompt (ROME's prefixes, IKE's demonstrations), with
+                whatever separates the two.
 
         Raises:
             DataError: the answer has no token of its own.
         """
+        if before:
+            return self._encode(question, answer, picture, plain, before)
         key = (question, answer, picture, plain)
         if key not in self._cache:
             self._cache[key] = self._encode(*key)
         return self._cache[key]
+
+    def rows(
+        self,
+        encoded: Sequence[Encoded],
+        texts: Sequence[RowText],
+        *,
+        edit_index: Sequence[int],
+        image_index: Sequence[int] | None = None,
+        pixel_values: Tensor | None = None,
+    ) -> Rows:
+        """Pads encoded rows to one length; those without an `image_index` show no picture."""
+        padded = self.pad(encoded)
+        shown = [TEXT_ONLY] * len(encoded) if image_index is None else image_index
+        return Rows(
+            input_ids=padded.input_ids,
+            attention_mask=padded.attention_mask,
+            answer_mask=padded.answer_mask,
+            image_slots=padded.image_slots,
+            image_index=torch.tensor(shown),
+            pixel_values=pixel_values,
+            edit_index=torch.tensor(edit_index),
+            texts=tuple(texts),
+        )
+
+    def starts(self, encoded: Sequence[Encoded]) -> Tensor:
+        """Where each row begins once they are padded together: (R,)."""
+        lengths = torch.tensor([len(row.ids) for row in encoded])
+        return lengths.max() - lengths if self.padding_side == "left" else torch.zeros_like(lengths)
 
     def pad(self, rows: Sequence[Encoded]) -> Padded:
         """Pads rows to the longest of them."""
@@ -130,10 +189,13 @@ class PromptEncoder:
         """Answer tokens as text."""
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
-    def _encode(self, question: str, answer: str, picture: bool, plain: bool) -> Encoded:
-        prompt = self.prompt(question, plain=plain)
-        output = self.tokenizer(f"{prompt} {answer.strip()}", return_offsets_mapping=True)
-        ids, offsets = list(output["input_ids"]), output["offset_mapping"]
+    def _encode(
+        self, question: str, answer: str, picture: bool, plain: bool, before: str = ""
+    ) -> Encoded:
+        prompt = before + self.prompt(question, plain=plain)
+        text = f"{prompt} {answer.strip()}"
+        output = self.tokenizer(text, return_offsets_mapping=True)
+        ids, offsets = list(output["input_ids"]), [tuple(o) for o in output["offset_mapping"]]
         start = len(prompt)  # the leading space belongs to the answer
         mask = [end > max(start, begin) for begin, end in offsets]  # specials have (0, 0)
         if not any(end > start + 1 for _, end in offsets):
@@ -141,21 +203,53 @@ class PromptEncoder:
                 f"the answer {answer!r} to {question!r} tokenises to nothing, so no token of it "
                 "can be scored. Correct the answer or leave the record out."
             )
-        slots = [False] * len(ids)
-        if picture:
-            ids, mask, slots = self._with_picture(ids, mask)
-        return Encoded(ids, mask, slots)
-
-    def _with_picture(
-        self, ids: list[int], mask: list[bool]
-    ) -> tuple[list[int], list[bool], list[bool]]:
-        if self.layout is None:
-            raise ModelError("a row shows a picture, and this model was loaded as text-only.")
-        begins_with_bos = bool(ids) and ids[0] == self.tokenizer.bos_token_id
-        at = 1 if begins_with_bos and not self.layout.before_bos else 0
-        count = self.layout.slots
-        return (
-            ids[:at] + [self.layout.token_id] * count + ids[at:],
+        if not picture:
+            return Encoded(ids, mask, [False] * len(ids), offsets, text, len(before))
+        at, count = self._picture_place(ids, offsets, len(before))
+        return Encoded(
+            ids[:at] + [self._slot_id] * count + ids[at:],
             mask[:at] + [False] * count + mask[at:],
             [False] * at + [True] * count + [False] * (len(ids) - at),
+            offsets[:at] + [(0, 0)] * count + offsets[at:],
+            text,
+            len(before),
         )
+
+    @property
+    def _slot_id(self) -> int:
+        return -1 if self.layout is None else self.layout.token_id
+
+    def _picture_place(
+        self, ids: list[int], offsets: list[tuple[int, int]], begins: int
+    ) -> tuple[int, int]:
+        """The token before which the slots stand, and their number."""
+        if self.layout is None:
+            raise ModelError("a row shows a picture, and this model was loaded as text-only.")
+        if begins:
+            return next(i for i, (_, end) in enumerate(offsets) if end > begins), self.layout.slots
+        begins_with_bos = bool(ids) and ids[0] == self.tokenizer.bos_token_id
+        return int(begins_with_bos and not self.layout.before_bos), self.layout.slots
+
+
+def locate(row: Encoded, phrase: str) -> tuple[int, int]:
+    """First and last token of a phrase in the prompt of a row, its first mention as whole words.
+
+    Args:
+        row: from `PromptEncoder.encode`, so special tokens and picture slots are counted.
+        phrase: a subject's name; case is respected where possible.
+
+    Raises:
+        DataError: the prompt does not contain it.
+    """
+    ends = min(a for (a, _), answer in zip(row.offsets, row.answer, strict=True) if answer)
+    for flags in (0, re.IGNORECASE):
+        for pattern in (rf"(?<!\w){re.escape(phrase)}(?!\w)", re.escape(phrase)):
+            found = re.compile(pattern, flags).search(row.text, row.begins, ends)
+            if found is not None:
+                start, stop = found.span()
+                inside = [i for i, (a, b) in enumerate(row.offsets) if a < stop and b > start]
+                return inside[0], inside[-1]
+    raise DataError(
+        f"the subject {phrase!r} does not occur in the prompt {row.text[row.begins : ends]!r}, "
+        "so its tokens cannot be found. Correct the record's subject or question."
+    )

@@ -8,11 +8,14 @@ follows this protocol, its options (`config.py`) and one YAML file: docs/add-an-
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
+from datamodules.records import Record
+from datamodules.tokenisation import PromptEncoder
 from models.deltas import Deltas
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows
@@ -57,6 +60,19 @@ class Editor(Protocol):
             The edits as one value.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run knows besides the base model; every `build(options, model, setting)` gets it.
+
+    Attributes:
+        encoder: the run's one prompt function.
+        training: the records of the training split, for editors that show examples.
+    """
+
+    encoder: PromptEncoder
+    training: Sequence[Record] = ()
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,18 @@ one touches no shared file. The YAML holds the values: the classes here have no 
 
 import importlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from errors import ConfigError
 
+if TYPE_CHECKING:
+    from datamodules.records import Record
+
+Questions = Literal["text", "image_text"]
 ScenarioName = Literal["unimodal", "transitive", "multimodal"]
 EVERY_SCENARIO: frozenset[ScenarioName] = frozenset(("unimodal", "transitive", "multimodal"))
 _FOLDER = Path(__file__).resolve().parent
@@ -39,6 +44,35 @@ class EditorOptions(Options):
 
     name: str
 
+    def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
+        """Refuses records that this method cannot work with, before any model is loaded.
+
+        Args:
+            tested: the records that are to be edited.
+            training: the records of the training split; none where the data has no such split.
+
+        Raises:
+            DataError: with the record's number and subject.
+        """
+
+
+class OuterWeights(Options):
+    """Weights of the outer loss; a term of weight 0 is not computed.
+
+    Attributes:
+        reliability: negative log-likelihood (NLL) of the new answer to the edit question itself.
+        generality: NLL of the new answer to the rephrased question.
+        portability: NLL of the new answer to the one-hop question.
+        image: NLL of the new answer on the other picture (objective `image_text`).
+        locality: KL(pre || post) on unrelated questions.
+    """
+
+    reliability: float = Field(ge=0)
+    generality: float = Field(ge=0)
+    portability: float = Field(ge=0)
+    image: float = Field(ge=0)
+    locality: float = Field(ge=0)
+
 
 class TrainedEditorOptions(EditorOptions):
     """What every learned editor has besides; a batch of B independent edits counts as B edits.
@@ -49,6 +83,7 @@ class TrainedEditorOptions(EditorOptions):
         training_only: options that say how an editor is trained and not what it then is.
         accumulate: batches whose gradients are added up before the optimiser moves.
         grad_clip: largest global gradient norm.
+        weights: weights of the outer loss.
     """
 
     trained: ClassVar[bool] = True
@@ -60,6 +95,11 @@ class TrainedEditorOptions(EditorOptions):
     batch_size: int = Field(ge=1)
     accumulate: int = Field(ge=1)
     grad_clip: float = Field(gt=0)
+    weights: OuterWeights
+
+    def questions(self, scenario: ScenarioName) -> Questions:
+        """Whether the outer loss asks in text or shows pictures: as the edit itself does."""
+        return "image_text" if scenario == "multimodal" else "text"
 
     def optimiser_steps(self, processes: int = 1) -> int:
         """Number of optimiser steps that take `max_iterations` edits.

@@ -26,10 +26,11 @@ from datamodules.images import ImageStore
 from datamodules.readers.source import RecordSource, Split
 from datamodules.readers.tmke import read_tmke
 from datamodules.readers.world import read_world
+from datamodules.records import Record
 from datamodules.scenarios import Scenario
 from datamodules.tokenisation import PictureLayout, PromptEncoder, PromptForm
 from datamodules.world import World, generate_world
-from editors.base import Editor
+from editors.base import Editor, Setting
 from editors.options import EditorOptions
 from errors import ConfigError
 from lightning_modules.evaluation import knows
@@ -92,7 +93,13 @@ def make_data(
     batch_size: int = 1,
     accumulate: int = 1,
 ) -> EditDataModule:
-    """The DataModule of a run; checks the pictures that the scenarios need."""
+    """The DataModule of a run; checks the records and the pictures that the scenarios need.
+
+    Raises:
+        DataError: the editor cannot work with a record, or pictures are missing.
+    """
+    for split in scenarios:
+        cfg.editor.check_records(source.records(split), training_records(source))
     return EditDataModule(
         source,
         scenarios,
@@ -103,6 +110,11 @@ def make_data(
         seed=cfg.seed,
         limit=cfg.data.limit,
     )
+
+
+def training_records(source: RecordSource) -> Sequence[Record]:
+    """The records of the training split; none where the data has no such split."""
+    return source.records("train") if source.splits.get("train") else ()
 
 
 def open_processor(model: ModelOptions) -> Processor:
@@ -136,10 +148,10 @@ def connect(
     return encoder
 
 
-def make_editor(options: EditorOptions, model: EditableModel) -> Editor:
-    """The editor of a folder `editors/<name>/`, by its `build(options, model)`."""
+def make_editor(options: EditorOptions, model: EditableModel, setting: Setting) -> Editor:
+    """The editor of a folder `editors/<name>/`, by its `build(options, model, setting)`."""
     module = importlib.import_module(f"editors.{options.name}.editor")
-    return cast(Editor, module.build(options, model))
+    return cast(Editor, module.build(options, model, setting))
 
 
 def make_trainer(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import lightning as L
@@ -89,8 +89,9 @@ class EvaluationModule(L.LightningModule):
     def test_step(self, batch: EditBatch, batch_idx: int) -> None:
         """Edits, answers and scores one batch."""
         del batch_idx
-        rows, at = batch.rows, batch.rows.answers()
         with torch.no_grad():
+            batch = replace(batch, rows=self.model.look(batch.rows))
+            rows, at = batch.rows, batch.rows.answers()
             state = self.model.prefix(rows, self.editor.first_layer(self.model))
             pre = Predictions.of(self.model.suffix(state, at=at))
         started = self._now()

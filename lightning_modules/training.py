@@ -1,7 +1,7 @@
 """What every trained editor shares: its questions, its schedule, its checkpoints.
 
-A trained editor is found by convention: `editors/<name>/objective.py` has an `Objective`, and
-`lightning_modules/<name>.py` has `build_training(options, model, objective)`.
+A trained editor is found by convention: `lightning_modules/<name>.py` has
+`build_training(options, model, setting, objective)`, which makes an `EditorTraining`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from lightning.pytorch.callbacks import (
 
 from configs.schema import EditingConfig, TrainConfig
 from datamodules.datamodule import EditDataModule
-from datamodules.scenarios import Objective, Scenario, training_scenario
-from editors.base import Editor
+from datamodules.scenarios import Scenario, training_scenario
+from editors.base import Editor, Setting
+from editors.objective import Objective
 from editors.options import EditorOptions, TrainedEditorOptions
 from errors import ConfigError, DataError, ModelError
 from lightning_modules import checkpoint as identity
@@ -48,26 +49,20 @@ def options_of(cfg: EditingConfig) -> TrainedEditorOptions:
     return cfg.editor
 
 
-def objective_of(cfg: EditingConfig) -> Objective:
-    """The outer loss: as asked for, else pictures where the edit itself shows one."""
-    asked: Objective | None = getattr(cfg.editor, "objective", None)
-    return asked or ("image_text" if cfg.scenario.name == "multimodal" else "text")
-
-
 def scenario_of(cfg: TrainConfig) -> Scenario:
     """What training edits see, and the questions of the outer loss."""
-    name, objective = cfg.editor.name, objective_of(cfg)
-    module = importlib.import_module(f"editors.{name}.objective")
-    weights = cfg.editor.model_dump()["weights"]
-    return training_scenario(
-        cfg.scenario.name, objective, module.Objective(objective, weights).probes
-    )
+    options, name = options_of(cfg), cfg.scenario.name
+    questions = options.questions(name)
+    probes = Objective(questions, options.weights.model_dump()).probes
+    return training_scenario(name, questions, probes)
 
 
-def make_module(cfg: TrainConfig, model: EditableModel) -> L.LightningModule:
+def make_module(cfg: TrainConfig, model: EditableModel, setting: Setting) -> L.LightningModule:
     """The training module of the editor."""
-    module = importlib.import_module(f"lightning_modules.{cfg.editor.name}")
-    built = module.build_training(cfg.editor, model, objective_of(cfg))
+    options = options_of(cfg)
+    module = importlib.import_module(f"lightning_modules.{options.name}")
+    objective = Objective(options.questions(cfg.scenario.name), options.weights.model_dump())
+    built = module.build_training(options, model, setting, objective)
     return cast(L.LightningModule, built)
 
 

@@ -133,6 +133,16 @@ class EditableModel(nn.Module, ABC):
     def embed(self, rows: Rows) -> Tensor:
         """Token embeddings with picture features in their slots: (R, T, d)."""
 
+    @abstractmethod
+    def picture_features(self, pixel_values: Tensor) -> Tensor:
+        """What the language model sees of distinct pictures: (P, C, H, W) -> (P, S, d)."""
+
+    def look(self, rows: Rows) -> Rows:
+        """The rows with the features of their pictures, so that the tower runs once."""
+        if rows.pixel_values is None or rows.features is not None:
+            return rows
+        return replace(rows, features=self.picture_features(rows.pixel_values))
+
     def linear(self, site: Site) -> nn.Module:
         """The linear map at a site.
 

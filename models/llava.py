@@ -51,7 +51,9 @@ class Llava(EditableModel):
         embeddings = self.hf.get_input_embeddings()(rows.input_ids)
         if rows.pixel_values is None:
             return embeddings
-        features = self.picture_features(rows.pixel_values)  # (P, S, d)
+        features = rows.features
+        if features is None:
+            features = self.picture_features(rows.pixel_values)  # (P, S, d)
         with_picture = rows.image_index != TEXT_ONLY
         slots = rows.image_slots.sum(1)[with_picture]
         if bool((slots != features.shape[1]).any()):

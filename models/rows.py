@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +46,22 @@ class Answers:
         return total / count
 
 
+class RowText(NamedTuple):
+    """What a row says, for editors that read words: SERAC's scope, IKE's demonstrations.
+
+    Attributes:
+        question: without the prompt's template.
+        answer: what the row is scored against; a scope decision must never look at it.
+        picture: whether it shows a picture.
+        plain: whether the question stands without the template.
+    """
+
+    question: str
+    answer: str
+    picture: bool = False
+    plain: bool = False
+
+
 @dataclass(frozen=True)
 class Rows:
     """Tokenised prompts with their answers.
@@ -57,6 +74,9 @@ class Rows:
         image_index: (R,) index into `pixel_values`, `TEXT_ONLY` (-1) for rows without a picture.
         pixel_values: (P, C, H, W) distinct pictures, or None when no row has one.
         edit_index: (R,) the edit under which a row is answered.
+        texts: what each row says; empty where the rows were made from tokens alone.
+        features: (P, S, d) what the model sees in the pictures, once `EditableModel.look` was
+            called; then no later pass runs the vision tower again.
     """
 
     input_ids: Tensor
@@ -66,28 +86,31 @@ class Rows:
     image_index: Tensor
     pixel_values: Tensor | None
     edit_index: Tensor
+    texts: tuple[RowText, ...] = ()
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
 
     def to(self, device: torch.device | str) -> Rows:
         """The same rows on a device."""
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device, non_blocking=True)
             for field in fields(self)
-            if (value := getattr(self, field.name)) is not None
+            if isinstance(value := getattr(self, field.name), Tensor)
         }
         return replace(self, **moved)
 
     def select(self, rows: Tensor) -> Rows:
         """A selection of rows; pictures that no selected row shows are left out."""
-        image_index, pixel_values = self.image_index[rows], self.pixel_values
+        image_index = self.image_index[rows]
+        pixel_values, features = self.pixel_values, self.features
         if pixel_values is not None:
             used, inverse = image_index.unique(return_inverse=True)
             text_rows = bool((used == TEXT_ONLY).any())
-            pixel_values = pixel_values[used[1:] if text_rows else used]
-            image_index = inverse - int(text_rows)
-            pixel_values = pixel_values if len(pixel_values) else None
+            used, image_index = used[int(text_rows) :], inverse - int(text_rows)
+            pixel_values = pixel_values[used] if len(used) else None
+            features = features[used] if features is not None and len(used) else None
         return Rows(
             input_ids=self.input_ids[rows],
             attention_mask=self.attention_mask[rows],
@@ -96,6 +119,8 @@ class Rows:
             image_index=image_index,
             pixel_values=pixel_values,
             edit_index=self.edit_index[rows],
+            texts=tuple(self.texts[row] for row in rows.tolist()) if self.texts else (),
+            features=features,
         )
 
     def answers(self) -> Answers:

@@ -17,6 +17,8 @@ from models.editable import Decoder, EditableModel
 from models.llava import llama_decoder
 from models.rows import Rows
 
+_BLIND = "a row shows a picture, and a text-only model cannot see one."
+
 
 def gpt2_decoder(body: Any, head: nn.Module) -> Decoder:
     """The roles of GPT-2, whose linear maps are Conv1D with (in, out) weights."""
@@ -90,5 +92,13 @@ class TextModel(EditableModel):
             ModelError: a row shows a picture.
         """
         if rows.pixel_values is not None:
-            raise ModelError("a row shows a picture, and a text-only model cannot see one.")
+            raise ModelError(_BLIND)
         return self.hf.get_input_embeddings()(rows.input_ids)
+
+    def picture_features(self, pixel_values: Tensor) -> Tensor:
+        """There are none.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(_BLIND)

@@ -22,10 +22,13 @@ from transformers import (
     OPTForCausalLM,
 )
 
+from datamodules.tokenisation import PictureLayout, PromptEncoder
+from editors.base import Setting
 from models.editable import EditableModel
 from models.llava import Llava
 from models.rows import EditBatch, Rows
 from models.text import TextModel
+from tests.tokenizers_small import opt_tokenizer
 
 VOCABULARY, IMAGE_TOKEN, SLOTS, WIDTH, INNER = 97, 3, 4, 16, 24
 GOLDEN = Path(os.environ.get("TMKE_GOLDEN", Path(__file__).parent / "golden"))
@@ -106,6 +109,13 @@ class Prompt:
     answer: int
     edit: int = 0
     picture: int | None = None
+
+
+def setting() -> Setting:
+    """A prompt function and no training records."""
+    tokenizer = opt_tokenizer()
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    return Setting(PromptEncoder(tokenizer, PictureLayout(SLOTS, image)))
 
 
 def rows_of(prompts: Sequence[Prompt], *, padding: str = "right", extra: int = 0) -> Rows:

@@ -10,8 +10,8 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from editors.mend.editor import Mend
-from editors.mend.objective import Objective
 from editors.mend.statistics import RunningStatistics
+from editors.objective import Objective
 from models.editable import EditableModel
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from editors.base import DeltaEdit
+from editors.base import DeltaEdit, Setting
 from editors.ft.config import FtOptions
 from editors.ft.descent import descend
 from models.deltas import Delta, DenseDelta, Site, linear_weight
@@ -165,7 +165,7 @@ class _LastLayer(_Layers):
         return self._model.finish_answers(self._part_hidden, deltas, self._chosen.row)
 
 
-def build(options: FtOptions, model: EditableModel) -> FineTune:
+def build(options: FtOptions, model: EditableModel, setting: Setting) -> FineTune:
     """The editor that the options describe."""
     return FineTune(
         steps=options.steps,

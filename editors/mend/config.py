@@ -4,25 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from editors.options import Options, TrainedEditorOptions
-
-
-class MendWeights(Options):
-    """Weights of the outer loss; a term of weight 0 is not computed.
-
-    Attributes:
-        reliability: negative log-likelihood (NLL) of the new answer to the edit question itself.
-        generality: NLL of the new answer to the rephrased question.
-        portability: NLL of the new answer to the one-hop question.
-        image: NLL of the new answer on the other picture (objective `image_text`).
-        locality: KL(pre || post) on unrelated questions.
-    """
-
-    reliability: float = Field(ge=0)
-    generality: float = Field(ge=0)
-    portability: float = Field(ge=0)
-    image: float = Field(ge=0)
-    locality: float = Field(ge=0)
+from editors.options import Questions, ScenarioName, TrainedEditorOptions
 
 
 class MendOptions(TrainedEditorOptions):
@@ -43,7 +25,6 @@ class MendOptions(TrainedEditorOptions):
         normalise: divide by running statistics of x and delta.
         sign: `published` adds edit_lr * gradient factors, `descent` subtracts.
         objective: `text`, `image_text`, or None for the one that fits the scenario.
-        weights: weights of the outer loss.
     """
 
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
@@ -64,5 +45,8 @@ class MendOptions(TrainedEditorOptions):
     shared: bool
     normalise: bool
     sign: Literal["published", "descent"]
-    objective: Literal["text", "image_text"] | None
-    weights: MendWeights
+    objective: Questions | None
+
+    def questions(self, scenario: ScenarioName) -> Questions:
+        """As asked for, else as the scenario's edit is."""
+        return self.objective or super().questions(scenario)

@@ -124,7 +124,7 @@ def test_every_job_of_a_sweep_is_checked() -> None:
 
 
 def test_a_sweep_of_parallel_jobs_needs_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert any("trainer.devices=2 with -m" in p for p in sweep("seed=0,1", "trainer=ddp"))
+    assert any("trainer.devices=auto with -m" in p for p in sweep("seed=0,1", "trainer=ddp"))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert sweep("seed=0,1", "trainer=ddp") == []
 

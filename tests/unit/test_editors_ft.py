@@ -18,7 +18,7 @@ from errors import ModelError
 from models.deltas import linear_weight
 from models.editable import EditableModel
 from models.rows import EditBatch
-from tests.builders import any_model, edit_batch
+from tests.builders import any_model, edit_batch, setting
 
 EDITS = (3, 4, 5)
 
@@ -150,7 +150,7 @@ def test_build_takes_every_option() -> None:
         name="ft", variant="as_run", steps=15, optimizer="adamw", lr=1e-4, layers=2,
         stop_loss=0.01, stop_when_argmax=True,
     )  # fmt: skip
-    editor = build(options, any_model("llama"))
+    editor = build(options, any_model("llama"), setting())
     assert vars(editor) == vars(
         FineTune(
             steps=15, optimizer="adamw", lr=1e-4, layers=2, stop_loss=0.01, stop_when_argmax=True

@@ -10,14 +10,14 @@ from torch.nn import functional as F
 from editors.base import DeltaEdit
 from editors.mend.config import MendOptions
 from editors.mend.editor import Mend, build
-from editors.mend.objective import Objective
 from editors.mend.statistics import RunningStatistics
+from editors.objective import Objective
 from errors import ConfigError, ModelError
 from metrics.functional import kl_divergence
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel
 from models.rows import EditBatch
-from tests.builders import MEND_OPTIONS, any_model, edit_batch
+from tests.builders import MEND_OPTIONS, any_model, edit_batch, setting
 
 
 def trained(model: EditableModel, **options: object) -> Mend:
@@ -149,7 +149,7 @@ def test_statistics_refuse_a_single_token() -> None:
 
 def test_build_takes_every_option() -> None:
     model = any_model("llama")
-    editor = build(MendOptions.model_validate(MEND_OPTIONS), model)
+    editor = build(MendOptions.model_validate(MEND_OPTIONS), model, setting())
     assert editor.sign == -1
     assert editor.edit_lr.tolist() == pytest.approx([1e-2] * 4)
     layer = editor.transforms["24x16"].mlp.layers[0]

@@ -16,12 +16,14 @@ from torch.utils.data import DataLoader
 
 from editors.mend.config import MendOptions
 from editors.mend.editor import Mend, build
+from editors.objective import Objective
 from errors import ConfigError, ModelError
 from lightning_modules import checkpoint as identity
-from lightning_modules.mend import COSINE_FLOOR, MendTraining, build_training, cosine
+from lightning_modules.editor_training import COSINE_FLOOR, cosine
+from lightning_modules.mend import MendTraining, build_training
 from models.editable import EditableModel
 from models.rows import EditBatch
-from tests.builders import MEND_OPTIONS, any_model, edit_batch
+from tests.builders import MEND_OPTIONS, any_model, edit_batch, setting
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -37,8 +39,10 @@ def options(**changed: object) -> MendOptions:
 
 def training(model: EditableModel, **changed: object) -> MendTraining:
     torch.manual_seed(11)
-    objective = "image_text" if model.family == "llava" else "text"
-    return build_training(options(**changed), model, objective)
+    chosen = options(**changed)
+    scenario = "multimodal" if model.family == "llava" else "unimodal"
+    objective = Objective(chosen.questions(scenario), chosen.weights.model_dump())
+    return build_training(chosen, model, setting(), objective)
 
 
 def loader(numbers: Sequence[int], size: int, *, pictures: bool) -> DataLoader[EditBatch]:
@@ -142,7 +146,7 @@ def test_checkpoints_hold_the_editor_only_and_load_safely(tmp_path: Path) -> Non
     checkpoint = torch.load(path, weights_only=True)
     assert all(name.startswith("editor.") for name in checkpoint["state_dict"])
     found = identity.editor_options(checkpoint)
-    editor = build(MendOptions.model_validate(found), model)
+    editor = build(MendOptions.model_validate(found), model, setting())
     identity.load_editor(editor, checkpoint, model)
     assert not editor.training
     own = module.editor.state_dict()

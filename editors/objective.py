@@ -1,4 +1,4 @@
-"""MEND's outer losses: what an edited model should say, and what it should go on saying.
+"""The outer losses of learned editors: what an edited model should say, and what it should keep.
 
     text        L = w_g NLL(rephrase) + w_p NLL(one-hop) + w_l KL(text locality)
     image_text  L = w_g NLL(rephrase, picture) + w_i NLL(question, other picture)
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from editors.base import Edit
 from errors import ConfigError
@@ -111,7 +111,13 @@ class Objective:
         return {probe for term in self.terms for probe in term.probes}
 
     def __call__(
-        self, model: EditableModel, edit: Edit, batch: EditBatch, state: PrefixState
+        self,
+        model: EditableModel,
+        edit: Edit,
+        batch: EditBatch,
+        state: PrefixState,
+        *,
+        synced: bool = False,
     ) -> OuterLoss:
         """The loss of the edits of a batch.
 
@@ -120,6 +126,9 @@ class Objective:
             edit: its edits.
             batch: their probes.
             state: the base model's state for all rows of the batch.
+            synced: every data-parallel process judges a batch of one step now. Terms are then
+                means over the rows of all processes, times their number, so that the mean of the
+                processes' gradients is the gradient of their batches taken together.
 
         Raises:
             ConfigError: the batch asks none of the objective's probes.
@@ -143,7 +152,8 @@ class Objective:
             after = logits[chosen]
             kl = kl.masked_scatter(chosen, kl_divergence(before, after))
             same = same.masked_scatter(chosen, before.argmax(-1) == after.argmax(-1))
-        return self._sum(asked, rows, at, (nll, kl), (right, same))
+        counts = self._counts(asked, of_all_processes=synced)
+        return self._sum(asked, rows, at, (nll, kl), (right, same), counts)
 
     def _asked(self, batch: EditBatch) -> list[tuple[Term, Tensor]]:
         asked = []
@@ -159,6 +169,19 @@ class Objective:
             )
         return asked
 
+    def _counts(
+        self, asked: list[tuple[Term, Tensor]], *, of_all_processes: bool
+    ) -> dict[str, Tensor]:
+        """What the sum over a term's rows is divided by."""
+        device = asked[0][1].device
+        rows = {term.name: len(term_rows) for term, term_rows in asked}
+        counts = torch.tensor([rows.get(term.name, 0) for term in self.terms], device=device)
+        processes = 1
+        if of_all_processes and distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(counts)
+            processes = distributed.get_world_size()
+        return dict(zip((term.name for term in self.terms), counts / processes, strict=True))
+
     def _sum(
         self,
         asked: list[tuple[Term, Tensor]],
@@ -166,17 +189,18 @@ class Objective:
         at: Answers,
         losses: tuple[Tensor, Tensor],
         agreement: tuple[Tensor, Tensor],
+        counts: Mapping[str, Tensor],
     ) -> OuterLoss:
         losses = (at.row_mean(losses[0]), at.row_mean(losses[1]))  # each (n,)
         shares = [at.row_mean(hit.to(losses[0].dtype)) for hit in agreement]
         terms, accuracy = {}, {}
         for term, term_rows in asked:
             place = torch.searchsorted(rows, term_rows)
-            terms[term.name] = losses[term.kl][place].mean()
+            terms[term.name] = losses[term.kl][place].sum() / counts[term.name].to(losses[0].dtype)
             accuracy[term.name] = shares[term.kl][place].mean()
         total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
-        counts = {term.name: len(term_rows) for term, term_rows in asked}
-        return OuterLoss(total, terms, accuracy, counts)
+        n_rows = {term.name: len(term_rows) for term, term_rows in asked}
+        return OuterLoss(total, terms, accuracy, n_rows)
 
 
 def _positions(rows: Rows, everywhere: Tensor) -> Answers:
