@@ -125,6 +125,11 @@ class EditableModel(nn.Module, ABC):
         return len(self.decoder.layers)
 
     @property
+    def max_positions(self) -> int:
+        """Tokens that the language model can read at once."""
+        return int(self.hf.config.get_text_config().max_position_embeddings)
+
+    @property
     def device(self) -> torch.device:
         """Where the base model lives."""
         return next(self.hf.parameters()).device
@@ -283,6 +288,35 @@ class EditableModel(nn.Module, ABC):
                 whole = (*ones.shape, -1)
                 factors[site] = Factors(x.reshape(whole), gradient.reshape(whole), ones)
         return factors, logits.detach()
+
+    @torch.no_grad()
+    def read(
+        self, state: PrefixState, site: Site, row: Tensor, position: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Input and output of a linear map at some tokens: (I, d_in) and (I, d_out).
+
+        Args:
+            state: at or below the site's layer.
+            site: the map.
+            row: (I,).
+            position: (I,).
+        """
+        caught: list[Tensor] = []
+
+        def stop(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            whole = (*state.hidden.shape[:2], -1)
+            caught.extend(tensor.reshape(whole)[row, position] for tensor in (args[0], output))
+            raise StopForwardError
+
+        handle = self.linear(site).register_forward_hook(stop)
+        hidden = state.hidden
+        try:
+            with stoppable():
+                for layer in self.decoder.layers[state.layer : site.layer + 1]:
+                    hidden = _first(layer(hidden, **state.kwargs))
+        finally:
+            handle.remove()
+        return caught[0], caught[1]
 
     def forward(
         self, rows: Rows, *, deltas: Deltas | None = None, at: Answers | None = None

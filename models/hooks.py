@@ -54,3 +54,29 @@ def tapped(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def added(
+    module: nn.Module, row: Tensor, position: Tensor, vectors: Tensor, n_rows: int
+) -> Iterator[None]:
+    """Adds vectors to a map's output at some tokens, inside the block only.
+
+    Args:
+        module: its output is (R, T, d) or, as in OPT, (R * T, d).
+        row: (I,).
+        position: (I,).
+        vectors: (I, d), with a graph where gradients are wanted.
+        n_rows: R.
+    """
+
+    def add(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        whole = output.reshape(n_rows, -1, output.shape[-1])
+        moved = whole[row, position] + vectors.to(output.dtype)
+        return whole.index_put((row, position), moved).reshape(output.shape)
+
+    handle = module.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -5,19 +5,20 @@ UNEDITED = "none"
 UNEDITED_LABEL = "Unedited"
 PAPER_MODELS = {"blip2_opt": "BLIP2-OPT", "minigpt4": "MiniGPT-4", "llava": "LLaVA-1.5"}
 
+_SPELLED = {"lora": "LoRA"}
 _EDITORS = (UNEDITED, "ft", "ike", "mend", "serac", "rome")
 
 
 def editor_label(name: str) -> str:
     """Printed name of an editor option; what follows the method's name is a variant.
 
-    >>> editor_label("none"), editor_label("mend"), editor_label("ft_published")
-    ('Unedited', 'MEND', 'FT (published)')
+    >>> editor_label("none"), editor_label("lora"), editor_label("ft_published")
+    ('Unedited', 'LoRA', 'FT (published)')
     """
     if name == UNEDITED:
         return UNEDITED_LABEL
     method, _, variant = name.partition("_")
-    return method.upper() + (f" ({variant.replace('_', ' ')})" if variant else "")
+    return _SPELLED.get(method, method.upper()) + (f" ({variant.replace('_', ' ')})" if variant else "")
 
 
 def model_label(name: str) -> str:

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editors.base import DeltaEdit, Setting
+from editors.descent import descend
 from editors.ft.config import FtOptions
-from editors.ft.descent import descend
 from models.deltas import Delta, DenseDelta, Site, linear_weight
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch

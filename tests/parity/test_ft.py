@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from editors.ft.descent import descend
+from editors.descent import descend
 from tests.builders import GOLDEN
 from tests.parity.test_mend_edit import base_model
 

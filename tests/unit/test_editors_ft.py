@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from editors.descent import descend
 from editors.ft.config import FtOptions
-from editors.ft.descent import descend
 from editors.ft.editor import FineTune, build
 from editors.none.editor import Unedited
 from errors import ModelError

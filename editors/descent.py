@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 TELL_EVERY = 2000  # steps between two signs of life; the tabulated FT takes up to 20,000
 # deltas of the A problems still at work and their indices (A,) -> loss (A,), whether done (A,)
 Judge = Callable[[Sequence[Tensor], Tensor], tuple[Tensor, Tensor]]
+Project = Callable[[Sequence[Tensor], Tensor], None]
 
 
 def descend(
@@ -31,6 +32,7 @@ def descend(
     lr: float,
     weight_decay: float = 0.0,
     decoupled: bool = True,
+    project: Project | None = None,
 ) -> list[Tensor]:
     """Minimises every problem's loss over its own deltas of shared base tensors.
 
@@ -42,6 +44,8 @@ def descend(
         lr: step size.
         weight_decay: on W + delta, not on delta.
         decoupled: AdamW's decay; otherwise it is added to the gradient, as Adam does.
+        project: called after every step with the deltas at work and their indices; brings them
+            back, in place, to where they may be.
 
     Returns:
         Per base tensor the deltas (B, *S) in float32 or better.
@@ -76,6 +80,9 @@ def descend(
         if weight_decay:
             _decay(base, deltas, weight_decay, lr=lr, decoupled=decoupled)
         adam.step()
+        if project is not None:
+            with torch.no_grad():
+                project(deltas, at_work)
     return _assembled([*finished, (at_work, [one.detach() for one in deltas])])
 
 

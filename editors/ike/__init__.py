@@ -1,0 +1,1 @@
+"""IKE: in-context knowledge editing (Zheng et al., 2023)."""

@@ -1,0 +1,47 @@
+"""Options of IKE (Zheng et al., 2023); configs/editor/ike.yaml has values and sources."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from editors.encoders import encoder_folder
+from editors.options import EditorOptions
+from errors import DataError
+
+if TYPE_CHECKING:
+    from datamodules.records import Record
+
+
+class IkeOptions(EditorOptions):
+    """Demonstrations in the context instead of a change of weights.
+
+    Attributes:
+        k: number of demonstrations, copy : update : retain as 1 : 3 : 4.
+        encoder: sentence encoder that finds the training facts nearest to the edit: a name, a
+            folder, or a repository of the hub.
+        own_copy: whether a copy demonstration of the edit itself stands last.
+        seed: draws which demonstration is of which type, per edit.
+    """
+
+    name: Literal["ike"]
+    k: int = Field(ge=0)
+    encoder: str
+    own_copy: bool
+    seed: int = Field(ge=0)
+
+    def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
+        """Refuses a training split that is too small, and an encoder that is not there.
+
+        Raises:
+            DataError: there are fewer training records than demonstrations.
+            ModelError: the encoder is on no disk.
+        """
+        if len(training) < self.k:
+            raise DataError(
+                f"editor=ike shows editor.k={self.k} demonstrations from the training split, which "
+                f"has {len(training)} records. Give more training records (data.train_files for "
+                "data=tmke), or lower editor.k."
+            )
+        if self.k:
+            encoder_folder(self.encoder, key="editor.encoder")

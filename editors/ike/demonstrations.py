@@ -1,0 +1,83 @@
+"""IKE's demonstrations as text (Zheng et al., 2023, section 3.2 and the authors' icl.py).
+
+    copy     New Fact: {fact} {new}      update   New Fact: {fact} {new}
+             Prompt: {fact} {new}                 Prompt: {paraphrase} {new}
+
+    retain   New Fact: {fact} {new}
+             Prompt: {neighbour's question} {its true answer}
+
+Facts are training records, text only, whatever the scenario shows.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+from datamodules.records import Record
+
+Kind = Literal["copy", "update", "retain"]
+FACT, PROMPT, END = "New Fact: ", "Prompt: ", "\n\n"
+PARTS = 8  # copy : update : retain = 1 : 3 : 4
+
+
+def kinds(k: int) -> list[Kind]:
+    """The types of k demonstrations, as near to 1 : 3 : 4 as k allows; 4, 12, 16 for k = 32."""
+    copies, updates = round(k / PARTS), round(3 * k / PARTS)
+    return [*["copy"] * copies, *["update"] * updates, *["retain"] * (k - copies - updates)]  # type: ignore[list-item]
+
+
+def stated(fact: str, new: str) -> str:
+    """A new fact, and the beginning of the prompt that follows it."""
+    return f"{FACT}{fact} {new}\n{PROMPT}"
+
+
+def demonstration(kind: Kind, record: Record, draw: random.Random) -> str:
+    """One demonstration of a training record.
+
+    Args:
+        kind: its type.
+        record: the fact that it states.
+        draw: chooses among a record's neighbours.
+    """
+    edit = record.knowledge_edit
+    if kind == "copy":
+        question, answer = edit.question, edit.answer_new
+    elif kind == "update":
+        question, answer = record.rephrase_question.rephrase_question, edit.answer_new
+    else:
+        question, answer = draw.choice(neighbours(record))
+    return f"{stated(edit.question, edit.answer_new)}{question} {answer}{END}"
+
+
+def own(fact: str, new: str) -> str:
+    """The copy demonstration of the edit itself."""
+    return f"{stated(fact, new)}{fact} {new}{END}"
+
+
+def neighbours(record: Record) -> list[tuple[str, str]]:
+    """Text questions that the edit must leave alone, with their true answers."""
+    same, far = record.same_type_entity_question, record.locality_question
+    found = [(record.text_question_about(same), same.answer), (far.question, far.answer)]
+    return found + [(extra.question, extra.answer) for extra in record.extra_locality]
+
+
+def context(nearest_first: list[Record], fact: str, new: str, *, seed: int) -> list[str]:
+    """The demonstrations of an edit, farthest first, nearest last.
+
+    Their types are shuffled by a generator of the edit's own, so that rank does not tell the type
+    and no edit depends on its batch.
+
+    Args:
+        nearest_first: k training records by similarity to the edit.
+        fact: the edit's question.
+        new: its new answer.
+        seed: of the run.
+    """
+    draw = random.Random(f"{seed}/{fact}/{new}")
+    types = kinds(len(nearest_first))
+    draw.shuffle(types)
+    shown = [
+        demonstration(kind, record, draw) for kind, record in zip(types, nearest_first, strict=True)
+    ]
+    return shown[::-1]

@@ -1,0 +1,199 @@
+"""IKE (Zheng et al., Can We Edit Factual Knowledge by In-Context Learning?, EMNLP 2023).
+
+Nothing is changed: the edited model is the base model that reads, before every question,
+
+    32 demonstrations, nearest last
+    New Fact: {edit question} {new answer}
+    Prompt: {edit question} {new answer}
+
+    New Fact: {edit question} {new answer}
+    Prompt: {question asked}
+
+Only the question asked shows a picture, right in front of it, so that all probes of an edit share
+the text before it, which is read once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from datamodules.records import Record
+from datamodules.tokenisation import Encoded, PromptEncoder
+from editors.base import Setting
+from editors.ike.config import IkeOptions
+from editors.ike.demonstrations import context, own, stated
+from editors.ike.retrieval import Retriever, fact
+from errors import ModelError
+from models.context import answer_with_shared_prefix
+from models.editable import EditableModel, PrefixState
+from models.rows import Answers, EditBatch, Rows, RowText
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IkeEdit:
+    """Demonstrations of B edits.
+
+    Attributes:
+        shown: per edit, demonstrations that may be dropped, farthest first.
+        tail: per edit, what always stands before a question.
+        encoder: the run's prompt function.
+        counter: told how many demonstrations were left out.
+    """
+
+    shown: tuple[tuple[str, ...], ...]
+    tail: tuple[str, ...]
+    encoder: PromptEncoder
+    counter: Counter
+
+    def answer(self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers) -> Tensor:
+        """Predicts answer tokens with each row's demonstrations before it.
+
+        Raises:
+            ModelError: a question does not fit into the context even without demonstrations, or an
+                answer's tokens depend on what stands before the question.
+        """
+        encoded = self._fitted(model, rows)
+        whole = self.encoder.rows(
+            encoded,
+            rows.texts,
+            edit_index=rows.edit_index.tolist(),
+            image_index=rows.image_index.tolist(),
+        ).to(rows.input_ids.device)
+        whole = replace(whole, pixel_values=rows.pixel_values, features=rows.features)
+        shift = _last(whole) - _last(rows)  # rows end alike
+        there = replace(at, position=at.position + shift[at.row])
+        read = whole.input_ids[there.row, there.position + 1]
+        if bool((read != at.target).any()):
+            wrong = rows.texts[int(at.row[read != at.target][0])]
+            raise ModelError(
+                f"the answer {wrong.answer!r} to {wrong.question!r} has other tokens after "
+                "demonstrations than after the plain prompt, so the two cannot be compared. "
+                "Choose another prompt form (data.prompt)."
+            )
+        return answer_with_shared_prefix(model, whole, there)
+
+    def _fitted(self, model: EditableModel, rows: Rows) -> list[Encoded]:
+        """All rows with as many demonstrations before them as fit, the same for a whole edit."""
+        encoded: dict[int, Encoded] = {}
+        edit_of_row = rows.edit_index.tolist()
+        for edit in sorted(set(edit_of_row)):
+            own_rows = [row for row, number in enumerate(edit_of_row) if number == edit]
+            texts = [rows.texts[row] for row in own_rows]
+            encoded |= zip(own_rows, self._fit(model.max_positions, edit, texts), strict=True)
+        return [encoded[row] for row in range(len(rows))]
+
+    def _fit(self, limit: int, edit: int, texts: Sequence[RowText]) -> list[Encoded]:
+        shown = list(self.shown[edit])
+        while True:
+            before = "".join(shown) + self.tail[edit]
+            encoded = [self._encode(text, before) for text in texts]
+            longest = max(len(row.ids) for row in encoded)
+            if longest <= limit:
+                self.counter.told(len(shown), len(self.shown[edit]))
+                return encoded
+            if not shown:
+                raise ModelError(
+                    f"the question {max(texts, key=lambda t: len(t.question)).question!r} takes "
+                    f"{longest} tokens with its new fact, and the model reads {limit}."
+                )
+            share = (longest - limit) / longest  # the farthest go first
+            del shown[: max(1, int(share * len(shown)))]
+
+    def _encode(self, text: RowText, before: str) -> Encoded:
+        return self.encoder.encode(
+            text.question, text.answer, picture=text.picture, plain=True, before=before
+        )
+
+
+class Counter:
+    """How many demonstrations the edits of a run were shown, and how many were dropped."""
+
+    def __init__(self) -> None:
+        self.edits, self.shown, self.dropped = 0, 0, 0
+
+    def told(self, shown: int, wanted: int) -> None:
+        """One edit's rows were asked with `shown` of `wanted` demonstrations."""
+        if shown < wanted and not self.dropped:
+            log.warning(
+                "only %d of %d demonstrations fit into the model's context; the farthest are "
+                "dropped, and the result says how many",
+                shown,
+                wanted,
+            )
+        self.edits, self.shown = self.edits + 1, self.shown + shown
+        self.dropped += wanted - shown
+
+
+class Ike:
+    """Demonstrations instead of a change of weights.
+
+    Args:
+        encoder: the run's prompt function.
+        retriever: finds training facts; None without demonstrations.
+        k: number of demonstrations.
+        own_copy: whether a copy demonstration of the edit stands last.
+        seed: of the demonstrations' types.
+    """
+
+    name = "ike"
+
+    def __init__(
+        self,
+        encoder: PromptEncoder,
+        retriever: Retriever | None,
+        *,
+        k: int,
+        own_copy: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.encoder, self.retriever = encoder, retriever
+        self.k, self.own_copy, self.seed = k, own_copy, seed
+        self.counter = Counter()
+
+    def first_layer(self, model: EditableModel) -> int:
+        """The last layer: no layer is edited, so as much as possible is shared."""
+        return model.n_layers - 1
+
+    def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> IkeEdit:
+        """The demonstrations of every edit; the base model's state is not needed."""
+        taught = [batch.rows.texts[row] for row in batch.edit_rows.tolist()]
+        nearest: list[list[Record]] = [[] for _ in taught]
+        if self.retriever is not None and self.k:
+            nearest = self.retriever.nearest([fact(t.question, t.answer) for t in taught], self.k)
+        shown, tail = [], []
+        for text, records in zip(taught, nearest, strict=True):
+            shown.append(tuple(context(records, text.question, text.answer, seed=self.seed)))
+            copied = own(text.question, text.answer) if self.own_copy else ""
+            tail.append(copied + stated(text.question, text.answer))
+        return IkeEdit(tuple(shown), tuple(tail), self.encoder, self.counter)
+
+    def report(self) -> dict[str, float]:
+        """Means over edits: demonstrations shown, and dropped because they did not fit."""
+        edits = max(1, self.counter.edits)
+        return {
+            "demonstrations_shown": self.counter.shown / edits,
+            "demonstrations_dropped": self.counter.dropped / edits,
+        }
+
+
+def build(options: IkeOptions, model: EditableModel, setting: Setting) -> Ike:
+    """The editor that the options describe; embeds the training facts."""
+    retriever = None
+    if options.k:
+        retriever = Retriever(options.encoder, setting.training, model.device)
+    return Ike(
+        setting.encoder, retriever, k=options.k, own_copy=options.own_copy, seed=options.seed
+    )
+
+
+def _last(rows: Rows) -> Tensor:
+    """Index of each row's last real token: (R,)."""
+    steps = torch.arange(rows.input_ids.shape[1], device=rows.input_ids.device)
+    return (rows.attention_mask * steps).amax(1)

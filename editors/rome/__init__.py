@@ -1,0 +1,1 @@
+"""ROME: rank-one model editing (Meng et al., 2022)."""

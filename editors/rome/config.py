@@ -1,0 +1,82 @@
+"""Options of ROME (Meng et al., 2022); configs/editor/rome.yaml has values and sources."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from editors.options import EditorOptions, ScenarioName
+from errors import DataError
+
+if TYPE_CHECKING:
+    from datamodules.records import Record
+
+FactToken = Literal["subject_last", "subject_first", "subject_first_after_last", "last"]
+
+
+class RomeOptions(EditorOptions):
+    """One rank-one update of one MLP's second matrix.
+
+    Attributes:
+        layer: the edited decoder layer, counted from 0.
+        fact_token: where the fact is looked up. Anything but `subject_last` is another method than
+            the paper's, and the results say so.
+        steps: at most `steps` - 1 optimiser steps for v*, as published.
+        lr: Adam's rate for v*.
+        weight_decay: weight of |d| / |v0|^2, where v* = v0 + d.
+        clamp: largest |d| in units of |v0|.
+        kl: weight of KL(edited || unedited) at the subject in the prompt `kl_prompt`.
+        kl_prompt: a text with {subject}.
+        stop_loss: an edit is done below this total loss.
+        contexts: [[length, number], ...] of prefixes that the model itself writes and k* is
+            averaged over, lengths in tokens and with the start token; the plain prompt comes first.
+        seed: of these prefixes.
+        second_moment: a file that `python -m lightning_modules.second_moment` wrote; None for the
+            identity, as in the published runs on these models.
+    """
+
+    scenarios: ClassVar[frozenset[ScenarioName]] = frozenset(("unimodal", "transitive"))
+    why_not: ClassVar[str] = (
+        "ROME looks its fact up at the subject's name, and an edit prompt about a picture does not "
+        "name the subject"
+    )
+
+    name: Literal["rome"]
+    layer: int = Field(ge=0)
+    fact_token: FactToken
+    steps: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    clamp: float = Field(gt=0)
+    kl: float = Field(ge=0)
+    kl_prompt: str
+    stop_loss: float = Field(ge=0)
+    contexts: list[list[int]]
+    seed: int = Field(ge=0)
+    second_moment: str | None
+
+    @model_validator(mode="after")
+    def _well_formed(self) -> "RomeOptions":
+        if "{subject}" not in self.kl_prompt:
+            raise ValueError(f"kl_prompt={self.kl_prompt!r} has no {{subject}} in it")
+        if any(len(pair) != 2 or min(pair) < 1 or pair[0] < 2 for pair in self.contexts):
+            raise ValueError(
+                f"contexts={self.contexts} should be pairs [length, number] with a length of 2 or "
+                "more, such as [[5,10],[10,10]], or [] for the plain prompt alone"
+            )
+        return self
+
+    def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
+        """Refuses an edit whose question does not name its subject.
+
+        Raises:
+            DataError: it does not.
+        """
+        for number, record in enumerate(tested):
+            question = record.knowledge_edit.question
+            if record.subject.lower() not in question.lower():
+                raise DataError(
+                    f"record {number}: editor=rome edits at the subject {record.subject!r}, which "
+                    f"does not occur in the edit's question {question!r}. Correct the record's "
+                    "subject or question, or leave it out."
+                )

@@ -1,0 +1,134 @@
+"""ROME (Meng et al., Locating and Editing Factual Associations in GPT, NeurIPS 2022).
+
+The second matrix of one MLP is read as a memory: the subject's last token gives the key k*, and a
+rank-one update makes the memory answer with v*, the value under which the model says the new
+object. B edits are B factor pairs; no weight is written.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import reduce
+from torch import Tensor
+
+from datamodules.tokenisation import PromptEncoder
+from editors.base import DeltaEdit, Setting
+from editors.rome.config import FactToken, RomeOptions
+from editors.rome.moments import load_second_moment
+from editors.rome.prompts import assemble, sample_prefixes
+from editors.rome.update import left_vector, rank_one
+from editors.rome.values import Prompts, Settings, Values, optimise
+from models.deltas import LowRankDelta, Site
+from models.editable import EditableModel, PrefixState
+from models.rows import EditBatch, Rows
+
+MEMORY_BYTES = 8 * 2**30  # activations of one backward pass
+_PER_TOKEN = 32  # values that a layer keeps per token and unit of width
+
+
+class Rome:
+    """One rank-one update per edit.
+
+    Args:
+        encoder: the run's prompt function.
+        layer: the edited decoder layer.
+        settings: how v* is found.
+        fact_token: where the fact is looked up.
+        prefixes: texts before the prompt that k* and v* are averaged over.
+        essence: text with {subject} whose predictions should stay.
+        second_moment: C (d_in, d_in) of the edited matrix's inputs, or None for the identity.
+    """
+
+    name = "rome"
+
+    def __init__(
+        self,
+        encoder: PromptEncoder,
+        *,
+        layer: int,
+        settings: Settings,
+        fact_token: FactToken = "subject_last",
+        prefixes: tuple[str, ...] = (),
+        essence: str = "{subject} is a",
+        second_moment: Tensor | None = None,
+    ) -> None:
+        self.encoder, self.settings = encoder, settings
+        self.site = Site(layer, "mlp_out")
+        self.fact_token, self.prefixes, self.essence = fact_token, prefixes, essence
+        self.second_moment = second_moment
+
+    def first_layer(self, model: EditableModel) -> int:
+        """The edited layer."""
+        return self.site.layer
+
+    def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
+        """One factor pair per edit.
+
+        Raises:
+            DataError: an edit prompt does not contain its subject.
+            ModelError: an optimisation's loss is not finite.
+        """
+        texts = [batch.rows.texts[row] for row in batch.edit_rows.tolist()]
+        rows, prompts = assemble(
+            self.encoder,
+            texts,
+            batch.subjects,
+            prefixes=self.prefixes,
+            essence=self.essence,
+            fact_token=self.fact_token,
+        )
+        rows, prompts = rows.to(model.device), prompts.to(model.device)
+        parts = []
+        for edits in torch.arange(len(texts), device=model.device).split(_at_once(model, rows)):
+            chosen, of_edits = prompts.select(edits)
+            parts.append(self._update(model, rows.select(of_edits), chosen))
+        delta = LowRankDelta(
+            torch.cat([part.inputs for part in parts]), torch.cat([part.outputs for part in parts])
+        )
+        return DeltaEdit({self.site: delta})
+
+    def _update(self, model: EditableModel, rows: Rows, prompts: Prompts) -> LowRankDelta:
+        state = model.prefix(rows, self.site.layer)
+        values = Values(model, state, self.site, prompts, self.settings)
+        offsets = optimise(values)
+        asked, plain = prompts.rewriting, prompts.plain
+        keys, _ = model.read(state, self.site, asked, prompts.lookup[asked])
+        mean = reduce(keys, "(e c) d -> e d", "mean", e=prompts.n_edits)
+        key, value = model.read(state, self.site, plain, prompts.lookup[plain])
+        left = left_vector(mean, self.second_moment)
+        return rank_one(left, key.to(left), value.to(left), values.start + offsets)
+
+
+def build(options: RomeOptions, model: EditableModel, setting: Setting) -> Rome:
+    """The editor that the options describe; writes the prefixes, reads the second moment.
+
+    Raises:
+        ModelError: the layer is not there, or the second moment is another model's.
+    """
+    model.linear(Site(options.layer, "mlp_out"))
+    second_moment = None
+    if options.second_moment is not None:
+        second_moment = load_second_moment(options.second_moment, model, options.layer)
+    return Rome(
+        setting.encoder,
+        layer=options.layer,
+        settings=Settings(
+            steps=options.steps,
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            clamp=options.clamp,
+            kl=options.kl,
+            stop_loss=options.stop_loss,
+        ),
+        fact_token=options.fact_token,
+        prefixes=tuple(sample_prefixes(model, setting.encoder, options.contexts, options.seed)),
+        essence=options.kl_prompt,
+        second_moment=second_moment,
+    )
+
+
+def _at_once(model: EditableModel, rows: Rows) -> int:
+    """How many edits' prompts fit into one backward pass."""
+    each = rows.input_ids.numel() // len(rows.edit_index.unique()) * model.n_layers
+    width = model.hf.config.get_text_config().hidden_size * model.hf.dtype.itemsize
+    return max(1, MEMORY_BYTES // (each * width * _PER_TOKEN))

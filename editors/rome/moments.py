@@ -1,0 +1,92 @@
+"""C = E[k k^T], the uncentred second moment of a matrix's inputs over some text.
+
+Meng et al. 2022, section 3.1, take 100,000 Wikipedia documents. The published code keeps one file
+per (model name, layer), whatever the weights, the data and the sample; here a file's name and
+content say all four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from errors import ModelError
+from models.deltas import Site, linear_shape
+from models.editable import EditableModel
+from models.rows import TEXT_ONLY, Rows
+
+COMMAND = "python -m lightning_modules.second_moment model=NAME layer={layer} text=FILE"
+
+
+@torch.no_grad()
+def second_moment(
+    model: EditableModel, site: Site, batches: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, int]:
+    """Mean of k k^T over real tokens, added up in float64.
+
+    Args:
+        model: the base model.
+        site: the matrix whose inputs are the keys.
+        batches: (R, T) token ids with their (R, T) bool attention masks.
+
+    Returns:
+        (d_in, d_in) in float64, and the number of tokens.
+    """
+    width, _ = linear_shape(model.linear(site))
+    total = torch.zeros(width, width, dtype=torch.float64, device=model.device)
+    tokens = 0
+    for ids, mask in batches:
+        state = model.prefix(_rows(ids, mask), site.layer)
+        row, position = mask.nonzero(as_tuple=True)
+        keys, _ = model.read(state, site, row, position)
+        keys = keys.double()
+        total += keys.mT @ keys
+        tokens += len(keys)
+    return total / max(1, tokens), tokens
+
+
+def save_second_moment(path: Path, moment: Tensor, *, facts: dict[str, str]) -> None:
+    """Writes C with what it was made from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"second_moment": moment.contiguous().cpu()}, path, metadata=facts)
+
+
+def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:
+    """Reads C and makes sure that it belongs to this model and layer: (d_in, d_in), float64.
+
+    Raises:
+        ModelError: the file is missing, damaged, or of another model or layer.
+    """
+    make = COMMAND.format(layer=layer)
+    if not Path(path).is_file():
+        raise ModelError(f"editor.second_moment={path}: there is no such file. Make it: {make}")
+    try:
+        with safe_open(path, framework="pt", device=str(model.device)) as file:
+            facts, moment = file.metadata() or {}, file.get_tensor("second_moment")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"editor.second_moment={path} cannot be read ({error}). Make it again: {make}"
+        ) from error
+    wanted = {"model": model.fingerprint(), "layer": str(layer)}
+    wrong = [
+        f"{key} {facts.get(key)} instead of {value}"
+        for key, value in wanted.items()
+        if facts.get(key) != value
+    ]
+    if wrong:
+        raise ModelError(
+            f"editor.second_moment={path} was made for {' and '.join(wrong)}. Make one for this "
+            f"model and layer: {make}"
+        )
+    return moment
+
+
+def _rows(ids: Tensor, mask: Tensor) -> Rows:
+    none = torch.zeros_like(mask)
+    index = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
+    return Rows(ids, mask, none, none, torch.full_like(index, TEXT_ONLY), None, index)

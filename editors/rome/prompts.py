@@ -1,0 +1,134 @@
+"""From an edit to ROME's prompts: context prefixes, the essence prompt, the lookup token.
+
+Positions are found by character offsets in the assembled prompt, so BOS, a prefix and padding on
+either side are counted as the model sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from datamodules.tokenisation import Encoded, PromptEncoder, locate
+from editors.rome.config import FactToken
+from editors.rome.values import Prompts
+from models.editable import EditableModel
+from models.rows import TEXT_ONLY, Answers, Rows, RowText
+
+TOP = 5  # the published prefixes sample from the five likeliest tokens
+AFTER_PREFIX = ". "
+
+
+def sample_prefixes(
+    model: EditableModel, encoder: PromptEncoder, contexts: Sequence[Sequence[int]], seed: int
+) -> list[str]:
+    """Short texts that the model writes by itself (the authors' generate.py).
+
+    Args:
+        model: the base model.
+        encoder: its tokens.
+        contexts: [[length, number], ...]; lengths count the start token.
+        seed: of the sampling.
+
+    Returns:
+        Prefixes that end with a full stop and a space, in order.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    tokenizer = encoder.tokenizer
+    start = tokenizer.bos_token_id
+    start = tokenizer.eos_token_id if start is None else start
+    prefixes = []
+    for length, number in contexts:
+        ids = torch.full((number, 1), start, device=model.device)
+        while ids.shape[1] < length:
+            last = Answers(
+                torch.arange(number, device=ids.device),
+                torch.full((number,), ids.shape[1] - 1, device=ids.device),
+                torch.zeros(number, dtype=torch.int64, device=ids.device),
+                number,
+            )
+            with torch.no_grad():
+                likely = model(_bare(ids), at=last).topk(TOP)
+            chance = likely.values.softmax(-1).cpu()
+            drawn = torch.multinomial(chance, 1, generator=draw).to(ids.device)
+            ids = torch.cat([ids, likely.indices.gather(1, drawn)], 1)
+        prefixes += [encoder.decode(row[1:]) + AFTER_PREFIX for row in ids.cpu()]
+    return prefixes
+
+
+def assemble(
+    encoder: PromptEncoder,
+    texts: Sequence[RowText],
+    subjects: Sequence[str],
+    *,
+    prefixes: Sequence[str],
+    essence: str,
+    fact_token: FactToken,
+) -> tuple[Rows, Prompts]:
+    """All prompts of some edits as one table.
+
+    Args:
+        encoder: the run's prompt function.
+        texts: the edits' own questions with the new objects.
+        subjects: their subjects.
+        prefixes: texts before a prompt; the plain prompt comes first.
+        essence: a text with {subject}.
+        fact_token: where the fact is looked up.
+
+    Raises:
+        DataError: a prompt does not contain its subject.
+    """
+    encoded: list[Encoded] = []
+    said: list[RowText] = []
+    edit: list[int] = []
+    for number, (text, subject) in enumerate(zip(texts, subjects, strict=True)):
+        for before in ("", *prefixes):
+            said.append(text)
+            encoded.append(
+                encoder.encode(text.question, text.answer, plain=text.plain, before=before)
+            )
+        # What follows the essence prompt is never looked at: attention is causal.
+        kept = RowText(essence.format(subject=subject), text.answer, plain=True)
+        said.append(kept)
+        encoded.append(encoder.encode(kept.question, kept.answer, plain=True))
+        edit += [number] * (len(prefixes) + 2)
+    rows = encoder.rows(encoded, said, edit_index=edit)
+    each = len(prefixes) + 2
+    of_subject = [subjects[number] for number in edit]
+    inside = [
+        lookup(row, subject, fact_token) for row, subject in zip(encoded, of_subject, strict=True)
+    ]
+    essence_rows = torch.arange(each - 1, len(encoded), each)
+    at = rows.answers()
+    asked = ~torch.isin(at.row, essence_rows)
+    prompts = Prompts(
+        lookup=encoder.starts(encoded) + torch.tensor(inside),
+        edit=torch.tensor(edit),
+        plain=torch.arange(0, len(encoded), each),
+        essence=essence_rows,
+        at=Answers(at.row[asked], at.position[asked], at.target[asked], at.n_rows),
+    )
+    return rows, prompts
+
+
+def lookup(row: Encoded, subject: str, fact_token: FactToken) -> int:
+    """Index of the lookup token in an unpadded row.
+
+    Raises:
+        DataError: the prompt does not contain the subject.
+    """
+    first, last = locate(row, subject)
+    return {
+        "subject_first": first,
+        "subject_last": last,
+        "subject_first_after_last": last + 1,
+        "last": row.answer.index(True) - 1,
+    }[fact_token]
+
+
+def _bare(ids: torch.Tensor) -> Rows:
+    """Rows of tokens alone."""
+    none = torch.zeros_like(ids, dtype=torch.bool)
+    index = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
+    return Rows(ids, ~none, none, none, torch.full_like(index, TEXT_ONLY), None, index)
