@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -59,6 +59,24 @@ class Editor(Protocol):
         Returns:
             The edits as one value.
         """
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """An editor that has more to tell of a run than its scores."""
+
+    def report(self) -> dict[str, float]:
+        """Numbers for the result's `editor_report`."""
+        ...
+
+
+@runtime_checkable
+class Scoped(Protocol):
+    """Edits that decide for each question whether it is about them."""
+
+    def scope_probabilities(self, rows: Rows) -> Tensor:
+        """How sure they are that it is: (R,)."""
         ...
 
 

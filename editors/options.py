@@ -44,6 +44,11 @@ class EditorOptions(Options):
 
     name: str
 
+    @property
+    def label(self) -> str:
+        """What results call this editor; options that are another method get another name."""
+        return self.name
+
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
         """Refuses records that this method cannot work with, before any model is loaded.
 
@@ -97,7 +102,7 @@ class TrainedEditorOptions(EditorOptions):
     grad_clip: float = Field(gt=0)
     weights: OuterWeights
 
-    def questions(self, scenario: ScenarioName) -> Questions:
+    def questions_for(self, scenario: ScenarioName) -> Questions:
         """Whether the outer loss asks in text or shows pictures: as the edit itself does."""
         return "image_text" if scenario == "multimodal" else "text"
 

@@ -8,6 +8,7 @@ before and after, so an editor that changes nothing scores a Locality of exactly
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from datamodules.scenarios import Scenario
-from editors.base import Editor
+from editors.base import Edit, Editor, Reporting, Scoped
 from metrics.collection import (
     EXACT_MATCH,
     TOKEN_ACCURACY,
@@ -34,9 +35,11 @@ from metrics.functional import (
     token_agreement,
     token_agreement_positional,
 )
+from metrics.scope import ScopeQuality
 from models.editable import EditableModel
 from models.rows import Answers, EditBatch, Rows
 
+ABOUT_THE_EDIT, LEFT_ALONE = ("reliability", "generality"), ("locality", "stability")
 _POSITIONAL_K = 10  # ranks that the published picture locality compares
 
 
@@ -84,6 +87,7 @@ class EvaluationModule(L.LightningModule):
             },
             compute_groups=False,
         )
+        self.scope = ScopeQuality(getattr(editor, "threshold", 0.5))
         self.rows: list[dict[str, object]] = []
 
     def test_step(self, batch: EditBatch, batch_idx: int) -> None:
@@ -99,8 +103,33 @@ class EvaluationModule(L.LightningModule):
         seconds = (self._now() - started) / len(batch)
         with torch.no_grad():
             post = Predictions.of(edit.answer(self.model, rows, state, at))
+            self._watch_scope(batch, edit)
         for probe, chosen in batch.probes.items():
             self._score(batch, probe, chosen, at, pre, post, seconds)
+
+    def report(self) -> dict[str, float]:
+        """What the editor says of itself, and the quality of its scope if it has one.
+
+        Of every process's edits where a number can be summed, of this one's otherwise.
+        """
+        found: dict[str, float] = {}
+        if isinstance(self.editor, Reporting):
+            found |= self.editor.report()
+        if self.scope.update_called:
+            quality = {f"scope_{name}": float(v) for name, v in self.scope.compute().items()}
+            found |= {name: value for name, value in quality.items() if math.isfinite(value)}
+        return found
+
+    def _watch_scope(self, batch: EditBatch, edit: Edit) -> None:
+        """Whether a scope tells the edit's own questions from those that it must leave alone."""
+        if not isinstance(edit, Scoped):
+            return
+        probabilities = edit.scope_probabilities(batch.rows)
+        for probe, chosen in batch.probes.items():
+            about = probe.startswith(ABOUT_THE_EDIT)
+            if about or probe.startswith(LEFT_ALONE):
+                inside = torch.full_like(chosen, about, dtype=torch.bool)
+                self.scope.update(probabilities[chosen], inside)
 
     def _score(
         self,

@@ -13,7 +13,10 @@ from transformers.utils import logging as transformers_logging
 from configs.schema import RunConfig
 from errors import ConfigError
 
-_CHATTY = ("lightning", "lightning.pytorch", "lightning.fabric", "fontTools", "matplotlib")
+_CHATTY = (
+    "lightning", "lightning.pytorch", "lightning.fabric", "fontTools", "matplotlib",
+    "sentence_transformers",
+)  # fmt: skip
 
 
 def start(cfg: RunConfig) -> None:
@@ -48,6 +51,10 @@ def _quiet_libraries() -> None:
     """
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # peft loads bitsandbytes, which misses a CPU kernel for 4-bit weights; no option uses them.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
+    # The base model and an editor's dropout are in eval mode on purpose.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     warnings.filterwarnings("ignore", message=r".*LeafSpec", module=r"lightning\..*")
     warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__`")

@@ -20,7 +20,7 @@ def summarise(
     known = data.known.get("test")
     seconds = [float(row["seconds"]) for row in module.rows]  # type: ignore[arg-type]
     return {
-        "editor": cfg.editor.name,
+        "editor": cfg.editor.label,
         "model": cfg.model.name,
         "scenario": cfg.scenario.name,
         "data": cfg.data.name,
@@ -48,6 +48,7 @@ def summarise(
             positional_image_locality=cfg.metrics.locality_i == "top10_rank",
             seed=cfg.seed,
         ),
+        "editor_report": module.report(),
         "seconds_per_edit": sum(seconds) / len(seconds) if seconds else None,
         "peak_memory_bytes": provenance.peak_memory_bytes(model.device),
     }

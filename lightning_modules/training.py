@@ -52,7 +52,7 @@ def options_of(cfg: EditingConfig) -> TrainedEditorOptions:
 def scenario_of(cfg: TrainConfig) -> Scenario:
     """What training edits see, and the questions of the outer loss."""
     options, name = options_of(cfg), cfg.scenario.name
-    questions = options.questions(name)
+    questions = options.questions_for(name)
     probes = Objective(questions, options.weights.model_dump()).probes
     return training_scenario(name, questions, probes)
 
@@ -61,7 +61,7 @@ def make_module(cfg: TrainConfig, model: EditableModel, setting: Setting) -> L.L
     """The training module of the editor."""
     options = options_of(cfg)
     module = importlib.import_module(f"lightning_modules.{options.name}")
-    objective = Objective(options.questions(cfg.scenario.name), options.weights.model_dump())
+    objective = Objective(options.questions_for(cfg.scenario.name), options.weights.model_dump())
     built = module.build_training(options, model, setting, objective)
     return cast(L.LightningModule, built)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -76,6 +77,33 @@ def added(
         return whole.index_put((row, position), moved).reshape(output.shape)
 
     handle = module.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def replaced(
+    module: nn.Module, row: Tensor, position: Tensor, vectors: Tensor, n_rows: int
+) -> Iterator[None]:
+    """Puts vectors in place of a module's output at some tokens, inside the block only.
+
+    Args:
+        module: a decoder layer (its output may be a tuple) or a linear map.
+        row: (I,).
+        position: (I,).
+        vectors: (I, d).
+        n_rows: R.
+    """
+
+    def put(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        tensor = output[0] if isinstance(output, tuple) else output
+        whole = tensor.reshape(n_rows, -1, tensor.shape[-1])
+        changed = whole.index_put((row, position), vectors.to(whole.dtype)).reshape(tensor.shape)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    handle = module.register_forward_hook(put)
     try:
         yield
     finally:

@@ -158,3 +158,23 @@ class EditBatch:
             edit_rows=self.edit_rows.to(device),
             probes={name: rows.to(device) for name, rows in self.probes.items()},
         )
+
+
+def last_tokens(rows: Rows) -> Tensor:
+    """Index of each row's last real token: (R,). Rows that end alike are aligned by it."""
+    steps = torch.arange(rows.input_ids.shape[1], device=rows.input_ids.device)
+    return (rows.attention_mask * steps).amax(1)
+
+
+def pooled_pictures(rows: Rows) -> Tensor | None:
+    """Mean features of each row's picture: (R, d), zero rows without one; None without any.
+
+    Raises:
+        ValueError: the rows show pictures that `EditableModel.look` was not called for.
+    """
+    if rows.pixel_values is None:
+        return None
+    if rows.features is None:
+        raise ValueError("EditableModel.look(rows) comes first")
+    shown = (rows.image_index != TEXT_ONLY)[:, None]
+    return rows.features.mean(1)[rows.image_index.clamp(min=0)] * shown

@@ -39,7 +39,7 @@ HEAT_MAP_METRICS = (
     ("Stability",),
 )
 
-_STYLE = {
+STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,
@@ -64,7 +64,7 @@ def training_curves(folder: Path, base: Path | None = None) -> list[Path]:
         DataError: the file is missing or unreadable, or has no curve in it.
     """
     curves = read_curves(folder / CURVES)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         columns = min(3, len(curves))
         lines = -(-len(curves) // columns)
         figure = Figure(figsize=(COLUMN_INCHES, 2.3 * lines), layout="constrained")
@@ -98,7 +98,7 @@ def grouped_bars(runs: Sequence[RunResult], base: Path) -> list[Path]:
     ordered = sorted(runs, key=lambda run: editor_rank(run.editor))
     names: list[str] = paper_tables()[ordered[0].scenario]["columns"]
     width = 0.8 / len(ordered)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 3.0), layout="constrained")
         axis = figure.subplots()
         for number, run in enumerate(ordered):
@@ -138,7 +138,7 @@ def scenario_heat_map(runs: Sequence[RunResult], base: Path) -> list[Path]:
     editors = sorted({run.editor for run in runs}, key=editor_rank)
     scenarios = sorted({run.scenario for run in runs}, key=scenario_rank)
     by_place = {(run.editor, run.scenario): run for run in runs}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 1.6 + 0.28 * len(editors)), layout="constrained")
         axes = figure.subplots(1, len(HEAT_MAP_METRICS), sharey=True)
         for axis, names in zip(axes, HEAT_MAP_METRICS, strict=True):
@@ -171,7 +171,7 @@ def table_picture(table: ResultTable, base: Path) -> list[Path]:
         [row.model, row.label, row.n, *(_plus_minus(cell.text, cell.half) for cell in row.cells)]
         for row in table.rows
     ]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.15 * len(header) + 0.8, 0.26 * (len(body) + 1)))
         axis = figure.add_axes((0, 0, 1, 1))
         axis.axis("off")

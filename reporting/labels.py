@@ -5,20 +5,24 @@ UNEDITED = "none"
 UNEDITED_LABEL = "Unedited"
 PAPER_MODELS = {"blip2_opt": "BLIP2-OPT", "minigpt4": "MiniGPT-4", "llava": "LLaVA-1.5"}
 
-_SPELLED = {"lora": "LoRA"}
+_SPELLED = {"lora": "LoRA", "ft_l": "FT-L"}
 _EDITORS = (UNEDITED, "ft", "ike", "mend", "serac", "rome")
 
 
 def editor_label(name: str) -> str:
     """Printed name of an editor option; what follows the method's name is a variant.
 
-    >>> editor_label("none"), editor_label("lora"), editor_label("ft_published")
-    ('Unedited', 'LoRA', 'FT (published)')
+    >>> editor_label("none"), editor_label("lora"), editor_label("ft_as_run"), editor_label("ft_l")
+    ('Unedited', 'LoRA', 'FT (as run)', 'FT-L')
     """
     if name == UNEDITED:
         return UNEDITED_LABEL
+    if name in _SPELLED:
+        return _SPELLED[name]
     method, _, variant = name.partition("_")
-    return _SPELLED.get(method, method.upper()) + (f" ({variant.replace('_', ' ')})" if variant else "")
+    return _SPELLED.get(method, method.upper()) + (
+        f" ({variant.replace('_', ' ')})" if variant else ""
+    )
 
 
 def model_label(name: str) -> str:
@@ -33,10 +37,10 @@ def model_label(name: str) -> str:
 def paper_editor(name: str) -> str:
     """Row of the paper's tables that an editor option answers to, variants included.
 
-    >>> paper_editor("ft_published")
-    'FT'
+    >>> paper_editor("ft_as_run"), paper_editor("ft_l")  # FT-L is none of the paper's editors
+    ('FT', 'FT-L')
     """
-    return name.partition("_")[0].upper()
+    return _SPELLED.get(name, name.partition("_")[0].upper())
 
 
 def editor_rank(name: str) -> tuple[int, str]:

@@ -24,7 +24,10 @@ PARTS = 8  # copy : update : retain = 1 : 3 : 4
 def kinds(k: int) -> list[Kind]:
     """The types of k demonstrations, as near to 1 : 3 : 4 as k allows; 4, 12, 16 for k = 32."""
     copies, updates = round(k / PARTS), round(3 * k / PARTS)
-    return [*["copy"] * copies, *["update"] * updates, *["retain"] * (k - copies - updates)]  # type: ignore[list-item]
+    found: list[Kind] = []
+    for kind, count in (("copy", copies), ("update", updates), ("retain", k - copies - updates)):
+        found += [kind] * count  # type: ignore[list-item]
+    return found
 
 
 def stated(fact: str, new: str) -> str:
@@ -47,12 +50,17 @@ def demonstration(kind: Kind, record: Record, draw: random.Random) -> str:
         question, answer = record.rephrase_question.rephrase_question, edit.answer_new
     else:
         question, answer = draw.choice(neighbours(record))
-    return f"{stated(edit.question, edit.answer_new)}{question} {answer}{END}"
+    return shown(edit.question, edit.answer_new, question, answer)
+
+
+def shown(fact: str, new: str, question: str, answer: str) -> str:
+    """A new fact, and a prompt that is answered."""
+    return f"{stated(fact, new)}{question} {answer}{END}"
 
 
 def own(fact: str, new: str) -> str:
     """The copy demonstration of the edit itself."""
-    return f"{stated(fact, new)}{fact} {new}{END}"
+    return shown(fact, new, fact, new)
 
 
 def neighbours(record: Record) -> list[tuple[str, str]]:
@@ -77,7 +85,7 @@ def context(nearest_first: list[Record], fact: str, new: str, *, seed: int) -> l
     draw = random.Random(f"{seed}/{fact}/{new}")
     types = kinds(len(nearest_first))
     draw.shuffle(types)
-    shown = [
+    nearest_last = [
         demonstration(kind, record, draw) for kind, record in zip(types, nearest_first, strict=True)
     ]
-    return shown[::-1]
+    return nearest_last[::-1]

@@ -19,7 +19,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from datamodules.records import Record
@@ -31,7 +30,7 @@ from editors.ike.retrieval import Retriever, fact
 from errors import ModelError
 from models.context import answer_with_shared_prefix
 from models.editable import EditableModel, PrefixState
-from models.rows import Answers, EditBatch, Rows, RowText
+from models.rows import Answers, EditBatch, Rows, RowText, last_tokens
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class IkeEdit:
             image_index=rows.image_index.tolist(),
         ).to(rows.input_ids.device)
         whole = replace(whole, pixel_values=rows.pixel_values, features=rows.features)
-        shift = _last(whole) - _last(rows)  # rows end alike
+        shift = last_tokens(whole) - last_tokens(rows)  # rows end alike
         there = replace(at, position=at.position + shift[at.row])
         read = whole.input_ids[there.row, there.position + 1]
         if bool((read != at.target).any()):
@@ -191,9 +190,3 @@ def build(options: IkeOptions, model: EditableModel, setting: Setting) -> Ike:
     return Ike(
         setting.encoder, retriever, k=options.k, own_copy=options.own_copy, seed=options.seed
     )
-
-
-def _last(rows: Rows) -> Tensor:
-    """Index of each row's last real token: (R,)."""
-    steps = torch.arange(rows.input_ids.shape[1], device=rows.input_ids.device)
-    return (rows.attention_mask * steps).amax(1)

@@ -37,12 +37,11 @@ class Retriever:
         return [[self._records[place] for place in row] for row in order.tolist()]
 
     def _embed(self, texts: Sequence[str]) -> torch.Tensor:
-        # One text at a time within a length group would be the same but for rounding; a batch that
-        # is padded differently could swap ties, so lengths are not mixed.
         embedded = self._model.encode(
             list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
         )
-        return embedded.cpu().double().round(decimals=5)  # rounding must not decide a tie
+        # A batch padded otherwise changes the last digits, which must not decide between equals.
+        return embedded.cpu().double().round(decimals=5)
 
 
 def fact(question: str, answer: str) -> str:

@@ -47,6 +47,6 @@ class MendOptions(TrainedEditorOptions):
     sign: Literal["published", "descent"]
     objective: Questions | None
 
-    def questions(self, scenario: ScenarioName) -> Questions:
+    def questions_for(self, scenario: ScenarioName) -> Questions:
         """As asked for, else as the scenario's edit is."""
-        return self.objective or super().questions(scenario)
+        return self.objective or super().questions_for(scenario)

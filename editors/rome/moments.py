@@ -20,7 +20,7 @@ from models.deltas import Site, linear_shape
 from models.editable import EditableModel
 from models.rows import TEXT_ONLY, Rows
 
-COMMAND = "python -m lightning_modules.second_moment model=NAME layer={layer} text=FILE"
+COMMAND = "python -m lightning_modules.second_moment model=NAME --layer {layer} --text FILE"
 
 
 @torch.no_grad()

@@ -48,12 +48,12 @@ class EditSet:
 
 
 def draw_edits(rows: Rows, count: int) -> EditSet:
-    """Random facts of the test half, each with an object that its relation really uses."""
+    """Random facts of the test half with the new objects of their test records."""
     world, rng = rows.world, rows.rng
     tested = [f for f in world.facts if world.split(f[0]) == "test"]
-    tested = [f for f in tested if len(world.relations[f[1]].objects) > 1]
+    tested = [f for f in tested if f in rows.held_out]
     facts = rng.sample(tested, min(count, len(tested)))
-    edits = EditSet(facts, [rows.new_object(r, world.facts[e, r]) for e, r in facts])
+    edits = EditSet(facts, [rows.held_out[fact] for fact in facts])
     for index, (entity, relation) in enumerate(facts):
         value = edits.values[index]
         for wording in range(len(world.relations[relation].wordings)):

@@ -1,9 +1,9 @@
 """What a training step is made of: decks of questions, and rows that are made up on the fly.
 
-Facts about the test half of the entities are taught like all others, but nothing that is built on
-them is: no two-hop question, and no fact stated in a context. An editor's test subjects are thus
-new to both. Within the other half every entity is drawn alike as the edited subject and as the
-subject that is retained, so that no name tells whether the context is to be followed.
+Facts about the test half of the entities are taught like all others, but no two-hop question is
+built on them. Contexts state made-up facts about every entity, drawn alike as the subject that is
+edited and as one that is retained, so that no name tells whether the context is to be followed;
+what a test record states (subject, relation and new object) is never stated in training.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from datamodules.world import World
+from datamodules.world.records import world_records
+from errors import DataError
 from lightning_modules.pretraining.samples import FACT_CUE, PROMPT_CUE, Encoder, Sample
 from lightning_modules.pretraining.settings import PretrainSettings
 
@@ -22,7 +24,8 @@ Fact = tuple[str, str]  # (entity, relation)
 Question = tuple[str, str, int]  # (entity, relation, wording)
 Chain = tuple[str, str, str, int]  # (entity, first relation, second relation, wording)
 
-FOLLOW_SHARE = 0.5  # of the demonstrations ask for the stated fact, the rest for another one
+FOLLOW_SHARE = 0.7  # of the demonstrations ask for the stated fact, the rest for another one
+RECALL_EVERY = 3  # among the context rows, one asks back several facts stated at once
 NEAR_SHARE, SAME_SUBJECT_SHARE = 0.5, 0.25  # of those others; the rest is any fact
 NEW_SHARE = 0.9  # of the stated facts contradict what was learned
 WARMUP_QUESTIONS = 3
@@ -66,6 +69,15 @@ def chain_questions(world: World, *, tested: bool) -> list[Chain]:
     ]
 
 
+def test_targets(world: World) -> dict[Fact, str]:
+    """The new object of every fact that a test record edits, as `data.seed=0` draws them."""
+    try:
+        records = world_records(world, "test")
+    except DataError:  # a world without pictured test entities
+        return {}
+    return {(r.subject, r.relation or ""): r.knowledge_edit.answer_new for r in records}
+
+
 @dataclass
 class Rows:
     """Makes rows out of a world's facts.
@@ -82,7 +94,8 @@ class Rows:
     def __post_init__(self) -> None:
         """Collect what is drawn from again and again."""
         self._cache: dict[tuple[Question, bool], Sample] = {}
-        self.learned = [f for f in self.world.facts if self.world.split(f[0]) != "test"]
+        self.held_out = test_targets(self.world)
+        self.learned = list(self.world.facts)
         self.by_relation: dict[str, list[Fact]] = {}
         for fact in self.learned:
             self.by_relation.setdefault(fact[1], []).append(fact)
@@ -141,9 +154,11 @@ class Rows:
             (self.world.question(second, 0, bridge), self.world.facts[bridge, second]),
         ]
 
-    def new_object(self, relation: str, true: str) -> str:
-        """An object that the relation uses, other than the true one (if there is another)."""
-        others = [value for value in self.world.relations[relation].objects if value != true]
+    def new_object(self, fact: Fact) -> str:
+        """An object that the relation uses: not the true one, not a test record's new one."""
+        true = self.world.facts[fact]
+        taken = (true, self.held_out.get(fact))
+        others = [o for o in self.world.relations[fact[1]].objects if o not in taken]
         return self.rng.choice(others) if others else true
 
     def asked(self, fact: Fact, wording: int | None = None) -> str:
@@ -161,9 +176,7 @@ class Rows:
         if self.rng.random() < NEAR_SHARE:
             pool = self.by_relation[self.rng.choice(self.learned)[1]]
         count = min(self.rng.randint(1, largest), len(pool))
-        facts = [
-            (f, self.new_object(f[1], self.world.facts[f])) for f in self.rng.sample(pool, count)
-        ]
+        facts = [(f, self.new_object(f)) for f in self.rng.sample(pool, count)]
         pieces = [(f"{FACT_CUE}{self.asked(fact)} {value}\n", False) for fact, value in facts]
         self.rng.shuffle(facts)
         for fact, value in itertools.islice(itertools.cycle(facts), WARMUP_QUESTIONS):
@@ -188,7 +201,7 @@ class Rows:
         stated: dict[Fact, str] = {}
         for fact in self.rng.sample(self.learned, min(count, len(self.learned))):
             true = self.world.facts[fact]
-            value = self.new_object(fact[1], true) if self.rng.random() < NEW_SHARE else true
+            value = self.new_object(fact) if self.rng.random() < NEW_SHARE else true
             stated[fact] = value
             question, answer = self._demonstrated(fact, stated)
             pieces += [
@@ -256,8 +269,10 @@ class StepSampler:
         """Chains and contexts."""
         wanted = self.settings
         samples = [self.rows.chain(chain) for chain in self.chains.draw(wanted.chain_rows)]
+        rows, most = self.rows, wanted.context_facts
         return samples + [
-            self.rows.context(wanted.context_facts) for _ in range(wanted.context_rows)
+            rows.context(most) if number % RECALL_EVERY else rows.recall(most)
+            for number in range(wanted.context_rows)
         ]
 
     def more_pictures(self) -> list[str]:

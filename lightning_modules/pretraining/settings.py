@@ -33,7 +33,8 @@ class PretrainSettings:
             questions by name, by picture, names of pictures, and questions that do not fit the
             subject ("Sorry, there is no company in the image"; half by name, half by picture).
         chain_rows, context_rows: rows of a step's long batch: two-hop questions worked out in
-            steps (train and val entities only) and facts stated in the context.
+            steps (train and val entities only) and facts stated in the context; a third of the
+            latter asks back several facts stated at once.
         long_every: the long batch comes in every so many steps.
         extra_pictures: pictures of random entities that only the vision losses see.
 
@@ -50,8 +51,9 @@ class PretrainSettings:
         identity_weight, attribute_weight, word_weight, distance_weight: of the vision losses.
 
         context_warmup: steps before the others that train in-context copying alone; copying does
-            not appear when it is mixed in from the start.
-        context_facts: largest number of demonstrations in a training row.
+            not appear when it is mixed in from the start. 500 reach four facts at once, 200 two.
+        context_facts: largest number of demonstrations in a training row; IKE shows this model
+            four, a copy of the edit, and the edit.
 
         shift, contrast, offset, noise: picture augmentation: pixels, relative, 8-bit levels (two).
         warp: shrinks, shears and waves most pictures in front of a plain background, by up to this
@@ -87,8 +89,8 @@ class PretrainSettings:
     identity_rows: int = 6
     refusal_rows: int = 4
     chain_rows: int = 20
-    context_rows: int = 12
-    long_every: int = 3
+    context_rows: int = 24
+    long_every: int = 2
     extra_pictures: int = 36
 
     slots_start: float = 0.3
@@ -105,8 +107,8 @@ class PretrainSettings:
     word_weight: float = 1.0
     distance_weight: float = 1.0
 
-    context_warmup: int = 200
-    context_facts: int = 3
+    context_warmup: int = 500
+    context_facts: int = 6
 
     shift: int = 2
     contrast: float = 0.15

@@ -1,0 +1,187 @@
+"""SERAC (Mitchell et al., Memory-Based Model Editing at Scale, ICML 2022): "rep" in its code.
+
+The base model is never changed. An edit goes into a memory; a question that the scope classifier
+finds to be about an edit is answered by the counterfactual model, which reads that edit, and any
+other by the base model:
+
+    soft   log((1 - s) p_base + s p_counterfactual)        hard   counterfactual where s > 0.5
+
+Under single editing, B edits of a batch are B memories of one entry; a row sees its own edit's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.tokenisation import PromptEncoder
+from editors.base import Setting
+from editors.serac.config import SeracOptions
+from editors.serac.counterfactual import Counterfactual, build_counterfactual
+from editors.serac.memory import Entry, Memory
+from editors.serac.scope import Scope, build_scope
+from editors.serac.similarity import mix_hard, mix_soft, retrieve
+from models.editable import EditableModel, PrefixState
+from models.rows import Answers, EditBatch, Rows, pooled_pictures
+
+Combine = Literal["soft", "hard"]
+
+
+class Serac(nn.Module):
+    """The scope classifier, the counterfactual model, and how their answers are combined.
+
+    Args:
+        encoder: the run's prompt function.
+        scope: the classifier.
+        counterfactual: the model.
+        combine: `soft` or `hard`; training with the objective `mixture` is always soft.
+        threshold: of a hard decision.
+    """
+
+    name = "serac"
+
+    def __init__(
+        self,
+        encoder: PromptEncoder,
+        scope: Scope,
+        counterfactual: Counterfactual,
+        *,
+        combine: Combine = "soft",
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.combine, self.threshold = encoder, combine, threshold
+        self.scope, self.counterfactual = scope, counterfactual
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Serac:
+        """Dropout stays off in training too, as published (dropout 0)."""
+        super().train(mode)
+        self.scope.encoder.eval()
+        self.counterfactual.lm.eval()
+        return self
+
+    def first_layer(self, model: EditableModel) -> int:
+        """The last layer: no layer is edited, so as much as possible is shared."""
+        return model.n_layers - 1
+
+    def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> SeracEdit:
+        """One memory entry per edit, seen by that edit's rows alone."""
+        rows = batch.edit_rows.tolist()
+        pooled = pooled_pictures(batch.rows)
+        shown = (batch.rows.image_index[batch.edit_rows] >= 0).tolist()
+        entries = [
+            Entry(
+                batch.rows.texts[row].question,
+                batch.rows.texts[row].answer,
+                pooled[row] if pooled is not None and has_picture else None,
+            )
+            for row, has_picture in zip(rows, shown, strict=True)
+        ]
+        return SeracEdit(self, Memory(entries), batch.rows.edit_index[batch.edit_rows])
+
+    def recall(self, memory: Memory) -> SeracEdit:
+        """Edits of a memory that every row may see."""
+        return SeracEdit(self, memory, None)
+
+
+@dataclass(frozen=True)
+class SeracEdit:
+    """Edits in a memory.
+
+    Attributes:
+        editor: the networks.
+        memory: M edits.
+        owner: (M,) the edit whose rows may see an entry; None: every row sees all.
+    """
+
+    editor: Serac
+    memory: Memory
+    owner: Tensor | None
+
+    def answer(self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers) -> Tensor:
+        """Predicts answer tokens; with an empty memory these are the base model's logits."""
+        with torch.no_grad():
+            base = model.suffix(state, at=at)
+        if not len(self.memory):
+            return base
+        log_scope, entry = self.retrieved(rows)
+        hard = self.editor.combine == "hard" and not self.editor.training
+        log_threshold = torch.tensor(self.editor.threshold).log()
+        asked = (log_scope > log_threshold.to(log_scope)) if hard else log_scope > -torch.inf
+        chosen = asked.nonzero().squeeze(1)
+        if not len(chosen):
+            return base
+        answers = at.select(chosen)
+        theirs = self.counterfactual(rows.select(chosen), answers, entry[chosen])
+        places = _places(at, chosen)
+        scope = log_scope[at.row[places]]
+        if hard:
+            mixed = mix_hard(base[places], theirs, scope, self.editor.threshold)
+        else:
+            mixed = mix_soft(base[places], theirs, scope)
+            base = base.log_softmax(-1)
+        return base.index_copy(0, places, mixed.to(base.dtype))
+
+    def retrieved(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Log scope probability of each row and the entry it is of: (R,), (R,)."""
+        questions = [text.question for text in rows.texts]
+        allowed = None
+        if self.owner is not None:
+            allowed = rows.edit_index[:, None] == self.owner[None]  # (R, M)
+        scope = self.editor.scope
+        if scope.options.mode == "cross_attention":
+            log_p = self._read_together(questions, allowed)
+        else:
+            queries = scope.embed(questions, pooled_pictures(rows))
+            log_p = scope.compare(queries, self.memory.embedded(scope))
+        return retrieve(log_p, allowed)
+
+    def counterfactual(self, rows: Rows, at: Answers, entry: Tensor) -> Tensor:
+        """The counterfactual model's logits of rows that are told an entry each: (N, V)."""
+        texts = [self.memory.entries[place].text for place in entry.tolist()]
+        logits: Tensor = self.editor.counterfactual(self.editor.encoder, texts, rows, at)
+        return logits
+
+    def scope_probabilities(self, rows: Rows) -> Tensor:
+        """How sure the classifier is that a row is about an edit: (R,)."""
+        if not len(self.memory):
+            return torch.zeros(len(rows), device=rows.input_ids.device)
+        return self.retrieved(rows)[0].exp()
+
+    def _read_together(self, questions: Sequence[str], allowed: Tensor | None) -> Tensor:
+        """Cross-attention over the pairs that are allowed: (R, M), -inf elsewhere."""
+        shape = (len(questions), len(self.memory))
+        device = next(self.editor.scope.parameters()).device
+        pairs = torch.ones(shape, dtype=torch.bool, device=device) if allowed is None else allowed
+        query, entry = pairs.nonzero(as_tuple=True)
+        read = self.editor.scope.read_pairs(
+            [questions[place] for place in query.tolist()],
+            [self.memory.entries[place].text for place in entry.tolist()],
+        )
+        nothing = read.new_full(shape, -torch.inf)
+        return nothing.index_put((query, entry), read)
+
+
+def build(options: SeracOptions, model: EditableModel, setting: Setting) -> Serac:
+    """The untrained editor that the options describe.
+
+    Raises:
+        ModelError: an encoder or the counterfactual model is on no disk, or does not fit.
+    """
+    return Serac(
+        setting.encoder,
+        build_scope(options.scope, model, setting.encoder.tokenizer),
+        build_counterfactual(options.counterfactual, model),
+        combine=options.combine,
+        threshold=options.scope.threshold,
+    ).to(model.device)
+
+
+def _places(at: Answers, chosen: Tensor) -> Tensor:
+    """Where the answer tokens of some rows stand in `at`, in the order of `at.select(chosen)`."""
+    return (chosen[:, None] == at.row[None]).nonzero(as_tuple=True)[1]

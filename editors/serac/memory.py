@@ -1,0 +1,119 @@
+"""SERAC's memory: the edits as given, with their embeddings kept until the scope moves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from editors.serac.scope import Scope
+from errors import ModelError
+
+_TEXTS, _PICTURES = "entries.json", "pictures.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One edit.
+
+    Attributes:
+        question: the edit question.
+        answer: the new answer.
+        picture: (d_base,) pooled features of the picture that the edit showed, or None.
+    """
+
+    question: str
+    answer: str
+    picture: Tensor | None = None
+
+    @property
+    def text(self) -> str:
+        """As both networks read it."""
+        return f"{self.question} {self.answer}"
+
+
+class Memory:
+    """Edits in the order in which they came; a value: `add` and `remove` return a new one.
+
+    Args:
+        entries: the edits.
+    """
+
+    def __init__(self, entries: Sequence[Entry] = ()) -> None:
+        self.entries = tuple(entries)
+        self._kept: tuple[tuple[int, ...], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def add(self, *entries: Entry) -> Memory:
+        """This memory and some edits more."""
+        return Memory((*self.entries, *entries))
+
+    def remove(self, *places: int) -> Memory:
+        """This memory without the edits at some places.
+
+        Raises:
+            ModelError: there is no such place.
+        """
+        if wrong := [place for place in places if not 0 <= place < len(self)]:
+            raise ModelError(
+                f"the memory holds {len(self)} edits, counted from 0; there is no edit {wrong[0]}."
+            )
+        return Memory([e for place, e in enumerate(self.entries) if place not in places])
+
+    def embedded(self, scope: Scope) -> Tensor:
+        """Embeddings of all entries: (M, d); kept where no gradient is wanted."""
+        if torch.is_grad_enabled():
+            return self._embed(scope)
+        if self._kept is None or self._kept[0] != scope.stamp:
+            self._kept = (scope.stamp, self._embed(scope))
+        return self._kept[1]
+
+    def save(self, folder: Path) -> None:
+        """Writes the memory into a folder of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = [{"question": e.question, "answer": e.answer} for e in self.entries]
+        (folder / _TEXTS).write_text(json.dumps(texts, indent=1), encoding="utf-8")
+        pictures = {
+            str(place): entry.picture.contiguous().cpu()
+            for place, entry in enumerate(self.entries)
+            if entry.picture is not None
+        }
+        save_file(pictures, folder / _PICTURES)
+
+    @classmethod
+    def load(cls, folder: Path) -> Memory:
+        """Reads what `save` wrote.
+
+        Raises:
+            ModelError: a file is missing or damaged.
+        """
+        try:
+            texts = json.loads((folder / _TEXTS).read_text(encoding="utf-8"))
+            pictures = load_file(folder / _PICTURES)
+            return cls(
+                [
+                    Entry(one["question"], one["answer"], pictures.get(str(place)))
+                    for place, one in enumerate(texts)
+                ]
+            )
+        except Exception as error:  # safetensors raises its own kinds
+            raise ModelError(
+                f"{folder} holds no memory that can be read ({type(error).__name__}: {error}). "
+                "Give a folder that Memory.save wrote."
+            ) from error
+
+    def _embed(self, scope: Scope) -> Tensor:
+        shown = [entry.picture for entry in self.entries]
+        seen = next((one for one in shown if one is not None), None)
+        pictures = None
+        if seen is not None:
+            blank = torch.zeros_like(seen)
+            pictures = torch.stack([blank if one is None else one for one in shown])
+        return scope.embed([entry.text for entry in self.entries], pictures)

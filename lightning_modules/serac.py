@@ -1,0 +1,233 @@
+"""Training of SERAC: the scope classifier and the counterfactual model together.
+
+mixture      the outer loss of the benchmark on the soft mixture of both models:
+0.1 NLL(rephrase) + 0.1 NLL(one-hop or other picture) + KL(base || mixture),
+the KL of pictures included (published code computes it and then forgets it)
+supervised   0.1 NLL(counterfactual model with the gold entry) + balanced BCE of the scope,
+with hard negatives (Mitchell et al. 2022)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, distributed, nn
+from torch.optim import Adam
+
+from editors.base import Edit, Setting
+from editors.objective import Objective, OuterLoss
+from editors.serac.config import SeracOptions
+from editors.serac.editor import Serac, SeracEdit, build
+from editors.serac.negatives import HardNegatives
+from editors.serac.similarity import balanced_bce
+from errors import ConfigError
+from lightning_modules.editor_training import EditorTraining
+from metrics.scope import ScopeQuality
+from models.editable import EditableModel, PrefixState
+from models.rows import TEXT_ONLY, Answers, EditBatch, Rows, RowText
+
+SCOPE = "scope"  # name of the scope's loss
+
+
+class SeracTraining(EditorTraining):
+    """Trains a SERAC editor for a frozen base model.
+
+    Args:
+        model: the base model.
+        editor: the editor to train.
+        objective: the outer loss; `supervised` takes its terms and weights, not its mixture.
+        supervised: which of the two objectives.
+        lr: Adam's rate of the scope classifier.
+        counterfactual_lr: Adam's rate of the counterfactual model.
+        lr_schedule: `constant`, or `cosine` with a short warm-up.
+        weights: of the outer loss; `supervised` takes `locality` for the scope's loss.
+        negatives: draws further questions out of scope (`supervised`); None for none.
+        options: the editor's options as plain Python, for the checkpoint.
+    """
+
+    editor: Serac
+
+    def __init__(
+        self,
+        model: EditableModel,
+        editor: Serac,
+        objective: Objective,
+        *,
+        supervised: bool,
+        lr: float,
+        counterfactual_lr: float,
+        lr_schedule: str = "constant",
+        weights: Mapping[str, float],
+        negatives: HardNegatives | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model, editor, objective, options=options)
+        self.supervised, self.negatives = supervised, negatives
+        self.quality = ScopeQuality(editor.threshold)
+        self.scope_weight = weights["locality"]
+        if supervised and not (self.scope_weight and any(term.kl for term in objective.terms)):
+            raise ConfigError(
+                "editor.objective=supervised needs questions out of scope: give "
+                "editor.weights.locality a positive value, the weight of the scope's loss."
+            )
+        self._gold = Objective(objective.name, {**weights, "locality": 0.0})
+        self.lr, self.counterfactual_lr, self.lr_schedule = lr, counterfactual_lr, lr_schedule
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam with a group for each network."""
+        optimizer = Adam(
+            [
+                {"params": _trained(self.editor.scope), "lr": self.lr, "name": "scope"},
+                {
+                    "params": _trained(self.editor.counterfactual),
+                    "lr": self.counterfactual_lr,
+                    "name": "counterfactual",
+                },
+            ]
+        )
+        return self.scheduled(optimizer, self.lr_schedule)
+
+    def judge(self, batch: EditBatch, state: PrefixState, edit: Edit) -> OuterLoss:
+        """The loss of the objective; in validation also what the mixture answers.
+
+        Raises:
+            TypeError: the edit is not SERAC's.
+        """
+        if not isinstance(edit, SeracEdit):
+            raise TypeError(f"expected a SeracEdit, got {type(edit).__name__}")
+        if self.supervised and self.training:
+            return self._supervised(batch, state, edit)
+        mixture = super().judge(batch, state, edit)
+        if self.training:
+            return mixture
+        self._watch(*self._scope(batch, edit))
+        return (
+            replace(mixture, total=self._supervised(batch, state, edit).total)
+            if self.supervised
+            else mixture
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the scope's quality beside the other means."""
+        for name, value in self.quality.compute().items():
+            self.log(f"val/scope/{name}", value.float(), sync_dist=True)
+        self.quality.reset()
+        super().on_validation_epoch_end()
+
+    def _supervised(self, batch: EditBatch, state: PrefixState, edit: SeracEdit) -> OuterLoss:
+        gold = self._gold(self.model, _Gold(edit), batch, state, synced=self.training)
+        log_p, inside = self._scope(batch, edit)
+        if self.training:
+            self._log_scope(log_p, inside, len(batch))
+        counts = _counts(inside, of_all_processes=self.training)
+        bce = balanced_bce(log_p, inside, n_inside=counts[0], n_outside=counts[1])
+        total = gold.total + self.scope_weight * bce
+        # The image projections are part of the graph in every step, whatever the batch shows.
+        total = total + 0 * sum(p.sum() for p in _trained(self.editor))
+        return replace(gold, total=total, terms={**gold.terms, SCOPE: bce})
+
+    def _scope(self, batch: EditBatch, edit: SeracEdit) -> tuple[Tensor, Tensor]:
+        """Log scope probabilities, and whether the question is about the edit: (n,), (n,)."""
+        inside = [batch.edit_rows]
+        outside: list[Tensor] = []
+        for term in self.objective.terms:
+            for probe in term.probes:
+                if probe in batch.probes:
+                    (outside if term.kl else inside).append(batch.probes[probe])
+        rows = torch.cat([*inside, *outside])
+        about = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        about[: sum(map(len, inside))] = True
+        asked = batch.rows.select(rows)
+        log_p, _ = edit.retrieved(asked)
+        if self.negatives is None or not self.training:
+            return log_p, about
+        drawn = self._drawn(batch, edit, self.negatives)
+        return torch.cat([log_p, drawn]), torch.cat([about, torch.zeros_like(drawn).bool()])
+
+    def _drawn(self, batch: EditBatch, edit: SeracEdit, negatives: HardNegatives) -> Tensor:
+        """Log scope probabilities of the questions drawn for each edit: (B * per_edit,)."""
+        step, each = self.trainer.global_step, negatives.options.per_edit
+        rows = batch.rows.select(batch.edit_rows.repeat_interleave(each))
+        taught = [batch.rows.texts[row].question for row in batch.edit_rows.tolist()]
+        texts = tuple(
+            RowText(drawn, "")
+            for question, subject in zip(taught, batch.subjects, strict=True)
+            for drawn in negatives.draw(step, question, subject)
+        )
+        blank = torch.full_like(rows.image_index, TEXT_ONLY)
+        asked = replace(rows, texts=texts, image_index=blank, pixel_values=None, features=None)
+        return edit.retrieved(asked)[0]
+
+    def _watch(self, log_p: Tensor, inside: Tensor) -> None:
+        self.quality.update(log_p.exp(), inside)
+
+    def _log_scope(self, log_p: Tensor, inside: Tensor, size: int) -> None:
+        p, parallel = log_p.detach().exp(), self.trainer.world_size > 1
+        for name, value in (("inside", p[inside].mean()), ("outside", p[~inside].mean())):
+            self.log(f"train/scope/{name}", value, batch_size=size, sync_dist=parallel)
+
+
+@dataclass(frozen=True)
+class _Gold:
+    """The counterfactual model's answers, every row told its own edit."""
+
+    edit: SeracEdit
+
+    def answer(self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers) -> Tensor:
+        """Its logits, without the base model's and without a scope."""
+        del model, state
+        owner = self.edit.owner
+        if owner is None:
+            raise ValueError("a gold entry needs a memory with owners")
+        entry = (rows.edit_index[:, None] == owner[None]).int().argmax(1)
+        return self.edit.counterfactual(rows, at, entry)
+
+
+def build_training(
+    options: SeracOptions, model: EditableModel, setting: Setting, objective: Objective
+) -> SeracTraining:
+    """The training that the options describe.
+
+    Args:
+        options: the editor's options.
+        model: the base model.
+        setting: the run's prompt function and training records.
+        objective: the outer loss.
+
+    Raises:
+        ConfigError: `supervised` without a weight for questions out of scope.
+        ModelError: an encoder is on no disk, or does not fit.
+    """
+    negatives = None
+    supervised = options.objective == "supervised"
+    if supervised and options.negatives.share is not None and setting.training:
+        negatives = HardNegatives(options.negatives, setting.training)
+    return SeracTraining(
+        model,
+        build(options, model, setting),
+        objective,
+        supervised=supervised,
+        weights=options.weights.model_dump(),
+        lr=options.lr,
+        counterfactual_lr=options.counterfactual_lr,
+        lr_schedule=options.lr_schedule,
+        negatives=negatives,
+        options=options.model_dump(mode="json"),
+    )
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _counts(inside: Tensor, *, of_all_processes: bool) -> Tensor:
+    """Questions about the edit and others, what their sums are divided by: (2,)."""
+    counts = torch.stack([inside.sum(), (~inside).sum()]).to(torch.float64)
+    if of_all_processes and distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(counts)
+        counts = counts / distributed.get_world_size()
+    return counts.float()

@@ -1,0 +1,143 @@
+"""IKE's prompts and scores against the authors' code: text for text, perplexity for perplexity.
+
+The vectors record every random decision (which demonstration is of which type, which paraphrase or
+neighbour it shows), so the prompt is rebuilt from them with our functions.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from editors.ike.demonstrations import kinds, own, shown, stated
+from metrics.functional import negative_log_likelihood
+from models.context import answer_with_shared_prefix
+from models.rows import TEXT_ONLY, Rows
+from models.text import TextModel
+from tests.builders import GOLDEN
+
+pytestmark = pytest.mark.parity
+FILES = sorted(GOLDEN.glob("ike*.json"))
+COPY, UPDATE, RETAIN = 0, 1, 2
+NAMES = {COPY: "copy", UPDATE: "update", RETAIN: "retain"}
+
+
+def scoring(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_scoring.npz")
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def case(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(request.param.read_text(encoding="utf-8"))
+    return found | {"path": request.param}
+
+
+def fact_of(demo: dict[str, Any]) -> tuple[str, str, str]:
+    edit = demo["requested_rewrite"]
+    fact = edit["prompt"].format(edit["subject"])
+    return fact, edit["target_new"]["str"], edit["target_true"]["str"]
+
+
+def rebuilt(case: dict[str, Any]) -> list[str]:
+    """The demonstrations in the order of the prompt, from the recorded decisions."""
+    choices = iter(case["paraphrase_or_neighbour_choice_in_call_order"])
+    texts = []
+    for number, kind in zip(
+        case["corpus_ids_nearest_first"], case["type_per_rank_nearest_first"], strict=False
+    ):
+        demo = case["demos"][number]
+        fact, new, true = fact_of(demo)
+        if kind == COPY:
+            texts.append(shown(fact, new, fact, new))
+        elif kind == UPDATE:
+            texts.append(shown(fact, new, demo["paraphrase_prompts"][next(choices)], new))
+        else:
+            texts.append(shown(fact, new, demo["neighborhood_prompts"][next(choices)], true))
+    return texts[::-1]
+
+
+def test_vectors_are_there() -> None:
+    assert FILES, f"no ike*.json in {GOLDEN}; set TMKE_GOLDEN"
+    assert all(scoring(path).is_file() for path in FILES)
+
+
+def test_demonstrations_and_their_order(case: dict[str, Any]) -> None:
+    assert rebuilt(case) == case["demos_in_prompt_order"]
+    types = case["type_per_rank_nearest_first"]
+    assert sorted(kinds(len(types))) == sorted(NAMES[kind] for kind in types)
+
+
+def test_prompts(case: dict[str, Any]) -> None:
+    everything = [*case["demos_in_prompt_order"], case["self_demo"]]
+    rewrite = next(one for one in case["cases"] if one["kind"] == "rewrite")
+    fact = rewrite["query"].removeprefix("New Fact: ").partition("\n")[0]
+    question = rewrite["query"].partition("\nPrompt: ")[2]
+    new = fact.removeprefix(question).strip()
+    assert own(question, new) == case["self_demo"]
+    for one in case["cases"]:
+        asked = one["query"].partition("\nPrompt: ")[2]
+        before = "".join(everything[-one["n_demos_used"] :]) + stated(question, new)
+        text = before + asked
+        assert one["text_new"].startswith(text)
+        assert one["text_new"].removeprefix(text).startswith(" ")
+
+
+def test_perplexities(case: dict[str, Any]) -> None:
+    with np.load(scoring(case["path"])) as file:
+        arrays = {name: file[name] for name in file.files}
+    weights = {
+        name.removeprefix("model."): torch.from_numpy(value)
+        for name, value in arrays.items()
+        if name.startswith("model.")
+    }
+    model = TextModel(gpt2(weights))
+    for one in case["cases"]:
+        ids = [
+            torch.from_numpy(arrays[f"{one['kind']}.input_ids_{which}"]).long()
+            for which in ("new", "true")
+        ]
+        assert [len(row) for row in ids] == one["n_tokens"]
+        rows = side_by_side(ids, one["tgt_len"])
+        at = rows.answers()
+        nll = negative_log_likelihood(answer_with_shared_prefix(model, rows, at), at.target)
+        found = at.row_mean(nll).exp().numpy()
+        np.testing.assert_allclose(found, arrays[f"{one['kind']}.ppl"], rtol=1e-4)
+        np.testing.assert_allclose(found, [one["ppl_new"], one["ppl_true"]], rtol=1e-4)
+
+
+def gpt2(weights: dict[str, Tensor]) -> GPT2LMHeadModel:
+    embedding, positions = weights["transformer.wte.weight"], weights["transformer.wpe.weight"]
+    layers = {name.split(".")[2] for name in weights if name.startswith("transformer.h.")}
+    config = GPT2Config(
+        vocab_size=embedding.shape[0],
+        n_embd=embedding.shape[1],
+        n_layer=len(layers),
+        n_head=2,
+        n_positions=positions.shape[0],
+        attn_implementation="eager",
+    )
+    hf = GPT2LMHeadModel(config)
+    missing = hf.load_state_dict(weights, strict=False).missing_keys
+    assert set(missing) <= {"lm_head.weight"}
+    return hf
+
+
+def side_by_side(ids: list[Tensor], answers: list[int]) -> Rows:
+    """Two targets of one prompt, which shares its beginning."""
+    width = max(map(len, ids))
+    tokens = torch.zeros(len(ids), width, dtype=torch.int64)
+    mask, answer = torch.zeros_like(tokens).bool(), torch.zeros_like(tokens).bool()
+    for place, (row, length) in enumerate(zip(ids, answers, strict=True)):
+        tokens[place, : len(row)] = row
+        mask[place, : len(row)] = True
+        answer[place, len(row) - length : len(row)] = True
+    index = torch.zeros(len(ids), dtype=torch.int64)
+    text_only = torch.full_like(index, TEXT_ONLY)
+    return Rows(tokens, mask, answer, torch.zeros_like(mask), text_only, None, index)
