@@ -29,6 +29,7 @@ def main(cfg: EvaluateConfig) -> None:
     from lightning_modules import assembly
     from lightning_modules.evaluation import EvaluationModule
     from lightning_modules.loggers import open_loggers
+    from lightning_modules.processes import ending_together
     from lightning_modules.start import start
     from lightning_modules.summary import summarise
     from lightning_modules.training import load_editor
@@ -56,9 +57,10 @@ def main(cfg: EvaluateConfig) -> None:
     module = EvaluationModule(model, editor, scenario, encoder.decode)
     with opened as loggers:
         trainer = assembly.make_trainer(cfg.trainer, loggers=loggers, root=folder)
-        trainer.test(module, datamodule=data, verbose=False)
-        summary = summarise(cfg, data, module, model)
-        rows = module.gathered_rows()
+        with ending_together(trainer):
+            trainer.test(module, datamodule=data, verbose=False)
+            rows = module.gathered_rows()
+            summary = summarise(cfg, data, module, model, rows)
         if trainer.is_global_zero:
             save(folder, summary, rows, trainer)
 

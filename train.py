@@ -26,10 +26,11 @@ def main(cfg: TrainConfig) -> None:
     from editors.base import Setting
     from lightning_modules import assembly, training
     from lightning_modules.loggers import log_pictures, open_loggers
+    from lightning_modules.processes import ending_together
     from lightning_modules.start import start
     from reporting.figures import training_curves
 
-    start(cfg)
+    processes = start(cfg)
     options, scenario = training.options_of(cfg), training.scenario_of(cfg)
     source = assembly.read_source(cfg.data)
     data = assembly.make_data(
@@ -59,9 +60,10 @@ def main(cfg: TrainConfig) -> None:
             loggers=loggers,
             callbacks=training.callbacks(cfg, folder, data, logged=bool(loggers)),
             root=folder,
-            **training.Schedule.of(cfg, data).arguments(),
+            **training.Schedule.of(cfg, data, processes).arguments(),
         )
-        trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+        with ending_together(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
         if trainer.is_global_zero and cfg.logger.csv:
             curves = training_curves(folder, folder / "curves")
             log_pictures(loggers, "curves", [file for file in curves if file.suffix == ".png"])

@@ -21,7 +21,7 @@ from rich.logging import RichHandler
 
 from configs.check import build, message, preflight
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain
-from configs.rundir import check_output_dir
+from configs.rundir import check_output_dir, first_process
 from configs.schema import RunConfig
 from configs.stored import ReadCheckpoint
 from errors import ConfigError, TmkeError
@@ -102,10 +102,13 @@ def _checked_arguments(
 
 
 def _start_logging() -> None:
-    """Log lines on stderr, so that stdout holds results alone."""
+    """Log lines on stderr, so that stdout holds results alone; of several processes rank 0's."""
     handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
     logging.basicConfig(
-        level=logging.INFO, format="%(message)s", datefmt="[%X]", handlers=[handler]
+        level=logging.INFO if first_process() else logging.ERROR,
+        format="%(message)s",
+        datefmt="[%X]",
+        handlers=[handler],
     )
 
 

@@ -27,7 +27,7 @@ def rule_problems(command: str, sections: Sections) -> list[str]:
     Returns:
         A sentence for each mistake.
     """
-    rules = (_editor_rules, _file_rules, _pretrain_rules)
+    rules = (_editor_rules, _file_rules, _trainer_rules, _pretrain_rules)
     return [problem for rule in rules for problem in rule(command, sections)]
 
 
@@ -68,7 +68,10 @@ def _editor_rules(command: str, sections: Sections) -> list[str]:
     scenario = sections.get("scenario")
     if scenario is not None and scenario.name not in editor.scenarios:
         able = ", ".join(sorted(editor.scenarios))
-        problems.append(f"editor={editor.name} is not defined for scenario={scenario.name}: {able}")
+        reason = f" ({editor.why_not})" if editor.why_not else ""
+        problems.append(
+            f"editor={editor.name} is not defined for scenario={scenario.name}: {able}{reason}"
+        )
     return problems
 
 
@@ -91,6 +94,20 @@ def _file_rules(command: str, sections: Sections) -> list[str]:
                 "owner/name); run from the root of the checkout"
             )
     return problems
+
+
+def _trainer_rules(command: str, sections: Sections) -> list[str]:
+    del command
+    trainer: schema.TrainerOptions | None = sections.get("trainer")
+    if trainer is None or not trainer.strategy.startswith("ddp"):
+        return []
+    if trainer.accelerator != "cpu" or trainer.devices not in ("auto", -1):
+        return []
+    return [
+        f"trainer.devices={trainer.devices} with trainer.accelerator=cpu is one process, and "
+        f"trainer.strategy={trainer.strategy} is meant for several: use trainer=ddp_cpu or another "
+        "number, or trainer.accelerator=gpu for all GPUs (experiment=demo sets cpu)"
+    ]
 
 
 def _pretrain_rules(command: str, sections: Sections) -> list[str]:

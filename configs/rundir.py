@@ -77,7 +77,7 @@ def check_output_dir(config: RunConfig) -> None:
         ConfigError: output_dir is a file, holds another run, or `overwrite=true` would remove the
             checkpoint that is to be evaluated.
     """
-    if not _first_process():
+    if not first_process():
         return
     folder = Path(config.output_dir)
     if folder.exists() and not folder.is_dir():
@@ -119,7 +119,7 @@ def prepare_output_dir(config: RunConfig) -> Path:
         ConfigError: as `check_output_dir`, or the folder cannot be made.
     """
     folder = Path(config.output_dir)
-    if not _first_process():
+    if not first_process():
         return folder
     check_output_dir(config)
     try:
@@ -169,6 +169,7 @@ def _inside(path: Path, folder: Path) -> bool:
     return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())
 
 
-def _first_process() -> bool:
+def first_process() -> bool:
     """Whether this is rank 0; the others are started with their rank in the environment."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "SLURM_PROCID", "RANK"))
+    ranks = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)

@@ -3,8 +3,10 @@
 The order is a function of seed and epoch alone. In training, W processes with batches of B take
 together what one process with batches of W * B would take, so a run on eight GPUs sees the same
 edits per step as its one-GPU twin. In evaluation every edit is served exactly once: nothing is
-repeated to fill the last batch, as a DistributedSampler would do. The training loader knows how far
-it came, so a continued run goes on with the very next batch.
+repeated to fill the last batch, as a DistributedSampler would do. Only where there are fewer edits
+than processes is each process served all of them, for a process without a batch would leave the
+others waiting: means stay what they are, and results go by the number of the edit. The training
+loader knows how far it came, so a continued run goes on with the very next batch.
 """
 
 from __future__ import annotations
@@ -44,15 +46,12 @@ class EditOrder(Sampler[list[int]]):
         rank, world = _process()
         if self.seed is not None:
             return self.batches_per_epoch(world)
-        batches = -(-self.n_edits // self._in_order_size(world))
-        return (batches - rank + world - 1) // world
+        return len(self._in_order(rank, world))
 
     def __iter__(self) -> Iterator[list[int]]:
         rank, world = _process()
         if self.seed is None:
-            size = self._in_order_size(world)
-            for start in range(rank * size, self.n_edits, world * size):
-                yield list(range(start, min(start + size, self.n_edits)))
+            yield from self._in_order(rank, world)
             return
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.n_edits, generator=generator).tolist()
@@ -66,9 +65,15 @@ class EditOrder(Sampler[list[int]]):
         batches = self.n_edits // (self.batch_size * world)
         return max(1, batches // self.accumulate) * self.accumulate
 
-    def _in_order_size(self, world: int) -> int:
-        """Smaller batches where a process would get none otherwise."""
-        return min(self.batch_size, max(1, self.n_edits // world))
+    def _in_order(self, rank: int, world: int) -> list[list[int]]:
+        """This process's share of all edits, in smaller batches where one would get none."""
+        if self.n_edits < world:
+            rank, world = 0, 1
+        size = min(self.batch_size, self.n_edits // world)
+        return [
+            list(range(start, min(start + size, self.n_edits)))
+            for start in range(rank * size, self.n_edits, world * size)
+        ]
 
 
 class EditLoader(DataLoader[EditBatch]):

@@ -119,6 +119,7 @@ class PromptEncoder:
         picture: bool = False,
         plain: bool = False,
         before: str = "",
+        picture_first: bool = False,
     ) -> Encoded:
         """Tokenises one row.
 
@@ -130,12 +131,13 @@ class PromptEncoder:
             plain: the question stands without the template.
             before: text in front of the prompt (ROME's prefixes, IKE's demonstrations), with
                 whatever separates the two.
+            picture_first: the slots stand where the layout says although there is text in front.
 
         Raises:
             DataError: the answer has no token of its own.
         """
         if before:
-            return self._encode(question, answer, picture, plain, before)
+            return self._encode(question, answer, picture, plain, before, picture_first)
         key = (question, answer, picture, plain)
         if key not in self._cache:
             self._cache[key] = self._encode(*key)
@@ -190,7 +192,13 @@ class PromptEncoder:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def _encode(
-        self, question: str, answer: str, picture: bool, plain: bool, before: str = ""
+        self,
+        question: str,
+        answer: str,
+        picture: bool,
+        plain: bool,
+        before: str = "",
+        picture_first: bool = False,
     ) -> Encoded:
         prompt = before + self.prompt(question, plain=plain)
         text = f"{prompt} {answer.strip()}"
@@ -205,7 +213,7 @@ class PromptEncoder:
             )
         if not picture:
             return Encoded(ids, mask, [False] * len(ids), offsets, text, len(before))
-        at, count = self._picture_place(ids, offsets, len(before))
+        at, count = self._picture_place(ids, offsets, 0 if picture_first else len(before))
         return Encoded(
             ids[:at] + [self._slot_id] * count + ids[at:],
             mask[:at] + [False] * count + mask[at:],

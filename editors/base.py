@@ -67,7 +67,7 @@ class Reporting(Protocol):
     """An editor that has more to tell of a run than its scores."""
 
     def report(self) -> dict[str, float]:
-        """Numbers for the result's `editor_report`."""
+        """Numbers for the result's `editor_report`: means over the edits that were made so far."""
         ...
 
 

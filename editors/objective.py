@@ -63,7 +63,8 @@ class OuterLoss:
 
     Attributes:
         total: weighted sum, with the editor's graph.
-        terms: mean of each term, unweighted; terms that the batch has no rows for are absent.
+        terms: mean of each term, unweighted; terms that the batch has no rows for are absent, or 0
+            where a batch of another process has some.
         accuracy: share of right answer tokens per NLL term, and of unchanged answers (argmax) per
             KL term, averaged like the terms; fractions.
         rows: number of rows behind each term.
@@ -193,7 +194,8 @@ class Objective:
     ) -> OuterLoss:
         losses = (at.row_mean(losses[0]), at.row_mean(losses[1]))  # each (n,)
         shares = [at.row_mean(hit.to(losses[0].dtype)) for hit in agreement]
-        terms, accuracy = {}, {}
+        zero, accuracy = losses[0].new_zeros(()), {}
+        terms = {term.name: zero for term in self.terms if counts[term.name] > 0}
         for term, term_rows in asked:
             place = torch.searchsorted(rows, term_rows)
             terms[term.name] = losses[term.kl][place].sum() / counts[term.name].to(losses[0].dtype)

@@ -5,7 +5,8 @@
 A question is asked three times: as it is; with noise on the embeddings of the subject's tokens; and
 with that noise, but one state put back to its clean value. How much of the answer's probability
 comes back is the state's indirect effect. The heat map shows it per layer and kind of token, for
-the states after each layer and for the outputs of the MLPs alone.
+the states after each layer and for the outputs of the MLPs alone. Only facts that the model knows
+are traced: those whose answer it predicts, token by token.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class _Asked:
     """Prompts of some facts: their state before the first layer, and where everything is."""
 
     state: PrefixState
-    at: Answers
+    answers: Answers
+    at: Answers  # the first token of each answer
     subject: tuple[Tensor, Tensor]
     tokens: Mapping[str, tuple[Tensor, Tensor]]
 
@@ -133,6 +135,33 @@ def causal_trace(
     )
 
 
+@torch.no_grad()
+def known(
+    model: EditableModel, encoder: PromptEncoder, records: Sequence[Record], wanted: int
+) -> list[Record]:
+    """The first `wanted` records whose true answer the model predicts, token by token.
+
+    Raises:
+        DataError: there is none, or a question does not name its subject.
+    """
+    found: list[Record] = []
+    for start in range(0, len(records), ROWS_AT_ONCE):
+        part = records[start : start + ROWS_AT_ONCE]
+        asked = _ask(model, encoder, part)
+        at = asked.answers
+        right = model.suffix(asked.state, at=at).argmax(-1) == at.target
+        all_right = at.row_mean(right.float()) == 1
+        found += [record for record, ok in zip(part, all_right.tolist(), strict=True) if ok]
+        if len(found) >= wanted:
+            return found[:wanted]
+    if not found:
+        raise DataError(
+            f"the model predicts the answer of none of {len(records)} facts, so there is nothing "
+            "to trace. Take data that it knows."
+        )
+    return found
+
+
 def token_places(row: Encoded, subject: str) -> dict[str, list[int]]:
     """The tokens of a prompt by their kind; a subject of one token has only a last one.
 
@@ -168,6 +197,7 @@ def _ask(model: EditableModel, encoder: PromptEncoder, records: Sequence[Record]
 
     return _Asked(
         state=model.prefix(rows, 0),
+        answers=at,
         at=Answers(at.row[first], at.position[first], at.target[first], len(rows)),
         subject=flat([range(one, other + 1) for one, other in spans]),
         tokens={name: flat([found[name] for found in places]) for name in TOKENS},
@@ -250,7 +280,7 @@ def trace(options: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: an option is out of range, or the output is there already.
-        DataError: there are no records.
+        DataError: the model knows none of the facts.
     """
     from reporting.heatmap import trace_figure
 
@@ -265,11 +295,8 @@ def trace(options: argparse.Namespace) -> None:
     processor = assembly.open_processor(cfg.model)
     model = assembly.open_model(cfg.model)
     encoder = assembly.make_encoder(processor, cfg.data.prompt)
-    found = causal_trace(
-        model, encoder, facts[: options.facts], noise=options.noise, draws=options.draws
-    )
-    if not found.facts:
-        raise DataError(f"data={cfg.data.name} has no facts to trace.")
+    facts = known(model, encoder, facts, options.facts)
+    found = causal_trace(model, encoder, facts, noise=options.noise, draws=options.draws)
     options.output.mkdir(parents=True, exist_ok=True)
     numbers.write_text(json.dumps(found.as_dict(), indent=1), encoding="utf-8")
     effects = {str(kind): effect.numpy() for kind, effect in found.effect.items()}
@@ -289,7 +316,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("words", nargs="*", metavar="model=NAME", help="configuration words")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--overwrite", action="store_true")
-    parser.add_argument("--facts", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument("--facts", type=int, default=100, help="at most so many (default: 100)")
     parser.add_argument("--draws", type=int, default=5, help="of the noise (default: 5)")
     parser.add_argument("--noise", type=float, default=NOISE, help=f"deviations ({NOISE})")
     return parser

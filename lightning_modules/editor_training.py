@@ -97,13 +97,10 @@ class EditorTraining(L.LightningModule):
         self._since_step.append(batch)
         _, _, loss = self.edit_and_judge(batch)
         size, parallel = len(batch), self.trainer.world_size > 1
-        # A term without a row in this process is 0 here and has its value from the others.
-        terms = {term.name: loss.total.new_zeros(()) for term in self.objective.terms}
-        terms = (terms if parallel else {}) | dict(loss.terms)
         self.log(
             "train/loss", loss.total.detach(), prog_bar=True, batch_size=size, sync_dist=parallel
         )
-        for name, value in terms.items():
+        for name, value in loss.terms.items():
             self.log(f"train/{name}/loss", value.detach(), batch_size=size, sync_dist=parallel)
         return loss.total
 
@@ -124,6 +121,7 @@ class EditorTraining(L.LightningModule):
         """Judges the edits of one batch; nothing is learned."""
         if not self.ready and self.trainer.sanity_checking:
             return
+        batch = replace(batch, rows=self.model.look(batch.rows))
         state, edit, loss = self.edit_and_judge(batch)
         self.measure("loss", loss.total, len(batch))
         self.measure("reliability", self._reliability(batch, state, edit), len(batch))

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import lightning as L
 import torch
@@ -21,6 +21,7 @@ from torchmetrics import MetricCollection
 
 from datamodules.scenarios import Scenario
 from editors.base import Edit, Editor, Reporting, Scoped
+from lightning_modules.processes import of_all_processes
 from metrics.collection import (
     EXACT_MATCH,
     TOKEN_ACCURACY,
@@ -110,11 +111,12 @@ class EvaluationModule(L.LightningModule):
     def report(self) -> dict[str, float]:
         """What the editor says of itself, and the quality of its scope if it has one.
 
-        Of every process's edits where a number can be summed, of this one's otherwise.
+        Both are of the edits of all processes; every process has to call this.
         """
         found: dict[str, float] = {}
         if isinstance(self.editor, Reporting):
-            found |= self.editor.report()
+            edits = len({row["edit_id"] for row in self.rows})
+            found |= _mean_report(of_all_processes((edits, self.editor.report())))
         if self.scope.update_called:
             quality = {f"scope_{name}": float(v) for name, v in self.scope.compute().items()}
             found |= {name: value for name, value in quality.items() if math.isfinite(value)}
@@ -174,12 +176,10 @@ class EvaluationModule(L.LightningModule):
 
     def gathered_rows(self) -> list[dict[str, object]]:
         """The rows of all processes, each (edit, probe, measure) once."""
-        everybody: list[Any] = [self.rows]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            everybody = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(everybody, self.rows)
         distinct = {
-            (row["edit_id"], row["probe"], row["metric"]): row for rows in everybody for row in rows
+            (row["edit_id"], row["probe"], row["metric"]): row
+            for rows in of_all_processes(self.rows)
+            for row in rows
         }
         return [distinct[key] for key in sorted(distinct)]
 
@@ -187,6 +187,16 @@ class EvaluationModule(L.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def _mean_report(reports: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """Means over edits of means over the edits of each process: (number of edits, means)."""
+    total = max(1, sum(edits for edits, _ in reports))
+    names = {name: None for _, report in reports for name in report}
+    return {
+        name: sum(edits * report.get(name, 0.0) for edits, report in reports) / total
+        for name in names
+    }
 
 
 Score = Callable[[Predictions, Predictions, Answers], Tensor]

@@ -3,9 +3,10 @@
     python -m lightning_modules.second_moment model=llava --layer 5 --text corpus.txt
 
 The text is a .txt or .md file (one document a line), or what the datasets library reads: .jsonl,
-.json, .csv, .parquet with a text column. Each document is cut to what the model reads at once;
-padding does not count. The file's name says model, layer, data and sample count, and a file that is
-there already is not made again. Use it with `editor.second_moment=FILE`.
+.json, .csv, .parquet with a text column, or a folder of such files. The first --samples documents
+are taken, each cut to what the model reads at once; padding does not count. The file's name says
+model, layer, data and sample count, and a file that is there already is not made again. Use it with
+`editor.second_moment=FILE`.
 """
 
 from __future__ import annotations
@@ -85,26 +86,41 @@ def read_texts(path: Path, column: str) -> list[str]:
     Raises:
         DataError: it is missing, of an unknown kind, or has no such column.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"--text {path}: there is no such file.")
     if path.suffix in PLAIN:
         lines = path.read_text(encoding="utf-8").splitlines()
-    elif path.suffix in READERS:
-        from datasets import load_dataset
-
-        table: Any = load_dataset(READERS[path.suffix], data_files=str(path), split="train")
-        if column not in table.column_names:
-            raise DataError(
-                f"--text {path} has no column {column!r}; it has {', '.join(table.column_names)}. "
-                "Name one with --column."
-            )
-        lines = [str(text) for text in table[column]]
+    elif path.suffix in READERS or path.is_dir():
+        lines = _read_table(path, column)
     else:
-        raise DataError(f"--text {path}: known are {', '.join([*PLAIN, *READERS])}.")
+        raise DataError(
+            f"--text {path}: known are {', '.join([*PLAIN, *READERS])} and folders of the latter."
+        )
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise DataError(f"--text {path} holds no text.")
     return texts
+
+
+def _read_table(path: Path, column: str) -> list[str]:
+    """A column of what the datasets library reads; of a folder, the split `train`."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        table: Any = (
+            load_dataset(str(path), split="train")
+            if path.is_dir()
+            else load_dataset(READERS[path.suffix], data_files=str(path), split="train")
+        )
+    except (DatasetGenerationError, FileNotFoundError, ValueError) as error:
+        raise DataError(f"--text {path} cannot be read: {error}") from error
+    if column not in table.column_names:
+        raise DataError(
+            f"--text {path} has no column {column!r}; it has {', '.join(table.column_names)}. "
+            "Name one with --column."
+        )
+    return [str(text) for text in table[column] if text is not None]
 
 
 def tokenised(

@@ -100,10 +100,10 @@ class SeracTraining(EditorTraining):
         if not isinstance(edit, SeracEdit):
             raise TypeError(f"expected a SeracEdit, got {type(edit).__name__}")
         if self.supervised and self.training:
-            return self._supervised(batch, state, edit)
+            return self._whole(self._supervised(batch, state, edit))
         mixture = super().judge(batch, state, edit)
         if self.training:
-            return mixture
+            return self._whole(mixture)
         self._watch(*self._scope(batch, edit))
         return (
             replace(mixture, total=self._supervised(batch, state, edit).total)
@@ -126,9 +126,15 @@ class SeracTraining(EditorTraining):
         counts = _counts(inside, of_all_processes=self.training)
         bce = balanced_bce(log_p, inside, n_inside=counts[0], n_outside=counts[1])
         total = gold.total + self.scope_weight * bce
-        # The image projections are part of the graph in every step, whatever the batch shows.
-        total = total + 0 * sum(p.sum() for p in _trained(self.editor))
         return replace(gold, total=total, terms={**gold.terms, SCOPE: bce})
+
+    def _whole(self, loss: OuterLoss) -> OuterLoss:
+        """The loss with every trained weight in its graph, as data-parallel training wants it.
+
+        A batch without pictures leaves the image projections out, an encoder may have a pooler.
+        """
+        nothing = 0 * sum(p.sum() for p in _trained(self.editor))
+        return replace(loss, total=loss.total + nothing)
 
     def _scope(self, batch: EditBatch, edit: SeracEdit) -> tuple[Tensor, Tensor]:
         """Log scope probabilities, and whether the question is about the edit: (n,), (n,)."""
@@ -149,17 +155,24 @@ class SeracTraining(EditorTraining):
         return torch.cat([log_p, drawn]), torch.cat([about, torch.zeros_like(drawn).bool()])
 
     def _drawn(self, batch: EditBatch, edit: SeracEdit, negatives: HardNegatives) -> Tensor:
-        """Log scope probabilities of the questions drawn for each edit: (B * per_edit,)."""
-        step, each = self.trainer.global_step, negatives.options.per_edit
-        rows = batch.rows.select(batch.edit_rows.repeat_interleave(each))
-        taught = [batch.rows.texts[row].question for row in batch.edit_rows.tolist()]
-        texts = tuple(
-            RowText(drawn, "")
-            for question, subject in zip(taught, batch.subjects, strict=True)
-            for drawn in negatives.draw(step, question, subject)
+        """Log scope probabilities of the questions drawn for each edit: (n,)."""
+        step = self.trainer.global_step
+        texts: list[RowText] = []
+        owners: list[int] = []
+        for row, subject in zip(batch.edit_rows.tolist(), batch.subjects, strict=True):
+            drawn = negatives.draw(step, batch.rows.texts[row].question, subject)
+            texts += [RowText(question, "") for question in drawn]
+            owners += [row] * len(drawn)
+        if not texts:
+            return torch.zeros(0, device=batch.edit_rows.device)
+        rows = batch.rows.select(torch.tensor(owners, device=batch.edit_rows.device))
+        asked = replace(
+            rows,
+            texts=tuple(texts),
+            image_index=torch.full_like(rows.image_index, TEXT_ONLY),
+            pixel_values=None,
+            features=None,
         )
-        blank = torch.full_like(rows.image_index, TEXT_ONLY)
-        asked = replace(rows, texts=texts, image_index=blank, pixel_values=None, features=None)
         return edit.retrieved(asked)[0]
 
     def _watch(self, log_p: Tensor, inside: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from transformers.utils import logging as transformers_logging
 
-from configs.schema import RunConfig
+from configs.schema import RunConfig, TrainerOptions
 from errors import ConfigError
 
 _CHATTY = (
@@ -19,15 +19,18 @@ _CHATTY = (
 )  # fmt: skip
 
 
-def start(cfg: RunConfig) -> None:
+def start(cfg: RunConfig) -> int:
     """Hushes the libraries, tries the trainer's options, seeds every generator, sets the threads.
+
+    Returns:
+        How many processes the trainer will have, on all machines together.
 
     Raises:
         ConfigError: Lightning refuses an option; nothing was loaded or written yet.
     """
     _quiet_libraries()
     try:
-        L.Trainer(
+        trial = L.Trainer(
             **cfg.trainer.arguments(),
             logger=False,
             enable_checkpointing=False,
@@ -35,12 +38,19 @@ def start(cfg: RunConfig) -> None:
         )
     except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
         raise ConfigError(
-            f"the options of group trainer do not work here: {' '.join(str(error).split())} "
-            "Change trainer.accelerator, trainer.devices, trainer.strategy or trainer.precision."
+            f"{_chosen(cfg.trainer)} do not work here: {' '.join(str(error).split())} Change one "
+            "of them, or leave them all to trainer=default: one device of the best kind there is."
         ) from error
     L.seed_everything(cfg.seed, verbose=False)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+    return trial.num_devices * trial.num_nodes
+
+
+def _chosen(trainer: TrainerOptions) -> str:
+    """The options that say what a trainer runs on."""
+    keys = ("accelerator", "devices", "strategy", "precision")
+    return ", ".join(f"trainer.{key}={getattr(trainer, key)}" for key in keys)
 
 
 def _quiet_libraries() -> None:
@@ -57,4 +67,6 @@ def _quiet_libraries() -> None:
     # The base model and an editor's dropout are in eval mode on purpose.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     warnings.filterwarnings("ignore", message=r".*LeafSpec", module=r"lightning\..*")
+    # Steps are counted on across epochs, so a short epoch hides no line.
+    warnings.filterwarnings("ignore", message="The number of training batches")
     warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__`")

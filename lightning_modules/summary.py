@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,16 +10,29 @@ from configs.schema import EvaluateConfig
 from datamodules.datamodule import EditDataModule
 from lightning_modules import provenance
 from lightning_modules.evaluation import EvaluationModule
+from lightning_modules.processes import of_all_processes
 from metrics.collection import headline_metrics
 from models.editable import EditableModel
 
 
 def summarise(
-    cfg: EvaluateConfig, data: EditDataModule, module: EvaluationModule, model: EditableModel
+    cfg: EvaluateConfig,
+    data: EditDataModule,
+    module: EvaluationModule,
+    model: EditableModel,
+    rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Everything that summary.json says about the run."""
+    """Everything that summary.json says about the run; called by every process.
+
+    Args:
+        cfg: the configuration.
+        data: served the edits.
+        module: judged them.
+        model: the base model.
+        rows: `module.gathered_rows()`.
+    """
     known = data.known.get("test")
-    seconds = [float(row["seconds"]) for row in module.rows]  # type: ignore[arg-type]
+    seconds = {row["edit_id"]: float(row["seconds"]) for row in rows}
     return {
         "editor": cfg.editor.label,
         "model": cfg.model.name,
@@ -49,6 +63,6 @@ def summarise(
             seed=cfg.seed,
         ),
         "editor_report": module.report(),
-        "seconds_per_edit": sum(seconds) / len(seconds) if seconds else None,
-        "peak_memory_bytes": provenance.peak_memory_bytes(model.device),
+        "seconds_per_edit": sum(seconds.values()) / len(seconds) if seconds else None,
+        "peak_memory_bytes": max(of_all_processes(provenance.peak_memory_bytes(model.device))),
     }

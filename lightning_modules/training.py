@@ -85,10 +85,15 @@ class Schedule:
     check_val_every_n_epoch: None = None
 
     @classmethod
-    def of(cls, cfg: TrainConfig, data: EditDataModule) -> Schedule:
-        """`editor.max_iterations` counts edits: a batch of B independent edits is B iterations."""
+    def of(cls, cfg: TrainConfig, data: EditDataModule, processes: int) -> Schedule:
+        """`editor.max_iterations` counts edits: a batch of B independent edits is B iterations.
+
+        Args:
+            cfg: the configuration.
+            data: set up.
+            processes: of the whole run; each has its own batches.
+        """
         options, trainer = options_of(cfg), cfg.trainer
-        processes = _processes(cfg)
         steps = trainer.max_steps or options.optimiser_steps(processes)
         epoch = data.train_order().batches_per_epoch(processes) // options.accumulate
         every = min(trainer.val_every or epoch, steps)
@@ -238,12 +243,3 @@ def _check_options(path: str, stored: dict[str, Any], options: EditorOptions) ->
             f"ckpt={path} holds an editor with other options: {'; '.join(differ)}. Leave the "
             "editor's options to the checkpoint."
         )
-
-
-def _processes(cfg: TrainConfig) -> int:
-    devices = cfg.trainer.devices
-    if isinstance(devices, list):
-        return len(devices) * cfg.trainer.num_nodes
-    if devices == "auto":
-        return max(1, torch.cuda.device_count()) * cfg.trainer.num_nodes
-    return int(devices) * cfg.trainer.num_nodes

@@ -1,9 +1,9 @@
-"""Answering rows that share a long beginning: it is read once per edit, its keys and values reused.
+"""Answering rows that share a long beginning: it is read once, and its keys and values are reused.
 
 The rows of an edit begin with the same tokens (IKE: 32 demonstrations and the new fact) and differ
 in their questions. What they share is found in token space, so nothing depends on where a tokenizer
-cuts. The shared part goes through the model once, batched over edits; every row then goes on from
-its edit's cache. Results equal whole forward passes of each row alone.
+cuts. The shared part goes through the model once, batched over groups of rows; every row then goes
+on from its group's cache. Results equal whole forward passes of each row alone.
 """
 
 from __future__ import annotations
@@ -23,82 +23,90 @@ MEMORY_BYTES = 4 * 2**30  # keys and values held at once
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the rows of some edits begin with.
+    """What the rows of G groups begin with.
 
     Attributes:
-        cache: keys and values, one row per edit, padded on the left.
-        mask: (E, n) which of them are real.
-        lengths: (E,) real tokens.
+        cache: keys and values, one row per group, padded on the left.
+        mask: (G, n) which of them are real.
+        lengths: (G,) real tokens.
     """
 
     cache: DynamicCache
     mask: Tensor
     lengths: Tensor
 
-    def of(self, edits: Tensor) -> DynamicCache:
-        """A cache for rows of these edits (R,)."""
+    def of(self, groups: Tensor) -> DynamicCache:
+        """A cache for rows of these groups (R,)."""
         rows = DynamicCache()
         for layer, held in enumerate(self.cache.layers):
-            rows.update(held.keys[edits], held.values[edits], layer)
+            rows.update(held.keys[groups], held.values[groups], layer)
         return rows
 
 
 @torch.no_grad()
-def answer_with_shared_prefix(model: EditableModel, rows: Rows, at: Answers) -> Tensor:
-    """Logits at some positions of rows whose edits share long beginnings.
+def answer_with_shared_prefix(
+    model: EditableModel, rows: Rows, at: Answers, *, group: Tensor | None = None
+) -> Tensor:
+    """Logits at some positions of rows that share long beginnings.
 
     Args:
         model: the base model.
-        rows: whole rows; those of one `edit_index` begin alike, pictures come after that.
+        rows: whole rows.
         at: what to predict.
+        group: (R,) which rows to look for a common beginning in; by default those of an edit. A
+            picture belongs to the beginning where all rows of a group show the same one.
 
     Returns:
         (N, V) in float32 or better, in the order of `at`.
     """
-    rows, shift = _to_the_left(rows)
+    group = rows.edit_index if group is None else group
+    rows, shift = _to_the_left(model.look(rows))
     at = replace(at, position=at.position - shift[at.row])
-    shared = shared_lengths(rows, at)  # (R,), equal within an edit
+    shared = shared_lengths(rows, at, group)
     logits: list[Tensor] = []
     places: list[Tensor] = []
-    for chosen in _parts(model, rows.edit_index, shared):
+    for chosen in _parts(model, group, shared):
         part, answers = rows.select(chosen), at.select(chosen)
         place = torch.isin(at.row, chosen).nonzero().squeeze(1)
         order = torch.searchsorted(chosen, at.row[place]).argsort(stable=True)
         places.append(place[order])
-        logits.append(_answer(model, part, answers, shared[chosen]))
+        logits.append(_answer(model, part, answers, group[chosen], shared[chosen]))
     joined = torch.cat(logits)
     result = torch.empty_like(joined)
     result[torch.cat(places)] = joined
     return result
 
 
-def shared_lengths(rows: Rows, at: Answers) -> Tensor:
-    """Tokens that all rows of an edit begin with, short of what must be predicted: (R,).
+def shared_lengths(rows: Rows, at: Answers, group: Tensor) -> Tensor:
+    """Tokens that all rows of a group begin with, short of what must be predicted: (R,).
 
-    A row keeps at least the token that predicts its first answer, and all of its picture.
+    A row keeps at least the token that predicts its first answer, and its picture where another row
+    of the group shows another one.
     """
     first = rows.attention_mask.sum(1) - 1
     first.scatter_reduce_(0, at.row, at.position, "amin")
     slots = rows.image_slots
-    with_slots = slots.any(1)
-    first = torch.where(with_slots, first.minimum(slots.int().argmax(1)), first)
+    before_picture = torch.where(slots.any(1), slots.int().argmax(1), first)
+    cut = slots.gather(1, first[:, None])[:, 0]  # a picture is read whole
+    first = torch.where(cut, before_picture, first)
     lengths = torch.zeros_like(first)
-    for edit in rows.edit_index.unique():
-        own = (rows.edit_index == edit).nonzero().squeeze(1)
-        ids = rows.input_ids[own]
+    for number in group.unique():
+        own = (group == number).nonzero().squeeze(1)
+        ids, shown = rows.input_ids[own], rows.image_index[own]
         same = (ids == ids[:1]).all(0).long().cumprod(0).sum()
-        lengths[own] = torch.minimum(same, first[own].min())
+        limit = first[own] if bool((shown == shown[0]).all()) else before_picture[own]
+        lengths[own] = torch.minimum(same, limit.min())
     return lengths
 
 
-def _parts(model: EditableModel, edit_index: Tensor, shared: Tensor) -> Iterator[Tensor]:
-    """Row numbers, whole edits at a time, as many as the memory for keys and values allows."""
+def _parts(model: EditableModel, group: Tensor, shared: Tensor) -> Iterator[Tensor]:
+    """Row numbers, whole groups at a time, as many as the memory for keys and values allows."""
     config = model.hf.config.get_text_config()
     each = 2 * model.n_layers * config.hidden_size * model.hf.dtype.itemsize
     room = max(1, MEMORY_BYTES // (each * max(1, int(shared.max()))))
     part: list[Tensor] = []
-    for edit in edit_index.unique():
-        own = (edit_index == edit).nonzero().squeeze(1)
+    for number in group.unique():
+        own = (group == number).nonzero().squeeze(1)
         if part and sum(map(len, part)) + len(own) > room:
             yield torch.cat(part).sort().values
             part = []
@@ -106,18 +114,18 @@ def _parts(model: EditableModel, edit_index: Tensor, shared: Tensor) -> Iterator
     yield torch.cat(part).sort().values
 
 
-def _answer(model: EditableModel, rows: Rows, at: Answers, shared: Tensor) -> Tensor:
-    edits, edit_of_row = rows.edit_index.unique(return_inverse=True)
-    first_row = torch.stack([(edit_of_row == e).nonzero()[0, 0] for e in range(len(edits))])
+def _answer(model: EditableModel, rows: Rows, at: Answers, group: Tensor, shared: Tensor) -> Tensor:
+    groups, group_of_row = group.unique(return_inverse=True)
+    first_row = torch.stack([(group_of_row == g).nonzero()[0, 0] for g in range(len(groups))])
     beginning = _encode(model, rows.select(first_row), shared[first_row])
     rest = _after(rows, shared)
-    mask = torch.cat([beginning.mask[edit_of_row], rest.attention_mask], 1)
+    mask = torch.cat([beginning.mask[group_of_row], rest.attention_mask], 1)
     steps = torch.arange(rest.input_ids.shape[1], device=shared.device)
     output = model.decoder.body(
         inputs_embeds=model.embed(rest),
         attention_mask=mask,
         position_ids=shared[:, None] + steps,
-        past_key_values=beginning.of(edit_of_row),
+        past_key_values=beginning.of(group_of_row),
         use_cache=True,
     )
     hidden = output.last_hidden_state[at.row, at.position - shared[at.row]]
@@ -126,25 +134,14 @@ def _answer(model: EditableModel, rows: Rows, at: Answers, shared: Tensor) -> Te
 
 
 def _encode(model: EditableModel, rows: Rows, lengths: Tensor) -> _Shared:
-    """Reads the beginnings of one row per edit; they show no pictures."""
+    """Reads the beginnings of one row per group."""
     width = max(1, int(lengths.max()))
     steps = torch.arange(width, device=lengths.device)
     mask = steps >= width - lengths[:, None]  # padded on the left: the rest follows seamlessly
     source = (steps - (width - lengths[:, None])).clamp(min=0)
-    blank = torch.zeros_like(mask)
-    text = replace(
-        rows,
-        input_ids=rows.input_ids.gather(1, source),
-        attention_mask=mask,
-        answer_mask=blank,
-        image_slots=blank,
-        image_index=torch.full_like(rows.image_index, TEXT_ONLY),
-        pixel_values=None,
-        features=None,
-    )
     cache = DynamicCache()
     model.decoder.body(
-        inputs_embeds=model.embed(text),
+        inputs_embeds=model.embed(_tokens(rows, source, mask)),
         attention_mask=mask,
         position_ids=source,
         past_key_values=cache,
@@ -158,13 +155,23 @@ def _after(rows: Rows, lengths: Tensor) -> Rows:
     real = rows.attention_mask.sum(1) - lengths
     steps = torch.arange(int(real.max()), device=lengths.device)
     source = (lengths[:, None] + steps).clamp(max=rows.input_ids.shape[1] - 1)
-    inside = steps < real[:, None]
+    return _tokens(rows, source, steps < real[:, None])
+
+
+def _tokens(rows: Rows, source: Tensor, real: Tensor) -> Rows:
+    """Some tokens of each row, (R, n) by their index, and the picture where it is among them."""
+    slots = rows.image_slots.gather(1, source) & real
+    shown = slots.any(1)
+    seen = bool(shown.any())
     return replace(
         rows,
         input_ids=rows.input_ids.gather(1, source),
-        attention_mask=inside,
-        answer_mask=rows.answer_mask.gather(1, source) & inside,
-        image_slots=rows.image_slots.gather(1, source) & inside,
+        attention_mask=real,
+        answer_mask=rows.answer_mask.gather(1, source) & real,
+        image_slots=slots,
+        image_index=rows.image_index.where(shown, TEXT_ONLY),
+        pixel_values=rows.pixel_values if seen else None,
+        features=rows.features if seen else None,
     )
 
 

@@ -27,35 +27,13 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from errors import ModelError
+from models.decoder import Decoder
 from models.deltas import Deltas, Groups, Role, Site, applied
 from models.hooks import StopForwardError, hooked, stoppable, tapped
 from models.rows import Answers, Rows
 
 LossFunction = Callable[[Tensor, Answers], Tensor]
 _SAMPLED = 4096  # values of each tensor that enter a fingerprint
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """The parts of a decoder-only LM, by role.
-
-    Attributes:
-        body: called with `inputs_embeds`, `attention_mask`, `use_cache`; runs all layers.
-        layers: its decoder layers.
-        norm: final norm (identity where the model has none).
-        head: hidden state -> logits.
-        mlp_norm: name inside a layer of the norm that reads the residual stream before the MLP.
-        mlp: (layer, (N, d) residual stream) -> (N, d) MLP output to add to it.
-        sites: role -> name inside a layer of the linear map.
-    """
-
-    body: nn.Module
-    layers: nn.ModuleList
-    norm: nn.Module
-    head: nn.Module
-    mlp_norm: str
-    mlp: Callable[[Any, Tensor], Tensor]  # Any: attributes of a Module are untyped
-    sites: Mapping[Role, str]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from errors import ModelError
-from models.editable import Decoder, EditableModel
+from models.decoder import Decoder
+from models.editable import EditableModel
 from models.rows import TEXT_ONLY, Rows
 
 

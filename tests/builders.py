@@ -72,24 +72,31 @@ def llava(
     return Llava(LlavaForConditionalGeneration(config).to(dtype))
 
 
-def text_model(kind: str, *, layers: int = 3, seed: int = 0) -> TextModel:
+def text_model(
+    kind: str,
+    *,
+    layers: int = 3,
+    seed: int = 0,
+    vocabulary: int = VOCABULARY,
+    positions: int = 64,
+) -> TextModel:
     torch.manual_seed(seed)
     if kind == "gpt2":
         gpt2 = GPT2Config(
-            vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=layers, n_head=2, n_positions=64,
+            vocab_size=vocabulary, n_embd=WIDTH, n_layer=layers, n_head=2, n_positions=positions,
             initializer_range=0.2,
         )  # fmt: skip
         return TextModel(GPT2LMHeadModel(gpt2))
     if kind == "opt":
         opt = OPTConfig(
-            vocab_size=VOCABULARY, hidden_size=WIDTH, ffn_dim=INNER, num_hidden_layers=layers,
-            num_attention_heads=2, max_position_embeddings=64, word_embed_proj_dim=WIDTH,
+            vocab_size=vocabulary, hidden_size=WIDTH, ffn_dim=INNER, num_hidden_layers=layers,
+            num_attention_heads=2, max_position_embeddings=positions, word_embed_proj_dim=WIDTH,
             init_std=0.2,
         )  # fmt: skip
         return TextModel(OPTForCausalLM(opt))
     llama = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64,
+        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=positions,
         initializer_range=0.2,
     )  # fmt: skip
     return TextModel(LlamaForCausalLM(llama))

@@ -1,36 +1,43 @@
-"""What each of two data-parallel processes runs in tests/unit/test_mend_processes.py."""
+"""What each of two data-parallel processes runs in tests/unit/test_training_processes.py.
+
+The same trainings run there in one process with the batches of both, in float64, so that what
+differs is not rounding.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import torch
-from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, distributed
+from torch.utils.data import DataLoader
 
-from editors.mend.editor import Mend
+from editors.mend.config import MendOptions
 from editors.mend.statistics import RunningStatistics
 from editors.objective import Objective
-from models.editable import EditableModel
+from lightning_modules import mend, serac
+from lightning_modules.editor_training import EditorTraining
 from models.rows import EditBatch
-from tests.builders import any_model, edit_batch
+from tests import serac_cases
+from tests.builders import MEND_OPTIONS, any_model, edit_batch, setting
 
 TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
-
-
-class Step(nn.Module):
-    """The loss of a batch, as the training step computes it."""
-
-    def __init__(self, model: EditableModel, editor: Mend) -> None:
-        super().__init__()
-        self._base, self.editor = (model,), editor
-        self.objective = Objective("text", {"generality": 1.0, "portability": 1.0, "locality": 1.0})
-
-    def forward(self, batch: EditBatch) -> Tensor:
-        model = self._base[0]
-        state = model.prefix(batch.rows, self.editor.first_layer(model))
-        return self.objective(model, self.editor.edit(model, batch, state), batch, state).total
+# Per step the edits of both processes. One-hop questions are missing where a number is odd (MEND's
+# batches) or a multiple of 3 (SERAC's): in the second step the first process has none, in the third
+# nobody has one.
+STEPS = (((0, 2), (11, 13)), ((3, 9), (14, 20)), ((3, 15), (9, 21)), ((5, 4), (16, 14)))
+JUDGED = (((30, 31), (32,)), ((34, 33),))  # validation batches, an odd number of them
+CASES = (
+    "mend text", "mend image_text", "serac mixture text", "serac supervised text",
+    "serac mixture image_text", "serac supervised image_text",
+)  # fmt: skip
 
 
 def tokens(rank: int, call: int) -> Tensor:
@@ -38,28 +45,91 @@ def tokens(rank: int, call: int) -> Tensor:
     return torch.randn(TOKENS[call] + 4 * rank, 3, generator=draw, dtype=torch.float64)
 
 
+def steps(rank: int | None) -> list[tuple[int, ...]]:
+    """Training batches of a process; None: of one process that does the work of both."""
+    return [first + second if rank is None else (first, second)[rank] for first, second in STEPS]
+
+
+def judged(rank: int | None) -> list[tuple[int, ...]]:
+    """Validation batches."""
+    return [batch for share in JUDGED for batch in share] if rank is None else list(JUDGED[rank])
+
+
+def fitted(
+    case: str, train: Sequence[Sequence[int]], val: Sequence[Sequence[int]], folder: Path
+) -> dict[str, dict[str, Tensor]]:
+    """Trains one editor: its state, and what was logged last."""
+    name, *objective, questions = case.split()
+    pictures = questions == "image_text"
+    module, batch = _mend(pictures) if name == "mend" else _serac(objective[0], pictures)
+    with warnings.catch_warnings():
+        # what a user would see is an error here, but for advice about workers and short trainings
+        warnings.simplefilter("error", UserWarning)
+        for message in ("The .*dataloader.* does not have many workers", "Found .* in eval mode",
+                        "The number of training batches"):  # fmt: skip
+            warnings.filterwarnings("ignore", message=message)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        trainer = L.Trainer(
+            accelerator="cpu",
+            devices=distributed.get_world_size() if distributed.is_initialized() else 1,
+            strategy="ddp" if distributed.is_initialized() else "auto",  # raises: unused parameter
+            max_steps=len(train),
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            gradient_clip_val=0.1,
+            num_sanity_val_steps=0,
+            default_root_dir=str(folder),
+        )
+        trainer.fit(module, _loader(batch, train, pictures), _loader(batch, val, pictures))
+    logged = {name: value.clone() for name, value in trainer.callback_metrics.items()}
+    return {"editor": module.editor.state_dict(), "logged": logged}
+
+
 def run(rank: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1"}
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0",
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test",
+    }  # fmt: skip
     store = distributed.FileStore(f"{folder}/store", 2)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
     try:
-        statistics = RunningStatistics(3).double()
+        statistics = RunningStatistics(3)
         for call in range(len(TOKENS)):
             statistics.update(tokens(rank, call))
-        torch.manual_seed(0)
-        model = any_model("opt")
-        editor = Mend(model, layers=2, rank=4, edit_lr=1e-2)
-        step = DistributedDataParallel(Step(model, editor))  # raises where a parameter is unused
-        optimiser = torch.optim.Adam(editor.parameters(), lr=1e-3)
-        for numbers in (
-            (0, 2),
-            (1, 3),
-            (5, 4),
-        ):  # in the second step no edit has a one-hop question
-            optimiser.zero_grad()
-            step(edit_batch([number + 10 * rank for number in numbers])).backward()
-            optimiser.step()
-        found = {"statistics": statistics.state_dict(), "editor": editor.state_dict()}
+        found: dict[str, Any] = {"statistics": statistics.state_dict()}
+        for case in CASES:
+            found[case] = fitted(case, steps(rank), judged(rank), Path(folder))
         torch.save(found, Path(folder) / f"{rank}.pt")
     finally:
         distributed.destroy_process_group()
+
+
+def _mend(pictures: bool) -> tuple[EditorTraining, Any]:
+    model = any_model("llava" if pictures else "opt").double()
+    torch.manual_seed(11)
+    options = MendOptions.model_validate(MEND_OPTIONS)
+    objective = Objective("image_text" if pictures else "text", options.weights.model_dump())
+    return mend.build_training(options, model, setting(), objective), edit_batch
+
+
+def _serac(objective: str, pictures: bool) -> tuple[EditorTraining, Any]:
+    model = (serac_cases.picture_model() if pictures else serac_cases.opt_model()).double()
+    torch.manual_seed(11)
+    options = serac_cases.options(objective=objective)
+    terms = Objective("image_text" if pictures else "text", options.weights.model_dump())
+    built = serac.build_training(options, model, serac_cases.setting(), terms)
+    return built.double(), serac_cases.worded_batch
+
+
+def _loader(batch: Any, numbers: Sequence[Sequence[int]], pictures: bool) -> DataLoader[EditBatch]:
+    batches = [batch(list(edits), pictures=pictures) for edits in numbers]
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]

@@ -12,6 +12,8 @@ from errors import DataError
 if TYPE_CHECKING:
     from datamodules.records import Record
 
+PicturePlace = Literal["question", "front"]
+
 
 class IkeOptions(EditorOptions):
     """Demonstrations in the context instead of a change of weights.
@@ -21,6 +23,8 @@ class IkeOptions(EditorOptions):
         encoder: sentence encoder that finds the training facts nearest to the edit: a name, a
             folder, or a repository of the hub.
         own_copy: whether a copy demonstration of the edit itself stands last.
+        picture: where the picture of the question asked stands: `question`, right in front of it,
+            or `front`, in front of everything.
         seed: draws which demonstration is of which type, per edit.
     """
 
@@ -28,13 +32,15 @@ class IkeOptions(EditorOptions):
     k: int = Field(ge=0)
     encoder: str
     own_copy: bool
+    picture: PicturePlace
     seed: int = Field(ge=0)
 
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
-        """Refuses a training split that is too small, and an encoder that is not there.
+        """Refuses training records that give no demonstrations, and an encoder that is not there.
 
         Raises:
-            DataError: there are fewer training records than demonstrations.
+            DataError: there are fewer training records than demonstrations, or one of them has no
+                text question about a neighbour.
             ModelError: the encoder is on no disk.
         """
         if len(training) < self.k:
@@ -43,5 +49,13 @@ class IkeOptions(EditorOptions):
                 f"has {len(training)} records. Give more training records (data.train_files for "
                 "data=tmke), or lower editor.k."
             )
-        if self.k:
-            encoder_folder(self.encoder, key="editor.encoder")
+        if not self.k:
+            return
+        encoder_folder(self.encoder, key="editor.encoder")
+        for number, record in enumerate(training):
+            try:
+                record.text_question_about(record.same_type_entity_question)
+            except DataError as error:
+                raise DataError(
+                    f"training record {number} cannot be a demonstration of editor=ike: {error}"
+                ) from error

@@ -9,22 +9,26 @@ Nothing is changed: the edited model is the base model that reads, before every 
     New Fact: {edit question} {new answer}
     Prompt: {question asked}
 
-Only the question asked shows a picture, right in front of it, so that all probes of an edit share
-the text before it, which is read once.
+Only the question asked shows a picture. It stands right in front of that question, so that all
+probes of an edit share the text before it, which is read once; or in front of everything, where
+released models were taught to see it, and the text is read once per picture.
 """
 
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
+import torch
 from torch import Tensor
 
 from datamodules.records import Record
 from datamodules.tokenisation import Encoded, PromptEncoder
 from editors.base import Setting
-from editors.ike.config import IkeOptions
+from editors.ike.config import IkeOptions, PicturePlace
 from editors.ike.demonstrations import context, own, stated
 from editors.ike.retrieval import Retriever, fact
 from errors import ModelError
@@ -44,12 +48,14 @@ class IkeEdit:
         tail: per edit, what always stands before a question.
         encoder: the run's prompt function.
         counter: told how many demonstrations were left out.
+        picture: where the picture of the question asked stands.
     """
 
     shown: tuple[tuple[str, ...], ...]
     tail: tuple[str, ...]
     encoder: PromptEncoder
     counter: Counter
+    picture: PicturePlace = "question"
 
     def answer(self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers) -> Tensor:
         """Predicts answer tokens with each row's demonstrations before it.
@@ -76,7 +82,11 @@ class IkeEdit:
                 "demonstrations than after the plain prompt, so the two cannot be compared. "
                 "Choose another prompt form (data.prompt)."
             )
-        return answer_with_shared_prefix(model, whole, there)
+        group = rows.edit_index
+        if self.picture == "front":
+            pairs = torch.stack([rows.edit_index, rows.image_index], 1)
+            group = pairs.unique(dim=0, return_inverse=True)[1]
+        return answer_with_shared_prefix(model, whole, there, group=group)
 
     def _fitted(self, model: EditableModel, rows: Rows) -> list[Encoded]:
         """All rows with as many demonstrations before them as fit, the same for a whole edit."""
@@ -89,25 +99,38 @@ class IkeEdit:
         return [encoded[row] for row in range(len(rows))]
 
     def _fit(self, limit: int, edit: int, texts: Sequence[RowText]) -> list[Encoded]:
-        shown = list(self.shown[edit])
-        while True:
-            before = "".join(shown) + self.tail[edit]
-            encoded = [self._encode(text, before) for text in texts]
-            longest = max(len(row.ids) for row in encoded)
-            if longest <= limit:
-                self.counter.told(len(shown), len(self.shown[edit]))
-                return encoded
-            if not shown:
-                raise ModelError(
-                    f"the question {max(texts, key=lambda t: len(t.question)).question!r} takes "
-                    f"{longest} tokens with its new fact, and the model reads {limit}."
-                )
-            share = (longest - limit) / longest  # the farthest go first
-            del shown[: max(1, int(share * len(shown)))]
+        """The rows of an edit with the nearest demonstrations that fit before all of them."""
+        shown = self.shown[edit]
+
+        @cache
+        def encoded(dropped: int) -> list[Encoded]:
+            before = "".join(shown[dropped:]) + self.tail[edit]
+            return [self._encode(text, before) for text in texts]
+
+        def fits(dropped: int) -> bool:
+            return max(len(row.ids) for row in encoded(dropped)) <= limit
+
+        dropped = 0 if fits(0) else bisect_left(range(len(shown) + 1), True, key=fits)
+        if dropped > len(shown):
+            row, text = max(
+                zip(encoded(len(shown)), texts, strict=True), key=lambda pair: len(pair[0].ids)
+            )
+            raise ModelError(
+                f"the question {text.question!r} takes {len(row.ids)} tokens after its new fact "
+                f"alone, and the model reads {limit}. Shorten the question, or leave the record "
+                "out."
+            )
+        self.counter.told(len(shown) - dropped, len(shown))
+        return encoded(dropped)
 
     def _encode(self, text: RowText, before: str) -> Encoded:
         return self.encoder.encode(
-            text.question, text.answer, picture=text.picture, plain=True, before=before
+            text.question,
+            text.answer,
+            picture=text.picture,
+            plain=True,
+            before=before,
+            picture_first=self.picture == "front",
         )
 
 
@@ -138,6 +161,7 @@ class Ike:
         retriever: finds training facts; None without demonstrations.
         k: number of demonstrations.
         own_copy: whether a copy demonstration of the edit stands last.
+        picture: where the picture of the question asked stands.
         seed: of the demonstrations' types.
     """
 
@@ -150,10 +174,11 @@ class Ike:
         *,
         k: int,
         own_copy: bool = True,
+        picture: PicturePlace = "question",
         seed: int = 0,
     ) -> None:
         self.encoder, self.retriever = encoder, retriever
-        self.k, self.own_copy, self.seed = k, own_copy, seed
+        self.k, self.own_copy, self.picture, self.seed = k, own_copy, picture, seed
         self.counter = Counter()
 
     def first_layer(self, model: EditableModel) -> int:
@@ -171,7 +196,7 @@ class Ike:
             shown.append(tuple(context(records, text.question, text.answer, seed=self.seed)))
             copied = own(text.question, text.answer) if self.own_copy else ""
             tail.append(copied + stated(text.question, text.answer))
-        return IkeEdit(tuple(shown), tuple(tail), self.encoder, self.counter)
+        return IkeEdit(tuple(shown), tuple(tail), self.encoder, self.counter, self.picture)
 
     def report(self) -> dict[str, float]:
         """Means over edits: demonstrations shown, and dropped because they did not fit."""
@@ -188,5 +213,10 @@ def build(options: IkeOptions, model: EditableModel, setting: Setting) -> Ike:
     if options.k:
         retriever = Retriever(options.encoder, setting.training, model.device)
     return Ike(
-        setting.encoder, retriever, k=options.k, own_copy=options.own_copy, seed=options.seed
+        setting.encoder,
+        retriever,
+        k=options.k,
+        own_copy=options.own_copy,
+        picture=options.picture,
+        seed=options.seed,
     )

@@ -31,16 +31,23 @@ class Retriever:
         self._facts = self._embed(facts)  # (n, d)
 
     def nearest(self, facts: Sequence[str], k: int) -> list[list[Record]]:
-        """The k nearest records of each fact, nearest first; ties go by the records' order."""
-        similarity = self._embed(facts) @ self._facts.T
-        order = similarity.sort(dim=1, descending=True, stable=True).indices[:, :k]
-        return [[self._records[place] for place in row] for row in order.tolist()]
+        """The k nearest records of each fact, nearest first; ties go by the records' order.
+
+        Facts are embedded one by one: in a batch, padding would change the last digits, and with
+        them the order of near equals.
+        """
+        found = []
+        for one in facts:
+            similarity = self._facts @ self._embed([one])[0]
+            order = similarity.sort(descending=True, stable=True).indices[:k]
+            found.append([self._records[place] for place in order.tolist()])
+        return found
 
     def _embed(self, texts: Sequence[str]) -> torch.Tensor:
+        """Unit vectors (n, d) in float64, so that equal facts are equally similar."""
         embedded = self._model.encode(
             list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
         )
-        # A batch padded otherwise changes the last digits, which must not decide between equals.
         return embedded.cpu().double().round(decimals=5)
 
 

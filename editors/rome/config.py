@@ -1,17 +1,19 @@
 """Options of ROME (Meng et al., 2022); configs/editor/rome.yaml has values and sources."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from editors.options import EditorOptions, ScenarioName
-from errors import DataError
+from errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from datamodules.records import Record
 
 FactToken = Literal["subject_last", "subject_first", "subject_first_after_last", "last"]
+COMMAND = "python -m lightning_modules.second_moment model=NAME --layer {layer} --text FILE"
 
 
 class RomeOptions(EditorOptions):
@@ -37,8 +39,8 @@ class RomeOptions(EditorOptions):
 
     scenarios: ClassVar[frozenset[ScenarioName]] = frozenset(("unimodal", "transitive"))
     why_not: ClassVar[str] = (
-        "ROME looks its fact up at the subject's name, and an edit prompt about a picture does not "
-        "name the subject"
+        "ROME needs the tokens of the subject's name in the edit prompt, and an edit prompt about "
+        "a picture does not name the subject"
     )
 
     name: Literal["rome"]
@@ -55,23 +57,41 @@ class RomeOptions(EditorOptions):
     seed: int = Field(ge=0)
     second_moment: str | None
 
-    @model_validator(mode="after")
-    def _well_formed(self) -> "RomeOptions":
-        if "{subject}" not in self.kl_prompt:
-            raise ValueError(f"kl_prompt={self.kl_prompt!r} has no {{subject}} in it")
-        if any(len(pair) != 2 or min(pair) < 1 or pair[0] < 2 for pair in self.contexts):
+    @field_validator("kl_prompt")
+    @classmethod
+    def _names_the_subject(cls, value: str) -> str:
+        if "{subject}" not in value:
+            raise ValueError("it has no {subject} in it")
+        return value
+
+    @field_validator("contexts")
+    @classmethod
+    def _pairs(cls, value: list[list[int]]) -> list[list[int]]:
+        if any(len(pair) != 2 or min(pair) < 1 or pair[0] < 2 for pair in value):
             raise ValueError(
-                f"contexts={self.contexts} should be pairs [length, number] with a length of 2 or "
-                "more, such as [[5,10],[10,10]], or [] for the plain prompt alone"
+                "pairs [length, number] are needed with a length of 2 or more, such as "
+                "[[5,10],[10,10]], or [] for the plain prompt alone"
             )
-        return self
+        return value
+
+    @property
+    def label(self) -> str:
+        """`rome`; with the lookup token where it is not the paper's: `rome_at_prompt_last`."""
+        places = {"subject_last": "", "last": "_at_prompt_last"}
+        return self.name + places.get(self.fact_token, f"_at_{self.fact_token}")
 
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
-        """Refuses an edit whose question does not name its subject.
+        """Refuses an edit whose question does not name its subject, and a missing second moment.
 
         Raises:
-            DataError: it does not.
+            ConfigError: there is no file `second_moment`.
+            DataError: a question does not name its subject.
         """
+        if self.second_moment is not None and not Path(self.second_moment).is_file():
+            raise ConfigError(
+                f"editor.second_moment={self.second_moment}: there is no such file. Make it with "
+                f"`{COMMAND.format(layer=self.layer)}`, or set it to null for the identity."
+            )
         for number, record in enumerate(tested):
             question = record.knowledge_edit.question
             if record.subject.lower() not in question.lower():

@@ -15,12 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from editors.rome.config import COMMAND
 from errors import ModelError
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel
 from models.rows import TEXT_ONLY, Rows
-
-COMMAND = "python -m lightning_modules.second_moment model=NAME --layer {layer} --text FILE"
 
 
 @torch.no_grad()

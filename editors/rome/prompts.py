@@ -89,7 +89,7 @@ def assemble(
                 encoder.encode(text.question, text.answer, plain=text.plain, before=before)
             )
         # What follows the essence prompt is never looked at: attention is causal.
-        kept = RowText(essence.format(subject=subject), text.answer, plain=True)
+        kept = RowText(essence.replace("{subject}", subject), text.answer, plain=True)
         said.append(kept)
         encoded.append(encoder.encode(kept.question, kept.answer, plain=True))
         edit += [number] * (len(prefixes) + 2)

@@ -28,7 +28,8 @@ class ScopeOptions(Options):
     """The scope classifier.
 
     Attributes:
-        encoder: name, folder or hub repository of a DistilBERT-type encoder, or `fresh`.
+        encoder: name, folder or hub repository of a DistilBERT-type encoder; `fresh`; or `auto`:
+            distilbert-base-cased for a base of the published experiments, else a fresh one.
         mode: `embedding` compares two embeddings, `cross_attention` reads entry and query at once.
         pooling: `cls` or `mean` over tokens (embedding mode).
         distance: `square`, `l2` or `cos` (embedding mode).
@@ -134,12 +135,12 @@ class SeracOptions(TrainedEditorOptions):
         return self.questions or super().questions_for(scenario)
 
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
-        """Makes sure that the encoders are on disk.
+        """Makes sure that the networks which are named are on disk; `auto` waits for the base.
 
         Raises:
             ModelError: one is not, and cannot be downloaded.
         """
-        if self.scope.encoder != FRESH:
+        if self.scope.encoder not in (FRESH, AUTO):
             encoder_folder(self.scope.encoder, key="editor.scope.encoder")
         if self.objective == "supervised" and self.negatives.share is not None:
             encoder_folder(self.negatives.encoder, key="editor.negatives.encoder")

@@ -12,21 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from datamodules.tokenisation import PromptEncoder
 from editors.encoders import encoder_folder
 from editors.serac.config import AUTO, FRESH, CounterfactualOptions, Sizes
+from editors.serac.published import kind_and_vocabulary, published_counterfactual
 from editors.serac.scope import base_width, take_embeddings
 from errors import ModelError
 from models.editable import EditableModel
 from models.rows import Answers, Rows, last_tokens
 
-# Published choices, by the kind of the base's language model and the size of its vocabulary.
-PUBLISHED = {("opt", 50272): "facebook/opt-125m", ("llama", 32000): "JackFram/llama-160m"}
 AFTER_ENTRY = "\n"
 
 
@@ -87,7 +94,8 @@ class Counterfactual(nn.Module):
             )
         read = replace(read, features=rows.features)
         output = self.lm(inputs_embeds=self._embed(read), attention_mask=read.attention_mask)
-        logits = output.logits[at.row, position].float()
+        logits = output.logits[at.row, position]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         missing = self.vocabulary - logits.shape[-1]
         if missing > 0:  # ids that only the base has, such as <image>
             logits = nn.functional.pad(logits, (0, missing), value=torch.finfo(logits.dtype).min)
@@ -95,54 +103,72 @@ class Counterfactual(nn.Module):
 
     def _embed(self, rows: Rows) -> Tensor:
         table = self.lm.get_input_embeddings()
-        ids = rows.input_ids.masked_fill(rows.image_slots, 0)  # the slot's id may not be its own
-        embedded = table(ids)
-        # Always part of the graph: data-parallel training wants every parameter used.
-        embedded = embedded + 0 * self.pictures.weight.sum()
-        if rows.features is None:
+        # The ids of slots and padding may be the base's alone, as LLaVA's <image> and <pad> are.
+        embedded = table(rows.input_ids.masked_fill(rows.image_slots | ~rows.attention_mask, 0))
+        if not bool(rows.image_slots.any()):
             return embedded
-        shown = self.pictures(rows.features.to(embedded.dtype))  # (P, S, d)
+        if rows.features is None:
+            raise ValueError("EditableModel.look(rows) comes first")
+        shown = self.pictures(rows.features.to(embedded.dtype)).to(embedded.dtype)  # (P, S, d)
         chosen = shown[rows.image_index[rows.image_index >= 0]]
         return embedded.masked_scatter(rows.image_slots[..., None], chosen)
 
 
-def build_counterfactual(options: CounterfactualOptions, model: EditableModel) -> Counterfactual:
+def build_counterfactual(
+    options: CounterfactualOptions, model: EditableModel, tokenizer: PreTrainedTokenizerBase
+) -> Counterfactual:
     """The model that the options describe.
+
+    Args:
+        options: the options.
+        model: the base model.
+        tokenizer: the base model's.
 
     Raises:
         ModelError: it is on no disk, or has another vocabulary than the base.
     """
-    text = model.hf.config.get_text_config()
-    picture_width = int(text.hidden_size)
-    vocabulary = len(model.decoder.head.get_parameter("weight"))
-    path = options.path
-    if path == AUTO:
-        path = published(str(text.model_type), vocabulary)
+    picture_width = int(model.hf.config.get_text_config().hidden_size)
+    kind, vocabulary = kind_and_vocabulary(model)
+    path = published_counterfactual(kind, vocabulary) if options.path == AUTO else options.path
     if path == FRESH:
         lm: PreTrainedModel = LlamaForCausalLM(_fresh(options.sizes, model, vocabulary))
         take_embeddings(lm, model)
         return Counterfactual(lm, vocabulary, picture_width)
     folder = encoder_folder(path, key="editor.counterfactual.path")
     lm = AutoModelForCausalLM.from_pretrained(folder).float()
-    theirs = int(lm.get_input_embeddings().weight.shape[0])
-    if theirs > vocabulary or lm.config.model_type != text.model_type:
+    if difference := _difference(folder, lm, tokenizer, vocabulary):
         raise ModelError(
-            f"editor.counterfactual.path={path} is a {lm.config.model_type} model with "
-            f"{theirs} token ids, and the base is a {text.model_type} model with {vocabulary}: "
-            "their probabilities cannot be mixed. Give a model with the base's tokenizer."
+            f"editor.counterfactual.path={path} has another vocabulary than the base model: "
+            f"{difference}, so their probabilities cannot be mixed. Give a model with the base's "
+            "tokenizer."
         )
     return Counterfactual(lm, vocabulary, picture_width)
 
 
-def published(kind: str, vocabulary: int) -> str:
-    """The published counterfactual model of a base; `fresh` for a base of another vocabulary.
-
-    LLaVA's vocabulary is LLaMA's with a few ids more.
-    """
-    for (name, size), path in PUBLISHED.items():
-        if kind == name and size <= vocabulary < size + 1000:
-            return path
-    return FRESH
+def _difference(
+    folder: Path, lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary: int
+) -> str:
+    """What keeps a model's token ids from being the base's; special tokens may differ."""
+    size = int(lm.get_input_embeddings().weight.shape[0])
+    if size > vocabulary:
+        return f"it has {size} token ids, the base {vocabulary}"
+    try:
+        theirs = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        return f"its tokenizer, which might show the contrary, cannot be read ({error})"
+    special = {
+        token
+        for one in (theirs, tokenizer)
+        for token in (*one.all_special_tokens, *one.get_added_vocab())
+    }
+    pairs = (theirs.get_vocab(), tokenizer.get_vocab())
+    if not pairs[0].keys() - special:  # transformers makes an empty one where there is no file
+        return "its tokenizer, which might show the contrary, is not there"
+    for token in sorted({*pairs[0], *pairs[1]} - special):
+        one, other = (pair.get(token) for pair in pairs)
+        if one != other:
+            return f"token {token!r} has the id {one} there and {other} in the base"
+    return ""
 
 
 def _fresh(sizes: Sizes, model: EditableModel, vocabulary: int) -> LlamaConfig:

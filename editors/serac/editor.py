@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,10 @@ class Serac(nn.Module):
         counterfactual: the model.
         combine: `soft` or `hard`; training with the objective `mixture` is always soft.
         threshold: of a hard decision.
+
+    Attributes:
+        untrained: names of the weights that are fixed, and made again from the base model and the
+            options; `state_dict` has the others alone.
     """
 
     name = "serac"
@@ -56,6 +60,14 @@ class Serac(nn.Module):
         super().__init__()
         self.encoder, self.combine, self.threshold = encoder, combine, threshold
         self.scope, self.counterfactual = scope, counterfactual
+        # The base's embeddings among them: they belong to the base, not into a checkpoint.
+        self.untrained = frozenset(
+            name
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+            if not parameter.requires_grad
+        )
+        self.register_state_dict_post_hook(_leave_out_untrained)
+        self.register_load_state_dict_post_hook(_expect_no_untrained)
         self.train(False)
 
     def train(self, mode: bool = True) -> Serac:
@@ -173,13 +185,26 @@ def build(options: SeracOptions, model: EditableModel, setting: Setting) -> Sera
     Raises:
         ModelError: an encoder or the counterfactual model is on no disk, or does not fit.
     """
+    tokenizer = setting.encoder.tokenizer
     return Serac(
         setting.encoder,
-        build_scope(options.scope, model, setting.encoder.tokenizer),
-        build_counterfactual(options.counterfactual, model),
+        build_scope(options.scope, model, tokenizer),
+        build_counterfactual(options.counterfactual, model, tokenizer),
         combine=options.combine,
         threshold=options.scope.threshold,
     ).to(model.device)
+
+
+def _leave_out_untrained(
+    editor: Serac, state: dict[str, Tensor], prefix: str, _metadata: object
+) -> None:
+    for name in editor.untrained:
+        state.pop(f"{prefix}{name}", None)
+
+
+def _expect_no_untrained(editor: Serac, keys: Any) -> None:
+    ends = tuple(editor.untrained)
+    keys.missing_keys[:] = [name for name in keys.missing_keys if not name.endswith(ends)]
 
 
 def _places(at: Answers, chosen: Tensor) -> Tensor:

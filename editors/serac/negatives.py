@@ -47,7 +47,7 @@ class HardNegatives:
         return bool(np.random.default_rng((self.seed, step)).random() < share)
 
     def draw(self, step: int, question: str, subject: str) -> list[str]:
-        """Questions for one edit at one step, `per_edit` of them.
+        """Questions for one edit at one step: `per_edit`; none where all name the subject.
 
         Args:
             step: optimiser step.
@@ -55,29 +55,22 @@ class HardNegatives:
             subject: the edit's.
         """
         draw = np.random.default_rng([self.seed, step, *f"{subject}\n{question}".encode()])
-        near = self._nearest(question, subject) if self.hard(step) else None
-        drawn: list[str] = []
-        while len(drawn) < self.options.per_edit:
-            if near:
-                chances = np.array([chance for _, chance in near])
-                place = near[int(draw.choice(len(near), p=chances))][0]
-            else:
-                place = int(draw.integers(len(self.pool)))
-            if near or subject.lower() not in self.pool[place].lower():
-                drawn.append(self.pool[place])
-        return drawn
-
-    def _nearest(self, question: str, subject: str) -> list[tuple[int, float]]:
-        """Places in the pool with the chance of each; a small pool keeps at least one."""
-        if question not in self._edits:
+        others = [p for p, asked in enumerate(self.pool) if subject.lower() not in asked.lower()]
+        if not others:
             return []
-        similarity = self._pool @ self._edits[question]  # (P,)
-        order = similarity.sort(descending=True, stable=True).indices.tolist()
-        others = [p for p in order if subject.lower() not in self.pool[p].lower()]
-        others = others[: self.options.top]
-        others = others[min(self.options.skip, len(others) - 1) :]
-        chances = (similarity[others].double() / self.options.temperature).softmax(-1)
-        return list(zip(others, (chances / chances.sum()).tolist(), strict=True))
+        chances = None
+        if question in self._edits and self.hard(step):
+            others, chances = self._nearest(question, others)
+        places = draw.choice(others, self.options.per_edit, p=chances)
+        return [self.pool[place] for place in places.tolist()]
+
+    def _nearest(self, question: str, others: list[int]) -> tuple[list[int], np.ndarray]:
+        """Places in the pool and the chance of each; a small pool keeps at least one."""
+        similarity = self._pool[others].double() @ self._edits[question].double()
+        order = similarity.sort(descending=True, stable=True).indices[: self.options.top]
+        order = order[min(self.options.skip, len(order) - 1) :]
+        chances = (similarity[order] / self.options.temperature).softmax(-1)
+        return [others[place] for place in order.tolist()], chances.numpy()
 
     def _embed(self, texts: Sequence[str]) -> torch.Tensor:
         embedded = self._sentences.encode(

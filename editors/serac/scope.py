@@ -9,7 +9,6 @@ at zero, so that one that was never trained says nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,26 +25,14 @@ from transformers import (
 )
 
 from editors.encoders import encoder_folder
-from editors.serac.config import FRESH, ScopeOptions, Sizes
+from editors.serac.config import AUTO, FRESH, ScopeOptions, Sizes
+from editors.serac.published import kind_and_vocabulary, published_encoder
 from editors.serac.similarity import log_similarity
 from errors import ModelError
 from models.editable import EditableModel
 
 IN_SCOPE = 0  # class of the cross-attention classifier, as published
 _LONGEST = 512  # positions of a fresh encoder
-
-
-@dataclass(frozen=True)
-class Said:
-    """Texts with the pooled features of their pictures.
-
-    Attributes:
-        texts: n of them.
-        pictures: (n, d_base), zero rows for texts without one; None where none has one.
-    """
-
-    texts: tuple[str, ...]
-    pictures: Tensor | None = None
 
 
 class Scope(nn.Module):
@@ -56,6 +43,9 @@ class Scope(nn.Module):
         encoder: DistilBERT-type; a sequence classifier in cross-attention mode.
         tokenizer: of the encoder.
         picture_width: d_base.
+
+    Raises:
+        ModelError: `heads` does not divide the embedding.
     """
 
     def __init__(
@@ -67,11 +57,16 @@ class Scope(nn.Module):
     ) -> None:
         super().__init__()
         self.options, self.encoder, self.tokenizer = options, encoder, tokenizer
+        width = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        if width % options.heads:
+            raise ModelError(
+                f"editor.scope.heads={options.heads} does not divide the encoder's width of "
+                f"{width}, and the embedding is cut into so many equal parts."
+            )
         log_scale = torch.tensor(options.scale).log()
         self.log_scale = nn.Parameter(log_scale, requires_grad=options.learn_scale)
         self.pictures: nn.Linear | None = None
         if options.image:
-            width = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
             self.pictures = nn.Linear(picture_width, width, bias=False)
             nn.init.zeros_(self.pictures.weight)
 
@@ -81,7 +76,13 @@ class Scope(nn.Module):
         return (id(self), *(parameter._version for parameter in self.parameters()))
 
     def embed(self, said: Sequence[str], pictures: Tensor | None = None) -> Tensor:
-        """Embeddings of some texts: (n, d)."""
+        """Embeddings of some texts: (n, d).
+
+        Args:
+            said: n texts.
+            pictures: (n, d_base) pooled features, zero rows for texts without a picture; None where
+                none has one.
+        """
         tokens = self._tokens(list(said))
         hidden = self.encoder(**tokens).last_hidden_state  # (n, T, d)
         if self.options.pooling == "cls":
@@ -141,13 +142,16 @@ def build_scope(
     """
     crossed = options.mode == "cross_attention"
     picture_width = int(model.hf.config.get_text_config().hidden_size)
-    if options.encoder == FRESH:
+    name = options.encoder
+    if name == AUTO:
+        name = published_encoder(*kind_and_vocabulary(model))
+    if name == FRESH:
         config = _fresh(options.sizes, model, tokenizer)
         made: Any = DistilBertForSequenceClassification if crossed else DistilBertModel
         fresh = made(config)
         take_embeddings(fresh, model)
         return Scope(options, fresh, tokenizer, picture_width)
-    folder = encoder_folder(options.encoder, key="editor.scope.encoder")
+    folder = encoder_folder(name, key="editor.scope.encoder")
     if crossed:
         encoder = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
     else:

@@ -67,9 +67,12 @@ def retrieve(log_similarities: Tensor, allowed: Tensor | None = None) -> tuple[T
 
 
 def log_one_minus(log_p: Tensor) -> Tensor:
-    """log(1 - p) from log p; where 1 - p is 0 it is taken as 1.19e-7, as published."""
-    rest = -torch.expm1(log_p)
-    return torch.where(rest == 0, torch.full_like(rest, EPSILON), rest).log()
+    """log(1 - p) from log p, with 1 - p at least 1.19e-7.
+
+    Published code puts that value where 1 - p is 0. Smaller ones than it hardly exist there, since
+    p itself is kept; here they do, and without a bound a gradient of 1 / (1 - p) would come back.
+    """
+    return (-torch.expm1(log_p)).clamp(min=EPSILON).log()
 
 
 def balanced_bce(

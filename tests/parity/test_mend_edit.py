@@ -1,70 +1,79 @@
 """A whole MEND edit and its outer loss against vectors from the authors' code.
 
-Their batch of two edit examples makes one edit (all tokens are summed), with the loss averaged over
-the answer tokens of both; ours makes one edit per row, so the rows' factors are put side by side.
+Their batch of edit examples makes one edit (all tokens are summed), with the loss averaged over the
+answer tokens of all; ours makes one edit per row, so the rows' factors are put side by side. Any
+`mend_edit*.npz` in TMKE_GOLDEN is tested; sizes, layers and rank are read from the arrays.
 """
 
 from __future__ import annotations
 
 import ast
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from editors.mend.editor import Mend
-from metrics.functional import kl_divergence
-from models.deltas import LowRankDelta, Site, linear_shape
+from metrics.functional import exact_match, kl_divergence
+from models.deltas import LowRankDelta, Site
 from models.editable import Factors
 from models.rows import TEXT_ONLY, Answers, Rows
 from models.text import TextModel
-from tests.builders import GOLDEN
+from tests.parity import vectors
+from tests.parity.tiny_models import base_model
 
 pytestmark = pytest.mark.parity
-FILES = sorted(GOLDEN.glob("mend_edit_*.npz"))
+PATTERN = "mend_edit*.npz"
+PHASES = ("train", "eval")
 EDIT_WEIGHT, LOCALITY_WEIGHT = 0.1, 1.0
 
 
 def test_vectors_are_there() -> None:
-    assert FILES, f"no mend_edit_*.npz in {GOLDEN}; set TMKE_GOLDEN"
+    vectors.assert_shipped(PATTERN)
 
 
 class Case:
     """The original's arrays beside our model, editor and rows."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.arrays = arrays
-        self.names = [str(name) for name in arrays["inner_params"]]
-        weights = {k.removeprefix("model."): self[k] for k in arrays if k.startswith("model.")}
-        self.model = TextModel(base_model(weights))
-        layers = max(_site(self.model, name).layer for name in self.names) + 1
-        self.editor = Mend(self.model, layers=layers, rank=8).to(next(iter(weights.values())).dtype)
-        assert self.editor.sites == [_site(self.model, name) for name in self.names]
-        self.load_editor()
-        self.double = arrays["batch_dtype"] == np.float64
+    def __init__(self, path: Path) -> None:
+        self.arrays = vectors.load(path)
+        self.names = [str(name) for name in self.arrays["inner_params"]]
+        self.model = TextModel(base_model(vectors.below(self.arrays, "model.")))
+        sites = [_site(self.model, name) for name in self.names]
+        networks = vectors.below(self.arrays, "mend.")
+        self.dtype = next(iter(networks.values())).dtype
+        self.editor = Mend(
+            self.model,
+            layers=len({site.layer for site in sites}),
+            rank=max(len(value) for name, value in networks.items() if name.endswith(".v")),
+            n_hidden=max(int(name.split(".")[3]) for name in networks),
+        ).to(self.dtype)
+        assert self.editor.sites == sites
+        state = {_ours(name): value for name, value in networks.items()}
+        loaded = self.editor.load_state_dict(state | {"edit_lr": self["edit_lrs"]}, strict=False)
+        assert not loaded.unexpected_keys
+        assert all(".statistics." in name for name in loaded.missing_keys)
 
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(self.arrays[name])
 
-    def load_editor(self) -> None:
-        state = {"edit_lr": self["edit_lrs"]}
-        for name in self.arrays:
-            if name.startswith("mend."):
-                state[_ours(name.removeprefix("mend."))] = self[name]
-        loaded = self.editor.load_state_dict(state, strict=False)
-        assert not loaded.unexpected_keys
-        assert all(".statistics." in name for name in loaded.missing_keys)
+    def check(self, name: str, ours: Tensor, single: float = 1e-4) -> None:
+        """Compares with an array; `single` is the tolerance in single precision."""
+        relative = 1e-6 if self.dtype == torch.float64 else single
+        vectors.assert_close(ours, self[name], relative, name)
 
     def rows(self, name: str) -> Rows:
         ids, labels = self[f"batch.{name}.input_ids"], self[f"batch.{name}.labels"]
+        answer = labels != -100
+        answer[:, 0] = False  # nothing comes before the first token that could predict it
+        assert torch.equal(ids[answer], labels[answer])
         return Rows(
             input_ids=ids,
             attention_mask=self[f"batch.{name}.attention_mask"].bool(),
-            answer_mask=labels != -100,
+            answer_mask=answer,
             image_slots=torch.zeros_like(ids, dtype=torch.bool),
             image_index=torch.full((len(ids),), TEXT_ONLY),
             pixel_values=None,
@@ -92,148 +101,165 @@ class Case:
             self.model.prefix(rows, 0), deltas=deltas, edit_index=rows.edit_index
         )
 
+    def answers(self, name: str, deltas: dict[Site, LowRankDelta] | None) -> dict[str, Tensor]:
+        """MEND's numbers of a batch: means over its answer tokens, and over its rows for `acc`."""
+        at = self.rows(name).answers()
+        logits = self.logits(name, deltas)[at.row, at.position]
+        nll = F.cross_entropy(logits, at.target, reduction="none")
+        right = exact_match(logits.argmax(-1), at.target, at.row, at.n_rows)
+        return {
+            "nll": nll.mean(),
+            "prob": (-nll).exp().mean(),
+            "acc": right.nan_to_num(1).to(nll.dtype).mean(),
+            "n_tokens": torch.tensor(len(nll), dtype=nll.dtype),
+        }
+
     def losses(self, deltas: dict[Site, LowRankDelta]) -> tuple[Tensor, Tensor]:
         """Outer NLL over all answer tokens, and KL over all real tokens of the locality rows."""
-        outer = self.rows("outer").answers()
-        l_edit = mean_nll(self.logits("outer", deltas)[outer.row, outer.position], outer)
         real = self.rows("loc").attention_mask
         kl = kl_divergence(self.logits("loc", None)[real], self.logits("loc", deltas)[real])
-        return l_edit, kl.mean()
+        return self.answers("outer", deltas)["nll"], kl.mean()
 
 
 def mean_nll(logits: Tensor, at: Answers) -> Tensor:
     return F.cross_entropy(logits, at.target)
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+@pytest.fixture(params=vectors.parameters(PATTERN))
 def case(request: pytest.FixtureRequest) -> Case:
-    with np.load(request.param) as file:
-        arrays = {name: file[name] for name in file.files}
-    arrays["batch_dtype"] = arrays["edit_lrs"].dtype
-    return Case(arrays)
+    return Case(request.param)
 
 
-def assert_close(case: Case, ours: Tensor, name: str, single: float = 1e-5) -> None:
-    theirs = case[name]
-    relative = 1e-6 if case.double else single
-    assert ours.shape == theirs.shape, name
-    difference = float((ours.detach() - theirs).abs().max() / theirs.abs().max())
-    assert difference <= relative, f"{name}: {difference:.2e}"
-
-
-def test_gradient_factors(case: Case) -> None:
+@pytest.mark.parametrize("phase", PHASES)
+def test_gradient_factors(case: Case, phase: str) -> None:
     factors, at = case.factors()
     for site, name in zip(case.editor.sites, case.names, strict=True):
         theirs = replace(
-            factors[site], x=case[f"train.{name}.x"], delta=case[f"train.{name}.delta"]
+            factors[site], x=case[f"{phase}.{name}.x"], delta=case[f"{phase}.{name}.delta"]
         )
         if site.layer == case.model.n_layers - 1:  # ours has the answer tokens alone
             elsewhere = torch.ones(theirs.x.shape[:2], dtype=torch.bool)
             elsewhere[at.row, at.position] = False
             assert not theirs.delta[elsewhere].any()
-            for part in ("x", "delta"):
-                ours = getattr(factors[site], part)[factors[site].mask]
-                expected = getattr(theirs, part)[at.row, at.position]
-                worst = (ours - expected).abs().max() / expected.abs().max()
-                assert worst <= (1e-6 if case.double else 1e-5)
+            here: tuple[Tensor, ...] = (at.row, at.position)
+            mine = factors[site].mask
         else:
-            alive = case.rows("inner").attention_mask
-            worst = (factors[site].x - theirs.x)[alive].abs().max() / theirs.x.abs().max()
-            assert worst <= (1e-6 if case.double else 1e-5)
-            assert_close(case, factors[site].delta, f"train.{name}.delta")
+            mine = case.rows("inner").attention_mask
+            here = mine.nonzero(as_tuple=True)
+            assert not theirs.delta[~mine].any()
+        single = 1e-6 if case.dtype == torch.float64 else 1e-5
+        for part in ("x", "delta"):
+            ours, expected = getattr(factors[site], part)[mine], getattr(theirs, part)[here]
+            vectors.assert_close(ours, expected, single, f"{phase}.{name}.{part}")
 
 
-@pytest.mark.parametrize("phase", ["train", "eval"])
+@pytest.mark.parametrize("phase", PHASES)
 def test_edit_and_edited_model(case: Case, phase: str) -> None:
     deltas = case.edit(phase)
     for step, site, name in zip(case["edit_lrs"], case.editor.sites, case.names, strict=True):
-        assert_close(case, deltas[site].inputs[0], f"{phase}.{name}.out_u", 1e-4)
-        assert_close(case, deltas[site].outputs[0] / step, f"{phase}.{name}.out_v", 1e-4)
+        group = next(
+            [str(one) for one in members]
+            for key, members in case.arrays.items()
+            if key.startswith("shape_group.") and name in members
+        )
+        assert int(case[f"{phase}.{name}.mode"]) == group.index(name)
+        case.check(f"{phase}.{name}.out_u", deltas[site].inputs[0])
+        case.check(f"{phase}.{name}.out_v", deltas[site].outputs[0] / step)
         dense = deltas[site].dense()[0]
-        if "transformer." in name:  # Conv1D keeps (in, out)
+        if name.startswith("transformer."):  # Conv1D keeps (in, out)
             dense = dense.mT
-        assert_close(case, dense, f"{phase}.{name}.delta_w", 1e-4)
-    assert_close(case, case.logits("loc", None), f"{phase}.base_logits_loc")
-    assert_close(case, case.logits("loc", deltas), f"{phase}.post_logits_loc", 1e-4)
-    assert_close(case, case.logits("outer", deltas), f"{phase}.post_logits_outer", 1e-4)
+        case.check(f"{phase}.{name}.delta_w", dense)
+    case.check(f"{phase}.base_logits_loc", case.logits("loc", None), 1e-5)
+    case.check(f"{phase}.post_logits_loc", case.logits("loc", deltas))
+    case.check(f"{phase}.post_logits_outer", case.logits("outer", deltas))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_losses_and_logged_scalars(case: Case, phase: str) -> None:
+    deltas = case.edit(phase)
     l_edit, l_loc = case.losses(deltas)
-    assert_close(case, l_edit, f"{phase}.l_edit", 1e-4)
-    assert_close(case, l_loc, f"{phase}.l_loc", 1e-4)
+    total = EDIT_WEIGHT * l_edit + LOCALITY_WEIGHT * l_loc
+    case.check(f"{phase}.l_edit", l_edit)
+    case.check(f"{phase}.l_loc", l_loc)
+    case.check(f"{phase}.l_total_edit", total)
+    outer, pre, post = (
+        case.answers(name, given)
+        for name, given in (("outer", deltas), ("loc", None), ("loc", deltas))
+    )
+    found = {
+        "loss/edit": l_edit, "loss/loc": l_loc, "loss/total": total, "loss/total_edit": total,
+        "edit/acc": outer["acc"], "edit/prob": outer["prob"], "edit/log_prob": -outer["nll"],
+        **{f"{name}/pre": pre[name] for name in ("acc", "nll", "n_tokens")},
+        **{f"{name}/post": post[name] for name in ("acc", "nll", "n_tokens")},
+        **gradient_scalars(case, phase, deltas),
+    }  # fmt: skip
+    for name, value in found.items():
+        if f"{phase}.info.{name}" in case.arrays:
+            expected = float(case[f"{phase}.info.{name}"])
+            relative = 1e-6 if case.dtype == torch.float64 else 1e-4
+            # A cosine near 0 is a difference of numbers near 1.
+            absolute = relative if "cos" in name else 0.0
+            assert float(value.detach()) == pytest.approx(expected, rel=relative, abs=absolute), (
+                name
+            )
 
 
-@pytest.mark.parametrize("phase", ["train", "eval"])
+def gradient_scalars(case: Case, phase: str, deltas: dict[Site, LowRankDelta]) -> dict[str, Tensor]:
+    """How the transformed gradient of each matrix compares with the true one."""
+    found: dict[str, Tensor] = {}
+    for number, (name, site) in enumerate(zip(case.names, case.editor.sites, strict=True)):
+        x, delta = case[f"{phase}.{name}.x"], case[f"{phase}.{name}.delta"]
+        true = torch.einsum("bto,bti->oi", delta, x)
+        pseudo = deltas[site].dense()[0] / case["edit_lrs"][number]
+        found |= {
+            f"grad/true_mag{number}": true.norm(),
+            f"grad/pseudo_mag{number}": pseudo.norm(),
+            f"grad/true_std{number}": true.std(),
+            f"grad/pseudo_std{number}": pseudo.std(),
+            f"grad/diff{number}": (true - pseudo).norm(),
+            f"grad/cos{number}": F.cosine_similarity(true.flatten(), pseudo.flatten(), dim=0),
+        }
+    return found
+
+
+@pytest.mark.parametrize("phase", PHASES)
 def test_statistics(case: Case, phase: str) -> None:
     case.edit(phase)
-    for group in (key for key in case.arrays if key.startswith("shape_group.")):
-        shape = group.removeprefix("shape_group.")
+    groups = [name.removeprefix("shape_group.") for name in case.arrays if "shape_group." in name]
+    assert groups
+    for shape in groups:
         statistics = case.editor.transforms[_network(shape)].statistics
-        norm = f"{phase}.norm.{shape}"
+        norm, sides = f"{phase}.norm.{shape}", ast.literal_eval(shape)
         assert int(statistics.count) == int(case[f"{norm}.k"])
-        sides = ast.literal_eval(shape)
-        for side, mean, squares in zip(
-            "uv", statistics.mean.split(sides), statistics.squares.split(sides), strict=True
-        ):
-            assert_close(case, mean, f"{norm}.{side}_mean", 1e-4)
-            assert_close(case, squares, f"{norm}.{side}_s", 1e-4)
+        for kind, value in (
+            ("mean", statistics.mean), ("s", statistics.squares), ("std", statistics.std),
+        ):  # fmt: skip
+            for side, part in zip("uv", value.split(sides), strict=True):
+                case.check(f"{norm}.{side}_{kind}", part)
 
 
 def test_editor_gradients(case: Case) -> None:
     l_edit, l_loc = case.losses(case.edit("train"))
     total = EDIT_WEIGHT * l_edit + LOCALITY_WEIGHT * l_loc
-    assert_close(case, total, "train.l_total_edit", 1e-4)
     parameters = dict(case.editor.named_parameters())
     gradients = dict(
         zip(parameters, torch.autograd.grad(total, list(parameters.values())), strict=True)
     )
     compared = {"edit_lr"}
-    assert_close(case, gradients["edit_lr"], "train.grad.edit_lrs", 1e-4)
+    case.check("train.grad.edit_lrs", gradients["edit_lr"])
     for name in case.arrays:
         if name.startswith("train.grad.mend."):
             ours = _ours(name.removeprefix("train.grad.mend."))
-            assert_close(case, gradients[ours], name, 1e-4)
+            case.check(name, gradients[ours])
             compared.add(ours)
     assert compared == set(parameters)
 
 
-def base_model(weights: dict[str, Tensor]) -> torch.nn.Module:
-    """The tiny GPT-2 or Llama (two heads, eager attention) that the vectors were made with."""
-    if "transformer.wte.weight" in weights:
-        vocabulary, width = weights["transformer.wte.weight"].shape
-        config = GPT2Config(
-            vocab_size=vocabulary, n_embd=width, n_layer=_count(weights, "transformer.h."),
-            n_head=2, n_positions=len(weights["transformer.wpe.weight"]),
-            attn_implementation="eager",
-        )  # fmt: skip
-        model = GPT2LMHeadModel(config)
-    else:
-        vocabulary, width = weights["model.embed_tokens.weight"].shape
-        inner = len(weights["model.layers.0.mlp.up_proj.weight"])
-        config = LlamaConfig(
-            vocab_size=vocabulary, hidden_size=width, intermediate_size=inner,
-            num_hidden_layers=_count(weights, "model.layers."), num_attention_heads=2,
-            num_key_value_heads=2, max_position_embeddings=64, attn_implementation="eager",
-        )  # fmt: skip
-        model = LlamaForCausalLM(config)
-    model = model.to(next(iter(weights.values())).dtype)
-    loaded = model.load_state_dict(weights, strict=False)  # rotary and tied buffers aside
-    parameters = dict(model.named_parameters())
-    assert not [name for name in loaded.missing_keys if name in parameters]
-    return model
-
-
-def _count(weights: dict[str, Tensor], prefix: str) -> int:
-    return 1 + max(int(n.removeprefix(prefix).split(".")[0]) for n in weights if prefix in n)
-
-
 def _site(model: TextModel, name: str) -> Site:
     """transformer.h.0.mlp.c_proj.weight -> Site(0, mlp_out)."""
-    parts = name.split(".")
-    layer = int(next(part for part in parts if part.isdigit()))
-    for role, path in model.decoder.sites.items():
-        if name.endswith(f"{path}.weight"):
-            assert linear_shape(model.linear(Site(layer, role)))
-            return Site(layer, role)
-    raise AssertionError(name)
+    layer = int(next(part for part in name.split(".") if part.isdigit()))
+    roles = (role for role, path in model.decoder.sites.items() if name.endswith(f"{path}.weight"))
+    return Site(layer, next(roles))
 
 
 def _network(shape: str) -> str:

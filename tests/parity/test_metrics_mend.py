@@ -1,16 +1,12 @@
-"""The flat functions against values from MEND's released code (`metrics_mend_*.npz`).
+"""The flat functions against values from MEND's released code.
 
 A file holds logits (B, T, V), post_logits, labels (-100: ignored), mask, and the binary twins; the
 values are `mend.shiftS.*` (S = 1: logits of t - 1 predict label t), `mend.kl_loc` and the binary
-ones. Any such file in TMKE_GOLDEN is tested.
+ones. Any `metrics_mend*.npz` in TMKE_GOLDEN is tested.
 
 The binary case needs no functions of its own: one logit z is the softmax of (0, z).
 """
 
-import os
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -21,23 +17,20 @@ from metrics.functional import (
     kl_divergence,
     negative_log_likelihood,
 )
+from tests.parity.vectors import assert_shipped, below, load, parameters
 
 pytestmark = pytest.mark.parity
 
-GOLDEN = Path(os.environ.get("TMKE_GOLDEN") or Path(__file__).parents[1] / "golden")
-FILES = sorted(GOLDEN.glob("metrics_mend_*.npz"))
+PATTERN = "metrics_mend*.npz"
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+@pytest.fixture(params=parameters(PATTERN))
 def vectors(request: pytest.FixtureRequest) -> dict[str, Tensor]:
-    with np.load(request.param) as arrays:
-        return {name: torch.as_tensor(arrays[name]) for name in arrays.files}
+    return below(load(request.param), "")
 
 
 def test_there_are_vectors() -> None:
-    if not FILES and "TMKE_GOLDEN" in os.environ:
-        pytest.skip(f"TMKE_GOLDEN={GOLDEN} holds no metrics_mend_*.npz")
-    assert FILES, f"no metrics_mend_*.npz in {GOLDEN}"
+    assert_shipped(PATTERN)
 
 
 @pytest.mark.parametrize("shift", [0, 1])

@@ -2,7 +2,8 @@
 
 Any file rome_*.npz in TMKE_GOLDEN is taken: GPT-2 or Llama, with or without second moment,
 with an active projection, an early stop, or nothing to do. Single-shot values in float32 agree to
-1e-5 of an array's largest value, trajectories to 1e-4 (README of the vectors).
+1e-5 of an array's largest value, trajectories to 1e-4. What no file here covers is compared with
+the slow reference of slow_rome.py.
 """
 
 from __future__ import annotations
@@ -25,20 +26,23 @@ from models.deltas import Site, linear_weight
 from models.rows import TEXT_ONLY, Answers, Rows
 from models.text import TextModel
 from tests.builders import GOLDEN
+from tests.parity import slow_rome
+from tests.parity.tiny_models import base_model
+from tests.parity.vectors import Vectors, assert_shipped, below, load
 
 pytestmark = pytest.mark.parity
 MOMENTS = sorted(GOLDEN.glob("rome_second_moment*.npz"))
 FILES = [path for path in sorted(GOLDEN.glob("rome_*.npz")) if path not in MOMENTS]
 ONCE, ALONG = 1e-5, 1e-4
 IGNORED = -100
+TRAJECTORY = ("delta_before_step", "delta_grad", "delta_after_adam")  # empty if no step was made
 
 
 class Case:
     """The arrays of a file, its model, and our computation of the same edit."""
 
-    def __init__(self, path: Path) -> None:
-        with np.load(path) as file:
-            self.arrays = {name: file[name] for name in file.files}
+    def __init__(self, arrays: Vectors) -> None:
+        self.arrays = arrays
         self.wanted = json.loads(str(self.arrays["hparams_json"]))
         self.model = text_model(self.arrays, json.loads(str(self.arrays["config_json"])))
         self.site = Site(int(self.wanted["layers"][0]), "mlp_out")
@@ -46,6 +50,8 @@ class Case:
         self.moved: list[Tensor] = []  # offset after Adam, before the projection
 
     def __getitem__(self, name: str) -> Tensor:
+        if name in TRAJECTORY and len(self.arrays["loss_trace"]) == 1:
+            return torch.zeros(0, len(self.arrays["v_star"]))
         return torch.from_numpy(np.asarray(self.arrays[name]))
 
     def prompts(self) -> tuple[Rows, Prompts]:
@@ -97,6 +103,8 @@ class Case:
     def close(self, ours: Tensor, name: str, tolerance: float) -> None:
         theirs = self[name]
         assert ours.shape == theirs.shape, name
+        if not theirs.numel():
+            return
         scale = max(float(theirs.abs().max()), 1e-6)
         assert float((ours.detach() - theirs).abs().max()) <= tolerance * scale, name
 
@@ -147,13 +155,29 @@ def stacked(parts: Sequence[Tensor], like: Tensor) -> Tensor:
     return torch.stack(list(parts)[: len(like)]) if len(like) else torch.zeros_like(like)
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+@pytest.fixture(
+    params=[*FILES, *slow_rome.VARIANTS],
+    ids=lambda given: given.stem if isinstance(given, Path) else f"slow_{given}",
+)
 def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param)
+    given = request.param
+    return Case(load(given) if isinstance(given, Path) else slow_rome.vectors(given))
 
 
 def test_vectors_are_there() -> None:
-    assert FILES, f"no rome_*.npz in {GOLDEN}; set TMKE_GOLDEN"
+    assert_shipped("rome_*.npz")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_the_slow_reference_covers_every_end_of_the_optimisation(kind: str) -> None:
+    early = slow_rome.vectors(f"{kind}_earlystop")["loss_trace"]
+    assert 1 < len(early) < slow_rome.VARIANTS[f"{kind}_earlystop"].steps
+    assert early[-1, 0] < slow_rome.STOP_LOSS <= early[:-1, 0].min()
+    assert len(slow_rome.vectors("gpt2_zerostep")["loss_trace"]) == 1
+    assert len(slow_rome.vectors("llama")["loss_trace"]) == slow_rome.VARIANTS["llama"].steps
+    clamped = slow_rome.vectors("llama_clamp")
+    moved, after = clamped["delta_after_adam"][:-1], clamped["delta_before_step"][1:]
+    assert (np.abs(moved - after).max(1) > 0).all()  # the projection is at work in every step
 
 
 def test_key_and_left_vector(case: Case) -> None:
@@ -168,7 +192,7 @@ def test_key_and_left_vector(case: Case) -> None:
 
 def test_trajectory_of_the_value(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     values, offsets = case.edit(monkeypatch)
-    theirs = case["loss_trace"]
+    theirs = case["loss_trace"].double()
     ours = torch.stack(
         [
             torch.stack([t.total[0], t.nll[0], t.kl[0], t.decay[0], t.probability[0]])
@@ -177,7 +201,7 @@ def test_trajectory_of_the_value(case: Case, monkeypatch: pytest.MonkeyPatch) ->
     )
     assert ours.shape == theirs.shape, "another number of steps"
     for column in range(theirs.shape[1]):
-        scale = max(float(theirs[:, column].abs().max()), 1e-6)
+        scale = max(float(theirs[:, column].abs().max()), 0.1 * float(theirs.abs().max()))
         assert float((ours[:, column] - theirs[:, column]).abs().max()) <= ALONG * scale, column
     before = case["delta_before_step"]
     assert len(case.moved) == len(before)
@@ -212,9 +236,9 @@ def test_update_and_edited_logits(case: Case, monkeypatch: pytest.MonkeyPatch) -
     dense = delta.dense()[0].mT if transposed else delta.dense()[0]
     floor = float(case["W_before"].abs().max())  # where nothing was to be edited, dW is rounding
     assert float((dense - case["delta_W"]).abs().max()) <= ALONG * max(
-        float(case["delta_W"].abs().max()), 1e-3 * floor
+        float(case["delta_W"].abs().max()), 1e-2 * floor
     )
-    if float(case["delta_W"].abs().max()) > 1e-3 * floor:
+    if float(case["delta_W"].abs().max()) > 1e-2 * floor:
         case.close(delta.outputs[0, 0], "right_vector_v", ALONG)
     assert torch.linalg.matrix_rank(dense) <= 1
     rows = rows_of(case["v_input_ids"], case["v_attention_mask"])
@@ -229,16 +253,8 @@ def test_update_and_edited_logits(case: Case, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("path", MOMENTS, ids=lambda path: path.stem)
 def test_second_moment(path: Path) -> None:
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    base = sorted(GOLDEN.glob("rome_gpt2*.npz"))
-    config = json.loads(str(arrays["config_json"])) if "config_json" in arrays else None
-    if config is None:
-        if not base:
-            pytest.skip("the model's configuration is in rome_gpt2.npz, which is not there")
-        with np.load(base[0]) as file:
-            config = json.loads(str(file["config_json"]))
-    model = text_model(arrays, config)
+    arrays = load(path)
+    model = TextModel(base_model(below(arrays, "model.")))
     ids, mask = torch.from_numpy(arrays["input_ids"]), torch.from_numpy(arrays["attention_mask"])
     batches = [(ids[i : i + 2].long(), mask[i : i + 2].bool()) for i in range(0, len(ids), 2)]
     found, tokens = second_moment(model, Site(1, "mlp_out"), batches)

@@ -17,6 +17,7 @@ from errors import ConfigError
 
 EXPERIMENTS = group_options("experiment")
 TRAINED = {name for name in editor_names() if options_class(name).trained}
+UNTRAINED = set(editor_names()) - TRAINED
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +58,12 @@ def test_every_experiment_evaluates(experiment: str) -> None:
     words = [f"experiment={experiment}", *needed(data_of(experiment))]
     if experiment == "demo":
         words.append("editor=ft")
-    elif "mend" in experiment:
-        words += ["editor=mend", "ckpt=editor.ckpt"]
+    elif any(f"_{name}_" in experiment for name in TRAINED):
+        words.append("ckpt=editor.ckpt")
     assert evaluate(*words).editor.name in editor_names()
 
 
-@pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if "_ft_" not in e])
+@pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if not UNTRAINED & {*e.split("_")}])
 def test_every_experiment_of_a_trained_editor_trains(experiment: str) -> None:
     data = data_of(experiment)
     files = ["data.train_files=[a.json]"] if data == "tmke" else []

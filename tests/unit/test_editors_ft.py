@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from configs.check import load_config
+from configs.schema import EvaluateConfig
 from editors.descent import descend
 from editors.ft.config import FtOptions
-from editors.ft.editor import FineTune, build
+from editors.ft.editor import FineTune, at_prompt_end, build
 from editors.none.editor import Unedited
 from errors import ModelError
 from models.deltas import linear_weight
 from models.editable import EditableModel
-from models.rows import EditBatch
+from models.rows import Answers, EditBatch
 from tests.builders import any_model, edit_batch, setting
 
-EDITS = (3, 4, 5)
+EDITS = (3, 4, 5, 6, 7)  # answers of 1, 1, 3, 3 and 2 tokens: sorting them is not its own inverse
 
 
 def answers_of(model: EditableModel, editor: FineTune, batch: EditBatch) -> Tensor:
@@ -38,23 +40,33 @@ def slow_reference(model: EditableModel, editor: FineTune, batch: EditBatch) -> 
         weights = [copied.linear(site).weight for site in copied.last_sites(editor.layers)]
         for weight in weights:
             weight.requires_grad_(True)
-        kind = torch.optim.AdamW if editor.decoupled else torch.optim.Adam
-        optimiser = kind(weights, lr=editor.lr, weight_decay=editor.weight_decay)
+        base = [weight.detach().clone() for weight in weights]
+        schedule = editor.schedule
+        kind = torch.optim.AdamW if schedule.decoupled else torch.optim.Adam
+        optimiser = kind(weights, lr=schedule.lr, weight_decay=schedule.weight_decay)
         own = batch.rows.select(row[None])
         targets = own.answers()
-        for _ in range(editor.steps):
+        if editor.loss_at == "prompt_last":  # one position predicts all the answer's tokens
+            end = targets.position[:1].expand_as(targets.position)
+            targets = Answers(targets.row, end, targets.target, 1)
+        for _ in range(schedule.steps):
             logits = copied(own, at=targets)
             loss = F.cross_entropy(logits, targets.target)
             conditions = []
-            if editor.stop_loss is not None:
-                conditions.append(bool(loss < editor.stop_loss))
-            if editor.stop_when_argmax:
+            if schedule.stop_loss is not None:
+                conditions.append(bool(loss < schedule.stop_loss))
+            if schedule.stop_when_argmax:
                 conditions.append(bool((logits.argmax(-1) == targets.target).all()))
             if conditions and all(conditions):
                 break
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            if editor.norm_constraint is not None:
+                with torch.no_grad():
+                    for weight, old in zip(weights, base, strict=True):
+                        eps = editor.norm_constraint
+                        weight.copy_(weight.clamp(old - eps, old + eps))
         with torch.no_grad():
             logits = copied(batch.rows, at=at)
         found = torch.empty_like(logits) if found is None else found
@@ -71,6 +83,10 @@ SETTINGS = {
     "loss": FineTune(steps=60, lr=5e-3, stop_loss=3.0),
     "two layers": FineTune(steps=15, lr=1e-3, layers=2, optimizer="adamw", weight_decay=0.1),
     "plain decay": FineTune(steps=10, lr=1e-3, weight_decay=0.1),
+    "constrained": FineTune(steps=15, lr=5e-3, norm_constraint=8e-3, layers=2),
+    "as published for FT-L": FineTune(
+        steps=60, lr=5e-3, stop_loss=3.0, norm_constraint=0.02, loss_at="prompt_last"
+    ),
 }
 
 
@@ -115,6 +131,49 @@ def test_an_edit_is_the_same_alone_and_in_a_batch(layers: int) -> None:
             )
 
 
+def test_no_weight_moves_further_than_the_constraint() -> None:
+    model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
+    state, bound = model.prefix(batch.rows, 2), 8e-3
+    furthest = {}
+    for constraint in (None, bound):
+        editor = FineTune(steps=12, lr=5e-3, norm_constraint=constraint)
+        deltas = editor.edit(model, batch, state).deltas
+        furthest[constraint] = [float(delta.dense().abs().max()) for delta in deltas.values()]
+    assert min(furthest[None]) > 2 * bound
+    assert furthest[bound] == pytest.approx([bound, bound])  # reached, not passed
+
+
+def test_the_published_loss_reads_every_token_at_the_prompt_s_last_position() -> None:
+    at = Answers(
+        row=torch.tensor([1, 0, 0, 0, 1]), position=torch.tensor([8, 4, 5, 6, 7]),
+        target=torch.tensor([10, 11, 12, 13, 14]), n_rows=2,
+    )  # fmt: skip
+    moved = at_prompt_end(at)
+    assert moved.position.tolist() == [7, 4, 4, 4, 7]
+    assert torch.equal(moved.target, at.target)
+
+
+def test_ft_l_has_the_published_settings() -> None:
+    editor = options("ft_l")
+    assert (editor.variant, editor.steps, editor.optimizer, editor.lr) == ("ft_l", 25, "adam", 5e-4)
+    assert (editor.norm_constraint, editor.loss_at, editor.stop_loss) == (5e-4, "prompt_last", 0.01)
+    for other in ("ft", "ft_as_run"):
+        assert options(other).norm_constraint is None
+        assert options(other).loss_at == "answer"
+
+
+def test_results_keep_the_variants_apart() -> None:
+    names = ("ft", "ft_as_run", "ft_l")
+    assert tuple(options(name).label for name in names) == names
+
+
+def options(name: str) -> FtOptions:
+    config = load_config("evaluate", [f"editor={name}"])
+    assert isinstance(config, EvaluateConfig)
+    assert isinstance(config.editor, FtOptions)
+    return config.editor
+
+
 def test_the_base_is_untouched() -> None:
     model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -124,8 +183,8 @@ def test_the_base_is_untouched() -> None:
 
 
 def test_weight_decay_defaults_are_torch_s() -> None:
-    assert FineTune(steps=1, lr=1.0).weight_decay == 0
-    assert FineTune(steps=1, lr=1.0, optimizer="adamw").weight_decay == 0.01
+    assert FineTune(steps=1, lr=1.0).schedule.weight_decay == 0
+    assert FineTune(steps=1, lr=1.0, optimizer="adamw").schedule.weight_decay == 0.01
 
 
 def test_no_steps_change_nothing() -> None:
@@ -148,14 +207,15 @@ def test_divergence_is_an_error() -> None:
 def test_build_takes_every_option() -> None:
     options = FtOptions(
         name="ft", variant="as_run", steps=15, optimizer="adamw", lr=1e-4, layers=2,
-        stop_loss=0.01, stop_when_argmax=True,
+        stop_loss=0.01, stop_when_argmax=True, norm_constraint=5e-4, loss_at="prompt_last",
     )  # fmt: skip
     editor = build(options, any_model("llama"), setting())
     assert vars(editor) == vars(
         FineTune(
-            steps=15, optimizer="adamw", lr=1e-4, layers=2, stop_loss=0.01, stop_when_argmax=True
+            steps=15, optimizer="adamw", lr=1e-4, layers=2, stop_loss=0.01, stop_when_argmax=True,
+            norm_constraint=5e-4, loss_at="prompt_last",
         )
-    )
+    )  # fmt: skip
 
 
 def test_the_unedited_model_answers_as_before() -> None:

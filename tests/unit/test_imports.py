@@ -20,6 +20,7 @@ ARROWS = {
     },
     "lightning_modules": {
         "lightning_modules", "editors", "models", "datamodules", "metrics", "configs",
+        "reporting.heatmap",
     },
     "datamodules": {"datamodules", "models.rows"},
     "metrics": {"metrics"},

@@ -41,7 +41,7 @@ def training(model: EditableModel, **changed: object) -> MendTraining:
     torch.manual_seed(11)
     chosen = options(**changed)
     scenario = "multimodal" if model.family == "llava" else "unimodal"
-    objective = Objective(chosen.questions(scenario), chosen.weights.model_dump())
+    objective = Objective(chosen.questions_for(scenario), chosen.weights.model_dump())
     return build_training(chosen, model, setting(), objective)
 
 

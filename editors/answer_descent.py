@@ -1,0 +1,182 @@
+"""Descent on the edit's own answer, whatever the weight delta is made of.
+
+    theta_e <- argmin NLL(answer_e | question_e; W + D(theta_e)),  one theta for each edit
+
+FT has D(theta) = theta, LoRA D(theta) = s B A. Each edit starts from the same theta and is
+optimised alone; B of them run side by side. Where only the last layer is edited, what enters its
+MLP at the answer tokens is computed once, and a step is that MLP, the final norm and the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from editors.descent import Project, descend
+from models.deltas import Delta, Site
+from models.editable import EditableModel, PrefixState
+from models.rows import Answers
+
+AsDeltas = Callable[[Sequence[Tensor]], Mapping[Site, Delta]]
+MOST_AT_ONCE = 32  # more do not make a step cheaper
+MEMORY_BYTES = 8 * 2**30  # five edits of LLaVA-7B's last MLP by FT side by side
+# Values kept for the backward pass per token, unit of width and layer: 34 bytes in half precision
+# (Korthikanti et al. 2022, Reducing Activation Recomputation, section 4.1), hence 17 values.
+KEPT_VALUES = 17
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast an edit is optimised.
+
+    Attributes:
+        steps: largest number of Adam steps per edit.
+        lr: step size.
+        weight_decay: on the parameters themselves, not on their distance from the start.
+        decoupled: AdamW's decay instead of Adam's.
+        stop_loss: an edit is done below this loss (nats per token); None: the loss does not matter.
+        stop_when_argmax: an edit is done only once every answer token is the argmax. Where both
+            conditions are set both must hold; where none is, all steps are taken.
+    """
+
+    steps: int
+    lr: float
+    weight_decay: float = 0.0
+    decoupled: bool = True
+    stop_loss: float | None = None
+    stop_when_argmax: bool = False
+
+
+def fit_answers(
+    model: EditableModel,
+    state: PrefixState,
+    at: Answers,
+    start: Sequence[Tensor],
+    as_deltas: AsDeltas,
+    schedule: Schedule,
+    project: Project | None = None,
+) -> list[Tensor]:
+    """Fits every edit's parameters to its answer.
+
+    Args:
+        model: the base model, never changed.
+        state: one row per edit, entering the lowest edited layer or below.
+        at: the answers of these rows.
+        start: the parameters that all edits start from, each of any shape S.
+        as_deltas: moves (A, *S) of A edits from the start -> their weight deltas.
+        schedule: steps, step size and early stop.
+        project: see `editors.descent.descend`.
+
+    Returns:
+        Per parameter the edits' moves from the start: (B, *S) in float32 or better.
+
+    Raises:
+        ModelError: an edit's loss is not finite.
+    """
+    sites = as_deltas([parameter[None] for parameter in start])
+    lowest = min(site.layer for site in sites)
+    forward = _LastLayer if lowest == model.n_layers - 1 else _Layers
+    # Answers of one length side by side: nothing is spent on padding.
+    order = at.row.bincount(minlength=at.n_rows).argsort(stable=True)
+    parts = [
+        descend(
+            start,
+            len(edits),
+            _Judge(forward(model, state.select(edits), at.select(edits)), as_deltas, schedule),
+            steps=schedule.steps,
+            lr=schedule.lr,
+            weight_decay=schedule.weight_decay,
+            decoupled=schedule.decoupled,
+            project=project,
+        )
+        for edits in order.split(_at_once(start, state, model.n_layers - 1 - lowest))
+    ]
+    back = order.argsort()
+    return [torch.cat(pieces)[back] for pieces in zip(*parts, strict=True)]
+
+
+class _Judge:
+    """Losses of the edits at work, and which of them are done.
+
+    Args:
+        forward: gives their answers.
+        as_deltas: see `fit_answers`.
+        schedule: says when an edit is done.
+    """
+
+    def __init__(
+        self, forward: _LastLayer | _Layers, as_deltas: AsDeltas, schedule: Schedule
+    ) -> None:
+        self._forward, self._as_deltas, self._schedule = forward, as_deltas, schedule
+
+    def __call__(self, moves: Sequence[Tensor], edits: Tensor) -> tuple[Tensor, Tensor]:
+        """Moves of the edits (A,) -> losses (A,), whether done (A,)."""
+        logits, at = self._forward(self._as_deltas(moves), edits)
+        losses = at.row_mean(F.cross_entropy(logits, at.target, reduction="none"))
+        stop_loss, by_argmax = self._schedule.stop_loss, self._schedule.stop_when_argmax
+        done = torch.full_like(losses, by_argmax or stop_loss is not None).bool()
+        if stop_loss is not None:
+            done &= losses < stop_loss
+        if by_argmax:
+            wrong = (logits.argmax(-1) != at.target).to(losses.dtype)
+            done &= at.row_mean(wrong) == 0
+        return losses, done
+
+
+class _Layers:
+    """Answers of some of the edits, by a pass over all edited layers.
+
+    Args:
+        model: the base model.
+        state: one row per edit, entering the lowest edited layer.
+        at: the answers of these rows.
+    """
+
+    def __init__(self, model: EditableModel, state: PrefixState, at: Answers) -> None:
+        self._model, self._state, self._at = model, state, at
+        self._edits: Tensor | None = None
+
+    def __call__(self, deltas: Mapping[Site, Delta], edits: Tensor) -> tuple[Tensor, Answers]:
+        """Logits (N, V) and answers of the edits (A,), whose deltas are given in that order."""
+        if self._edits is None or len(edits) != len(self._edits):  # edits only ever leave
+            self._edits = edits
+            self._chosen = self._at.select(edits)
+            self._prepare(edits)
+        return self._forward(deltas), self._chosen
+
+    def _prepare(self, edits: Tensor) -> None:
+        self._part = self._state.select(edits)
+
+    def _forward(self, deltas: Mapping[Site, Delta]) -> Tensor:
+        edit_index = torch.arange(self._chosen.n_rows, device=self._chosen.row.device)
+        return self._model.suffix(self._part, deltas=deltas, edit_index=edit_index, at=self._chosen)
+
+
+class _LastLayer(_Layers):
+    """The same where only the last layer is edited: a step sees the answer tokens alone."""
+
+    def __init__(self, model: EditableModel, state: PrefixState, at: Answers) -> None:
+        super().__init__(model, state, at)
+        self._hidden = model.answer_state(state, at)  # (N, d)
+
+    def _prepare(self, edits: Tensor) -> None:
+        self._part_hidden = self._hidden[torch.isin(self._at.row, edits)]
+
+    def _forward(self, deltas: Mapping[Site, Delta]) -> Tensor:
+        return self._model.finish_answers(self._part_hidden, deltas, self._chosen.row)
+
+
+def _at_once(start: Sequence[Tensor], state: PrefixState, whole_layers: int) -> int:
+    """How many edits are optimised side by side.
+
+    Each holds a move, its gradient and two moments in float32 for every parameter, and what the
+    layers below the last keep for their backward pass.
+    """
+    optimiser = sum(16 * parameter.numel() for parameter in start)
+    row = state.hidden[0]
+    kept = KEPT_VALUES * row.numel() * row.element_size() * whole_layers
+    return max(1, min(MOST_AT_ONCE, MEMORY_BYTES // (optimiser + kept)))

@@ -1,0 +1,133 @@
+"""LoRA (Hu et al., 2022): an edit is one low-rank adapter per matrix, fitted to its own answer.
+
+    W' = W + alpha / r * B A,    A (r, d_in), B (d_out, r), B = 0 at the start
+
+The adapters are peft's: its layer, wrapped around a base matrix for a moment, draws A and B and
+gives the scaling. It is then dropped; the base model never holds an adapter. All edits start from
+the same A and are fitted side by side as low-rank deltas. An edit equals what peft's own training
+of that one edit gives (tests/unit/test_editors_lora.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from editors.answer_descent import Schedule, fit_answers
+from editors.base import DeltaEdit, Setting
+from editors.lora.config import LoraOptions
+from models.deltas import Delta, LowRankDelta, Site
+from models.editable import EditableModel, PrefixState
+from models.rows import EditBatch
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One matrix's adapter before any step.
+
+    Attributes:
+        a: (r, d_in).
+        b: (d_out, r), zero.
+        scaling: alpha / r.
+    """
+
+    a: Tensor
+    b: Tensor
+    scaling: float
+
+    def delta(self, a_moves: Tensor, b_moves: Tensor) -> LowRankDelta:
+        """Moves of A (E, r, d_in) and B (E, d_out, r) from here -> the edits' deltas."""
+        return LowRankDelta(inputs=self.a + a_moves, outputs=self.scaling * (self.b + b_moves).mT)
+
+
+class Lora:
+    """Fits adapters on both MLP matrices of the last layers, every edit by itself.
+
+    Args:
+        rank: r.
+        alpha: the change of a matrix is alpha / r * B A.
+        layers: number of last decoder layers; None for all.
+        steps: largest number of Adam steps per edit.
+        lr: step size.
+        stop_loss: see `editors.answer_descent.Schedule`.
+        stop_when_argmax: see there.
+        seed: of A.
+    """
+
+    name = "lora"
+
+    def __init__(
+        self,
+        *,
+        rank: int,
+        alpha: int,
+        layers: int | None = None,
+        steps: int,
+        lr: float,
+        stop_loss: float | None = None,
+        stop_when_argmax: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.rank, self.alpha, self.layers, self.seed = rank, alpha, layers, seed
+        self.schedule = Schedule(
+            steps=steps, lr=lr, stop_loss=stop_loss, stop_when_argmax=stop_when_argmax
+        )
+
+    def sites(self, model: EditableModel) -> list[Site]:
+        """The adapted matrices, in the order in which peft walks through a model."""
+        return sorted(model.last_sites(self.layers or model.n_layers))
+
+    def first_layer(self, model: EditableModel) -> int:
+        """The lowest adapted layer."""
+        return self.sites(model)[0].layer
+
+    def adapters(self, model: EditableModel) -> dict[Site, Adapter]:
+        """What all edits start from; the global random state stays as it is."""
+        with torch.random.fork_rng(devices=[]):  # peft draws on the CPU
+            torch.manual_seed(self.seed)
+            return {site: self._adapter(model.linear(site)) for site in self.sites(model)}
+
+    def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
+        """One low-rank delta per edit and matrix.
+
+        Raises:
+            ModelError: an edit's loss is not finite.
+        """
+        adapters = self.adapters(model)
+
+        def as_deltas(moves: Sequence[Tensor]) -> dict[Site, Delta]:
+            pairs = zip(adapters.items(), moves[::2], moves[1::2], strict=True)
+            return {site: adapter.delta(a, b) for (site, adapter), a, b in pairs}
+
+        moves = fit_answers(
+            model,
+            state.select(batch.edit_rows),
+            batch.rows.select(batch.edit_rows).answers(),
+            [start for adapter in adapters.values() for start in (adapter.a, adapter.b)],
+            as_deltas,
+            self.schedule,
+        )
+        return DeltaEdit(as_deltas(moves))
+
+    def _adapter(self, linear: nn.Module) -> Adapter:
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=0.0,  # would make an edit depend on its place in the batch
+            fan_in_fan_out=isinstance(linear, Conv1D),
+        )
+        layer = LoraLinear(linear, "edit", config, r=config.r, lora_alpha=config.lora_alpha)
+        a, b = layer.lora_A["edit"].weight.detach(), layer.lora_B["edit"].weight.detach()
+        precision = torch.promote_types(a.dtype, torch.float32)
+        return Adapter(a.to(precision), b.to(precision), layer.scaling["edit"])
+
+
+def build(options: LoraOptions, model: EditableModel, setting: Setting) -> Lora:
+    """The editor that the options describe."""
+    return Lora(**options.model_dump(exclude={"name"}))

@@ -1,0 +1,33 @@
+"""Which networks the published experiments put beside a base model."""
+
+from editors.serac.config import FRESH
+from models.editable import EditableModel
+
+# Counterfactual models, by the kind of the base's language model and the size of its vocabulary.
+COUNTERFACTUAL = {("opt", 50272): "facebook/opt-125m", ("llama", 32000): "JackFram/llama-160m"}
+ENCODER = "distilbert-base-cased"  # for all of them
+_MORE = 1000  # ids that a multimodal model may have beyond its language model's
+
+
+def published_counterfactual(kind: str, vocabulary: int) -> str:
+    """The published counterfactual model of a base; `fresh` for a base of another vocabulary.
+
+    Args:
+        kind: `model_type` of the base's language model.
+        vocabulary: width of its logits; LLaVA's is LLaMA's with a few ids more.
+    """
+    for (name, size), path in COUNTERFACTUAL.items():
+        if kind == name and size <= vocabulary < size + _MORE:
+            return path
+    return FRESH
+
+
+def published_encoder(kind: str, vocabulary: int) -> str:
+    """The published scope encoder; `fresh` for a base that was not in those experiments."""
+    return FRESH if published_counterfactual(kind, vocabulary) == FRESH else ENCODER
+
+
+def kind_and_vocabulary(model: EditableModel) -> tuple[str, int]:
+    """`model_type` of the language model, and width of its logits."""
+    text = model.hf.config.get_text_config()
+    return str(text.model_type), len(model.decoder.head.get_parameter("weight"))

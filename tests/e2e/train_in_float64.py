@@ -1,0 +1,35 @@
+"""`train.py` in float64, so that two runs differ by what they compute and not by how they round.
+
+In float32 Adam moves a parameter by its whole rate in the direction that rounding gives, wherever
+the gradient is as small as its rounding error; runs that pad their batches differently drift apart.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    import torch
+
+    import train
+    from configs.launch import run_command
+    from configs.schema import ModelOptions
+    from lightning_modules import assembly
+    from lightning_modules.stored import read_stored
+    from models.editable import EditableModel
+
+    opened = assembly.open_model
+
+    def in_float64(options: ModelOptions) -> EditableModel:
+        return opened(options).double()
+
+    torch.set_default_dtype(torch.float64)
+    assembly.open_model = in_float64
+    run_command("train", train.main, read_checkpoint=read_stored)
+
+
+if __name__ == "__main__":
+    main()
