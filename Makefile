@@ -1,4 +1,4 @@
-# make setup | demo | test | test-fast | lint | format | clean
+# make setup | demo | table | test | test-fast | lint | format | clean
 # Needs make and Python 3.11-3.13; every other verb sets up the environment first.
 # Another interpreter: make setup PYTHON=/usr/bin/python3.12.  Another place: make test VENV=/somewhere
 
@@ -11,7 +11,9 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help setup demo test test-fast lint format clean
+TABLE ?= runs/table
+WORLD ?= data=world
+.PHONY: help setup demo table test test-fast lint format clean
 
 # Nothing here needs a network once the environment stands; one thread per process, two processes.
 export HF_HUB_OFFLINE ?= 1
@@ -41,6 +43,21 @@ demo: $(READY)
 	  scenario=$(SCENARIOS) data.limit=$(DEMO_EDITS) output_dir=$(DEMO)/mend overwrite=true
 	$(PY) report.py $(DEMO)/train-mend $(DEMO)/training-free/? $(DEMO)/mend/? \
 	  --output $(DEMO)/report --overwrite
+
+# All five editors and the unedited model, three scenarios, one report. Another world, with its model:
+# make table TABLE=runs/mine WORLD="data=folder data.root=DIR model.path=RUN/model"
+table: $(READY)
+	for editor in mend serac; do \
+	  $(PY) train.py experiment=demo editor=$$editor $(WORLD) output_dir=$(TABLE)/train-$$editor overwrite=true; \
+	  $(PY) evaluate.py -m experiment=demo ckpt=$(TABLE)/train-$$editor/checkpoints/best.ckpt \
+	    scenario=$(SCENARIOS) output_dir=$(TABLE)/$$editor overwrite=true; \
+	done
+	$(PY) evaluate.py -m experiment=demo editor=none,ft,ike $(WORLD) scenario=$(SCENARIOS) \
+	  output_dir=$(TABLE)/training-free overwrite=true
+	$(PY) evaluate.py -m experiment=demo editor=rome $(WORLD) scenario=unimodal,transitive \
+	  output_dir=$(TABLE)/rome overwrite=true
+	$(PY) report.py $(TABLE)/train-mend $(TABLE)/train-serac $(TABLE)/training-free/? $(TABLE)/mend/? \
+	  $(TABLE)/serac/? $(TABLE)/rome/? --output $(TABLE)/report --overwrite
 
 test: $(READY)
 	$(PY) -m pytest -n 2 --dist loadscope $(ARGS)

@@ -14,26 +14,30 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from editors.ike.demonstrations import kinds, own, shown, stated
 from metrics.functional import negative_log_likelihood
 from models.context import answer_with_shared_prefix
 from models.rows import TEXT_ONLY, Rows
 from models.text import TextModel
-from tests.builders import GOLDEN
+from tests.parity import vectors
+from tests.parity.tiny_models import base_model
 
 pytestmark = pytest.mark.parity
-FILES = sorted(GOLDEN.glob("ike*.json"))
+PATTERN = "ike*.json"
 COPY, UPDATE, RETAIN = 0, 1, 2
 NAMES = {COPY: "copy", UPDATE: "update", RETAIN: "retain"}
 
 
 def scoring(path: Path) -> Path:
-    return path.with_name(f"{path.stem}_scoring.npz")
+    """The npz beside it: of `ike_b.json`, `ike_b_scoring.npz` or `ike_scoring_b.npz`."""
+    names = (f"{path.stem}_scoring.npz", f"{path.stem.replace('ike', 'ike_scoring', 1)}.npz")
+    found = [path.with_name(name) for name in names if path.with_name(name).is_file()]
+    assert found, f"{path.name} has no {' or '.join(names)} beside it"
+    return found[0]
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+@pytest.fixture(params=vectors.parameters(PATTERN))
 def case(request: pytest.FixtureRequest) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(request.param.read_text(encoding="utf-8"))
     return found | {"path": request.param}
@@ -64,8 +68,8 @@ def rebuilt(case: dict[str, Any]) -> list[str]:
 
 
 def test_vectors_are_there() -> None:
-    assert FILES, f"no ike*.json in {GOLDEN}; set TMKE_GOLDEN"
-    assert all(scoring(path).is_file() for path in FILES)
+    vectors.assert_shipped(PATTERN)
+    assert all(scoring(path) for path in vectors.files(PATTERN))
 
 
 def test_demonstrations_and_their_order(case: dict[str, Any]) -> None:
@@ -90,14 +94,8 @@ def test_prompts(case: dict[str, Any]) -> None:
 
 
 def test_perplexities(case: dict[str, Any]) -> None:
-    with np.load(scoring(case["path"])) as file:
-        arrays = {name: file[name] for name in file.files}
-    weights = {
-        name.removeprefix("model."): torch.from_numpy(value)
-        for name, value in arrays.items()
-        if name.startswith("model.")
-    }
-    model = TextModel(gpt2(weights))
+    arrays = vectors.load(scoring(case["path"]))
+    model = TextModel(base_model(vectors.below(arrays, "model.")))
     for one in case["cases"]:
         ids = [
             torch.from_numpy(arrays[f"{one['kind']}.input_ids_{which}"]).long()
@@ -110,23 +108,6 @@ def test_perplexities(case: dict[str, Any]) -> None:
         found = at.row_mean(nll).exp().numpy()
         np.testing.assert_allclose(found, arrays[f"{one['kind']}.ppl"], rtol=1e-4)
         np.testing.assert_allclose(found, [one["ppl_new"], one["ppl_true"]], rtol=1e-4)
-
-
-def gpt2(weights: dict[str, Tensor]) -> GPT2LMHeadModel:
-    embedding, positions = weights["transformer.wte.weight"], weights["transformer.wpe.weight"]
-    layers = {name.split(".")[2] for name in weights if name.startswith("transformer.h.")}
-    config = GPT2Config(
-        vocab_size=embedding.shape[0],
-        n_embd=embedding.shape[1],
-        n_layer=len(layers),
-        n_head=2,
-        n_positions=positions.shape[0],
-        attn_implementation="eager",
-    )
-    hf = GPT2LMHeadModel(config)
-    missing = hf.load_state_dict(weights, strict=False).missing_keys
-    assert set(missing) <= {"lm_head.weight"}
-    return hf
 
 
 def side_by_side(ids: list[Tensor], answers: list[int]) -> Rows:

@@ -25,14 +25,12 @@ from editors.rome.values import Prompts, Settings, Terms, Values, optimise
 from models.deltas import Site, linear_weight
 from models.rows import TEXT_ONLY, Answers, Rows
 from models.text import TextModel
-from tests.builders import GOLDEN
 from tests.parity import slow_rome
 from tests.parity.tiny_models import base_model
-from tests.parity.vectors import Vectors, assert_shipped, below, load
+from tests.parity.vectors import Vectors, assert_shipped, below, files, load, parameters
 
 pytestmark = pytest.mark.parity
-MOMENTS = sorted(GOLDEN.glob("rome_second_moment*.npz"))
-FILES = [path for path in sorted(GOLDEN.glob("rome_*.npz")) if path not in MOMENTS]
+PATTERN, MOMENTS = "rome_*.npz", "rome_second_moment*.npz"
 ONCE, ALONG = 1e-5, 1e-4
 IGNORED = -100
 TRAJECTORY = ("delta_before_step", "delta_grad", "delta_after_adam")  # empty if no step was made
@@ -156,7 +154,7 @@ def stacked(parts: Sequence[Tensor], like: Tensor) -> Tensor:
 
 
 @pytest.fixture(
-    params=[*FILES, *slow_rome.VARIANTS],
+    params=[*files(PATTERN, without=MOMENTS), *slow_rome.VARIANTS],
     ids=lambda given: given.stem if isinstance(given, Path) else f"slow_{given}",
 )
 def case(request: pytest.FixtureRequest) -> Case:
@@ -165,7 +163,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_vectors_are_there() -> None:
-    assert_shipped("rome_*.npz")
+    assert_shipped(PATTERN, without=MOMENTS)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
@@ -251,7 +249,7 @@ def test_update_and_edited_logits(case: Case, monkeypatch: pytest.MonkeyPatch) -
         assert float(difference) <= (ONCE if deltas is None else ALONG) * scale, name
 
 
-@pytest.mark.parametrize("path", MOMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", parameters(MOMENTS))
 def test_second_moment(path: Path) -> None:
     arrays = load(path)
     model = TextModel(base_model(below(arrays, "model.")))
@@ -262,8 +260,3 @@ def test_second_moment(path: Path) -> None:
     for ours, name in ((found, "mom2"), (found * tokens, "mom2_sum")):
         theirs = torch.from_numpy(arrays[name]).double()
         assert float((ours - theirs).abs().max()) <= ONCE * float(theirs.abs().max()), name
-
-
-@pytest.mark.skipif(bool(MOMENTS), reason="there are vectors")
-def test_second_moment_has_no_vectors() -> None:
-    pytest.skip(f"no rome_second_moment*.npz in {GOLDEN}")

@@ -23,11 +23,10 @@ from editors.serac.similarity import (
     retrieve,
 )
 from metrics.functional import kl_divergence, negative_log_likelihood
-from tests.builders import GOLDEN
+from tests.parity import vectors
 
 pytestmark = pytest.mark.parity
-SAMPLERS = sorted(GOLDEN.glob("serac_sampler*.npz"))
-FILES = [path for path in sorted(GOLDEN.glob("serac*.npz")) if path not in SAMPLERS]
+PATTERN, SAMPLERS = "serac*.npz", "serac_sampler*.npz"
 RELATIVE, IGNORED = 1e-9, -100
 THRESHOLD, NLL_WEIGHT, SCOPE_WEIGHT = 0.5, 0.1, 1.0
 VARIANTS = {
@@ -42,8 +41,7 @@ VARIANTS = {
 
 class Case:
     def __init__(self, path: Path) -> None:
-        with np.load(path) as file:
-            self.arrays = {name: file[name] for name in file.files}
+        self.arrays = vectors.load(path)
 
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(np.asarray(self.arrays[name]))
@@ -57,13 +55,13 @@ class Case:
         assert worst <= (1e-5 if single else RELATIVE) * scale, name
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+@pytest.fixture(params=vectors.parameters(PATTERN, without=SAMPLERS))
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 
 
 def test_vectors_are_there() -> None:
-    assert FILES, f"no serac*.npz in {GOLDEN}; set TMKE_GOLDEN"
+    vectors.assert_shipped(PATTERN, without=SAMPLERS)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -149,11 +147,10 @@ def test_metrics(case: Case) -> None:
     case.close(kl_divergence(logits[mask], post[mask]).mean(), "m.kl")
 
 
-@pytest.mark.parametrize("path", SAMPLERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", vectors.parameters(SAMPLERS))
 def test_hard_draws_are_near(path: Path) -> None:
     """The property of the vectors that our own draws are held to in tests/unit."""
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = vectors.load(path)
     near = arrays["loc_idx_matrix"]
     found = 0
     for name in arrays:

@@ -15,23 +15,32 @@ from tests.builders import GOLDEN
 Vectors = dict[str, np.ndarray]
 
 
-def files(pattern: str) -> list[Path]:
-    """All files of a kind, whatever their seed, size, precision and model."""
-    return sorted(GOLDEN.glob(pattern))
+def files(pattern: str, *, without: str | None = None) -> list[Path]:
+    """All files of a kind, whatever their seed, size, precision and model.
+
+    Args:
+        pattern: of the kind.
+        without: pattern of another kind, whose names begin alike.
+    """
+    others = set(GOLDEN.glob(without)) if without else set[Path]()
+    return sorted(set(GOLDEN.glob(pattern)) - others)
 
 
-def parameters(pattern: str) -> list[object]:
+def parameters(pattern: str, *, without: str | None = None) -> list[object]:
     """The same as parameters of a test; none of them there is a skip that says so."""
-    found: list[object] = [pytest.param(path, id=path.stem) for path in files(pattern)]
+    found: list[object] = [
+        pytest.param(path, id=path.stem) for path in files(pattern, without=without)
+    ]
     reason = f"{GOLDEN} holds no {pattern}"
     return found or [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]
 
 
-def assert_shipped(pattern: str) -> None:
+def assert_shipped(pattern: str, *, without: str | None = None) -> None:
     """Fails where a kind that ships with the tests is gone; another folder may hold fewer kinds."""
-    if not files(pattern) and "TMKE_GOLDEN" in os.environ:
+    there = files(pattern, without=without)
+    if not there and "TMKE_GOLDEN" in os.environ:
         pytest.skip(f"TMKE_GOLDEN={GOLDEN} holds no {pattern}")
-    assert files(pattern), f"no {pattern} in {GOLDEN}; it belongs to the repository"
+    assert there, f"no {pattern} in {GOLDEN}; it belongs to the repository"
 
 
 def load(path: Path) -> Vectors:

@@ -58,8 +58,12 @@ def test_every_experiment_evaluates(experiment: str) -> None:
     words = [f"experiment={experiment}", *needed(data_of(experiment))]
     if experiment == "demo":
         words.append("editor=ft")
-    elif any(f"_{name}_" in experiment for name in TRAINED):
-        words.append("ckpt=editor.ckpt")
+    words += [
+        word
+        for name in TRAINED
+        if f"_{name}_" in experiment
+        for word in (f"editor={name}", "ckpt=editor.ckpt")
+    ]
     assert evaluate(*words).editor.name in editor_names()
 
 

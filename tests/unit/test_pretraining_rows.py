@@ -109,20 +109,30 @@ def test_chains_work_out_both_steps_and_leave_the_test_half_out(rows: Rows, worl
     assert text_of(rows.encoder, sample.ids) == f"<s>Question: {asked} Steps:{steps}</s>"
 
 
-def test_contexts_name_no_test_subject_and_follow_what_they_state(rows: Rows, world: World) -> None:
-    tested = [name for name in world.entities if world.split(name) == "test"]
+def test_contexts_state_facts_of_every_entity_but_none_of_a_test_record(
+    rows: Rows, world: World
+) -> None:
+    held_out = {
+        f"New Fact: {world.question(relation, wording, entity)} {new}"
+        for (entity, relation), new in rows.held_out.items()
+        for wording in range(len(world.relations[relation].wordings))
+    }
+    assert held_out
     objects = set(world.facts.values())
-    for _ in range(60):
+    facts = []
+    for _ in range(200):
         sample = rows.context(3)
         text = text_of(rows.encoder, sample.ids).removeprefix("<s>").removesuffix("</s>")
         for block in text.split("\n\n"):
             fact, prompt = block.split("\n")
+            facts.append(fact)
             assert fact.startswith("New Fact: ")
             assert prompt.startswith("Prompt: ")
-            # A test entity may be an object of another fact, never what is asked about.
-            asked = prompt.rsplit("?", 1)[0] if "?" in prompt else prompt.rsplit(".", 1)[0]
-            assert not any(name in asked for name in tested)
             assert any(prompt.endswith(f" {value}") for value in objects)
+    assert not held_out & set(facts)
+    for split in ("train", "test"):
+        names = [name for name in world.entities if world.split(name) == split]
+        assert any(name in fact for name in names for fact in facts), split
 
 
 def test_every_retained_answer_is_the_learned_or_the_stated_one(rows: Rows, world: World) -> None:
@@ -142,7 +152,7 @@ def test_every_retained_answer_is_the_learned_or_the_stated_one(rows: Rows, worl
             asked = by_question[prompt.removeprefix("Prompt: ")]
             assert answer[0] == " " + stated.get(asked, world.facts[asked])
             followed += asked in stated
-    assert 80 < followed < 200  # half of 240 follow, and some that retain hit a stated fact
+    assert 130 < followed < 220  # 70 % of 240 follow, and some that retain hit a stated fact
 
 
 def test_collate_pads_on_the_right_and_learns_only_answers(rows: Rows, world: World) -> None:
