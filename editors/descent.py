@@ -68,9 +68,8 @@ def descend(
         if step % TELL_EVERY == 0:
             log.info("step %d of %d, %d edits at work", step, steps, len(at_work))
         for delta, gradient in zip(deltas, gradients, strict=True):
-            delta.grad = (
-                gradient.contiguous()
-            )  # fused Adam reads memory order, whatever the strides
+            # Fused Adam reads memory order, whatever the strides.
+            delta.grad = gradient.contiguous()
         if bool(done.any()):
             finished.append((at_work[done], [one.detach()[done] for one in deltas]))
             at_work = at_work[~done]
@@ -115,7 +114,7 @@ def _check(losses: Tensor, step: int, lr: float) -> None:
     broken = int((~losses.isfinite()).sum())
     if broken:
         raise ModelError(
-            f"fine-tuning diverged: the loss of {broken} edit(s) is not finite at step {step}. "
+            f"the descent diverged: the loss of {broken} edit(s) is not finite at step {step}. "
             f"Lower editor.lr (now {lr})."
         )
 

@@ -26,6 +26,11 @@ COLUMN_INCHES = 7.0
 DPI = 160
 
 LOSS_WORDS = ("loss", "nll", "kl")  # columns of metrics.csv that are losses
+SCOPE = (
+    "scope/precision",
+    "scope/recall",
+    "scope/margin",
+)  # a router that never fires
 MAX_PANELS = 8
 SMOOTH_FROM = 60  # curves with more points than this get a running mean over them
 
@@ -54,7 +59,7 @@ def training_curves(folder: Path, base: Path | None = None) -> list[Path]:
     Args:
         folder: of a training run. Its metrics.csv is Lightning's CSV log with columns
             `train/<name>` and `val/<name>`; losses are those whose name holds loss, nll or kl, or
-            all of them if none does.
+            all of them if none does. Beside the losses stands the quality of a scope classifier.
         base: path of the figure without suffix; `curves` in the folder itself if None.
 
     Returns:
@@ -215,7 +220,7 @@ def save(figure: Figure, base: Path) -> list[Path]:
 
 
 def read_curves(path: Path) -> dict[str, dict[str, pd.Series]]:
-    """{loss: {split: values by step}} of a metrics.csv."""
+    """{loss: {split: values by step}} of a metrics.csv, and of a scope classifier's quality."""
     try:
         log = pd.read_csv(path)
     except FileNotFoundError:
@@ -234,7 +239,8 @@ def read_curves(path: Path) -> dict[str, dict[str, pd.Series]]:
     losses = {
         name: found for name, found in curves.items() if any(word in name for word in LOSS_WORDS)
     }
-    chosen = dict(list((losses or curves).items())[:MAX_PANELS])
+    scope = {name: curves[name] for name in SCOPE if losses and name in curves}
+    chosen = dict(list((losses or curves).items())[: MAX_PANELS - len(scope)]) | scope
     if not chosen:
         raise DataError(
             f"{path} holds no curve; expected are a column step and columns train/<name> or "

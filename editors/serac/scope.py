@@ -2,8 +2,9 @@
 
 It reads an entry as "question answer" and a query as the question alone: a query's gold answer is
 never shown to it (published code tokenises it along and so leaks the target). Where pictures take
-part, their pooled features are projected and added to the text's embedding; the projection starts
-at zero, so that one that was never trained says nothing.
+part, their pooled features are normalised (base models differ in their scale), projected and added
+to the text's embedding; the projection starts at zero, so that one that was never trained says
+nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -91,7 +93,9 @@ class Scope(nn.Module):
             mask = tokens["attention_mask"][..., None].to(hidden.dtype)
             embedded = (hidden * mask).sum(1) / mask.sum(1)
         if self.pictures is not None and pictures is not None:
-            embedded = embedded + self.pictures(pictures.to(embedded.dtype))
+            # Blank rows stay zero.
+            normal = layer_norm(pictures.to(embedded.dtype), pictures.shape[-1:])
+            embedded = embedded + self.pictures(normal)
         return embedded
 
     def compare(self, queries: Tensor, entries: Tensor) -> Tensor:

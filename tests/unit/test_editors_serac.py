@@ -155,14 +155,17 @@ def test_a_picture_takes_part_where_it_may() -> None:
     batch = looked(model, worded_batch(EDITS, pictures=True))
     seen = batch.probes["reliability_s"], batch.probes["reliability_u"]
 
-    def found(editor: Serac) -> list[Tensor]:
-        edit, _ = made(model, editor, batch)
+    def found(editor: Serac, factor: float = 1.0) -> list[Tensor]:
+        assert batch.rows.features is not None
+        rows = replace(batch.rows, features=factor * batch.rows.features)
+        edit, _ = made(model, editor, replace(batch, rows=rows))
         with torch.no_grad():
-            log_p, _ = edit.retrieved(batch.rows)
+            log_p, _ = edit.retrieved(rows)
         return [log_p[rows] for rows in seen]
 
     own, other = found(stirred(model))
     assert not torch.isclose(own, other, rtol=1e-3).any()  # the same question, another picture
+    torch.testing.assert_close(found(stirred(model), 30.0), [own, other], rtol=1e-3, atol=1e-4)
     own, other = found(stirred(model, scope={"image": False}))
     torch.testing.assert_close(own, other)
     own, other = found(build(model))  # a projection that was never trained says nothing

@@ -9,6 +9,7 @@ import pytest
 import report
 from errors import DataError
 from reporting.figures import (
+    MAX_PANELS,
     grouped_bars,
     read_curves,
     scenario_heat_map,
@@ -163,6 +164,16 @@ def test_curves_are_the_losses_of_both_splits(tmp_path: Path) -> None:
     # Of the per-step and the per-epoch column of one loss the per-step one is drawn.
     assert len(curves["loss"]["train"]) == 80
     assert curves["loss"]["val"].to_dict() == {39: 1 / 40, 79: 1 / 80}
+
+
+def test_a_scope_s_quality_stands_beside_the_losses(tmp_path: Path) -> None:
+    names = [f"val/{kind}{n}/loss" for kind in "abc" for n in range(3)]
+    names += ["val/scope/margin", "val/scope/recall", "val/scope/inside", "val/scope/precision"]
+    rows = [",".join(["step", *names]), ",".join(["1", *["0.5"] * len(names)])]
+    path = tmp_path / "metrics.csv"
+    path.write_text("\n".join(rows))
+    assert list(read_curves(path))[-3:] == ["scope/precision", "scope/recall", "scope/margin"]
+    assert len(read_curves(path)) == MAX_PANELS
 
 
 def test_curves_go_into_the_folder_by_default(tmp_path: Path) -> None:
