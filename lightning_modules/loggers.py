@@ -136,6 +136,8 @@ def _wandb_logger(cfg: RunConfig, folder: Path, name: str) -> WandbLogger | None
             config=cfg.plain(),
             settings=import_module("wandb").Settings(silent=True),
         )
+        # Lightning passes an option that W&B dropped, and W&B then warns in every run.
+        logger._wandb_init.pop("anonymous", None)
         _ = logger.experiment
     except Exception as error:  # whatever fails in it, a logger must not end a run
         log.warning("W&B could not start (%s): curves go to metrics.csv only", error)
