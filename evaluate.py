@@ -32,20 +32,22 @@ def main(cfg: EvaluateConfig) -> None:
     from lightning_modules.processes import ending_together
     from lightning_modules.start import start
     from lightning_modules.summary import summarise
-    from lightning_modules.training import load_editor
+    from lightning_modules.training import check_checkpoint, load_editor
 
-    start(cfg)
+    placement = start(cfg)
     scenario = SCENARIOS[cfg.scenario.name]
     source = assembly.read_source(cfg.data)
     data = assembly.make_data(cfg, source, {"test": scenario})
     processor = assembly.open_processor(cfg.model)
-    model = assembly.open_model(cfg.model)
+    assembly.check_base(cfg.editor, cfg.model)
+    model = assembly.open_model(cfg.model, placement.device)
+    check_checkpoint(cfg.ckpt, cfg.editor, model)
     encoder = assembly.connect(data, model, processor, cfg.data.prompt)
     setting = Setting(encoder, assembly.training_records(source))
     editor = assembly.make_editor(cfg.editor, model, setting)
     data.setup("test")
     if cfg.ckpt is not None:
-        load_editor(cfg.ckpt, cfg.editor, editor, model, data)
+        load_editor(cfg.ckpt, editor, model, data)
 
     folder = prepare_output_dir(cfg)
     opened = open_loggers(

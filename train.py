@@ -1,4 +1,4 @@
-"""Trains an editor: MEND's gradient transforms on single edits of a frozen base model.
+"""Trains an editor on single edits of a frozen base model: MEND's networks, or SERAC's.
 
     python train.py editor=mend model=llava data=tmke data.root=DIR data.train_files=[train.json]
     python train.py experiment=demo editor=mend
@@ -30,7 +30,7 @@ def main(cfg: TrainConfig) -> None:
     from lightning_modules.start import start
     from reporting.figures import training_curves
 
-    processes = start(cfg)
+    placement = start(cfg)
     options, scenario = training.options_of(cfg), training.scenario_of(cfg)
     source = assembly.read_source(cfg.data)
     data = assembly.make_data(
@@ -41,7 +41,9 @@ def main(cfg: TrainConfig) -> None:
         accumulate=options.accumulate,
     )
     processor = assembly.open_processor(cfg.model)
-    model = assembly.open_model(cfg.model)
+    assembly.check_base(cfg.editor, cfg.model)
+    model = assembly.open_model(cfg.model, placement.device)
+    training.check_checkpoint(cfg.ckpt, cfg.editor, model)
     encoder = assembly.connect(data, model, processor, cfg.data.prompt)
     data.setup("fit")
     setting = Setting(encoder, assembly.training_records(source))
@@ -60,7 +62,7 @@ def main(cfg: TrainConfig) -> None:
             loggers=loggers,
             callbacks=training.callbacks(cfg, folder, data, logged=bool(loggers)),
             root=folder,
-            **training.Schedule.of(cfg, data, processes).arguments(),
+            **training.Schedule.of(cfg, data, placement.processes).arguments(),
         )
         with ending_together(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)

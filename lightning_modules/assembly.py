@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
@@ -31,12 +32,12 @@ from datamodules.scenarios import Scenario
 from datamodules.tokenisation import PictureLayout, PromptEncoder, PromptForm
 from datamodules.world import World, generate_world
 from editors.base import Editor, Setting
-from editors.options import EditorOptions
+from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
 from errors import ConfigError
 from lightning_modules.evaluation import knows
 from lightning_modules.progress import ProgressBar
 from models.editable import EditableModel
-from models.loading import Processor, load_model, load_processor
+from models.loading import Processor, load_model, load_processor, load_text_config
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ def make_data(
     """
     for split in scenarios:
         cfg.editor.check_records(source.records(split), training_records(source))
+    if isinstance(cfg.editor, TrainedEditorOptions) and "train" in scenarios:
+        cfg.editor.check_training()
     return EditDataModule(
         source,
         scenarios,
@@ -128,14 +131,25 @@ def make_encoder(processor: Processor, form: PromptForm) -> PromptEncoder:
     return PromptEncoder(processor.tokenizer, layout, form=form)
 
 
-def open_model(options: ModelOptions) -> EditableModel:
-    """Loads the base model."""
+def check_base(editor: EditorOptions, model: ModelOptions) -> None:
+    """Refuses a base model that the editor's options do not fit, by its config.json alone.
+
+    Raises:
+        ModelError: the model has too few layers, or a network for it is on no disk.
+    """
+    text = load_text_config(model.family, model.path, revision=model.revision)
+    editor.check_base(BaseFacts(text.model_type, text.vocab_size, text.num_hidden_layers))
+
+
+def open_model(options: ModelOptions, device: torch.device | None = None) -> EditableModel:
+    """Loads the base model onto a device; editors are built there, before Lightning starts."""
     return load_model(
         options.family,
         options.path,
         revision=options.revision,
         dtype=options.dtype,
         attention=options.attn,
+        device=device,
     )
 
 

@@ -289,11 +289,11 @@ def trace(options: argparse.Namespace) -> None:
     numbers = options.output / "trace.json"
     if numbers.exists() and not options.overwrite:
         raise ConfigError(f"--output {options.output} holds a trace; add --overwrite.")
-    cfg = configured(options.words)
+    cfg, device = configured(options.words)
     records = list(assembly.read_source(cfg.data).records("test"))
     facts = list({(r.subject, r.knowledge_edit.question): r for r in records}.values())
     processor = assembly.open_processor(cfg.model)
-    model = assembly.open_model(cfg.model)
+    model = assembly.open_model(cfg.model, device)
     encoder = assembly.make_encoder(processor, cfg.data.prompt)
     facts = known(model, encoder, facts, options.facts)
     found = causal_trace(model, encoder, facts, noise=options.noise, draws=options.draws)

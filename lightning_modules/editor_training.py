@@ -8,7 +8,7 @@ the module tree: it is in no checkpoint, in no optimiser and not wrapped by DDP.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,6 @@ class EditorTraining(L.LightningModule):
         editor: the editor to train: a module that follows `editors.base.Editor`.
         objective: the outer loss.
         options: the editor's options as plain Python, for the checkpoint.
-        more: names of further values that a subclass measures in validation.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class EditorTraining(L.LightningModule):
         objective: Objective,
         *,
         options: Mapping[str, Any] | None = None,
-        more: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self._base = (model,)  # a tuple hides the module from torch
@@ -62,7 +60,6 @@ class EditorTraining(L.LightningModule):
         self._since_step: list[EditBatch] = []
         names = ["loss", "reliability", *(f"{term.name}/loss" for term in objective.terms)]
         names += [term.name for term in objective.terms]
-        names += more
         self.validation = nn.ModuleDict(
             {_key(name): MeanMetric(nan_strategy="error") for name in names}
         )
@@ -121,7 +118,7 @@ class EditorTraining(L.LightningModule):
         """Judges the edits of one batch; nothing is learned."""
         if not self.ready and self.trainer.sanity_checking:
             return
-        batch = replace(batch, rows=self.model.look(batch.rows))
+        batch = replace(batch, rows=self.model.look(batch.rows))  # once for both answers
         state, edit, loss = self.edit_and_judge(batch)
         self.measure("loss", loss.total, len(batch))
         self.measure("reliability", self._reliability(batch, state, edit), len(batch))

@@ -90,6 +90,7 @@ class EvaluationModule(L.LightningModule):
         )
         self.scope = ScopeQuality(getattr(editor, "threshold", 0.5))
         self.rows: list[dict[str, object]] = []
+        self.answer_seconds: dict[int, float] = {}  # by edit: answering all its probes
 
     def test_step(self, batch: EditBatch, batch_idx: int) -> None:
         """Edits, answers and scores one batch."""
@@ -102,8 +103,12 @@ class EvaluationModule(L.LightningModule):
         started = self._now()
         edit = self.editor.edit(self.model, batch, state)
         seconds = (self._now() - started) / len(batch)
+        started = self._now()
         with torch.no_grad():
             post = Predictions.of(edit.answer(self.model, rows, state, at))
+        answered = (self._now() - started) / len(batch)
+        self.answer_seconds |= dict.fromkeys(batch.edit_ids, answered)
+        with torch.no_grad():
             self._watch_scope(batch, edit)
         for probe, chosen in batch.probes.items():
             self._score(batch, probe, chosen, at, pre, post, seconds)

@@ -1,10 +1,11 @@
 """Training of SERAC: the scope classifier and the counterfactual model together.
 
-mixture      the outer loss of the benchmark on the soft mixture of both models:
-0.1 NLL(rephrase) + 0.1 NLL(one-hop or other picture) + KL(base || mixture),
-the KL of pictures included (published code computes it and then forgets it)
-supervised   0.1 NLL(counterfactual model with the gold entry) + balanced BCE of the scope,
-with hard negatives (Mitchell et al. 2022)
+    mixture      0.1 NLL(rephrase) + 0.1 NLL(one-hop or other picture) + KL(base || mixture)
+    supervised   0.1 NLL(counterfactual model with the gold entry) + balanced BCE of the scope
+
+The first is the outer loss of the benchmark on the soft mixture of both models, the KL of pictures
+included (published code computes it and then forgets it); the second, with hard negatives, is that
+of Mitchell et al. 2022.
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from editors.base import Edit, Setting
-from editors.objective import Objective, OuterLoss
+from editors.objective import Objective, OuterLoss, per_process
 from editors.serac.config import SeracOptions
 from editors.serac.editor import Serac, SeracEdit, build
 from editors.serac.negatives import HardNegatives
 from editors.serac.similarity import balanced_bce
-from errors import ConfigError
 from lightning_modules.editor_training import EditorTraining
 from metrics.scope import ScopeQuality
 from models.editable import EditableModel, PrefixState
@@ -69,11 +69,6 @@ class SeracTraining(EditorTraining):
         self.supervised, self.negatives = supervised, negatives
         self.quality = ScopeQuality(editor.threshold)
         self.scope_weight = weights["locality"]
-        if supervised and not (self.scope_weight and any(term.kl for term in objective.terms)):
-            raise ConfigError(
-                "editor.objective=supervised needs questions out of scope: give "
-                "editor.weights.locality a positive value, the weight of the scope's loss."
-            )
         self._gold = Objective(objective.name, {**weights, "locality": 0.0})
         self.lr, self.counterfactual_lr, self.lr_schedule = lr, counterfactual_lr, lr_schedule
 
@@ -104,7 +99,8 @@ class SeracTraining(EditorTraining):
         mixture = super().judge(batch, state, edit)
         if self.training:
             return self._whole(mixture)
-        self._watch(*self._scope(batch, edit))
+        log_p, inside = self._scope(batch, edit)
+        self.quality.update(log_p.exp(), inside)
         return (
             replace(mixture, total=self._supervised(batch, state, edit).total)
             if self.supervised
@@ -123,7 +119,9 @@ class SeracTraining(EditorTraining):
         log_p, inside = self._scope(batch, edit)
         if self.training:
             self._log_scope(log_p, inside, len(batch))
-        counts = _counts(inside, of_all_processes=self.training)
+        counts = torch.stack([inside.sum(), (~inside).sum()])
+        if self.training:
+            counts = per_process(counts)
         bce = balanced_bce(log_p, inside, n_inside=counts[0], n_outside=counts[1])
         total = gold.total + self.scope_weight * bce
         return replace(gold, total=total, terms={**gold.terms, SCOPE: bce})
@@ -175,9 +173,6 @@ class SeracTraining(EditorTraining):
         )
         return edit.retrieved(asked)[0]
 
-    def _watch(self, log_p: Tensor, inside: Tensor) -> None:
-        self.quality.update(log_p.exp(), inside)
-
     def _log_scope(self, log_p: Tensor, inside: Tensor, size: int) -> None:
         p, parallel = log_p.detach().exp(), self.trainer.world_size > 1
         for name, value in (("inside", p[inside].mean()), ("outside", p[~inside].mean())):
@@ -212,13 +207,13 @@ def build_training(
         objective: the outer loss.
 
     Raises:
-        ConfigError: `supervised` without a weight for questions out of scope.
         ModelError: an encoder is on no disk, or does not fit.
     """
     negatives = None
     supervised = options.objective == "supervised"
     if supervised and options.negatives.share is not None and setting.training:
-        negatives = HardNegatives(options.negatives, setting.training)
+        seed = torch.initial_seed() % 2**32  # the run's
+        negatives = HardNegatives(options.negatives, setting.training, seed)
     return SeracTraining(
         model,
         build(options, model, setting),
@@ -235,12 +230,3 @@ def build_training(
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
-
-
-def _counts(inside: Tensor, *, of_all_processes: bool) -> Tensor:
-    """Questions about the edit and others, what their sums are divided by: (2,)."""
-    counts = torch.stack([inside.sum(), (~inside).sum()]).to(torch.float64)
-    if of_all_processes and distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(counts)
-        counts = counts / distributed.get_world_size()
-    return counts.float()

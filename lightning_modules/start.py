@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import dataclass
 
 import lightning as L
 import torch
@@ -19,11 +20,24 @@ _CHATTY = (
 )  # fmt: skip
 
 
-def start(cfg: RunConfig) -> int:
+@dataclass(frozen=True)
+class Placement:
+    """Where a run takes place.
+
+    Attributes:
+        processes: how many the trainer will have, on all machines together.
+        device: of this process.
+    """
+
+    processes: int
+    device: torch.device
+
+
+def start(cfg: RunConfig) -> Placement:
     """Hushes the libraries, tries the trainer's options, seeds every generator, sets the threads.
 
     Returns:
-        How many processes the trainer will have, on all machines together.
+        Processes and device that the trainer's options come to on this machine.
 
     Raises:
         ConfigError: Lightning refuses an option; nothing was loaded or written yet.
@@ -44,7 +58,7 @@ def start(cfg: RunConfig) -> int:
     L.seed_everything(cfg.seed, verbose=False)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    return trial.num_devices * trial.num_nodes
+    return Placement(trial.num_devices * trial.num_nodes, trial.strategy.root_device)
 
 
 def _chosen(trainer: TrainerOptions) -> str:

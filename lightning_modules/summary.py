@@ -33,6 +33,7 @@ def summarise(
     """
     known = data.known.get("test")
     seconds = {row["edit_id"]: float(row["seconds"]) for row in rows}
+    answering = {k: v for one in of_all_processes(module.answer_seconds) for k, v in one.items()}
     return {
         "editor": cfg.editor.label,
         "model": cfg.model.name,
@@ -63,6 +64,11 @@ def summarise(
             seed=cfg.seed,
         ),
         "editor_report": module.report(),
-        "seconds_per_edit": sum(seconds.values()) / len(seconds) if seconds else None,
+        "seconds_per_edit": _mean(seconds),
+        "answer_seconds_per_edit": _mean(answering),
         "peak_memory_bytes": max(of_all_processes(provenance.peak_memory_bytes(model.device))),
     }
+
+
+def _mean(of_edits: Mapping[Any, float]) -> float | None:
+    return sum(of_edits.values()) / len(of_edits) if of_edits else None

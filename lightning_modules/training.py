@@ -7,6 +7,7 @@ A trained editor is found by convention: `lightning_modules/<name>.py` has
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -200,25 +201,38 @@ def steps_done(path: str | None) -> int | None:
     return None if path is None else int(read_checkpoint(path)["global_step"])
 
 
-def load_editor(
-    path: str, options: EditorOptions, editor: Editor, model: EditableModel, data: EditDataModule
-) -> None:
+def check_checkpoint(path: str | None, options: EditorOptions, model: EditableModel) -> None:
+    """Refuses a checkpoint that does not fit, before anything is computed with the base model.
+
+    Args:
+        path: the checkpoint; None for none.
+        options: the editor's options.
+        model: the base model.
+
+    Raises:
+        ModelError: the checkpoint belongs to another editor, base model or options, or is damaged.
+    """
+    if path is not None:
+        content = read_checkpoint(path)
+        identity.check(content, options.name, model)
+        _check_options(path, identity.editor_options(content), options)
+
+
+def load_editor(path: str, editor: Editor, model: EditableModel, data: EditDataModule) -> None:
     """Fills an editor from a checkpoint.
 
     Args:
         path: the checkpoint.
-        options: the options that the editor was built with.
         editor: the editor.
         model: the base model.
         data: set up; its test subjects must be new to the editor.
 
     Raises:
-        ModelError: the checkpoint belongs to another editor, base model or options, or is damaged.
+        ModelError: the checkpoint belongs to another editor or base model, or is damaged.
         DataError: the editor was trained on a subject that is to be tested.
     """
     content = read_checkpoint(path)
     identity.load_editor(cast(torch.nn.Module, editor), content, model)
-    _check_options(path, identity.editor_options(content), options)
     tested = {record.subject for record in data.records("test")}
     both = sorted(tested & set(content.get(SUBJECTS, ())))
     if both:
@@ -231,15 +245,24 @@ def load_editor(
 
 def _check_options(path: str, stored: dict[str, Any], options: EditorOptions) -> None:
     """Refuses options that would make another editor of the same weights."""
-    given = options.model_dump(mode="json")
-    only_training: frozenset[str] = getattr(options, "training_only", frozenset())
+    there, here = _flat(stored), _flat(options.model_dump(mode="json"))
+    free: frozenset[str] = getattr(options, "training_only", frozenset())
     differ = [
-        f"{key} is {stored[key]} there and {given[key]} here"
-        for key in sorted(stored.keys() & given.keys() - only_training)
-        if stored[key] != given[key]
+        f"{key} is {there[key]} there and {here[key]} here"
+        for key in sorted(there.keys() & here.keys())
+        if there[key] != here[key] and not free & {key, key.split(".")[0]}
     ]
     if differ:
         raise ModelError(
             f"ckpt={path} holds an editor with other options: {'; '.join(differ)}. Leave the "
             "editor's options to the checkpoint."
         )
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Options of sections by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        name = f"{prefix}{key}"
+        found |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return found

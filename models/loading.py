@@ -81,6 +81,20 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
     )
 
 
+def load_text_config(family: str, path: str, *, revision: str | None = None) -> PretrainedConfig:
+    """The configuration of a base model's language model, without weights.
+
+    Args:
+        family: the model family, as in the model config.
+        path: local folder or hub id.
+        revision: commit of the hub repository.
+
+    Raises:
+        ModelError: it cannot be read, or is of another family.
+    """
+    return _config(family, path, revision).get_text_config()
+
+
 def load_model(
     family: str,
     path: str,
@@ -88,6 +102,7 @@ def load_model(
     revision: str | None = None,
     dtype: Dtype = "auto",
     attention: str = "sdpa",
+    device: torch.device | None = None,
 ) -> EditableModel:
     """Loads a base model, frozen.
 
@@ -95,8 +110,9 @@ def load_model(
         family: the model family, as in the model config.
         path: local folder or hub id.
         revision: commit of the hub repository.
-        dtype: `auto` is bfloat16 where a GPU is there and float32 elsewhere.
+        dtype: `auto` is bfloat16 on a GPU and float32 elsewhere.
         attention: transformers' attention implementation.
+        device: where the weights go; None for the CPU.
 
     Raises:
         ModelError: files are missing, damaged or of another family, or a weight would be left at
@@ -109,7 +125,7 @@ def load_model(
         hf, info = hf_class.from_pretrained(
             path,
             revision=revision or "main",
-            dtype=_torch_dtype(dtype),
+            dtype=_torch_dtype(dtype, device),
             attn_implementation=attention,
             output_loading_info=True,
         )
@@ -126,7 +142,7 @@ def load_model(
             f"the weights in {path!r} do not fit a {family} model: {listed}. A missing weight "
             "would stay at its random initial value; use a complete checkpoint of this family."
         )
-    return wrapper(hf)
+    return wrapper(hf if device is None else hf.to(device))
 
 
 def check_manifest(folder: Path) -> None:
@@ -176,7 +192,8 @@ def _looks_local(path: str) -> bool:
     return path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).exists()
 
 
-def _torch_dtype(dtype: Dtype) -> torch.dtype:
+def _torch_dtype(dtype: Dtype, device: torch.device | None) -> torch.dtype:
     if dtype == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        on_gpu = device is not None and device.type == "cuda"
+        return torch.bfloat16 if on_gpu else torch.float32
     return getattr(torch, dtype)

@@ -160,6 +160,19 @@ class EditBatch:
         )
 
 
+def text_rows(ids: Tensor, mask: Tensor | None = None) -> Rows:
+    """Rows of tokens alone, without answers and pictures.
+
+    Args:
+        ids: (R, T).
+        mask: (R, T) bool, which of them are real; default all.
+    """
+    none = torch.zeros_like(ids, dtype=torch.bool)
+    index = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
+    mask = ~none if mask is None else mask
+    return Rows(ids, mask, none, none, torch.full_like(index, TEXT_ONLY), None, index)
+
+
 def last_tokens(rows: Rows) -> Tensor:
     """Index of each row's last real token: (R,). Rows that end alike are aligned by it."""
     steps = torch.arange(rows.input_ids.shape[1], device=rows.input_ids.device)

@@ -175,16 +175,24 @@ def _transfer_parts(runs: Sequence[RunResult], output: Path) -> list[str]:
 
 
 def _cost_part(runs: Sequence[RunResult]) -> str:
-    lines = ["## Cost\n", "| Scenario | Model | Editor | s / edit | Peak memory (GiB) |"]
-    lines.append("| --- | --- | --- | ---: | ---: |")
+    lines = [
+        "## Cost\n",
+        "Seconds to make an edit, and to answer all its probes under it.\n",
+        "| Scenario | Model | Editor | s / edit | s / its answers | Peak memory (GiB) |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
     for run in runs:
-        seconds = EMPTY if run.seconds_per_edit is None else f"{run.seconds_per_edit:.3g}"
         memory = EMPTY if run.peak_memory_bytes is None else f"{run.peak_memory_bytes / 2**30:.2f}"
         lines.append(
-            f"| {run.scenario} | {model_label(run.model)} | {editor_label(run.editor)} | {seconds} "
+            f"| {run.scenario} | {model_label(run.model)} | {editor_label(run.editor)} "
+            f"| {_seconds(run.seconds_per_edit)} | {_seconds(run.answer_seconds_per_edit)} "
             f"| {memory} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _seconds(value: float | None) -> str:
+    return EMPTY if value is None else f"{value:.2g}"
 
 
 def _curve_parts(folders: Sequence[Path], output: Path) -> list[str]:

@@ -54,6 +54,9 @@ _SUMMARY_FIELDS: dict[str, tuple[type, ...]] = {
     "seconds_per_edit": (*_NUMBER, type(None)),
     "peak_memory_bytes": (*_NUMBER, type(None)),
 }
+_OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
+    "answer_seconds_per_edit": (*_NUMBER, type(None)),
+}
 _EVALUATE_AGAIN = "evaluate again with evaluate.py into a new folder"
 
 
@@ -72,8 +75,10 @@ class RunResult:
         settings: everything else that fixes the numbers (data and model digest, prompt, positions).
         versions: of the packages that ran.
         metrics: named metrics in percent, in the order of the file.
-        seconds_per_edit: mean time of one edit; None where it was not measured.
+        seconds_per_edit: mean time of making one edit; None where it was not measured.
         peak_memory_bytes: None where it was not measured.
+        answer_seconds_per_edit: mean time of answering all probes of one edit under it; None where
+            it was not measured. Methods that make an edit in no time pay here.
     """
 
     folder: Path
@@ -88,6 +93,7 @@ class RunResult:
     metrics: Mapping[str, Estimate]
     seconds_per_edit: float | None
     peak_memory_bytes: float | None
+    answer_seconds_per_edit: float | None = None
 
     def fact(self, key: str) -> object:
         """A field of the run or, if there is no such field, of its settings; None if in neither."""
@@ -148,6 +154,11 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
         for key, accepted in _SUMMARY_FIELDS.items()
         if key not in summary or not _is_a(summary[key], accepted)
     ]
+    wrong += [
+        f"{key} is {summary[key]!r}"
+        for key, accepted in _OPTIONAL_FIELDS.items()
+        if key in summary and not _is_a(summary[key], accepted)
+    ]
     metrics: dict[str, Estimate] = {}
     raw = summary.get("metrics")
     for name, value in raw.items() if isinstance(raw, dict) else ():
@@ -163,6 +174,7 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
             f'"n": records}}; {_EVALUATE_AGAIN}.'
         )
     fields = {key: summary[key] for key in _SUMMARY_FIELDS if key != "metrics"}
+    fields |= {key: summary.get(key) for key in _OPTIONAL_FIELDS}
     return RunResult(folder=folder, metrics=metrics, **fields)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -31,10 +31,11 @@ from editors.base import Setting
 from editors.ike.config import IkeOptions, PicturePlace
 from editors.ike.demonstrations import context, own, stated
 from editors.ike.retrieval import Retriever, fact
+from editors.reread import reread
 from errors import ModelError
 from models.context import answer_with_shared_prefix
 from models.editable import EditableModel, PrefixState
-from models.rows import Answers, EditBatch, Rows, RowText, last_tokens
+from models.rows import Answers, EditBatch, Rows, RowText
 
 log = logging.getLogger(__name__)
 
@@ -64,24 +65,7 @@ class IkeEdit:
             ModelError: a question does not fit into the context even without demonstrations, or an
                 answer's tokens depend on what stands before the question.
         """
-        encoded = self._fitted(model, rows)
-        whole = self.encoder.rows(
-            encoded,
-            rows.texts,
-            edit_index=rows.edit_index.tolist(),
-            image_index=rows.image_index.tolist(),
-        ).to(rows.input_ids.device)
-        whole = replace(whole, pixel_values=rows.pixel_values, features=rows.features)
-        shift = last_tokens(whole) - last_tokens(rows)  # rows end alike
-        there = replace(at, position=at.position + shift[at.row])
-        read = whole.input_ids[there.row, there.position + 1]
-        if bool((read != at.target).any()):
-            wrong = rows.texts[int(at.row[read != at.target][0])]
-            raise ModelError(
-                f"the answer {wrong.answer!r} to {wrong.question!r} has other tokens after "
-                "demonstrations than after the plain prompt, so the two cannot be compared. "
-                "Choose another prompt form (data.prompt)."
-            )
+        whole, there = reread(self.encoder, self._fitted(model, rows), rows, at)
         group = rows.edit_index
         if self.picture == "front":
             pairs = torch.stack([rows.edit_index, rows.image_index], 1)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from editors.options import EditorOptions, ScenarioName
-from errors import ConfigError, DataError
+from editors.options import BaseFacts, EditorOptions, ScenarioName
+from errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
     from datamodules.records import Record
@@ -100,3 +100,20 @@ class RomeOptions(EditorOptions):
                     f"does not occur in the edit's question {question!r}. Correct the record's "
                     "subject or question, or leave it out."
                 )
+
+    def check_base(self, base: BaseFacts) -> None:
+        """Refuses a layer that is not there, or that nothing reads.
+
+        Raises:
+            ModelError: with the layers that can be edited.
+        """
+        if self.layer >= base.layers:
+            raise ModelError(
+                f"editor.layer={self.layer}: this model has decoder layers 0 to "
+                f"{base.layers - 1}; give a layer in that range."
+            )
+        if self.layer == base.layers - 1 and self.fact_token != "last":
+            raise ModelError(
+                f"editor.layer={self.layer} is the last one, and no later attention reads what it "
+                f"writes at editor.fact_token={self.fact_token}. Give a lower layer."
+            )

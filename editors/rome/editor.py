@@ -16,9 +16,8 @@ from editors.base import DeltaEdit, Setting
 from editors.rome.config import FactToken, RomeOptions
 from editors.rome.moments import load_second_moment
 from editors.rome.prompts import assemble, sample_prefixes
-from editors.rome.update import left_vector, rank_one
+from editors.rome.update import factored, left_vector, rank_one
 from editors.rome.values import Prompts, Settings, Values, optimise
-from errors import ModelError
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows
@@ -56,7 +55,8 @@ class Rome:
         self.encoder, self.settings = encoder, settings
         self.site = Site(layer, "mlp_out")
         self.fact_token, self.prefixes, self.essence = fact_token, prefixes, essence
-        self.second_moment = second_moment
+        # Factored once: C of a real model has thousands of rows.
+        self.second_moment = None if second_moment is None else factored(second_moment)
 
     def first_layer(self, model: EditableModel) -> int:
         """The edited layer."""
@@ -104,18 +104,8 @@ def build(options: RomeOptions, model: EditableModel, setting: Setting) -> Rome:
     """The editor that the options describe; writes the prefixes, reads the second moment.
 
     Raises:
-        ModelError: the layer is not there or too high, or the second moment is another model's.
+        ModelError: the second moment is another model's.
     """
-    if options.layer >= model.n_layers:
-        raise ModelError(
-            f"editor.layer={options.layer}: this model has decoder layers 0 to "
-            f"{model.n_layers - 1}; give a layer in that range."
-        )
-    if options.layer == model.n_layers - 1 and options.fact_token != "last":
-        raise ModelError(
-            f"editor.layer={options.layer} is the last one, and no later attention reads what it "
-            f"writes at editor.fact_token={options.fact_token}. Give a lower layer."
-        )
     second_moment = None
     if options.second_moment is not None:
         second_moment = load_second_moment(options.second_moment, model, options.layer)

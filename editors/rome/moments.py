@@ -19,7 +19,7 @@ from editors.rome.config import COMMAND
 from errors import ModelError
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel
-from models.rows import TEXT_ONLY, Rows
+from models.rows import text_rows
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def second_moment(
     total = torch.zeros(width, width, dtype=torch.float64, device=model.device)
     tokens = 0
     for ids, mask in batches:
-        state = model.prefix(_rows(ids, mask), site.layer)
+        state = model.prefix(text_rows(ids, mask), site.layer)
         row, position = mask.nonzero(as_tuple=True)
         keys, _ = model.read(state, site, row, position)
         keys = keys.double()
@@ -62,8 +62,6 @@ def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:
         ModelError: the file is missing, damaged, or of another model or layer.
     """
     make = COMMAND.format(layer=layer)
-    if not Path(path).is_file():
-        raise ModelError(f"editor.second_moment={path}: there is no such file. Make it: {make}")
     try:
         with safe_open(path, framework="pt", device=str(model.device)) as file:
             facts, moment = file.metadata() or {}, file.get_tensor("second_moment")
@@ -83,9 +81,3 @@ def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:
             f"model and layer: {make}"
         )
     return moment
-
-
-def _rows(ids: Tensor, mask: Tensor) -> Rows:
-    none = torch.zeros_like(mask)
-    index = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
-    return Rows(ids, mask, none, none, torch.full_like(index, TEXT_ONLY), None, index)

@@ -14,7 +14,7 @@ from datamodules.tokenisation import Encoded, PromptEncoder, locate
 from editors.rome.config import FactToken
 from editors.rome.values import Prompts
 from models.editable import EditableModel
-from models.rows import TEXT_ONLY, Answers, Rows, RowText
+from models.rows import Answers, Rows, RowText, text_rows
 
 TOP = 5  # the published prefixes sample from the five likeliest tokens
 AFTER_PREFIX = ". "
@@ -49,7 +49,7 @@ def sample_prefixes(
                 number,
             )
             with torch.no_grad():
-                likely = model(_bare(ids), at=last).topk(TOP)
+                likely = model(text_rows(ids), at=last).topk(TOP)
             chance = likely.values.softmax(-1).cpu()
             drawn = torch.multinomial(chance, 1, generator=draw).to(ids.device)
             ids = torch.cat([ids, likely.indices.gather(1, drawn)], 1)
@@ -125,10 +125,3 @@ def lookup(row: Encoded, subject: str, fact_token: FactToken) -> int:
         "subject_first_after_last": last + 1,
         "last": row.answer.index(True) - 1,
     }[fact_token]
-
-
-def _bare(ids: torch.Tensor) -> Rows:
-    """Rows of tokens alone."""
-    none = torch.zeros_like(ids, dtype=torch.bool)
-    index = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
-    return Rows(ids, ~none, none, none, torch.full_like(index, TEXT_ONLY), None, index)

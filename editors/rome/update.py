@@ -9,22 +9,41 @@ model has thousands of rows and is close to singular.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from models.deltas import LowRankDelta
 
 
-def left_vector(key: Tensor, second_moment: Tensor | None) -> Tensor:
+class Factored(NamedTuple):
+    """C as the product of triangular matrices, in float64.
+
+    Attributes:
+        lu: (d_in, d_in).
+        pivots: (d_in,).
+    """
+
+    lu: Tensor
+    pivots: Tensor
+
+
+def factored(second_moment: Tensor) -> Factored:
+    """C (d_in, d_in), ready to be solved for many keys."""
+    return Factored(*torch.linalg.lu_factor(second_moment.double()))
+
+
+def left_vector(key: Tensor, second_moment: Factored | None) -> Tensor:
     """U of some keys, of unit length: (E, d_in) -> (E, d_in).
 
     Args:
         key: k*.
-        second_moment: C (d_in, d_in), or None for the identity.
+        second_moment: C, or None for the identity.
     """
     direction = key.double()
     if second_moment is not None:
-        direction = torch.linalg.solve(second_moment.double(), direction.mT).mT
+        direction = torch.linalg.lu_solve(*second_moment, direction.mT).mT
     unit = direction / direction.norm(dim=-1, keepdim=True)
     return unit.to(torch.promote_types(key.dtype, torch.float32))
 

@@ -1,18 +1,12 @@
 """Options of SERAC (Mitchell et al., 2022); configs/editor/serac.yaml has values and sources."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from editors.encoders import encoder_folder
-from editors.options import Options, Questions, ScenarioName, TrainedEditorOptions
-
-if TYPE_CHECKING:
-    from datamodules.records import Record
-
-FRESH = "fresh"  # a small network over the base model's token embeddings instead of a name
-AUTO = "auto"
+from editors.options import BaseFacts, Options, Questions, ScenarioName, TrainedEditorOptions
+from editors.serac.published import AUTO, FRESH, published_counterfactual, published_encoder
 
 
 class Sizes(Options):
@@ -116,7 +110,7 @@ class SeracOptions(TrainedEditorOptions):
 
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
         "objective", "questions", "lr", "counterfactual_lr", "lr_schedule", "combine",
-        "negatives", "weights",
+        "negatives", "weights", "scope.threshold", "scope.encoder", "counterfactual.path",
     }  # fmt: skip
 
     name: Literal["serac"]
@@ -134,15 +128,37 @@ class SeracOptions(TrainedEditorOptions):
         """As asked for, else as the scenario's edit is."""
         return self.questions or super().questions_for(scenario)
 
-    def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
-        """Makes sure that the networks which are named are on disk; `auto` waits for the base.
+    @model_validator(mode="after")
+    def _supervised_needs_others(self) -> "SeracOptions":
+        if self.objective == "supervised" and not self.weights.locality:
+            raise ValueError(
+                "objective=supervised needs questions out of scope: give weights.locality a "
+                "positive value, the weight of the scope's loss"
+            )
+        return self
+
+    def check_training(self) -> None:
+        """Makes sure that the encoder of hard negatives is on disk.
+
+        Raises:
+            ModelError: it is not, and cannot be downloaded.
+        """
+        if self.objective == "supervised" and self.negatives.share is not None:
+            encoder_folder(self.negatives.encoder, key="editor.negatives.encoder")
+
+    def check_base(self, base: BaseFacts) -> None:
+        """Makes sure that the networks beside the base are on disk, `auto` ones too.
 
         Raises:
             ModelError: one is not, and cannot be downloaded.
         """
-        if self.scope.encoder not in (FRESH, AUTO):
-            encoder_folder(self.scope.encoder, key="editor.scope.encoder")
-        if self.objective == "supervised" and self.negatives.share is not None:
-            encoder_folder(self.negatives.encoder, key="editor.negatives.encoder")
-        if self.counterfactual.path not in (FRESH, AUTO):
-            encoder_folder(self.counterfactual.path, key="editor.counterfactual.path")
+        super().check_base(base)
+        encoder, model = self.scope.encoder, self.counterfactual.path
+        if encoder == AUTO:
+            encoder = published_encoder(base.kind, base.vocabulary)
+        if model == AUTO:
+            model = published_counterfactual(base.kind, base.vocabulary)
+        if encoder != FRESH:
+            encoder_folder(encoder, key="editor.scope.encoder")
+        if model != FRESH:
+            encoder_folder(model, key="editor.counterfactual.path")

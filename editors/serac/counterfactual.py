@@ -11,7 +11,6 @@ zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,12 +26,13 @@ from transformers import (
 
 from datamodules.tokenisation import PromptEncoder
 from editors.encoders import encoder_folder
+from editors.reread import reread
 from editors.serac.config import AUTO, FRESH, CounterfactualOptions, Sizes
-from editors.serac.published import kind_and_vocabulary, published_counterfactual
-from editors.serac.scope import base_width, take_embeddings
+from editors.serac.published import published_counterfactual
+from editors.serac.scope import base_width, kind_and_vocabulary, take_embeddings
 from errors import ModelError
 from models.editable import EditableModel
-from models.rows import Answers, Rows, last_tokens
+from models.rows import Answers, Rows
 
 AFTER_ENTRY = "\n"
 
@@ -80,21 +80,9 @@ class Counterfactual(nn.Module):
             )
             for text, entry in zip(rows.texts, entries, strict=True)
         ]
-        read = encoder.rows(
-            encoded,
-            rows.texts,
-            edit_index=rows.edit_index.tolist(),
-            image_index=rows.image_index.tolist(),
-        ).to(rows.input_ids.device)
-        position = at.position + (last_tokens(read) - last_tokens(rows))[at.row]
-        if bool((read.input_ids[at.row, position + 1] != at.target).any()):
-            raise ModelError(
-                "an answer has other tokens after a memory entry than after the plain prompt, so "
-                "the two models cannot be mixed. Choose another prompt form (data.prompt)."
-            )
-        read = replace(read, features=rows.features)
+        read, there = reread(encoder, encoded, rows, at)
         output = self.lm(inputs_embeds=self._embed(read), attention_mask=read.attention_mask)
-        logits = output.logits[at.row, position]
+        logits = output.logits[there.row, there.position]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         missing = self.vocabulary - logits.shape[-1]
         if missing > 0:  # ids that only the base has, such as <image>

@@ -24,7 +24,7 @@ from editors.serac.config import SeracOptions
 from editors.serac.counterfactual import Counterfactual, build_counterfactual
 from editors.serac.memory import Entry, Memory
 from editors.serac.scope import Scope, build_scope
-from editors.serac.similarity import mix_hard, mix_soft, retrieve
+from editors.serac.similarity import fires, mix_soft, retrieve
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows, pooled_pictures
 
@@ -123,8 +123,7 @@ class SeracEdit:
             return base
         log_scope, entry = self.retrieved(rows)
         hard = self.editor.combine == "hard" and not self.editor.training
-        log_threshold = torch.tensor(self.editor.threshold).log()
-        asked = (log_scope > log_threshold.to(log_scope)) if hard else log_scope > -torch.inf
+        asked = fires(log_scope, self.editor.threshold) if hard else log_scope > -torch.inf
         chosen = asked.nonzero().squeeze(1)
         if not len(chosen):
             return base
@@ -133,7 +132,7 @@ class SeracEdit:
         places = _places(at, chosen)
         scope = log_scope[at.row[places]]
         if hard:
-            mixed = mix_hard(base[places], theirs, scope, self.editor.threshold)
+            mixed = theirs
         else:
             mixed = mix_soft(base[places], theirs, scope)
             base = base.log_softmax(-1)

@@ -110,7 +110,8 @@ class Memory:
             ) from error
 
     def _embed(self, scope: Scope) -> Tensor:
-        shown = [entry.picture for entry in self.entries]
+        device = next(scope.parameters()).device  # a memory that was read lies on the CPU
+        shown = [e.picture if e.picture is None else e.picture.to(device) for e in self.entries]
         seen = next((one for one in shown if one is not None), None)
         pictures = None
         if seen is not None:

@@ -4,7 +4,7 @@ Mitchell et al. 2022 (and the authors' sampler): other records' questions by cos
 sentence embeddings to the edit's question; of the nearest 100 the first 25 are left out, the rest
 is drawn with a softmax at temperature 0.1. Half of the steps draw so, the others uniformly. Here
 the pool also has the records' questions about other subjects, whatever names the edit's own subject
-is left out, and a draw depends on the step and the edit alone, not on the batch or the process.
+is left out, and a draw depends on seed, step and edit alone, not on the batch or the process.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ class HardNegatives:
     def __init__(self, options: NegativesOptions, records: Sequence[Record], seed: int = 0) -> None:
         self.options, self.seed = options, seed
         folder = encoder_folder(options.encoder, key="editor.negatives.encoder")
-        self._sentences = SentenceTransformer(str(folder), local_files_only=True)
+        sentences = SentenceTransformer(str(folder), local_files_only=True)
         self.pool = sorted({question for record in records for question in out_of_scope(record)})
-        self._pool = self._embed(self.pool)  # (P, d)
+        self._lowered = [asked.lower() for asked in self.pool]
+        self._pool = _embed(sentences, self.pool)  # (P, d)
         edits = sorted({record.knowledge_edit.question for record in records})
-        self._edits = dict(zip(edits, self._embed(edits), strict=True))
+        self._edits = dict(zip(edits, _embed(sentences, edits), strict=True))
+        self._near: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def hard(self, step: int) -> bool:
         """Whether a step draws hard negatives."""
@@ -55,31 +57,38 @@ class HardNegatives:
             subject: the edit's.
         """
         draw = np.random.default_rng([self.seed, step, *f"{subject}\n{question}".encode()])
-        others = [p for p, asked in enumerate(self.pool) if subject.lower() not in asked.lower()]
-        if not others:
-            return []
-        chances = None
         if question in self._edits and self.hard(step):
-            others, chances = self._nearest(question, others)
-        places = draw.choice(others, self.options.per_edit, p=chances)
-        return [self.pool[place] for place in places.tolist()]
+            if (question, subject) not in self._near:
+                self._near[question, subject] = self._nearest(question, subject)
+            places, chances = self._near[question, subject]
+        else:
+            places, chances = self._others(subject), None
+        if not len(places):
+            return []
+        drawn = draw.choice(places, self.options.per_edit, p=chances)
+        return [self.pool[place] for place in drawn.tolist()]
 
-    def _nearest(self, question: str, others: list[int]) -> tuple[list[int], np.ndarray]:
+    def _others(self, subject: str) -> np.ndarray:
+        """Places of the questions that do not name a subject."""
+        name = subject.lower()
+        return np.array([p for p, asked in enumerate(self._lowered) if name not in asked], int)
+
+    def _nearest(self, question: str, subject: str) -> tuple[np.ndarray, np.ndarray]:
         """Places in the pool and the chance of each; a small pool keeps at least one."""
-        similarity = self._pool[others].double() @ self._edits[question].double()
+        others = self._others(subject)
+        similarity = self._pool[others] @ self._edits[question]
         order = similarity.sort(descending=True, stable=True).indices[: self.options.top]
-        order = order[min(self.options.skip, len(order) - 1) :]
+        order = order[min(self.options.skip, max(0, len(order) - 1)) :]
         chances = (similarity[order] / self.options.temperature).softmax(-1)
-        return [others[place] for place in order.tolist()], chances.numpy()
+        return others[order.numpy()], chances.numpy()
 
-    def _embed(self, texts: Sequence[str]) -> torch.Tensor:
-        embedded = self._sentences.encode(
-            list(texts),
-            normalize_embeddings=True,
-            convert_to_tensor=True,
-            show_progress_bar=False,
-        )
-        return embedded.cpu()
+
+def _embed(sentences: SentenceTransformer, texts: Sequence[str]) -> torch.Tensor:
+    """Unit vectors (n, d) in float64."""
+    embedded = sentences.encode(
+        list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
+    )
+    return embedded.cpu().double()
 
 
 def out_of_scope(record: Record) -> list[str]:

@@ -1,8 +1,7 @@
-"""Which networks the published experiments put beside a base model."""
+"""Which networks the published experiments put beside a base model; readable without torch."""
 
-from editors.serac.config import FRESH
-from models.editable import EditableModel
-
+FRESH = "fresh"  # a small network over the base model's token embeddings instead of a name
+AUTO = "auto"
 # Counterfactual models, by the kind of the base's language model and the size of its vocabulary.
 COUNTERFACTUAL = {("opt", 50272): "facebook/opt-125m", ("llama", 32000): "JackFram/llama-160m"}
 ENCODER = "distilbert-base-cased"  # for all of them
@@ -25,9 +24,3 @@ def published_counterfactual(kind: str, vocabulary: int) -> str:
 def published_encoder(kind: str, vocabulary: int) -> str:
     """The published scope encoder; `fresh` for a base that was not in those experiments."""
     return FRESH if published_counterfactual(kind, vocabulary) == FRESH else ENCODER
-
-
-def kind_and_vocabulary(model: EditableModel) -> tuple[str, int]:
-    """`model_type` of the language model, and width of its logits."""
-    text = model.hf.config.get_text_config()
-    return str(text.model_type), len(model.decoder.head.get_parameter("weight"))

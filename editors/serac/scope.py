@@ -28,7 +28,7 @@ from transformers import (
 
 from editors.encoders import encoder_folder
 from editors.serac.config import AUTO, FRESH, ScopeOptions, Sizes
-from editors.serac.published import kind_and_vocabulary, published_encoder
+from editors.serac.published import published_encoder
 from editors.serac.similarity import log_similarity
 from errors import ModelError
 from models.editable import EditableModel
@@ -94,7 +94,7 @@ class Scope(nn.Module):
             embedded = (hidden * mask).sum(1) / mask.sum(1)
         if self.pictures is not None and pictures is not None:
             # Blank rows stay zero.
-            normal = layer_norm(pictures.to(embedded.dtype), pictures.shape[-1:])
+            normal = layer_norm(pictures.to(embedded), pictures.shape[-1:])
             embedded = embedded + self.pictures(normal)
         return embedded
 
@@ -173,6 +173,12 @@ def take_embeddings(fresh: PreTrainedModel, model: EditableModel) -> None:
     with torch.no_grad():
         words.weight.copy_(model.hf.get_input_embeddings().weight)
     words.weight.requires_grad_(False)
+
+
+def kind_and_vocabulary(model: EditableModel) -> tuple[str, int]:
+    """`model_type` of the language model, and width of its logits."""
+    text = model.hf.config.get_text_config()
+    return str(text.model_type), len(model.decoder.head.get_parameter("weight"))
 
 
 def base_width(sizes: Sizes, model: EditableModel, *, key: str) -> int:

@@ -101,6 +101,11 @@ def balanced_bce(
     return loss
 
 
+def fires(log_scope: Tensor, threshold: float) -> Tensor:
+    """Whether a question counts as about its entry: (n,) -> (n,) bool; the threshold is strict."""
+    return log_scope.exp() > threshold
+
+
 def mix_hard(base: Tensor, counterfactual: Tensor, log_scope: Tensor, threshold: float) -> Tensor:
     """The counterfactual model's logits where the scope is above the threshold.
 
@@ -110,8 +115,8 @@ def mix_hard(base: Tensor, counterfactual: Tensor, log_scope: Tensor, threshold:
         log_scope: (N,).
         threshold: strict.
     """
-    fires = (log_scope.exp() > threshold).reshape(-1, *[1] * (base.ndim - 1))
-    return torch.where(fires, counterfactual, base)
+    chosen = fires(log_scope, threshold).reshape(-1, *[1] * (base.ndim - 1))
+    return torch.where(chosen, counterfactual, base)
 
 
 def mix_soft(base: Tensor, counterfactual: Tensor, log_scope: Tensor) -> Tensor:

@@ -223,7 +223,7 @@ def test_a_checkpoint_of_another_base_model_is_refused(
     save_file(changed, other / "model.safetensors", metadata={"format": "pt"})
     printed = run(
         "evaluate.py", f"ckpt={trained}/checkpoints/best.ckpt", f"model.path={other}",
-        f"data.root={world}", "data.filter_known=false", f"output_dir={tmp_path / 'out'}", status=2,
+        f"data.root={world}", f"output_dir={tmp_path / 'out'}", status=2,
     )  # fmt: skip
     assert "fingerprint" in printed
     assert "Traceback" not in printed

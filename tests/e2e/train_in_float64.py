@@ -23,8 +23,8 @@ def main() -> None:
 
     opened = assembly.open_model
 
-    def in_float64(options: ModelOptions) -> EditableModel:
-        return opened(options).double()
+    def in_float64(options: ModelOptions, device: torch.device | None = None) -> EditableModel:
+        return opened(options, device).double()
 
     torch.set_default_dtype(torch.float64)
     assembly.open_model = in_float64

@@ -106,8 +106,8 @@ def test_perplexities(case: dict[str, Any]) -> None:
         at = rows.answers()
         nll = negative_log_likelihood(answer_with_shared_prefix(model, rows, at), at.target)
         found = at.row_mean(nll).exp().numpy()
-        np.testing.assert_allclose(found, arrays[f"{one['kind']}.ppl"], rtol=1e-4)
-        np.testing.assert_allclose(found, [one["ppl_new"], one["ppl_true"]], rtol=1e-4)
+        np.testing.assert_allclose(found, arrays[f"{one['kind']}.ppl"], rtol=1e-5)
+        np.testing.assert_allclose(found, [one["ppl_new"], one["ppl_true"]], rtol=1e-5)
 
 
 def side_by_side(ids: list[Tensor], answers: list[int]) -> Rows:

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import editors.rome.values as values_module
 from editors.rome.moments import second_moment
-from editors.rome.update import left_vector, rank_one
+from editors.rome.update import factored, left_vector, rank_one
 from editors.rome.values import Prompts, Settings, Terms, Values, optimise
 from models.deltas import Site, linear_weight
 from models.rows import TEXT_ONLY, Answers, Rows
@@ -182,7 +182,7 @@ def test_key_and_left_vector(case: Case) -> None:
     keys, _ = keys_at(case, "k_input_ids", case["k_attention_mask"], case["k_idxs"])
     case.close(keys, "k_per_context", ONCE)
     case.close(keys.mean(0), "k_mean", ONCE)
-    moment = case["C"] if case.wanted["mom2_adjustment"] else None
+    moment = factored(case["C"]) if case.wanted["mom2_adjustment"] else None
     left = left_vector(keys.mean(0, keepdim=True), moment)[0]
     case.close(left, "left_vector_u", ONCE)
     assert float(left.norm()) == pytest.approx(1, abs=1e-5)
@@ -226,7 +226,7 @@ def test_update_and_edited_logits(case: Case, monkeypatch: pytest.MonkeyPatch) -
     case.close(key[0], "cur_input", ONCE)
     case.close(value[0], "cur_output", ONCE)
     keys, _ = keys_at(case, "k_input_ids", case["k_attention_mask"], case["k_idxs"])
-    moment = case["C"] if case.wanted["mom2_adjustment"] else None
+    moment = factored(case["C"]) if case.wanted["mom2_adjustment"] else None
     left = left_vector(keys.mean(0, keepdim=True), moment)
     delta = rank_one(left, key, value, values.start + offsets)
     weight = linear_weight(case.model.linear(case.site))

@@ -2,7 +2,8 @@
 
 Files serac*.npz in TMKE_GOLDEN hold embeddings and logits and what the original makes of them, in
 float64; all sizes are read off the arrays. serac_sampler*.npz hold draws of the original's hard
-negatives, of which only the property is common: a hard draw is one of the edit's near ones.
+negatives, of which only a property is common (a hard draw is one of the edit's near ones);
+tests/unit/test_editors_serac_negatives.py holds our own draws to it.
 """
 
 from __future__ import annotations
@@ -145,23 +146,6 @@ def test_metrics(case: Case) -> None:
     agree = (logits.argmax(-1) == post.argmax(-1)) | ~mask
     assert float(agree.all(1).double().mean()) == pytest.approx(float(case["m.retain"]))
     case.close(kl_divergence(logits[mask], post[mask]).mean(), "m.kl")
-
-
-@pytest.mark.parametrize("path", vectors.parameters(SAMPLERS))
-def test_hard_draws_are_near(path: Path) -> None:
-    """The property of the vectors that our own draws are held to in tests/unit."""
-    arrays = vectors.load(path)
-    near = arrays["loc_idx_matrix"]
-    found = 0
-    for name in arrays:
-        if name.endswith("hard") and name.replace("hard", "edit") in arrays:
-            edits, drawn = (arrays[name.replace("hard", k)] for k in ("edit", "loc"))
-            hard = np.broadcast_to(arrays[name].astype(bool).reshape(len(edits), -1), edits.shape)
-            for edit, loc, is_hard in zip(edits.flat, drawn.flat, hard.flat, strict=True):
-                assert not is_hard or loc in near[edit]
-                found += int(is_hard)
-    if not found:
-        pytest.skip(f"{path.name} names its draws in a way that is not known here")
 
 
 def _of(key: str) -> str:

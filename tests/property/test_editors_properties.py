@@ -15,8 +15,8 @@ from editors.base import DeltaEdit, Editor
 from editors.ft.editor import FineTune
 from editors.mend.editor import Mend
 from editors.mend.statistics import EPSILON, RunningStatistics
-from models.deltas import Groups
-from models.editable import EditableModel
+from models.deltas import Groups, Site
+from models.editable import EditableModel, Factors
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch
 
@@ -88,6 +88,36 @@ def test_identity_mend_without_normalisation_is_a_gradient_step(
             gradient = gradient.mT
         expected = -rate * gradient
         assert (delta.dense()[0] - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@SOME
+@given(kind=st.sampled_from(["llava", "gpt2", "opt"]), number=st.integers(0, 30))
+def test_identity_mend_is_the_normalised_gradient_step(kind: str, number: int) -> None:
+    """Both factors of dL/dW, each coordinate brought to mean 0 and deviation 1, and their sum."""
+    model, _ = model_and_editors(kind)
+    editor = Mend(model, layers=1, rank=4, edit_lr=0.3, sign="descent").train()
+    seen = edit_batch([number + 1, number + 2], pictures=kind == "llava")
+    editor.edit(model, seen, model.prefix(seen.rows, 2))  # statistics of other edits
+    editor.eval()
+    batch = edit_batch([number], pictures=kind == "llava")
+    state = model.prefix(batch.rows, 2)
+    deltas = editor.edit(model, batch, state).deltas
+
+    def factors(one: EditBatch) -> dict[Site, Factors]:
+        own, before = one.rows.select(one.edit_rows), model.prefix(one.rows, 2)
+        return model.capture(before.select(one.edit_rows), editor.sites, own.answers())[0]
+
+    def normalised(now: Tensor, then: Tensor, mask: Tensor) -> Tensor:
+        tokens = then[mask]
+        return (now - tokens.mean(0)) / (tokens.std(0) + 1e-7)
+
+    now, then = factors(batch), factors(seen)
+    for site, delta in deltas.items():
+        x = normalised(now[site].x[0], then[site].x, then[site].mask)
+        step = normalised(now[site].delta[0], then[site].delta, then[site].mask)
+        expected = -0.3 * torch.einsum("td,te->de", step, x)
+        difference = (delta.dense()[0] - expected).abs().max()
+        assert difference <= 1e-4 * expected.abs().max()
 
 
 @SOME

@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules.tokenisation import PromptEncoder
 from editors.rome.editor import Rome
 from editors.rome.prompts import assemble
-from editors.rome.update import left_vector, rank_one
+from editors.rome.update import factored, left_vector, rank_one
 from editors.rome.values import Settings, Values, optimise, project
 from models.deltas import linear_weight
 from models.editable import EditableModel
@@ -101,9 +101,11 @@ def test_the_left_vector_solves_for_the_second_moment_whatever_its_scale(
     root = torch.randn(9, 9, generator=draw, dtype=torch.float64)
     moment = (root @ root.mT) + 1e-4 * torch.eye(9, dtype=torch.float64)
     keys = torch.randn(edits, 9, generator=draw, dtype=torch.float64)
-    left = left_vector(keys, moment)
+    left = left_vector(keys, factored(moment))
     torch.testing.assert_close(left.norm(dim=1), torch.ones(edits, dtype=torch.float64))
-    torch.testing.assert_close(left, left_vector(keys, moment * scale), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        left, left_vector(keys, factored(moment * scale)), rtol=1e-6, atol=1e-9
+    )
     back = left @ moment  # in the keys' own directions, forwards
     torch.testing.assert_close(
         torch.cosine_similarity(back, keys), torch.ones(edits, dtype=torch.float64)

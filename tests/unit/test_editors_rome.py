@@ -153,7 +153,8 @@ class Slow:
         keys = torch.stack([self.read(ids, place)[0] for ids, place, _ in prompts[:-1]])
         left = keys.mean(0).double()
         if self.editor.second_moment is not None:
-            left = torch.linalg.inv(self.editor.second_moment) @ left
+            permuted, lower, upper = torch.lu_unpack(*self.editor.second_moment)
+            left = torch.linalg.inv(permuted @ lower @ upper) @ left
         left = (left / left.norm()).float()
         key, value = self.read(*prompts[0][:2])
         delta = torch.outer((wanted - value) / (key @ left), left)

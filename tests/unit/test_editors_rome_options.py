@@ -11,6 +11,7 @@ from configs.check import load_config
 from configs.schema import EvaluateConfig
 from datamodules.world import World, generate_world, world_records
 from editors.base import Setting
+from editors.options import BaseFacts
 from editors.rome.config import FactToken, RomeOptions
 from editors.rome.editor import build
 from editors.rome.prompts import sample_prefixes
@@ -18,6 +19,8 @@ from editors.rome.values import Settings
 from errors import ConfigError, DataError, ModelError
 from models.deltas import Site
 from tests.rome_cases import model_and_encoder
+
+THREE_LAYERS = BaseFacts("llama", 97, 3)
 
 
 def options(*words: str) -> RomeOptions:
@@ -110,14 +113,14 @@ def test_build_takes_every_option() -> None:
 
 
 def test_a_layer_outside_the_model_is_named() -> None:
-    model, encoder = model_and_encoder("llama")
     with pytest.raises(ModelError, match=r"editor.layer=5: .* layers 0 to 2"):
-        build(options(), model, Setting(encoder))
+        options().check_base(THREE_LAYERS)
 
 
 def test_the_last_layer_is_refused_where_nothing_would_read_it() -> None:
     model, encoder = model_and_encoder("llama")
     with pytest.raises(ModelError, match=r"editor.layer=2 is the last one.*subject_last"):
-        build(options("editor.layer=2"), model, Setting(encoder))
+        options("editor.layer=2").check_base(THREE_LAYERS)
     at_last = options("editor.layer=2", "editor.fact_token=last", "editor.contexts=[]")
+    at_last.check_base(THREE_LAYERS)
     assert build(at_last, model, Setting(encoder)).site.layer == 2

@@ -266,5 +266,5 @@ def test_answers_that_change_their_tokens_are_refused() -> None:
     edit, state = made(model, stirred(model), batch)
     at = batch.rows.answers()
     wrong = replace(at, target=at.target.roll(1))
-    with pytest.raises(ModelError, match="other tokens after a memory entry"):
+    with pytest.raises(ModelError, match="other tokens after a longer text"):
         edit.answer(model, batch.rows, state, wrong)

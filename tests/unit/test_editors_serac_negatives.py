@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from sentence_transformers import SentenceTransformer
 
+from editors.encoders import encoder_folder
 from editors.serac.negatives import out_of_scope
 from tests.serac_cases import (
     RECORDS,
@@ -24,13 +26,15 @@ def test_hard_draws_are_near_the_edit_and_not_about_it() -> None:
     found = drawn_from_records(per_edit=4)
     edit = RECORDS[3].knowledge_edit
     others = [place for place, asked in enumerate(found.pool) if RECORDS[3].subject not in asked]
-    embedded = found._sentences.encode([edit.question, *found.pool], normalize_embeddings=True)
+    folder = encoder_folder(found.options.encoder, key="editor.negatives.encoder")
+    sentences = SentenceTransformer(str(folder), local_files_only=True)
+    embedded = sentences.encode([edit.question, *found.pool], normalize_embeddings=True)
     similarity = embedded[1:] @ embedded[0]
     nearest = sorted(others, key=lambda place: -similarity[place])
     allowed = {found.pool[place] for place in nearest[2:6]}
     drawn = {q for step in range(40) for q in found.draw(step, edit.question, RECORDS[3].subject)}
     assert drawn == allowed
-    places, chances = found._nearest(edit.question, others)
+    places, chances = found._nearest(edit.question, RECORDS[3].subject)
     expected = np.exp(similarity[places] / 0.1)
     np.testing.assert_allclose(chances, expected / expected.sum(), rtol=1e-4)
 

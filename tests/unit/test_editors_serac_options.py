@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast, PreTrainedMod
 
 from configs.check import load_config
 from configs.schema import TrainConfig
+from editors.options import BaseFacts
 from editors.serac.config import SeracOptions
 from editors.serac.published import published_counterfactual, published_encoder
 from editors.serac.similarity import log_similarity
@@ -32,6 +34,7 @@ from tests.serac_cases import (
 )
 
 EDITS = (1, 2, 4)
+SMALL = BaseFacts("llama", 330, 3)
 
 
 def saved(lm: PreTrainedModel, tokenizer: Any, folder: Path) -> str:
@@ -99,7 +102,7 @@ def test_auto_takes_the_published_model(kind: str, vocabulary: int, expected: st
 def test_auto_makes_small_networks_for_a_small_base() -> None:
     editor = build(picture_model(), scope={"encoder": "auto"}, counterfactual={"path": "auto"})
     assert editor.untrained == build(picture_model()).untrained
-    options(scope={"encoder": "auto"}, counterfactual={"path": "auto"}).check_records([], [])
+    options(scope={"encoder": "auto"}, counterfactual={"path": "auto"}).check_base(SMALL)
 
 
 def bert(folder: Path) -> str:
@@ -138,7 +141,7 @@ def test_equal_embeddings_have_a_finite_gradient(distance: Any) -> None:
     assert queries.grad.isfinite().all()
 
 
-def test_missing_encoders_are_told_before_a_model_loads() -> None:
+def test_missing_networks_are_told_before_a_model_loads(tmp_path: Path) -> None:
     for key, changed in {
         "editor.scope.encoder": {"scope": {"encoder": "/no/such/folder"}},
         "editor.counterfactual.path": {"counterfactual": {"path": "/no/such/folder"}},
@@ -146,14 +149,27 @@ def test_missing_encoders_are_told_before_a_model_loads() -> None:
             "objective": "supervised", "negatives": {"share": 0.5, "encoder": "/no/such/folder"},
         },
     }.items():  # fmt: skip
+        chosen = options(**changed)
+        check = chosen.check_training if "negatives" in key else partial(chosen.check_base, SMALL)
         with pytest.raises(ModelError, match=f"^{key}=/no/such/folder: there is no config.json"):
-            options(**changed).check_records([], [])
+            check()
     with pytest.raises(ModelError, match=r"scope\.encoder=nobody/x: .*HF_HUB_OFFLINE is set"):
-        options(scope={"encoder": "nobody/x"}).check_records([], [])
-    options().check_records([], [])
+        options(scope={"encoder": "nobody/x"}).check_base(SMALL)
+    auto = options(scope={"encoder": "fresh"}, counterfactual={"path": "auto"})
+    with pytest.raises(ModelError, match=r"counterfactual\.path=JackFram/llama-160m: .*not on"):
+        auto.check_base(BaseFacts("llama", 32064, 32))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"holds a config.json and no weights"):
+        options(scope={"encoder": str(bare)}).check_base(SMALL)
+    options().check_training()
+    options().check_base(SMALL)
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="objective=supervised needs questions out of scope"):
+        options(objective="supervised", weights={"locality": 0.0})
     with pytest.raises(ValueError, match="mode=cross_attention has none"):
         options(scope={"mode": "cross_attention"})
     with pytest.raises(ModelError, match="heads=3 does not divide the encoder's width of 16"):

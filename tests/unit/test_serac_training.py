@@ -21,7 +21,6 @@ from editors.serac.config import SeracOptions
 from editors.serac.editor import SeracEdit
 from editors.serac.editor import build as build_serac
 from editors.serac.similarity import balanced_bce
-from errors import ConfigError
 from lightning_modules import checkpoint as identity
 from lightning_modules.serac import SeracTraining, build_training
 from metrics.functional import negative_log_likelihood
@@ -315,7 +314,7 @@ def test_mixed_precision_trains_with_pictures(tmp_path: Path) -> None:
 
 
 def test_supervised_needs_questions_out_of_scope() -> None:
-    with pytest.raises(ConfigError, match=r"editor\.weights\.locality a positive value"):
+    with pytest.raises(ValueError, match=r"give weights\.locality a positive value"):
         training(picture_model(), objective="supervised", weights={"locality": 0.0})
 
 

@@ -1,0 +1,47 @@
+"""Rows asked once more with other text before their questions: more tokens, the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from datamodules.tokenisation import Encoded, PromptEncoder
+from errors import ModelError
+from models.rows import Answers, Rows, last_tokens
+
+
+def reread(
+    encoder: PromptEncoder, encoded: Sequence[Encoded], rows: Rows, at: Answers
+) -> tuple[Rows, Answers]:
+    """The longer rows, and where their answer tokens stand.
+
+    Args:
+        encoder: the run's prompt function.
+        encoded: each row's text with what stands before it.
+        rows: the rows as they were asked first; pictures and their features are taken over.
+        at: answer tokens of `rows`.
+
+    Returns:
+        The new rows, and `at` with the new positions.
+
+    Raises:
+        ModelError: an answer's tokens depend on what stands before the question.
+    """
+    longer = encoder.rows(
+        encoded,
+        rows.texts,
+        edit_index=rows.edit_index.tolist(),
+        image_index=rows.image_index.tolist(),
+    ).to(rows.input_ids.device)
+    longer = replace(longer, pixel_values=rows.pixel_values, features=rows.features)
+    shift = last_tokens(longer) - last_tokens(rows)  # rows end alike
+    there = replace(at, position=at.position + shift[at.row])
+    read = longer.input_ids[there.row, there.position + 1]
+    if bool((read != at.target).any()):
+        wrong = rows.texts[int(at.row[read != at.target][0])]
+        raise ModelError(
+            f"the answer {wrong.answer!r} to {wrong.question!r} has other tokens after a longer "
+            "text than after the plain prompt, so the two cannot be compared. Choose another "
+            "prompt form (data.prompt)."
+        )
+    return longer, there
