@@ -117,11 +117,10 @@ class SeracTraining(EditorTraining):
     def _supervised(self, batch: EditBatch, state: PrefixState, edit: SeracEdit) -> OuterLoss:
         gold = self._gold(self.model, _Gold(edit), batch, state, synced=self.training)
         log_p, inside = self._scope(batch, edit)
-        if self.training:
-            self._log_scope(log_p, inside, len(batch))
         counts = torch.stack([inside.sum(), (~inside).sum()])
         if self.training:
             counts = per_process(counts)
+            self._log_scope(log_p, inside, counts, len(batch))
         bce = balanced_bce(log_p, inside, n_inside=counts[0], n_outside=counts[1])
         total = gold.total + self.scope_weight * bce
         return replace(gold, total=total, terms={**gold.terms, SCOPE: bce})
@@ -173,10 +172,12 @@ class SeracTraining(EditorTraining):
         )
         return edit.retrieved(asked)[0]
 
-    def _log_scope(self, log_p: Tensor, inside: Tensor, size: int) -> None:
+    def _log_scope(self, log_p: Tensor, inside: Tensor, counts: Tensor, size: int) -> None:
+        """Mean probabilities over the questions of all processes, whose means are averaged."""
         p, parallel = log_p.detach().exp(), self.trainer.world_size > 1
-        for name, value in (("inside", p[inside].mean()), ("outside", p[~inside].mean())):
-            self.log(f"train/scope/{name}", value, batch_size=size, sync_dist=parallel)
+        sums = (("inside", p[inside].sum()), ("outside", p[~inside].sum()))
+        for (name, total), count in zip(sums, counts, strict=True):
+            self.log(f"train/scope/{name}", total / count, batch_size=size, sync_dist=parallel)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
 # Per step the edits of both processes. One-hop questions are missing where a number is odd (MEND's
 # batches) or a multiple of 3 (SERAC's): in the second step the first process has none, in the third
 # nobody has one.
-STEPS = (((0, 2), (11, 13)), ((3, 9), (14, 20)), ((3, 15), (9, 21)), ((5, 4), (16, 14)))
+ROUND = (((0, 2), (11, 13)), ((3, 9), (14, 20)), ((3, 15), (9, 21)), ((5, 4), (16, 14)))
+STEPS = (*ROUND * 12, *ROUND[:2])  # 50
 JUDGED = (((30, 31), (32,)), ((34, 33),))  # validation batches, an odd number of them
 CASES = (
     "mend text", "mend image_text", "serac mixture text", "serac supervised text",
