@@ -84,7 +84,7 @@ def estimate(options: argparse.Namespace) -> None:
     print(f"{path}: {len(texts)} documents, {tokens} tokens, {moment.shape[0]} dimensions")
 
 
-def read_texts(text: str, column: str, split: str = "train") -> list[str]:
+def read_texts(text: str | Path, column: str, split: str = "train") -> list[str]:
     """Documents of a file or dataset, blank ones left out.
 
     Args:
@@ -104,7 +104,7 @@ def read_texts(text: str, column: str, split: str = "train") -> list[str]:
             "datasets of the hub."
         )
     else:
-        lines = _read_table(text, column, split)
+        lines = _read_table(str(text), column, split)
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise DataError(f"--text {path} holds no text.")

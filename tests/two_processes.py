@@ -33,7 +33,7 @@ TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
 # batches) or a multiple of 3 (SERAC's): in the second step the first process has none, in the third
 # nobody has one.
 ROUND = (((0, 2), (11, 13)), ((3, 9), (14, 20)), ((3, 15), (9, 21)), ((5, 4), (16, 14)))
-STEPS = (*ROUND * 12, *ROUND[:2])  # 50
+LONG = "serac supervised text"  # 50 steps; tests/e2e/test_two_processes.py takes as many with MEND
 JUDGED = (((30, 31), (32,)), ((34, 33),))  # validation batches, an odd number of them
 CASES = (
     "mend text", "mend image_text", "serac mixture text", "serac supervised text",
@@ -46,9 +46,10 @@ def tokens(rank: int, call: int) -> Tensor:
     return torch.randn(TOKENS[call] + 4 * rank, 3, generator=draw, dtype=torch.float64)
 
 
-def steps(rank: int | None) -> list[tuple[int, ...]]:
+def steps(case: str, rank: int | None) -> list[tuple[int, ...]]:
     """Training batches of a process; None: of one process that does the work of both."""
-    return [first + second if rank is None else (first, second)[rank] for first, second in STEPS]
+    pairs = (*ROUND * (12 if case == LONG else 1), *ROUND[:2])
+    return [first + second if rank is None else (first, second)[rank] for first, second in pairs]
 
 
 def judged(rank: int | None) -> list[tuple[int, ...]]:
@@ -108,7 +109,7 @@ def run(rank: int, folder: str) -> None:
             statistics.update(tokens(rank, call))
         found: dict[str, Any] = {"statistics": statistics.state_dict()}
         for case in CASES:
-            found[case] = fitted(case, steps(rank), judged(rank), Path(folder))
+            found[case] = fitted(case, steps(case, rank), judged(rank), Path(folder))
         torch.save(found, Path(folder) / f"{rank}.pt")
     finally:
         distributed.destroy_process_group()

@@ -76,7 +76,7 @@ def test_a_checkpoint_takes_another_decision_but_no_other_network(
 
 
 def test_rome_reaches_its_targets(world: Path, tmp_path: Path) -> None:
-    found = evaluated(world, tmp_path / "out", "editor=rome", "data.limit=48")
+    found = evaluated(world, tmp_path / "out", "editor=rome", "data.limit=32")
     assert found["editor"] == "rome"
     assert found["means"]["Reliability"] >= 95
     assert found["means"]["Locality"] >= 95
@@ -84,42 +84,23 @@ def test_rome_reaches_its_targets(world: Path, tmp_path: Path) -> None:
 
 
 def test_ike_reaches_its_target(world: Path, tmp_path: Path) -> None:
-    found = evaluated(world, tmp_path / "out", "editor=ike", "data.limit=100")
+    found = evaluated(world, tmp_path / "out", "editor=ike", "data.limit=64")
     assert found["means"]["Reliability"] >= 90
     report = found["editor_report"]
     assert (report["demonstrations_shown"], report["demonstrations_dropped"]) == (4, 0)
 
 
-@pytest.mark.parametrize("editor", ["ike", "lora", "serac"])
 def test_pictures_are_served_to_every_other_editor(
-    editor: str, world: Path, tmp_path: Path, request: pytest.FixtureRequest
+    serac: Path, world: Path, tmp_path: Path
 ) -> None:
-    chosen = f"editor={editor}"
-    if editor == "serac":
-        chosen = f"ckpt={request.getfixturevalue('serac')}/checkpoints/best.ckpt"
-    found = evaluated(world, tmp_path, chosen, "scenario=multimodal", "data.limit=6")
-    assert (found["editor"], found["n_edits"]) == (editor, 6)
-    assert found["means"]["Reliability_S"] > 50
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("editor=rome", "scenario=multimodal"), "an edit prompt about a picture does not name"),
-        (("editor=rome", "editor.layer=7"), "this model has decoder layers 0 to 3"),
-        (("editor=lora", "editor.layers=9"), "the base model has 4 decoder layers"),
-        (("editor=ike", "editor.k=900"), "the training split, which has 640 records"),
-        (("editor=ike", "editor.encoder=no/such"), "not on disk and could not be downloaded"),
-    ],
-)
-def test_what_cannot_be_done_is_told_before_weights_load(
-    options: tuple[str, ...], message: str, world: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "out"
-    printed = run(
-        "evaluate.py", "experiment=demo", f"data.root={world}", f"output_dir={folder}", *options,
-        status=2,
+    options = ("experiment=demo", f"data.root={world}", "logger=none", "scenario=multimodal",
+               "data.limit=6", f"output_dir={tmp_path}")  # fmt: skip
+    run("evaluate.py", "-m", "editor=ike,lora", *options)
+    found = evaluated(
+        world, tmp_path / "serac", f"ckpt={serac}/checkpoints/best.ckpt", "scenario=multimodal",
+        "data.limit=6",
     )  # fmt: skip
-    assert message in " ".join(printed.split())
-    assert "candidate edits kept" not in printed
-    assert not folder.exists()
+    ike, lora = (json.loads((tmp_path / f"{n}/summary.json").read_text()) for n in (0, 1))
+    for editor, summary in (("ike", ike), ("lora", lora), ("serac", found)):
+        assert (summary["editor"], summary["n_edits"]) == (editor, 6)
+        assert summary["metrics"]["Reliability_S"]["mean"] > 50

@@ -16,11 +16,11 @@ from tests.e2e.commands import run
 pytestmark = [pytest.mark.e2e, pytest.mark.ddp, pytest.mark.slow]
 
 NO_BAR = "trainer.enable_progress_bar=false"
-# 50 steps of 2 batches of 4 edits; the 39 validation edits are an odd number of batches, and a
-# batch has one-hop questions for some edits only.
+# 50 steps of 2 batches of 4 edits, 4 steps an epoch; the 39 validation edits are an odd number of
+# batches, and a batch has one-hop questions for some edits only.
 TRAINING = (
     NO_BAR, "experiment=demo", "editor=mend", "editor.max_iterations=400",
-    "editor.accumulate=2", "editor.weights.portability=0.1", "trainer.val_every=20",
+    "editor.accumulate=2", "editor.weights.portability=0.1", "trainer.val_every=22",
     "trainer.log_every_n_steps=1", "evaluate.batch_size=8", "data.limit=39",
     "data.filter_known=false", "logger=csv", "logger.wandb=off",
 )  # fmt: skip
@@ -93,7 +93,7 @@ def test_a_continued_training_of_two_processes_equals_an_unbroken_one(
 ) -> None:
     """From the middle of an epoch, under the cosine schedule."""
     best = two / "checkpoints" / "best.ckpt"
-    assert torch.load(best, weights_only=True)["global_step"] == 40
+    assert torch.load(best, weights_only=True)["global_step"] in (22, 44)
     run(FLOAT64, f"ckpt={best}", "logger=none", f"output_dir={tmp_path / 'run'}")
     expected, found = weights(two), weights(tmp_path / "run")
     for key, value in expected.items():

@@ -50,7 +50,7 @@ def test_report_shows_all_it_was_given(folders: list[Path], output: Path) -> Non
     text = (output / "report.md").read_text()
     assert text.index("## Unimodal scenario") < text.index("## Transitive scenario")
     assert "data digest `d0`, prompt `default`, positions `answer`, locality i `top1`" in text
-    assert "| unimodal | llava_tiny | MEND | 0.25 | 1.00 |" in text
+    assert "| unimodal | llava_tiny | MEND | 0.25 | 0.5 | 1.00 |" in text
     assert "### Beside the paper's columns" in text
     names = [
         *("unimodal_table", "unimodal_llava-tiny", "transitive_table", "transitive_llava-tiny"),

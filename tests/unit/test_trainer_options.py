@@ -55,7 +55,7 @@ def test_a_sweep_is_refused_where_several_processes_may_start(
 def test_the_trainer_itself_says_how_many_processes_there_are(
     words: tuple[str, ...], processes: int
 ) -> None:
-    assert start(train(*words)) == processes
+    assert start(train(*words)).processes == processes
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -71,7 +71,7 @@ def test_a_machine_without_a_gpu_is_told_what_to_do() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_ddp_takes_every_gpu() -> None:
-    assert start(train("trainer=ddp")) == torch.cuda.device_count()
+    assert start(train("trainer=ddp")).processes == torch.cuda.device_count()
 
 
 def test_all_devices_of_a_cpu_are_one(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def test_statistics_are_those_of_all_tokens(processes: Found) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_what_one_trains(case: str, processes: Found, tmp_path: Path) -> None:
-    expected = fitted(case, steps(None), judged(None), tmp_path)
-    untrained = fitted(case, steps(None)[:1], judged(None), tmp_path)["editor"]
+    expected = fitted(case, steps(case, None), judged(None), tmp_path)
+    untrained = fitted(case, steps(case, None)[:1], judged(None), tmp_path)["editor"]
     first, second = (found[case] for found in processes)
     assert first["editor"].keys() == expected["editor"].keys()
     for name, value in expected["editor"].items():
