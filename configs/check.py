@@ -156,7 +156,7 @@ def validate(
         Typed sections, where sound, and a sentence for each mistake.
     """
     fields = schema.COMMANDS[command].model_fields
-    missing = [key for key, value in _leaves(plain) if value == "???"]
+    missing = [key for key, value in leaves(plain) if value == "???"]
     problems = [f"{key} is required: add {key}=VALUE" for key in missing]
     incomplete = {key.split(".")[0] for key in missing}
     unknown = [key for key in plain if key not in fields and key not in command_groups(command)]
@@ -257,11 +257,11 @@ def _typed(command: str, name: str, value: Any) -> Any:
     return adapter.validate_python(value, strict=True)
 
 
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Dotted names and values of everything that is not a section."""
     for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

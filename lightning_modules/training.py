@@ -7,7 +7,6 @@ A trained editor is found by convention: `lightning_modules/<name>.py` has
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +20,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 
+from configs.check import leaves
 from configs.schema import EditingConfig, TrainConfig
 from datamodules.datamodule import EditDataModule
 from datamodules.scenarios import Scenario, training_scenario
@@ -245,7 +245,7 @@ def load_editor(path: str, editor: Editor, model: EditableModel, data: EditDataM
 
 def _check_options(path: str, stored: dict[str, Any], options: EditorOptions) -> None:
     """Refuses options that would make another editor of the same weights."""
-    there, here = _flat(stored), _flat(options.model_dump(mode="json"))
+    there, here = dict(leaves(stored)), dict(leaves(options.model_dump(mode="json")))
     free: frozenset[str] = getattr(options, "training_only", frozenset())
     differ = [
         f"{key} is {there[key]} there and {here[key]} here"
@@ -257,12 +257,3 @@ def _check_options(path: str, stored: dict[str, Any], options: EditorOptions) ->
             f"ckpt={path} holds an editor with other options: {'; '.join(differ)}. Leave the "
             "editor's options to the checkpoint."
         )
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Options of sections by dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in options.items():
-        name = f"{prefix}{key}"
-        found |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return found

@@ -24,7 +24,7 @@ from editors.serac.config import SeracOptions
 from editors.serac.counterfactual import Counterfactual, build_counterfactual
 from editors.serac.memory import Entry, Memory
 from editors.serac.scope import Scope, build_scope
-from editors.serac.similarity import fires, mix_soft, retrieve
+from editors.serac.similarity import fires, mix_hard, mix_soft, retrieve
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows, pooled_pictures
 
@@ -132,7 +132,7 @@ class SeracEdit:
         places = _places(at, chosen)
         scope = log_scope[at.row[places]]
         if hard:
-            mixed = theirs
+            mixed = mix_hard(base[places], theirs, scope, self.editor.threshold)
         else:
             mixed = mix_soft(base[places], theirs, scope)
             base = base.log_softmax(-1)
