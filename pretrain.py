@@ -42,6 +42,8 @@ def main(cfg: PretrainConfig) -> None:
             world,
             PretrainSettings(**(cfg.pretrain.model_dump() | {"seed": cfg.seed})),
             folder / "model",
+            family=cfg.model.family,
+            name=cfg.model.name,
             gate=cfg.gate,
             loggers=loggers,
             callbacks=[ProgressBar()] if cfg.trainer.enable_progress_bar else [],

@@ -33,7 +33,7 @@ class ModelOptions(Options):
     """Group `model`: which base model is edited."""
 
     name: str
-    family: Literal["llava"]
+    family: Literal["llava", "blip2", "minigpt4", "auto"]
     path: Text
     revision: Text | None
     dtype: Literal["auto", "float32", "bfloat16", "float16"]

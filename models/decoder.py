@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from errors import ModelError
 from models.deltas import Role
 
 
@@ -32,3 +33,56 @@ class Decoder:
     mlp_norm: str
     mlp: Callable[[Any, Tensor], Tensor]  # Any: attributes of a Module are untyped
     sites: Mapping[Role, str]
+
+
+def llama_decoder(body: Any, head: nn.Module) -> Decoder:
+    """The roles of a Llama-type LM: `up_proj` and `down_proj` are the MLP's two matrices."""
+    return Decoder(
+        body=body,
+        layers=body.layers,
+        norm=body.norm,
+        head=head,
+        mlp_norm="post_attention_layernorm",
+        mlp=lambda block, hidden: block.mlp(block.post_attention_layernorm(hidden)),
+        sites={"mlp_in": "mlp.up_proj", "mlp_out": "mlp.down_proj"},
+    )
+
+
+def gpt2_decoder(body: Any, head: nn.Module) -> Decoder:
+    """The roles of GPT-2, whose linear maps are Conv1D with (in, out) weights."""
+    return Decoder(
+        body=body,
+        layers=body.h,
+        norm=body.ln_f,
+        head=head,
+        mlp_norm="ln_2",
+        mlp=lambda block, hidden: block.mlp(block.ln_2(hidden)),
+        sites={"mlp_in": "mlp.c_fc", "mlp_out": "mlp.c_proj"},
+    )
+
+
+def opt_decoder(body: Any, head: nn.Module) -> Decoder:
+    """The roles of OPT with pre-layer-norm (every size but 350m).
+
+    Its layers flatten to (R * T, d) before `fc1`; whoever hooks a site takes both shapes.
+
+    Raises:
+        ModelError: the model normalises after the MLP.
+    """
+    block = body.layers[0]
+    if not block.do_layer_norm_before:
+        raise ModelError(
+            "this OPT model normalises after attention and MLP (do_layer_norm_before=false, as "
+            "OPT-350m does); edits are written for the pre-layer-norm sizes. Use another OPT."
+        )
+    return Decoder(
+        body=body,
+        layers=body.layers,
+        norm=body.final_layer_norm,
+        head=head,
+        mlp_norm="final_layer_norm",
+        mlp=lambda block, hidden: block.fc2(
+            block.activation_fn(block.fc1(block.final_layer_norm(hidden)))
+        ),
+        sites={"mlp_in": "fc1", "mlp_out": "fc2"},
+    )

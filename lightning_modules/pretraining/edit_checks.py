@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from datamodules.world import World
 from lightning_modules.pretraining.batches import IGNORE, TextBatch, collate
 from lightning_modules.pretraining.evaluation import encoder_of, right_rows
-from lightning_modules.pretraining.model import Parts
+from lightning_modules.pretraining.model import Parts, parts_of
 from lightning_modules.pretraining.samplers import Fact, Rows, one_hop_questions
 from lightning_modules.pretraining.samples import FACT_CUE, PROMPT_CUE, Sample
 
@@ -71,7 +71,7 @@ def draw_edits(rows: Rows, count: int) -> EditSet:
 
 
 def rome_check(
-    model: LlavaForConditionalGeneration,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     world: World,
     *,
@@ -83,8 +83,9 @@ def rome_check(
     model.eval()
     rows = Rows(world, encoder_of(model, tokenizer), random.Random(seed))
     drawn = draw_edits(rows, edits)
-    site = Parts(model).layers[layer].get_submodule("mlp.down_proj")
-    left, right = _rank_one(model, rows, drawn, site)
+    parts = parts_of(model)
+    site = parts.layers[layer].get_submodule(parts.decoder.sites["mlp_out"])
+    left, right = _rank_one(parts, rows, drawn, site)
     samples = [
         rows.encoder.question(question, answer, subject=subject)
         for (_, _, question, answer), subject in zip(drawn.probes, drawn.subjects, strict=True)
@@ -92,8 +93,9 @@ def rome_check(
     of_probe = torch.tensor([index for _, index, _, _ in drawn.probes])
 
     def edited(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        along = (inputs[0] * left[of_probe][:, None]).sum(-1, keepdim=True)  # (B, T, 1)
-        return output + along * right[of_probe][:, None]
+        x = _by_row(inputs[0], len(of_probe))
+        along = (x * left[of_probe][:, None]).sum(-1, keepdim=True)  # (B, T, 1)
+        return output + (along * right[of_probe][:, None]).reshape(output.shape)
 
     handle = site.register_forward_hook(edited)
     try:
@@ -106,7 +108,7 @@ def rome_check(
 
 @torch.no_grad()
 def ike_check(
-    model: LlavaForConditionalGeneration,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     world: World,
     *,
@@ -145,6 +147,11 @@ def ike_check(
     return _by_kind(drawn, torch.cat(correct))
 
 
+def _by_row(flat: Tensor, rows: int) -> Tensor:
+    """What a linear map sees, row by row: (B, T, d) or OPT's flattened (B * T, d) -> (B, T, d)."""
+    return flat.reshape(rows, -1, flat.shape[-1])
+
+
 def _ask(edits: EditSet, kind: str, index: int, question: str, answer: str, subject: str) -> None:
     edits.probes.append((kind, index, question, answer))
     edits.subjects.append(subject)
@@ -160,7 +167,7 @@ def _by_kind(edits: EditSet, correct: Tensor) -> dict[str, float]:
 
 
 def _rank_one(
-    model: LlavaForConditionalGeneration, rows: Rows, edits: EditSet, site: nn.Module
+    parts: Parts, rows: Rows, edits: EditSet, site: nn.Module
 ) -> tuple[Tensor, Tensor]:
     """ROME's update of every edit: W + right left^T with left (E, Din) and right (E, Dout).
 
@@ -170,14 +177,16 @@ def _rank_one(
     every, at = torch.arange(len(of_edit)), batch.spans[:, 1]
     seen: dict[str, Tensor] = {}
     handle = site.register_forward_hook(
-        lambda _, inputs, output: seen.update(key=inputs[0].detach(), value=output.detach())
+        lambda _, inputs, output: seen.update(
+            key=_by_row(inputs[0].detach(), len(every)), value=_by_row(output.detach(), len(every))
+        )
     )
     with torch.no_grad():
-        before = model(input_ids=batch.input_ids).logits.log_softmax(-1)
+        before = parts.text_model(input_ids=batch.input_ids).logits.log_softmax(-1)
     handle.remove()
     first = is_edit.nonzero()[:, 0]  # the edits' own rows, in order
     key, value = seen["key"][every, at][first], seen["value"][every, at][first]
-    covariance = _covariance(model, rows, site)
+    covariance = _covariance(parts, rows, site)
     left = normalize(torch.linalg.solve(covariance, key.T).T, dim=-1)
     limit = CLAMP * value.norm(dim=1, keepdim=True)
     delta = torch.zeros_like(value, requires_grad=True)
@@ -185,11 +194,13 @@ def _rank_one(
     done = torch.zeros(len(first), dtype=torch.bool)
 
     def add(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output.index_put((every, at), output[every, at] + delta[of_edit])
+        whole = _by_row(output, len(every))
+        changed = whole.index_put((every, at), whole[every, at] + delta[of_edit])
+        return changed.reshape(output.shape)
 
     for _ in range(STEPS):
         handle = site.register_forward_hook(add)
-        logits = model(input_ids=batch.input_ids).logits
+        logits = parts.text_model(input_ids=batch.input_ids).logits
         handle.remove()
         loss = _rome_loss(logits, before, batch, of_edit, is_edit)
         loss = loss + DECAY * delta.norm(dim=1) / value.norm(dim=1).square()
@@ -241,13 +252,15 @@ def _rome_loss(
 
 
 @torch.no_grad()
-def _covariance(model: LlavaForConditionalGeneration, rows: Rows, site: nn.Module) -> Tensor:
+def _covariance(parts: Parts, rows: Rows, site: nn.Module) -> Tensor:
     """Second moment of the site's inputs over one-hop prompts, lightly regularised: (Din, Din)."""
     chosen = rows.rng.choices(one_hop_questions(rows.world), k=COVARIANCE_ROWS)
     batch = collate([rows.one_hop(q, by_picture=False) for q in chosen], rows.encoder.pad_id)
     keys: list[Tensor] = []
-    handle = site.register_forward_hook(lambda _, inputs, __: keys.append(inputs[0]))
-    model(input_ids=batch.input_ids)
+    handle = site.register_forward_hook(
+        lambda _, inputs, __: keys.append(_by_row(inputs[0], len(chosen)))
+    )
+    parts.text_model(input_ids=batch.input_ids)
     handle.remove()
     flat = keys[0][batch.attention_mask]
     moment = flat.T @ flat / len(flat)

@@ -13,11 +13,12 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from datamodules.world import World
 from lightning_modules.pretraining.batches import TextBatch, collate
 from lightning_modules.pretraining.generation import generate
+from lightning_modules.pretraining.model import parts_of
 from lightning_modules.pretraining.pictures import PictureBank, normalise
 from lightning_modules.pretraining.samplers import (
     Chain,
@@ -35,7 +36,7 @@ CHAINS_GENERATED = 400
 
 @torch.no_grad()
 def evaluate_tiny(
-    model: LlavaForConditionalGeneration,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     world: World,
     pictures: PictureBank,
@@ -87,18 +88,17 @@ def evaluate_tiny(
     return {name: round(value, 2) for name, value in result.items() if value == value}
 
 
-def encoder_of(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast) -> Encoder:
+def encoder_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Encoder:
     """The encoder of a saved or trained model's rows."""
-    return Encoder(tokenizer, model.config.image_seq_length)
+    parts = parts_of(model)
+    return Encoder(tokenizer, parts.image_tokens, before_bos=parts.first_slot == 0)
 
 
 def right_rows(
-    model: LlavaForConditionalGeneration, batch: TextBatch, pixels: Tensor | None
+    model: PreTrainedModel, batch: TextBatch, pixels: Tensor | None
 ) -> Tensor:
     """(B,) bool: every graded token of a row is the most likely one."""
-    logits = model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask.long(), pixel_values=pixels
-    ).logits
+    logits = parts_of(model).logits(batch.input_ids, batch.attention_mask, pixels)
     hit = logits[:, :-1].argmax(-1) == batch.input_ids[:, 1:]
     return (hit | ~batch.graded[:, 1:]).all(1)
 
@@ -111,7 +111,7 @@ class _Test:
     """Runs rows through a model."""
 
     def __init__(
-        self, model: LlavaForConditionalGeneration, pictures: PictureBank, seed: int
+        self, model: PreTrainedModel, pictures: PictureBank, seed: int
     ) -> None:
         self.model, self.pictures = model, pictures
         self.generator = torch.Generator().manual_seed(seed)
@@ -124,7 +124,7 @@ class _Test:
         right = 0
         for start in range(0, len(ordered), BATCH):
             batch = collate(
-                ordered[start : start + BATCH], self.model.config.text_config.pad_token_id
+                ordered[start : start + BATCH], self.model.config.get_text_config().pad_token_id
             )
             pixels = None
             if batch.pictures:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from lightning_modules.pretraining.model import parts_of
 from lightning_modules.pretraining.samples import Sample
 
 BATCH = 128
@@ -16,7 +17,7 @@ MOST_NEW_TOKENS = 64
 
 @torch.no_grad()
 def generate(
-    model: LlavaForConditionalGeneration,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     samples: Sequence[Sample],
 ) -> list[str]:
@@ -38,9 +39,9 @@ def generate(
     return texts
 
 
-def _greedy(model: LlavaForConditionalGeneration, prompts: Tensor) -> list[list[int]]:
+def _greedy(model: PreTrainedModel, prompts: Tensor) -> list[list[int]]:
     """New tokens of every prompt, EOS included: (B, T) -> B lists."""
-    output = model.generate(
+    output = parts_of(model).text_model.generate(
         input_ids=prompts,
         attention_mask=torch.ones_like(prompts),
         max_new_tokens=MOST_NEW_TOKENS,

@@ -67,7 +67,7 @@ class SubjectLens(nn.Module):
             return states.new_zeros(())
         entity = torch.tensor([self.index[batch.subjects[row]] for row in rows])
         at_subject = states[rows, batch.spans[rows, 1]]  # (R, D)
-        log_p = parts.scores(parts.language_model.norm(at_subject)).log_softmax(-1)  # (R, V)
+        log_p = parts.scores(parts.norm(at_subject)).log_softmax(-1)  # (R, V)
         chosen = log_p.gather(1, self.targets[entity])  # (R, facts)
         return -(chosen * self.weights[entity]).sum()
 

@@ -1,126 +1,182 @@
-"""The tiny LLaVA: transformers' own class, at most a few million parameters.
-
-A CLIP tower of three layers looks at four patches, a two-layer projector turns them into four image
-tokens, and a four-layer Llama with tied embeddings answers. Nothing in the class is changed, so the
-saved model loads anywhere.
-"""
+"""The parts of a tiny model that pretraining treats apart, by the same names in every family."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from transformers import (
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel
 
-from datamodules.tokenizer import IMAGE
-from lightning_modules.pretraining.settings import PretrainSettings
+from models.blip2 import Blip2
+from models.decoder import Decoder
+from models.llava import Llava
+from models.minigpt4 import MiniGPT4
 
 
-def build_llava(
-    settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast
-) -> LlavaForConditionalGeneration:
-    """A randomly initialised model for a tokenizer; `settings.seed` decides the weights."""
-    special = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    text = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        intermediate_size=settings.mlp_width,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        max_position_embeddings=settings.max_positions,
-        initializer_range=settings.init_std,
-        tie_word_embeddings=True,
-        **special,
-    )
-    vision = CLIPVisionConfig(
-        hidden_size=settings.vision_width,
-        intermediate_size=settings.vision_mlp_width,
-        num_hidden_layers=settings.vision_layers,
-        num_attention_heads=settings.heads,
-        image_size=settings.image_size,
-        patch_size=settings.patch_size,
-        projection_dim=settings.vision_width,
-    )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=int(tokenizer.convert_tokens_to_ids(IMAGE)),
-        image_seq_length=settings.image_tokens,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="default",
-        tie_word_embeddings=True,
-        **special,
-    )
-    torch.manual_seed(settings.seed)
-    return LlavaForConditionalGeneration(config)
-
-
-class Parts:
-    """Names for the parts of a LLaVA that pretraining treats apart.
+class Parts(ABC):
+    """Names for the parts of a model.
 
     Args:
         hf: the model.
+        decoder: of its language model.
+        image_tokens: features, and so tokens, of a picture.
+
+    Attributes:
+        first_slot: where the picture's tokens stand: before BOS (0) or after it (1).
     """
 
-    def __init__(self, hf: LlavaForConditionalGeneration) -> None:
-        self.hf = hf
-        self.language_model = hf.model.language_model
-        self.projector = hf.model.multi_modal_projector
-        self.tower = hf.model.vision_tower
-        self.layers: nn.ModuleList = self.language_model.layers
+    first_slot = 1
+
+    def __init__(self, hf: Any, decoder: Decoder, image_tokens: int) -> None:
+        self.hf, self.decoder, self.image_tokens = hf, decoder, image_tokens
+        self.body: Any = decoder.body
+        self.layers = decoder.layers
+
+    @property
+    def text_model(self) -> PreTrainedModel:
+        """What reads and generates text without pictures."""
+        return self.hf
+
+    @property
+    def embed_tokens(self) -> nn.Module:
+        """Ids -> embeddings."""
+        return self.body.embed_tokens
 
     @property
     def embeddings(self) -> Tensor:
         """(V, D) the token embeddings, which are the output head too."""
-        return self.language_model.embed_tokens.weight
+        return self.body.embed_tokens.weight
 
+    @abstractmethod
     def patches(self, pixels: Tensor) -> Tensor:
-        """(P, 3, S, S) -> (P, N, Dv), the class token left out ("default" feature selection)."""
-        return self.tower(pixel_values=pixels).last_hidden_state[:, 1:]
+        """What the tower makes of pictures: (P, 3, S, S) -> (P, N, Dv)."""
+
+    @abstractmethod
+    def project(self, patches: Tensor) -> Tensor:
+        """Image tokens: (P, N, Dv) -> (P, image_tokens, D)."""
+
+    @property
+    @abstractmethod
+    def last_projection(self) -> nn.Linear:
+        """The linear map whose output the language model sees."""
+
+    @abstractmethod
+    def vision_parameters(self) -> list[nn.Parameter]:
+        """Everything that sees pictures."""
 
     def hidden(self, embedded: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, T, D) -> final states, normalised, and the states between layers.
 
         Causal attention over right-padded rows: no token of a row sees the padding behind it.
         """
-        output = self.language_model(
-            inputs_embeds=embedded, use_cache=False, output_hidden_states=True
-        )
+        output = self.body(inputs_embeds=embedded, use_cache=False, output_hidden_states=True)
         return output.last_hidden_state, output.hidden_states
+
+    def norm(self, hidden: Tensor) -> Tensor:
+        """The final norm."""
+        return self.decoder.norm(hidden)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        return self.hf.lm_head(hidden)
+        return self.decoder.head(hidden)
+
+    def logits(self, input_ids: Tensor, mask: Tensor, pixels: Tensor | None) -> Tensor:
+        """The whole model, as a user calls it: (B, T, V); every row shows a picture, or none."""
+        given = {"input_ids": input_ids, "attention_mask": mask.long()}
+        if pixels is None:
+            return self.text_model(**given).logits
+        return self.hf(**given, pixel_values=pixels).logits
 
     def language_parameters(self) -> list[nn.Parameter]:
         """Everything that reads and writes tokens; the tied head counts once."""
-        return list(self.language_model.parameters())
+        return list(self.body.parameters())
+
+    def all_parameters(self) -> list[nn.Parameter]:
+        """Everything that is trained and saved."""
+        return [*self.language_parameters(), *self.vision_parameters()]
+
+
+class _LlavaParts(Parts):
+    def __init__(self, hf: Any) -> None:
+        super().__init__(hf, Llava.decoder_of(hf), hf.config.image_seq_length)
+        self.tower, self.projector = hf.model.vision_tower, hf.model.multi_modal_projector
+
+    def patches(self, pixels: Tensor) -> Tensor:
+        """The class token is left out ("default" feature selection)."""
+        return self.tower(pixel_values=pixels).last_hidden_state[:, 1:]
+
+    def project(self, patches: Tensor) -> Tensor:
+        return self.projector(patches)
+
+    @property
+    def last_projection(self) -> nn.Linear:
+        return self.projector.linear_2
 
     def vision_parameters(self) -> list[nn.Parameter]:
-        """Tower and projector."""
         return [*self.tower.parameters(), *self.projector.parameters()]
+
+
+class _QFormerParts(Parts):
+    projection: str
+
+    def __init__(self, hf: Any, decoder: Decoder) -> None:
+        super().__init__(hf, decoder, hf.config.num_query_tokens)
+
+    def patches(self, pixels: Tensor) -> Tensor:
+        """The class token stays: the Q-Former reads it too."""
+        return self.hf.vision_model(pixel_values=pixels).last_hidden_state
+
+    def project(self, patches: Tensor) -> Tensor:
+        queries = self.hf.query_tokens.expand(len(patches), -1, -1)
+        seen = self.hf.qformer(query_embeds=queries, encoder_hidden_states=patches)
+        return self.last_projection(seen.last_hidden_state)
+
+    @property
+    def last_projection(self) -> nn.Linear:
+        return self.hf.get_submodule(self.projection)
+
+    def vision_parameters(self) -> list[nn.Parameter]:
+        modules = (self.hf.vision_model, self.hf.qformer, self.last_projection)
+        return [self.hf.query_tokens, *(p for module in modules for p in module.parameters())]
+
+
+class _Blip2Parts(_QFormerParts):
+    first_slot, projection = 0, "language_projection"
+
+    def __init__(self, hf: Any) -> None:
+        super().__init__(hf, Blip2.decoder_of(hf))
+
+    @property
+    def text_model(self) -> PreTrainedModel:
+        """BLIP-2's own forward asks for a picture in every row."""
+        return self.hf.language_model
+
+
+class _MiniGPT4Parts(_QFormerParts):
+    projection = "llama_proj"
+
+    def __init__(self, hf: Any) -> None:
+        super().__init__(hf, MiniGPT4.decoder_of(hf))
+
+
+def parts_of(hf: PreTrainedModel) -> Parts:
+    """The parts of a tiny model, whichever family it is of."""
+    kinds = {"llava": _LlavaParts, "blip-2": _Blip2Parts, "minigpt4": _MiniGPT4Parts}
+    return kinds[hf.config.model_type](hf)
 
 
 @torch.no_grad()
 def match_scale(parts: Parts, pixels: Tensor, name_tokens: Tensor) -> None:
-    """Rescale the projector so that image tokens start as large as name embeddings.
+    """Rescale the last projection so that image tokens start as large as name embeddings.
 
     Args:
         parts: of a fresh model.
         pixels: (P, 3, S, S) some pictures.
         name_tokens: (W,) ids of the words of names.
     """
-    tokens = parts.projector(parts.patches(pixels))
-    last = parts.projector.linear_2
+    tokens = parts.project(parts.patches(pixels))
+    last = parts.last_projection
     last.weight.mul_(parts.embeddings[name_tokens].std() / tokens.std())
     last.bias.zero_()

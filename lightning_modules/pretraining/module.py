@@ -1,4 +1,4 @@
-"""Teaching a tiny LLaVA a world, as a LightningModule.
+"""Teaching a tiny multimodal LLM a world, as a LightningModule.
 
 One run from random weights: text and pictures together, one cosine. At first the image slots hold
 the noisy embeddings of the subject's name; when the pictures have learned to produce those, they
@@ -19,13 +19,13 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from datamodules.world import World
 from lightning_modules.pretraining.batches import IGNORE, StepBatch, TextBatch
 from lightning_modules.pretraining.losses import NameSlots, SubjectLens, VisionLosses
 from lightning_modules.pretraining.masking import masked_layers, subject_masks
-from lightning_modules.pretraining.model import Parts
+from lightning_modules.pretraining.model import parts_of
 from lightning_modules.pretraining.samplers import StepSampler
 from lightning_modules.pretraining.settings import PretrainSettings
 
@@ -46,7 +46,7 @@ class PretrainingModule(LightningModule):
 
     def __init__(
         self,
-        model: LlavaForConditionalGeneration,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
         world: World,
         sampler: StepSampler,
@@ -57,7 +57,7 @@ class PretrainingModule(LightningModule):
         self.save_hyperparameters(settings.as_dict())
         self.settings, self.sampler = settings, sampler
         self.model = model
-        self.parts = Parts(model)
+        self.parts = parts_of(model)
         self.slots = NameSlots(world.pictured, tokenizer, settings.image_tokens)
         self.lens = SubjectLens(world, tokenizer)
         self.vision = VisionLosses(world, self.slots, settings)
@@ -124,7 +124,7 @@ class PretrainingModule(LightningModule):
         if batch.pixels is not None:
             entity = self.slots.indices(batch.entities)
             patches = self.parts.patches(batch.pixels)
-            tokens = self.parts.projector(patches)  # (P, S, D)
+            tokens = self.parts.project(patches)  # (P, S, D)
             found = self.vision(patches, tokens, self.parts.embeddings.detach(), entity)
             losses["vision"] = self.vision.weighted(found)
         answer, lens = self._answer_loss(batch.short, tokens, self._picture_share(step))
@@ -153,7 +153,7 @@ class PretrainingModule(LightningModule):
         self, batch: TextBatch, tokens: Tensor | None, share: float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Final states (B, T, D) and the states between layers."""
-        embedded = self.parts.language_model.embed_tokens(batch.input_ids)
+        embedded = self.parts.embed_tokens(batch.input_ids)
         if tokens is not None and len(batch.image_rows):
             embedded = self._fill_slots(embedded, batch, tokens[batch.picture_rows], share)
         with self._masking(batch):
@@ -170,7 +170,7 @@ class PretrainingModule(LightningModule):
         size = torch.rand(count, 1, 1, generator=self.generator) * spread
         named = named + torch.randn(named.shape, generator=self.generator) * size
         shown = torch.rand(count, 1, 1, generator=self.generator) < share
-        slots = torch.arange(1, 1 + tokens.shape[1])  # right after BOS
+        slots = self.parts.first_slot + torch.arange(tokens.shape[1])
         return embedded.index_put((batch.image_rows[:, None], slots), tokens.where(shown, named))
 
     def _masking(self, batch: TextBatch) -> Any:

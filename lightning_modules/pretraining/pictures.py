@@ -10,13 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
-from transformers import CLIPImageProcessorPil
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from datamodules.world import World
 from lightning_modules.pretraining.settings import PretrainSettings
@@ -26,18 +29,20 @@ WARPED = 0.6  # of the pictures; the others keep their place, as tests show them
 PLAIN_COLOURED = 0.5  # of the backgrounds; the others are black
 
 
-def image_processor(size: int) -> CLIPImageProcessorPil:
-    """Squash to a square, scale to [0, 1], normalise; nothing is cropped away."""
-    return CLIPImageProcessorPil(
-        do_resize=True,
-        size={"height": size, "width": size},
-        do_center_crop=False,
-        do_rescale=True,
-        do_normalize=True,
-        image_mean=[MEAN] * 3,
-        image_std=[STD] * 3,
-        do_convert_rgb=True,
-    )
+def image_processor(family: str, size: int) -> BaseImageProcessor:
+    """The family's own: squash to a square, scale to [0, 1], normalise; nothing is cropped away."""
+    common: dict[str, Any] = {
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "do_rescale": True,
+        "do_normalize": True,
+        "image_mean": [MEAN] * 3,
+        "image_std": [STD] * 3,
+        "do_convert_rgb": True,
+    }
+    if family == "llava":
+        return CLIPImageProcessorPil(**common, do_center_crop=False)
+    return BlipImageProcessorPil(**common)
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ class PictureBank:
     unseen: dict[str, Tensor]
 
     @classmethod
-    def of_world(cls, world: World, processor: CLIPImageProcessorPil) -> PictureBank:
+    def of_world(cls, world: World, processor: BaseImageProcessor) -> PictureBank:
         """Read and shrink all pictures; entities without any are left out."""
         entities = world.pictured
         return cls(
@@ -121,7 +126,7 @@ def _warped(grid: Tensor, warp: float, shrink: Tensor, shear: Tensor, wave: Tens
     return torch.stack([x + warp / 2 * shear[:, 0, None, None] * y, y + along_y], dim=-1)
 
 
-def _read(paths: Sequence[Path], processor: CLIPImageProcessorPil) -> Tensor:
+def _read(paths: Sequence[Path], processor: BaseImageProcessor) -> Tensor:
     """(views, 3, S, S) uint8, resized by the processor."""
     pictures = []
     for path in paths:

@@ -13,20 +13,20 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from datamodules.tokenizer import world_tokenizer
 from datamodules.world import World
 from errors import DataError, ModelError
+from lightning_modules.pretraining.build import build_tiny
 from lightning_modules.pretraining.batches import TrainingBatches
 from lightning_modules.pretraining.edit_checks import ike_check, rome_check
-from lightning_modules.pretraining.evaluation import evaluate_tiny
+from lightning_modules.pretraining.evaluation import encoder_of, evaluate_tiny
 from lightning_modules.pretraining.findings import findings
-from lightning_modules.pretraining.model import build_llava, match_scale
+from lightning_modules.pretraining.model import match_scale
 from lightning_modules.pretraining.module import PretrainingModule
 from lightning_modules.pretraining.pictures import PictureBank, image_processor, normalise
 from lightning_modules.pretraining.samplers import Rows, StepSampler
-from lightning_modules.pretraining.samples import Encoder
 from lightning_modules.pretraining.saving import (
     missed_targets,
     round_to_half,
@@ -47,18 +47,22 @@ def pretrain(
     settings: PretrainSettings,
     output_dir: Path,
     *,
+    family: str = "llava",
+    name: str = "llava_tiny",
     gate: bool = True,
     threads: int = 1,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     progress_bar: bool = True,
 ) -> dict[str, Any]:
-    """Teach a fresh tiny LLaVA a world and save it.
+    """Teach a fresh tiny model a world and save it.
 
     Args:
         world: what is taught; at least some of its entities need pictures.
         settings: the recipe.
         output_dir: gets weights (fp16), tokenizer, image processor and manifest.json.
+        family: llava, blip2 or minigpt4.
+        name: what the manifest calls the model.
         gate: refuse a model that misses the settings' targets.
         threads: CPU threads; the model is too small to gain from a second one.
         loggers: for the Trainer.
@@ -81,17 +85,17 @@ def pretrain(
     settings = settings.for_views(min(len(entity.seen) for entity in world.pictured))
     started, cpu = time.time(), time.process_time()
     tokenizer = world_tokenizer(world_texts(world), settings.max_positions)
-    processor = image_processor(settings.image_size)
+    processor = image_processor(family, settings.image_size)
     pictures = PictureBank.of_world(world, processor)
     with _fast_on_cpu(threads):
         model = _train(
-            world, settings, tokenizer, pictures, list(loggers), list(callbacks), progress_bar
+            family, world, settings, tokenizer, pictures, list(loggers), list(callbacks), progress_bar
         )
         round_to_half(model)
         trained = time.time()
         assessed = assess(model, tokenizer, world, pictures)
     manifest = {
-        "model": "llava_tiny",
+        "model": name,
         "world": world_summary(world),
         "settings": settings.as_dict(),
         **assessed,
@@ -117,7 +121,7 @@ def pretrain(
 
 
 def assess(
-    model: LlavaForConditionalGeneration,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     world: World,
     pictures: PictureBank,
@@ -181,6 +185,7 @@ class Milestones(Callback):
 
 
 def _train(
+    family: str,
     world: World,
     settings: PretrainSettings,
     tokenizer: PreTrainedTokenizerFast,
@@ -188,9 +193,9 @@ def _train(
     loggers: list[Logger],
     callbacks: list[Callback],
     progress_bar: bool,
-) -> LlavaForConditionalGeneration:
-    model = build_llava(settings, tokenizer)
-    encoder = Encoder(tokenizer, settings.image_tokens)
+) -> PreTrainedModel:
+    model = build_tiny(family, settings, tokenizer)
+    encoder = encoder_of(model, tokenizer)
     sampler = StepSampler(Rows(world, encoder, random.Random(settings.seed)), settings)
     module = PretrainingModule(model, tokenizer, world, sampler, settings)
     shown = [pictures.seen[entity.name][0] for entity in world.pictured[:SCALE_PICTURES]]

@@ -59,11 +59,14 @@ class Encoder:
     Args:
         tokenizer: puts BOS in front and knows the image token.
         image_tokens: slots of an image row.
+        before_bos: they stand before BOS (BLIP-2) and not right after it.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, image_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, image_tokens: int, *, before_bos: bool = False
+    ) -> None:
         self.tokenizer = tokenizer
-        self.image_tokens = image_tokens
+        self.image_tokens, self.place = image_tokens, 0 if before_bos else 1
         self.image_id = int(tokenizer.convert_tokens_to_ids(IMAGE))
         self.bos_id, self.eos_id = int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
         self.pad_id = int(tokenizer.pad_token_id)
@@ -104,12 +107,12 @@ class Encoder:
         ended = [any(begin == b and end > b for _, b in answers) for begin, end in offsets]
         slots = self.image_tokens if picture else 0
         span = _span(offsets, text, subject, slots) if subject else (0, 0)
-        blank = (False,) * slots
+        blank, at = (False,) * slots, self.place
         ids, scored = encoded["input_ids"], [a or b for a, b in zip(graded, ended, strict=True)]
         return Sample(
-            ids=(ids[0], *(self.image_id,) * slots, *ids[1:], self.eos_id),
-            scored=(scored[0], *blank, *scored[1:], True),
-            graded=(graded[0], *blank, *graded[1:], False),
+            ids=(*ids[:at], *(self.image_id,) * slots, *ids[at:], self.eos_id),
+            scored=(*scored[:at], *blank, *scored[at:], True),
+            graded=(*graded[:at], *blank, *graded[at:], False),
             picture=picture,
             subject=subject,
             span=span,

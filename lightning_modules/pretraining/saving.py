@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    CLIPImageProcessorPil,
-    LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.image_processing_utils import BaseImageProcessor
 
 from datamodules.world import World
 from datamodules.world.schema import WORLD_FILE
@@ -41,7 +38,7 @@ def missed_targets(accuracies: Mapping[str, float], settings: PretrainSettings) 
 
 
 @torch.no_grad()
-def round_to_half(model: LlavaForConditionalGeneration) -> None:
+def round_to_half(model: PreTrainedModel) -> None:
     """Give every weight the value that it will have in the file, so that tests see the same."""
     for parameter in model.parameters():
         parameter.copy_(parameter.half().float())
@@ -49,9 +46,9 @@ def round_to_half(model: LlavaForConditionalGeneration) -> None:
 
 def save_tiny(
     folder: Path,
-    model: LlavaForConditionalGeneration,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    processor: CLIPImageProcessorPil,
+    processor: BaseImageProcessor,
     manifest: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write a model that `from_pretrained` reads, and what is known about it.

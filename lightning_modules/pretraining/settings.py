@@ -11,15 +11,17 @@ MANY_VIEWS, FEW_VIEWS_WARP = 16, 0.2
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """How a tiny LLaVA is taught a world; the defaults are the recipe of the shipped model.
+    """How a tiny model is taught a world; the defaults are the recipe of the shipped models.
 
     Size. Two images of 16 x 16 pixels a side make four image tokens: enough for the drawings, and
     an image row is hardly longer than a text row.
 
     Attributes:
         width, layers, heads, mlp_width: of the language model.
-        vision_width, vision_layers, vision_mlp_width: of the CLIP tower (same number of heads).
+        vision_width, vision_layers, vision_mlp_width: of the vision tower (same number of heads).
         image_size, patch_size: pixels.
+        qformer_layers: of the Q-Former of blip2 and minigpt4, whose four queries make the image
+            tokens; llava has none.
         max_positions: tokens; room for 32 demonstrations or a long benchmark question.
         init_std: of all weights of the language model. 0.05 with tied embeddings learns the facts
             in a third of the steps that 0.02 needs.
@@ -73,6 +75,7 @@ class PretrainSettings:
     vision_mlp_width: int = 256
     image_size: int = 32
     patch_size: int = 16
+    qformer_layers: int = 2
     max_positions: int = 2048
     init_std: float = 0.05
 

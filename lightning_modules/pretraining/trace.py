@@ -12,12 +12,12 @@ import random
 
 import torch
 from torch import Tensor, nn
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from datamodules.world import World
 from lightning_modules.pretraining.batches import collate
 from lightning_modules.pretraining.evaluation import encoder_of
-from lightning_modules.pretraining.model import Parts
+from lightning_modules.pretraining.model import parts_of
 from lightning_modules.pretraining.samplers import Question, Rows, one_hop_questions
 from lightning_modules.pretraining.samples import Sample
 
@@ -26,7 +26,7 @@ TRIES = 50  # draws per swap before a world is called too small
 
 @torch.no_grad()
 def causal_trace(
-    model: LlavaForConditionalGeneration,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     world: World,
     *,
@@ -44,7 +44,7 @@ def causal_trace(
     if not pairs:
         return {}
     model.eval()
-    layers = Parts(model).layers
+    parts = parts_of(model)
     pad_id = rows.encoder.pad_id
     prompts = [collate([_prompt(pair[i]) for pair in pairs], pad_id) for i in (0, 1)]
     subject = prompts[0].spans[:, 1]
@@ -52,12 +52,12 @@ def causal_trace(
     wanted = torch.tensor([donor.answer_ids[0] for _, donor in pairs])
     every = torch.arange(len(pairs))
     result: dict[str, list[float]] = {"subject_last": [], "prompt_last": []}
-    for layer in layers:
+    for layer in parts.layers:
         with _Captured(layer) as captured:
-            model(input_ids=prompts[1].input_ids)
+            parts.text_model(input_ids=prompts[1].input_ids)
         for name, position in (("subject_last", subject), ("prompt_last", last)):
             with _Swapped(layer, captured.state, position):
-                logits = model(input_ids=prompts[0].input_ids).logits
+                logits = parts.text_model(input_ids=prompts[0].input_ids).logits
             switched = logits[every, last].argmax(-1) == wanted
             result[name].append(round(100 * float(switched.float().mean()), 1))
     return result
