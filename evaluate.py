@@ -62,7 +62,7 @@ def main(cfg: EvaluateConfig) -> None:
         with ending_together(trainer):
             trainer.test(module, datamodule=data, verbose=False)
             rows = module.gathered_rows()
-            summary = summarise(cfg, data, module, model, rows)
+            summary = summarise(cfg, data, module, model, encoder, rows)
         if trainer.is_global_zero:
             save(folder, summary, rows, trainer)
 

@@ -23,11 +23,12 @@ from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
 from datamodules.readers.world import read_world
 from datamodules.scenarios import SCENARIOS
-from datamodules.tokenisation import PictureLayout, PromptEncoder
 from datamodules.world import World, generate_world
 from editors.ft.editor import FineTune
+from lightning_modules.assembly import make_encoder
 from models.editable import EditableModel
-from models.loading import load_model, load_processor
+from models.loading import load_model
+from models.processor import load_processor
 from models.rows import EditBatch
 
 MODEL = "models/pretrained/llava_tiny"
@@ -40,12 +41,12 @@ def main(n_edits: int = 32) -> None:
     generate_world(WORLD)
     model = load_model("llava", MODEL, dtype="float32")
     processor = load_processor("llava", MODEL)
-    layout = PictureLayout(processor.image_slots, processor.image_token_id)
+    encoder = make_encoder(processor, "default")
     source = read_world(World.load(WORLD), name="world", filter_known=False)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {n_edits} edits")
     for name, scenario in SCENARIOS.items():
         data = EditDataModule(source, {"test": scenario}, eval_batch_size=n_edits, limit=n_edits)
-        data.connect(PromptEncoder(processor.tokenizer, layout), ImageStore(processor.pixels))
+        data.connect(encoder, ImageStore(processor.pixels))
         data.setup("test")
         (batch,) = list(data.test_dataloader())
         fast, answers = timed(engine, model, batch)

@@ -53,7 +53,7 @@ class DataOptions(Options):
     seed: int = Field(ge=0)
     limit: int | None = Field(ge=1)
     filter_known: bool
-    prompt: Literal["default", "published"]
+    prompt: Literal["default", "published", "native"]
     num_workers: int = Field(ge=0)
 
 

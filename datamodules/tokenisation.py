@@ -6,6 +6,7 @@ space, so a row with a picture has exactly the text tokens of the same row witho
 
     default    `Question: {q} Short answer:` + ` {a}`
     published  the same with two spaces before the answer, as the TMKE authors' code writes it
+    native     the model family's own chat form, with the picture where that form has it
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from errors import DataError, ModelError
+from models.chat import PICTURE, ChatForm
 from models.rows import TEXT_ONLY, Rows, RowText
 
-PromptForm = Literal["default", "published"]
-TEMPLATES: dict[PromptForm, str] = {
+PromptForm = Literal["default", "published", "native"]
+TEMPLATES: dict[str, str] = {
     "default": "Question: {question} Short answer:",
     "published": "Question: {question} Short answer: ",
 }
@@ -81,10 +83,12 @@ class PromptEncoder:
         tokenizer: a fast tokenizer (character offsets are needed).
         layout: where a picture stands; None for a text-only model.
         form: the prompt's wording.
+        chat: the family's native prompt, needed for `native`.
         padding_side: "right" or "left".
 
     Raises:
-        ModelError: the tokenizer is a slow one, or an unknown side.
+        ModelError: the tokenizer is a slow one, the family has no native prompt, or an unknown
+            side.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class PromptEncoder:
         layout: PictureLayout | None,
         *,
         form: PromptForm = "default",
+        chat: ChatForm | None = None,
         padding_side: Literal["right", "left"] = "right",
     ) -> None:
         if not tokenizer.is_fast:
@@ -102,14 +107,27 @@ class PromptEncoder:
             )
         if padding_side not in ("right", "left"):
             raise ModelError(f"padding_side is {padding_side!r}; accepted: right, left.")
+        if form == "native" and chat is None:
+            raise ModelError(
+                "data.prompt=native: the chat form of this model is not known here. Use default or "
+                "published, or one of the families blip2, llava and minigpt4."
+            )
         self.tokenizer, self.layout = tokenizer, layout
-        self.form, self.padding_side = form, padding_side
+        self.form, self.chat, self.padding_side = form, chat, padding_side
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._cache: dict[tuple[str, str, bool, bool], Encoded] = {}
 
     def prompt(self, question: str, *, plain: bool = False) -> str:
         """The text before the answer; `plain` leaves the question as it is (text locality)."""
-        return (PLAIN if plain else TEMPLATES[self.form]).format(question=question)
+        template = PLAIN if plain else self.templates[0]
+        return template.replace("{question}", question)
+
+    @property
+    def templates(self) -> tuple[str, str]:
+        """The prompts of rows without and with a picture; braces mark what is put in."""
+        if self.form == "native" and self.chat is not None:
+            return self.chat.text, self.chat.picture
+        return TEMPLATES[self.form], TEMPLATES[self.form]
 
     def encode(
         self,
@@ -200,10 +218,11 @@ class PromptEncoder:
         before: str = "",
         picture_first: bool = False,
     ) -> Encoded:
-        prompt = before + self.prompt(question, plain=plain)
+        head, tail = self._around_picture(question, plain, picture and not picture_first)
+        prompt = before + head + tail
         text = f"{prompt} {answer.strip()}"
-        output = self.tokenizer(text, return_offsets_mapping=True)
-        ids, offsets = list(output["input_ids"]), [tuple(o) for o in output["offset_mapping"]]
+        inside = len(before + head) if head else 0  # characters before a picture inside the text
+        ids, offsets, place = self._tokens(text, inside)
         start = len(prompt)  # the leading space belongs to the answer
         mask = [end > max(start, begin) for begin, end in offsets]  # specials have (0, 0)
         if not any(end > start + 1 for _, end in offsets):
@@ -214,6 +233,7 @@ class PromptEncoder:
         if not picture:
             return Encoded(ids, mask, [False] * len(ids), offsets, text, len(before))
         at, count = self._picture_place(ids, offsets, 0 if picture_first else len(before))
+        at = place if inside else at
         return Encoded(
             ids[:at] + [self._slot_id] * count + ids[at:],
             mask[:at] + [False] * count + mask[at:],
@@ -222,6 +242,41 @@ class PromptEncoder:
             text,
             len(before),
         )
+
+    def _around_picture(self, question: str, plain: bool, shown: bool) -> tuple[str, str]:
+        """The prompt before and after a picture inside it; nothing is before any other picture."""
+        _, template = self.templates
+        if plain or not shown or PICTURE not in template:
+            return "", self.prompt(question, plain=plain)
+        head, _, tail = template.partition(PICTURE)
+        return head.replace("{question}", question), tail.replace("{question}", question)
+
+    def _tokens(self, text: str, inside: int) -> tuple[list[int], list[tuple[int, int]], int]:
+        """Ids, their characters, and the token before which a picture inside the text stands.
+
+        No token joins what comes before and after such a picture. Where the vocabulary has an image
+        token it stands between the two, as in the family's own processor (LLaVA); elsewhere they
+        are tokenised apart, as MiniGPT-4's code does it.
+        """
+        if not inside:
+            return *self._cut(text), 0
+        token = self._slot_id
+        mark = self.tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
+        if mark is None:
+            ids, offsets = self._cut(text[:inside])
+            after, places = self._cut(text[inside:], special=False)
+            return ids + after, offsets + [(a + inside, b + inside) for a, b in places], len(ids)
+        ids, offsets = self._cut(text[:inside] + mark + text[inside:])
+        end = inside + len(mark)
+        place = offsets.index((inside, end))
+        before, after_mark = offsets[:place], offsets[place + 1 :]
+        moved = [(a - len(mark), b - len(mark)) if b else (a, b) for a, b in after_mark]
+        return ids[:place] + ids[place + 1 :], before + moved, place
+
+    def _cut(self, text: str, *, special: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text and the characters of each; specials stand for none, (0, 0)."""
+        output = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
+        return list(output["input_ids"]), [(a, b) for a, b in output["offset_mapping"]]
 
     @property
     def _slot_id(self) -> int:

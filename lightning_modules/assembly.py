@@ -37,7 +37,8 @@ from errors import ConfigError
 from lightning_modules.evaluation import knows
 from lightning_modules.progress import ProgressBar
 from models.editable import EditableModel
-from models.loading import Processor, load_model, load_processor, load_text_config
+from models.loading import load_model, load_text_config
+from models.processor import Processor, load_processor
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +128,10 @@ def open_processor(model: ModelOptions) -> Processor:
 
 def make_encoder(processor: Processor, form: PromptForm) -> PromptEncoder:
     """The prompt function of a base model."""
-    layout = PictureLayout(processor.image_slots, processor.image_token_id)
-    return PromptEncoder(processor.tokenizer, layout, form=form)
+    layout = PictureLayout(
+        processor.image_slots, processor.image_token_id, before_bos=processor.before_bos
+    )
+    return PromptEncoder(processor.tokenizer, layout, form=form, chat=processor.chat)
 
 
 def check_base(editor: EditorOptions, model: ModelOptions) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from configs.schema import EvaluateConfig
 from datamodules.datamodule import EditDataModule
+from datamodules.tokenisation import PromptEncoder
 from lightning_modules import provenance
 from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.processes import of_all_processes
@@ -20,6 +21,7 @@ def summarise(
     data: EditDataModule,
     module: EvaluationModule,
     model: EditableModel,
+    encoder: PromptEncoder,
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Everything that summary.json says about the run; called by every process.
@@ -29,6 +31,7 @@ def summarise(
         data: served the edits.
         module: judged them.
         model: the base model.
+        encoder: its prompt function.
         rows: `module.gathered_rows()`.
     """
     known = data.known.get("test")
@@ -45,6 +48,7 @@ def summarise(
             "editor": cfg.editor.model_dump(),
             "data": cfg.data.model_dump(),
             "prompt": cfg.data.prompt,
+            "prompt_templates": dict(zip(("text", "picture"), encoder.templates, strict=True)),
             "positions": "answer",
             "locality_i": cfg.metrics.locality_i,
             "batch_size": cfg.evaluate.batch_size,

@@ -7,6 +7,7 @@ such a model from the language model inside a multimodal one.
 from __future__ import annotations
 
 from collections.abc import Callable
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 

@@ -114,9 +114,11 @@ def _minigpt4(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) ->
     return MiniGPT4ForConditionalGeneration(config)
 
 
-_BUILDERS: Mapping[
-    str, Callable[[PretrainSettings, PreTrainedTokenizerFast], PreTrainedModel]
-] = {"llava": _llava, "blip2": _blip2, "minigpt4": _minigpt4}
+_BUILDERS: Mapping[str, Callable[[PretrainSettings, PreTrainedTokenizerFast], PreTrainedModel]] = {
+    "llava": _llava,
+    "blip2": _blip2,
+    "minigpt4": _minigpt4,
+}
 
 
 def _llama(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:

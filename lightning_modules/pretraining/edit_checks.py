@@ -166,9 +166,7 @@ def _by_kind(edits: EditSet, correct: Tensor) -> dict[str, float]:
     return {kind: round(100 * sum(found) / len(found), 1) for kind, found in hits.items()}
 
 
-def _rank_one(
-    parts: Parts, rows: Rows, edits: EditSet, site: nn.Module
-) -> tuple[Tensor, Tensor]:
+def _rank_one(parts: Parts, rows: Rows, edits: EditSet, site: nn.Module) -> tuple[Tensor, Tensor]:
     """ROME's update of every edit: W + right left^T with left (E, Din) and right (E, Dout).
 
     left = C^-1 k / |C^-1 k|,   right = (v* - W k) / (left . k)        (eq. 2 of the paper)

@@ -94,9 +94,7 @@ def encoder_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> En
     return Encoder(tokenizer, parts.image_tokens, before_bos=parts.first_slot == 0)
 
 
-def right_rows(
-    model: PreTrainedModel, batch: TextBatch, pixels: Tensor | None
-) -> Tensor:
+def right_rows(model: PreTrainedModel, batch: TextBatch, pixels: Tensor | None) -> Tensor:
     """(B,) bool: every graded token of a row is the most likely one."""
     logits = parts_of(model).logits(batch.input_ids, batch.attention_mask, pixels)
     hit = logits[:, :-1].argmax(-1) == batch.input_ids[:, 1:]
@@ -110,9 +108,7 @@ def _some(items: list[Item], most: int | None, rng: random.Random) -> list[Item]
 class _Test:
     """Runs rows through a model."""
 
-    def __init__(
-        self, model: PreTrainedModel, pictures: PictureBank, seed: int
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, pictures: PictureBank, seed: int) -> None:
         self.model, self.pictures = model, pictures
         self.generator = torch.Generator().manual_seed(seed)
 

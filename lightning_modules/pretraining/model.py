@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -163,7 +164,11 @@ class _MiniGPT4Parts(_QFormerParts):
 
 def parts_of(hf: PreTrainedModel) -> Parts:
     """The parts of a tiny model, whichever family it is of."""
-    kinds = {"llava": _LlavaParts, "blip-2": _Blip2Parts, "minigpt4": _MiniGPT4Parts}
+    kinds: dict[str, Callable[[Any], Parts]] = {
+        "llava": _LlavaParts,
+        "blip-2": _Blip2Parts,
+        "minigpt4": _MiniGPT4Parts,
+    }
     return kinds[hf.config.model_type](hf)
 
 

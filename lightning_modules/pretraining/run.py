@@ -18,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from datamodules.tokenizer import world_tokenizer
 from datamodules.world import World
 from errors import DataError, ModelError
-from lightning_modules.pretraining.build import build_tiny
 from lightning_modules.pretraining.batches import TrainingBatches
+from lightning_modules.pretraining.build import build_tiny
 from lightning_modules.pretraining.edit_checks import ike_check, rome_check
 from lightning_modules.pretraining.evaluation import encoder_of, evaluate_tiny
 from lightning_modules.pretraining.findings import findings
@@ -89,7 +89,14 @@ def pretrain(
     pictures = PictureBank.of_world(world, processor)
     with _fast_on_cpu(threads):
         model = _train(
-            family, world, settings, tokenizer, pictures, list(loggers), list(callbacks), progress_bar
+            family,
+            world,
+            settings,
+            tokenizer,
+            pictures,
+            list(loggers),
+            list(callbacks),
+            progress_bar,
         )
         round_to_half(model)
         trained = time.time()
@@ -185,32 +192,19 @@ class Milestones(Callback):
 
 
 def _train(
-    family: str,
+    trainer: Trainer,
+    model: PreTrainedModel,
     world: World,
     settings: PretrainSettings,
     tokenizer: PreTrainedTokenizerFast,
     pictures: PictureBank,
-    loggers: list[Logger],
-    callbacks: list[Callback],
-    progress_bar: bool,
-) -> PreTrainedModel:
-    model = build_tiny(family, settings, tokenizer)
+) -> None:
+    """Teaches the model in place; it is in evaluation mode afterwards."""
     encoder = encoder_of(model, tokenizer)
     sampler = StepSampler(Rows(world, encoder, random.Random(settings.seed)), settings)
     module = PretrainingModule(model, tokenizer, world, sampler, settings)
     shown = [pictures.seen[entity.name][0] for entity in world.pictured[:SCALE_PICTURES]]
     match_scale(module.parts, normalise(torch.stack(shown)), module.slots.words)
     batches = TrainingBatches(sampler, pictures, settings, encoder.pad_id)
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=settings.total_steps,
-        logger=loggers or False,
-        callbacks=[*callbacks, Milestones(world, tokenizer, pictures, LOOK_EVERY)],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=progress_bar,
-        log_every_n_steps=10,
-    )
     trainer.fit(module, DataLoader(batches, batch_size=None, num_workers=0))
-    return model.eval()
+    model.eval()

@@ -41,7 +41,7 @@ class MiniGPT4Config(PretrainedConfig):
         qformer_config: of the Q-Former (default: 12 layers, cross-attention in every second).
         text_config: of the Llama.
         num_query_tokens: features, and so tokens, of a picture.
-        image_token_index: the id that stands where a feature goes; -1 where the vocabulary has none.
+        image_token_index: the id that stands where a feature goes; -1: the vocabulary has none.
         ln_vision_eps: of the layer norm between ViT and Q-Former.
         **kwargs: as in every configuration.
     """

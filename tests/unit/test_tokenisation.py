@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.tokenisation import PictureLayout, PromptEncoder
+from datamodules.tokenisation import PictureLayout, PromptEncoder, locate
 from errors import DataError, ModelError
+from models.chat import ChatForm
 from tests.tokenizers_small import llama_tokenizer, opt_tokenizer
 
 QUESTION, ANSWER = "Who founded Gofin Works?", "Tama Duva"
@@ -108,3 +109,54 @@ def test_any_text_keeps_its_answer(question: str, answer: str) -> None:
     enc = encoder("opt")
     row = enc.encode(question, answer)
     assert answer_text(enc, row.ids, row.answer) == answer.strip()
+
+
+LLAVA_CHAT = ChatForm("USER: {question} ASSISTANT:", "USER: {picture}\n{question} ASSISTANT:")
+MINIGPT4_CHAT = ChatForm(
+    "###Human: {question} ###Assistant:",
+    "###Human: <Img>{picture}</Img> {question} ###Assistant:",
+)
+
+
+def native(kind: str, chat: ChatForm, token: int) -> PromptEncoder:
+    layout = PictureLayout(4, token)
+    return PromptEncoder(TOKENIZERS[kind], layout, form="native", chat=chat)
+
+
+def test_a_native_picture_stands_where_the_image_token_does(kind: str) -> None:
+    """As in transformers' own processor: tokenised with the image token, which is then expanded."""
+    tokenizer = TOKENIZERS[kind]
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    enc = native(kind, LLAVA_CHAT, image)
+    row = enc.encode(QUESTION, ANSWER, picture=True)
+    written = tokenizer(f"USER: <image>\n{QUESTION} ASSISTANT: {ANSWER}")["input_ids"]
+    at = written.index(image)
+    assert row.ids == [*written[:at], *[image] * 4, *written[at + 1 :]]
+    assert answer_text(enc, row.ids, row.answer) == ANSWER
+    text = enc.encode(QUESTION, ANSWER)
+    assert text.ids == tokenizer(f"USER: {QUESTION} ASSISTANT: {ANSWER}")["input_ids"]
+
+
+def test_without_an_image_token_both_sides_of_a_native_picture_are_tokenised_apart(
+    kind: str,
+) -> None:
+    tokenizer = TOKENIZERS[kind]
+    enc = native(kind, MINIGPT4_CHAT, -1)
+    row = enc.encode(QUESTION, ANSWER, picture=True)
+    head = tokenizer("###Human: <Img>")["input_ids"]
+    tail = tokenizer(f"</Img> {QUESTION} ###Assistant: {ANSWER}", add_special_tokens=False)
+    assert row.ids == [*head, *[-1] * 4, *tail["input_ids"]]
+    assert answer_text(enc, row.ids, row.answer) == ANSWER
+    first, last = locate(row, "Gofin Works")
+    assert "Gofin" in enc.decode(row.ids[first : last + 1])
+
+
+def test_a_native_form_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ModelError, match="native"):
+        PromptEncoder(TOKENIZERS["opt"], None, form="native")
+
+
+def test_braces_in_a_question_stay() -> None:
+    enc = encoder("opt")
+    row = enc.encode("What is {answer} in {0}?", "Tama")
+    assert "What is {answer} in {0}?" in enc.decode(row.ids)

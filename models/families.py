@@ -1,0 +1,106 @@
+"""The families of base models: which class reads one, how it takes pictures and how it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import (
+    Blip2ForConditionalGeneration,
+    LlavaForConditionalGeneration,
+    PretrainedConfig,
+)
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from errors import ModelError
+from models.blip2 import Blip2
+from models.chat import ChatForm
+from models.editable import EditableModel
+from models.llava import Llava
+from models.minigpt4 import MiniGPT4, MiniGPT4ForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family.
+
+    Attributes:
+        model_type: what its config.json says.
+        hf: transformers' class.
+        wrapper: hf model -> editing interface.
+        images: the image processor's class, in its PIL form on every machine, so that pixels do not
+            depend on whether torchvision is there.
+        slots: features, and so tokens, of a picture.
+        chat: the native prompt.
+        before_bos: a picture's tokens come before BOS and not right after it.
+        image_token: whether the tokenizer must know the image token.
+    """
+
+    model_type: str
+    hf: Any  # from_pretrained is untyped
+    wrapper: Callable[[Any], EditableModel]
+    images: Any
+    slots: Callable[[PretrainedConfig], int]
+    chat: ChatForm
+    before_bos: bool = False
+    image_token: bool = False
+
+
+def _patches(config: PretrainedConfig) -> int:
+    vision = config.vision_config
+    class_token = int(config.vision_feature_select_strategy == "full")
+    return (vision.image_size // vision.patch_size) ** 2 + class_token
+
+
+def _queries(config: PretrainedConfig) -> int:
+    return config.num_query_tokens
+
+
+FAMILIES: Mapping[str, Family] = {
+    "llava": Family(
+        model_type="llava",
+        hf=LlavaForConditionalGeneration,
+        wrapper=Llava,
+        images=CLIPImageProcessorPil,
+        slots=_patches,
+        chat=ChatForm(
+            "USER: {question} ASSISTANT:", "USER: {picture}\n{question} ASSISTANT:"
+        ),  # the chat template beside llava-1.5-7b-hf
+        image_token=True,
+    ),
+    "blip2": Family(
+        model_type="blip-2",
+        hf=Blip2ForConditionalGeneration,
+        wrapper=Blip2,
+        images=BlipImageProcessorPil,
+        slots=_queries,
+        chat=ChatForm(
+            "Question: {question} Answer:", "{picture}Question: {question} Answer:"
+        ),  # Li et al. 2023, section 4.1: the VQA prompt of OPT
+        before_bos=True,
+    ),
+    "minigpt4": Family(
+        model_type="minigpt4",
+        hf=MiniGPT4ForConditionalGeneration,
+        wrapper=MiniGPT4,
+        images=BlipImageProcessorPil,
+        slots=_queries,
+        chat=ChatForm(
+            "###Human: {question} ###Assistant:",
+            "###Human: <Img>{picture}</Img> {question} ###Assistant:",
+        ),  # Zhu et al. 2023, section 3.2, and prompt_template of the released configuration
+    ),
+}
+
+
+def family_of(name: str) -> Family:
+    """The family that `model.family` names.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if name not in FAMILIES:
+        raise ModelError(f"model.family {name!r} is unknown; accepted: {sorted(FAMILIES)}.")
+    return FAMILIES[name]

@@ -1,0 +1,73 @@
+"""The folder or hub repository of a base model: its configuration and whether it is intact."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from transformers import AutoConfig, PretrainedConfig
+
+from errors import ModelError
+from models.families import FAMILIES, family_of
+
+MANIFEST = "manifest.json"
+
+
+def read_config(family: str, path: str, revision: str | None = None) -> PretrainedConfig:
+    """The configuration of a base model, without weights.
+
+    Args:
+        family: the model family, as in the model config.
+        path: local folder or hub id.
+        revision: commit of the hub repository.
+
+    Raises:
+        ModelError: it cannot be read, or is of another family.
+    """
+    wanted = family_of(family).model_type
+    if looks_local(path) and not Path(path).is_dir():
+        raise ModelError(
+            f"model.path is {path!r}, and there is no such folder. Give a folder with "
+            "config.json, weights, tokenizer and image processor, or a hub id."
+        )
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model.path {path!r} gives no readable config.json: {error} Give a local folder, or "
+            "a hub id that can be reached (HF_HUB_OFFLINE=1 allows only downloaded ones)."
+        ) from error
+    if config.model_type != wanted:
+        fitting = [name for name, kind in FAMILIES.items() if kind.model_type == config.model_type]
+        hint = f"model.family={fitting[0]} reads it" if fitting else "try model=auto for it"
+        raise ModelError(
+            f"model.path {path!r} holds a {config.model_type!r} model, and model.family is "
+            f"{family!r}. Choose another folder, or another model ({hint})."
+        )
+    return config
+
+
+def check_manifest(folder: Path) -> None:
+    """Compares the files of a model that this project made with the hashes in its manifest.
+
+    Raises:
+        ModelError: a file is missing or changed.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    for name, expected in json.loads(path.read_text(encoding="utf-8")).get("sha256", {}).items():
+        file = folder / name
+        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no file"
+        if found != expected:
+            raise ModelError(
+                f"{file} does not match its manifest (sha256 {found[:12]}, expected "
+                f"{expected[:12]}): it is damaged or was replaced. Fetch it again or repeat the "
+                "pretraining."
+            )
+
+
+def looks_local(path: str) -> bool:
+    """Whether a model's path names a folder rather than a repository of the hub."""
+    return path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).exists()

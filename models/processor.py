@@ -1,0 +1,145 @@
+"""What turns words and pictures into a base model's inputs; checked before any weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from errors import ModelError
+from models.chat import ChatForm
+from models.families import Family, family_of
+from models.folder import read_config
+
+NOWHERE = -1  # the slot id of a model whose vocabulary has no image token
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What turns words and pictures into a base model's inputs.
+
+    Attributes:
+        tokenizer: fast tokenizer.
+        pixels: PIL image -> (C, H, W) float tensor.
+        image_slots: picture tokens per picture.
+        image_token_id: the id that fills them; -1 where the vocabulary has none.
+        chat: the family's native prompt.
+        before_bos: they come before BOS and not right after it.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    pixels: Callable[[Image.Image], Tensor]
+    image_slots: int
+    image_token_id: int
+    chat: ChatForm | None = None
+    before_bos: bool = False
+
+
+def load_processor(family: str, path: str, *, revision: str | None = None) -> Processor:
+    """Loads tokenizer and image processor; light, so that data can be checked before weights load.
+
+    Args:
+        family: the model family, as in the model config.
+        path: local folder or hub id.
+        revision: commit of the hub repository.
+
+    Raises:
+        ModelError: a file is missing, or tokenizer, image processor and configuration do not
+            belong together, or the folder is of another family.
+    """
+    config, kind = read_config(family, path, revision), family_of(family)
+    try:
+        tokenizer = _tokenizer(path, revision, config)
+        images = kind.images.from_pretrained(path, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model.path {path!r} has no usable tokenizer or image processor: {error}"
+        ) from error
+    slots, token = kind.slots(config), _image_token(config)
+    _check_tokenizer(tokenizer, config, kind, path)
+    _check_slots(slots, path, revision)
+
+    def pixels(image: Image.Image) -> Tensor:
+        return torch.as_tensor(images(images=image, return_tensors="np")["pixel_values"][0])
+
+    _check_size(pixels, config.vision_config.image_size, path)
+    return Processor(tokenizer, pixels, slots, token, kind.chat, kind.before_bos)
+
+
+def _tokenizer(
+    path: str, revision: str | None, config: PretrainedConfig
+) -> PreTrainedTokenizerBase:
+    """The tokenizer as its tokenizer.json says.
+
+    For a Llama's folder AutoTokenizer rebuilds normaliser and pre-tokeniser and ignores those in
+    the file, so that words split differently from what the model was trained on.
+    """
+    read: Any = AutoTokenizer
+    llama = config.get_text_config().model_type == "llama"
+    if llama and (Path(path) / "tokenizer.json").is_file():
+        read = PreTrainedTokenizerFast
+    return read.from_pretrained(path, revision=revision or "main")
+
+
+def _image_token(config: PretrainedConfig) -> int:
+    token = getattr(config, "image_token_index", None)
+    return NOWHERE if token is None else int(token)
+
+
+def _check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, family: Family, path: str
+) -> None:
+    vocabulary, token = config.get_text_config().vocab_size, _image_token(config)
+    problems = []
+    if len(tokenizer) > vocabulary:
+        problems.append(
+            f"it has {len(tokenizer)} tokens and the language model reads {vocabulary}, so it "
+            "belongs to another model"
+        )
+    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+        problems.append("it has no BOS or no EOS token, and rows begin and end with them")
+    known = 0 <= token < len(tokenizer)
+    if family.image_token and not known:
+        problems.append(
+            f"it has no token of id {token}, which config.json names as the image token "
+            "(image_token_index)"
+        )
+    if problems:
+        raise ModelError(
+            f"the tokenizer in {path!r} does not fit the model: {'; '.join(problems)}. Put the "
+            "tokenizer files of this very model beside its weights."
+        )
+
+
+def _check_slots(slots: int, path: str, revision: str | None) -> None:
+    """Compares the number of image tokens with what the folder says about it, where it does."""
+    written, _ = PretrainedConfig.get_config_dict(path, revision=revision or "main")
+    said = written.get("image_seq_length", slots)
+    if said != slots:
+        raise ModelError(
+            f"config.json in {path!r} says image_seq_length={said}, and its vision tower gives "
+            f"{slots} features per picture. One of them was changed: use the config.json that "
+            "belongs to the weights."
+        )
+
+
+def _check_size(pixels: Callable[[Image.Image], Tensor], size: Any, path: str) -> None:
+    wanted = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    found = tuple(pixels(Image.new("RGB", (48, 36), "grey")).shape[-2:])
+    if found != wanted:
+        raise ModelError(
+            f"preprocessor_config.json in {path!r} makes pictures of {found[0]} x {found[1]} "
+            f"pixels, and the vision tower looks at {wanted[0]} x {wanted[1]}. Use the "
+            "preprocessor_config.json of this very model."
+        )
