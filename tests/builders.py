@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
     CLIPVisionConfig,
     GPT2Config,
     GPT2LMHeadModel,
@@ -24,8 +28,11 @@ from transformers import (
 
 from datamodules.tokenisation import PictureLayout, PromptEncoder
 from editors.base import Setting
+from models.blip2 import Blip2
 from models.editable import EditableModel
 from models.llava import Llava
+from models.minigpt4 import MiniGPT4, MiniGPT4Config, MiniGPT4ForConditionalGeneration
+from models.multimodal import MultimodalModel
 from models.rows import EditBatch, Rows
 from models.text import TextModel
 from tests.tokenizers_small import opt_tokenizer
@@ -72,6 +79,58 @@ def llava(
     return Llava(LlavaForConditionalGeneration(config).to(dtype))
 
 
+def _sight() -> dict[str, Any]:
+    """BLIP-2's picture path, which MiniGPT-4 shares; its weights are wide enough to see by."""
+    vision = Blip2VisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        image_size=8, patch_size=4, initializer_range=0.2,
+    )  # fmt: skip
+    qformer = Blip2QFormerConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        encoder_hidden_size=16, initializer_range=0.2,
+    )  # fmt: skip
+    return {
+        "vision_config": vision.to_dict(),
+        "qformer_config": qformer.to_dict(),
+        "num_query_tokens": SLOTS,
+    }
+
+
+def blip2(
+    *, layers: int = 3, seed: int = 0, vocabulary: int = VOCABULARY, image_token: int = IMAGE_TOKEN
+) -> Blip2:
+    torch.manual_seed(seed)
+    text = OPTConfig(
+        vocab_size=vocabulary, hidden_size=WIDTH, ffn_dim=INNER, num_hidden_layers=layers,
+        num_attention_heads=2, max_position_embeddings=256, word_embed_proj_dim=WIDTH,
+        init_std=0.2,
+    )  # fmt: skip
+    config = Blip2Config(**_sight(), text_config=text.to_dict(), image_token_index=image_token)
+    hf = Blip2ForConditionalGeneration(config)
+    torch.nn.init.normal_(hf.query_tokens)
+    return Blip2(hf)
+
+
+def minigpt4(
+    *, layers: int = 3, seed: int = 0, vocabulary: int = VOCABULARY, image_token: int = IMAGE_TOKEN
+) -> MiniGPT4:
+    torch.manual_seed(seed)
+    text = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
+        initializer_range=0.2,
+    )  # fmt: skip
+    config = MiniGPT4Config(**_sight(), text_config=text, image_token_index=image_token)
+    hf = MiniGPT4ForConditionalGeneration(config)
+    torch.nn.init.normal_(hf.query_tokens)
+    return MiniGPT4(hf)
+
+
+PICTURED: dict[str, Callable[..., MultimodalModel]] = {
+    "llava": llava, "blip2": blip2, "minigpt4": minigpt4,
+}  # fmt: skip
+
+
 def text_model(
     kind: str,
     *,
@@ -103,8 +162,8 @@ def text_model(
 
 
 def any_model(kind: str, *, layers: int = 3, seed: int = 0) -> EditableModel:
-    if kind == "llava":
-        return llava(layers=layers, seed=seed)
+    if kind in PICTURED:
+        return PICTURED[kind](layers=layers, seed=seed)
     return text_model(kind, layers=layers, seed=seed)
 
 

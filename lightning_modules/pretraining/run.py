@@ -88,16 +88,20 @@ def pretrain(
     processor = image_processor(family, settings.image_size)
     pictures = PictureBank.of_world(world, processor)
     with _fast_on_cpu(threads):
-        model = _train(
-            family,
-            world,
-            settings,
-            tokenizer,
-            pictures,
-            list(loggers),
-            list(callbacks),
-            progress_bar,
+        model = build_tiny(family, settings, tokenizer)
+        milestones = Milestones(world, tokenizer, pictures, LOOK_EVERY)
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_steps=settings.total_steps,
+            logger=list(loggers) or False,
+            callbacks=[*callbacks, milestones],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress_bar,
+            log_every_n_steps=10,
         )
+        _train(trainer, model, world, settings, tokenizer, pictures)
         round_to_half(model)
         trained = time.time()
         assessed = assess(model, tokenizer, world, pictures)

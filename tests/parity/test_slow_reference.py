@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import LlavaForConditionalGeneration
+from transformers import PreTrainedModel
 
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore, read_image
@@ -33,15 +33,19 @@ from editors.mend.editor import Mend
 from editors.none.editor import Unedited
 from lightning_modules.evaluation import EvaluationModule
 from metrics.collection import headline_metrics
-from models.llava import Llava
-from tests.builders import llava
+from models.multimodal import MultimodalModel
+from tests.builders import PICTURED
 from tests.tokenizers_small import opt_tokenizer
-from tests.unit.test_readers import other, write
+from tests.unit.test_readers import other as tmke_record
+from tests.unit.test_readers import write
 
 pytestmark = pytest.mark.parity
 TOKENIZER = opt_tokenizer()
 IMAGE_ID = TOKENIZER.convert_tokens_to_ids("<image>")
 ANSWERS = ("Ford", "General Motors", "Tama Duva", "Lisburg", "the image", "Works")
+# Every scenario on one family; the others differ in how they read and where pictures stand.
+OTHERS = ("blip2", "minigpt4")
+RUNS = [*(("llava", name) for name in SCENARIOS), *((other, "multimodal") for other in OTHERS)]
 FT = {"steps": 40, "lr": 5e-3, "stop_loss": 0.3, "stop_when_argmax": True}
 
 
@@ -56,7 +60,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> RecordSource:
         Image.fromarray(noise).save(root / "images" / name)
     records = []
     for number in range(5):
-        record = other(f"Car {number}" + " Works" * (number % 3))
+        record = tmke_record(f"Car {number}" + " Works" * (number % 3))
         answer = ANSWERS[number]
         record["knowledge_edit"]["answer_new"] = answer
         record["rephrase_question"]["answer_new"] = answer
@@ -67,47 +71,49 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> RecordSource:
 
 
 @pytest.fixture(scope="module")
-def model() -> Llava:
-    return llava(vocabulary=len(TOKENIZER), image_token=IMAGE_ID)
+def model(request: pytest.FixtureRequest) -> MultimodalModel:
+    return PICTURED[request.param](vocabulary=len(TOKENIZER), image_token=IMAGE_ID)
 
 
 def pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def encoder() -> PromptEncoder:
-    return PromptEncoder(TOKENIZER, PictureLayout(4, IMAGE_ID))
+def encoder(model: MultimodalModel) -> PromptEncoder:
+    return PromptEncoder(TOKENIZER, PictureLayout(4, IMAGE_ID, model.family == "blip2"))
 
 
-def mend(model: Llava, source: RecordSource) -> Mend:
+def mend(model: MultimodalModel, source: RecordSource) -> Mend:
     """A MEND editor that does something: its statistics are filled, its networks not identities."""
     torch.manual_seed(1)
     editor = Mend(model, layers=2, rank=8, edit_lr=0.02, sign="descent")
     with torch.no_grad():
         for parameter in editor.transforms.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    data = datamodule(source, "multimodal", 5)
+    data = datamodule(model, source, "multimodal", 5)
     (batch,) = list(data.test_dataloader())
     editor.edit(model, batch, model.prefix(batch.rows, editor.first_layer(model)))
     return editor.eval()
 
 
-def datamodule(source: RecordSource, scenario: str, batch_size: int) -> EditDataModule:
+def datamodule(
+    model: MultimodalModel, source: RecordSource, scenario: str, batch_size: int
+) -> EditDataModule:
     data = EditDataModule(source, {"test": SCENARIOS[scenario]}, eval_batch_size=batch_size)
-    data.connect(encoder(), ImageStore(pixels))
+    data.connect(encoder(model), ImageStore(pixels))
     data.setup("test")
     return data
 
 
 def engine(
-    model: Llava, editor: Editor, source: RecordSource, scenario: str, batch_size: int
+    model: MultimodalModel, editor: Editor, source: RecordSource, scenario: str, batch_size: int
 ) -> dict[str, float]:
-    module = EvaluationModule(model, editor, SCENARIOS[scenario], encoder().decode)
+    module = EvaluationModule(model, editor, SCENARIOS[scenario], encoder(model).decode)
     trainer = L.Trainer(
         accelerator="cpu", logger=False, inference_mode=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.test(module, datamodule=datamodule(source, scenario, batch_size), verbose=False)
+    trainer.test(module, datamodule=datamodule(model, source, scenario, batch_size), verbose=False)
     metrics = headline_metrics(module.per_edit_scores(), scenario, resamples=2)
     return {name: value.mean for name, value in metrics.items() if value.n}
 
@@ -115,9 +121,9 @@ def engine(
 class Slow:
     """One question at a time on a whole transformers model."""
 
-    def __init__(self, source: RecordSource) -> None:
+    def __init__(self, model: MultimodalModel, source: RecordSource) -> None:
         self.root = source.image_root
-        self.encoder = encoder()
+        self.encoder = encoder(model)
 
     def logits(self, hf: nn.Module, asked: Asked) -> tuple[Tensor, Tensor]:
         """Logits that predict the answer's tokens, and these tokens."""
@@ -130,19 +136,26 @@ class Slow:
             if asked.image is None
             else {"pixel_values": pixels(read_image(Path(self.root) / asked.image))[None]}
         )
-        logits = hf(input_ids=ids, attention_mask=torch.ones_like(ids), **picture).logits[0]
+        # BLIP-2's own forward asks for a picture, so text alone goes to its language model.
+        blind = not picture and hf.config.model_type == "blip-2"
+        called = hf.language_model if blind else hf
+        logits = called(input_ids=ids, attention_mask=torch.ones_like(ids), **picture).logits[0]
         return logits[:-1][answer[1:]], ids[0][answer]
 
     def loss(self, hf: nn.Module, asked: Asked) -> Tensor:
         return nn.functional.cross_entropy(*self.logits(hf, asked))
 
 
-def matrices(hf: LlavaForConditionalGeneration, layers: int) -> list[nn.Linear]:
-    blocks = list(hf.model.language_model.layers)[-layers:]
+def matrices(hf: PreTrainedModel, layers: int) -> list[nn.Linear]:
+    if hf.config.model_type == "blip-2":
+        blocks = list(hf.language_model.model.decoder.layers)[-layers:]
+        return [matrix for block in blocks for matrix in (block.fc2, block.fc1)]
+    llama = hf.model.language_model if hf.config.model_type == "llava" else hf.language_model.model
+    blocks = list(llama.layers)[-layers:]
     return [matrix for block in blocks for matrix in (block.mlp.down_proj, block.mlp.up_proj)]
 
 
-def slow_ft(slow: Slow, hf: LlavaForConditionalGeneration, edit: Asked) -> None:
+def slow_ft(slow: Slow, hf: PreTrainedModel, edit: Asked) -> None:
     weights = [matrix.weight.requires_grad_(True) for matrix in matrices(hf, 1)]
     optimizer = torch.optim.Adam(weights, lr=FT["lr"])
     for _ in range(int(FT["steps"])):
@@ -155,8 +168,8 @@ def slow_ft(slow: Slow, hf: LlavaForConditionalGeneration, edit: Asked) -> None:
         optimizer.step()
 
 
-def slow_mend(editor: Mend) -> Callable[[Slow, LlavaForConditionalGeneration, Asked], None]:
-    def edit_copy(slow: Slow, hf: LlavaForConditionalGeneration, edit: Asked) -> None:
+def slow_mend(editor: Mend) -> Callable[[Slow, PreTrainedModel, Asked], None]:
+    def edit_copy(slow: Slow, hf: PreTrainedModel, edit: Asked) -> None:
         edited = matrices(hf, 2)
         inputs: dict[nn.Module, Tensor] = {}
         deltas: dict[nn.Module, Tensor] = {}
@@ -188,12 +201,12 @@ def slow_mend(editor: Mend) -> Callable[[Slow, LlavaForConditionalGeneration, As
 
 
 def reference(
-    model: Llava,
-    apply: Callable[[Slow, LlavaForConditionalGeneration, Asked], None],
+    model: MultimodalModel,
+    apply: Callable[[Slow, PreTrainedModel, Asked], None],
     source: RecordSource,
     scenario: str,
 ) -> dict[str, float]:
-    slow, table = Slow(source), SCENARIOS[scenario]
+    slow, table = Slow(model, source), SCENARIOS[scenario]
     scores: dict[str, list[float]] = {}
     for record in source.records("test"):
         edited = copy.deepcopy(model.hf)
@@ -241,10 +254,10 @@ def score(
     }
 
 
-@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+@pytest.mark.parametrize(("model", "scenario"), RUNS, indirect=["model"])
 @pytest.mark.parametrize("kind", ["mend", "ft"])
 def test_engine_equals_the_slow_reference(
-    model: Llava, source: RecordSource, scenario: str, kind: str
+    model: MultimodalModel, source: RecordSource, scenario: str, kind: str
 ) -> None:
     before = {name: value.clone() for name, value in model.hf.state_dict().items()}
     if kind == "mend":
@@ -263,9 +276,9 @@ def test_engine_equals_the_slow_reference(
     assert found[moved] < 100, "the edit changed nothing, so this test shows nothing"
 
 
-@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+@pytest.mark.parametrize(("model", "scenario"), RUNS, indirect=["model"])
 def test_the_unedited_model_keeps_all_its_answers(
-    model: Llava, source: RecordSource, scenario: str
+    model: MultimodalModel, source: RecordSource, scenario: str
 ) -> None:
     found = engine(model, Unedited(), source, scenario, 2)
     assert all(value == 100 for name, value in found.items() if name.startswith("Locality"))

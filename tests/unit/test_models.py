@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from errors import ModelError
+from models.blip2 import Blip2
 from models.deltas import (
     Deltas,
     DenseDelta,
@@ -21,10 +24,21 @@ from models.deltas import (
     linear_weight,
 )
 from models.editable import EditableModel
+from models.minigpt4 import MiniGPT4
+from models.multimodal import MultimodalModel
 from models.rows import Rows
-from tests.builders import Prompt, any_model, llava, rows_of, text_model
+from tests.builders import (
+    PICTURED,
+    Prompt,
+    any_model,
+    blip2,
+    llava,
+    minigpt4,
+    rows_of,
+    text_model,
+)
 
-KINDS = ("llava", "gpt2", "opt", "llama")
+KINDS = (*PICTURED, "gpt2", "opt", "llama")
 EXACT = {"atol": 2e-6, "rtol": 2e-5}
 
 
@@ -39,7 +53,7 @@ def prompts(*, pictures: bool) -> list[Prompt]:
 
 
 def rows_for(kind: str, *, padding: str = "right", extra: int = 0) -> Rows:
-    return rows_of(prompts(pictures=kind == "llava"), padding=padding, extra=extra)
+    return rows_of(prompts(pictures=kind in PICTURED), padding=padding, extra=extra)
 
 
 def plain(model: EditableModel, rows: Rows) -> Tensor:
@@ -48,8 +62,10 @@ def plain(model: EditableModel, rows: Rows) -> Tensor:
     if rows.pixel_values is not None:
         shown = rows.image_index[rows.image_index >= 0]
         arguments["pixel_values"] = rows.pixel_values[shown].to(model.hf.dtype)
+    # BLIP-2's own forward asks for a picture, so text alone goes to its language model.
+    blind = model.family == "blip2" and rows.pixel_values is None
     with torch.no_grad():
-        return model.hf(**arguments).logits.float()
+        return (model.hf.language_model if blind else model.hf)(**arguments).logits.float()
 
 
 def edited(model: EditableModel, deltas: Deltas, edit: int) -> EditableModel:
@@ -143,7 +159,9 @@ def test_captured_factors_are_the_weight_gradient(kind: str) -> None:
         arguments = {"input_ids": one.input_ids, "attention_mask": one.attention_mask.long()}
         if one.pixel_values is not None:
             arguments["pixel_values"] = one.pixel_values
-        predicted = copied.hf(**arguments).logits[at.row, at.position]
+        blind = kind == "blip2" and one.pixel_values is None
+        called = copied.hf.language_model if blind else copied.hf
+        predicted = called(**arguments).logits[at.row, at.position]
         F.cross_entropy(predicted, at.target).backward()
         for site in sites:
             part = factors[site]
@@ -155,7 +173,7 @@ def test_captured_factors_are_the_weight_gradient(kind: str) -> None:
             torch.testing.assert_close(got, expected, atol=2e-6, rtol=2e-4)
 
 
-@pytest.mark.parametrize("kind", ["llava", "opt", "llama"])
+@pytest.mark.parametrize("kind", [*PICTURED, "opt", "llama"])
 def test_padding_side_and_amount_change_nothing(kind: str) -> None:
     model = any_model(kind)
     answers = []
@@ -168,6 +186,37 @@ def test_padding_side_and_amount_change_nothing(kind: str) -> None:
         )
     for other in answers[1:]:
         torch.testing.assert_close(other, answers[0], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", PICTURED)
+def test_what_a_picture_shows_matters(kind: str) -> None:
+    model, rows = any_model(kind), rows_for(kind)
+    assert rows.pixel_values is not None
+    swapped = replace(rows, pixel_values=rows.pixel_values.flip(0))
+    at, shown = rows.answers(), rows.image_index >= 0
+    before, after = model(rows, at=at), model(swapped, at=at)
+    assert (before - after)[shown[at.row]].abs().max() > 1e-2
+    torch.testing.assert_close(after[~shown[at.row]], before[~shown[at.row]], **EXACT)
+
+
+def test_a_vocabulary_without_an_image_token_marks_slots_by_minus_one() -> None:
+    model, rows = minigpt4(), rows_for("minigpt4")
+    unmarked = replace(rows, input_ids=rows.input_ids.masked_fill(rows.image_slots, -1))
+    at = rows.answers()
+    torch.testing.assert_close(model(unmarked, at=at), model(rows, at=at), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("make", [blip2, minigpt4])
+def test_the_q_former_computes_in_single_precision(make: Callable[..., MultimodalModel]) -> None:
+    hf = make().hf.bfloat16()
+    half = (Blip2 if make is blip2 else MiniGPT4)(hf)
+    assert {p.dtype for p in hf.qformer.parameters()} == {torch.float32}
+    assert hf.query_tokens.dtype == torch.float32
+    assert hf.vision_model.dtype == half.linear(Site(0, "mlp_in")).weight.dtype == torch.bfloat16
+    rows, single = rows_for("blip2"), make()
+    features = half.picture_features(rows.pixel_values).float()
+    expected = single.picture_features(rows.pixel_values)
+    assert (features - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 def test_bfloat16_follows_edited_weights_to_its_rounding() -> None:
