@@ -13,6 +13,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 TABLE ?= runs/table
 WORLD ?= data=world
+MODELS ?= llava_tiny
+EDITS ?= null
 .PHONY: help setup demo table test test-fast lint format clean
 
 # Nothing here needs a network once the environment stands; one thread per process, two processes.
@@ -44,20 +46,24 @@ demo: $(READY)
 	$(PY) report.py $(DEMO)/train-mend $(DEMO)/training-free/? $(DEMO)/mend/? \
 	  --output $(DEMO)/report --overwrite
 
-# All five editors and the unedited model, three scenarios, one report. Another world, with its model:
-# make table TABLE=runs/mine WORLD="data=folder data.root=DIR model.path=RUN/model"
+# All five editors and the unedited model, three scenarios, one report. All tiny models, 100 edits each:
+# make table TABLE=runs/grid MODELS="blip2_opt_tiny minigpt4_tiny llava_tiny" EDITS=100
+# Another world, with its model: make table TABLE=runs/mine WORLD="data=folder data.root=DIR model.path=RUN/model"
 table: $(READY)
-	for editor in mend serac; do \
-	  $(PY) train.py experiment=demo editor=$$editor $(WORLD) output_dir=$(TABLE)/train-$$editor overwrite=true; \
-	  $(PY) evaluate.py -m experiment=demo ckpt=$(TABLE)/train-$$editor/checkpoints/best.ckpt \
-	    scenario=$(SCENARIOS) output_dir=$(TABLE)/$$editor overwrite=true; \
+	for model in $(MODELS); do \
+	  of="model=$$model $(WORLD)"; to=$(TABLE)/$$model; \
+	  for editor in mend serac; do \
+	    $(PY) train.py experiment=demo editor=$$editor $$of output_dir=$$to/train-$$editor overwrite=true; \
+	    $(PY) evaluate.py -m experiment=demo ckpt=$$to/train-$$editor/checkpoints/best.ckpt \
+	      scenario=$(SCENARIOS) data.limit=$(EDITS) output_dir=$$to/$$editor overwrite=true; \
+	  done; \
+	  $(PY) evaluate.py -m experiment=demo editor=none,ft,ike $$of scenario=$(SCENARIOS) \
+	    data.limit=$(EDITS) output_dir=$$to/training-free overwrite=true; \
+	  $(PY) evaluate.py -m experiment=demo editor=rome $$of scenario=unimodal,transitive \
+	    data.limit=$(EDITS) output_dir=$$to/rome overwrite=true; \
 	done
-	$(PY) evaluate.py -m experiment=demo editor=none,ft,ike $(WORLD) scenario=$(SCENARIOS) \
-	  output_dir=$(TABLE)/training-free overwrite=true
-	$(PY) evaluate.py -m experiment=demo editor=rome $(WORLD) scenario=unimodal,transitive \
-	  output_dir=$(TABLE)/rome overwrite=true
-	$(PY) report.py $(TABLE)/train-mend $(TABLE)/train-serac $(TABLE)/training-free/? $(TABLE)/mend/? \
-	  $(TABLE)/serac/? $(TABLE)/rome/? --output $(TABLE)/report --overwrite
+	$(PY) report.py $(foreach model,$(MODELS),$(foreach part,train-mend train-serac mend/? serac/? \
+	  training-free/? rome/?,$(TABLE)/$(model)/$(part))) --output $(TABLE)/report --overwrite
 
 # The longest modules, those of tests/e2e, come first, so that both processes end together.
 test: $(READY)
