@@ -23,7 +23,8 @@ UNTRAINED = set(editor_names()) - TRAINED
 @pytest.fixture(autouse=True)
 def _a_place_to_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths of the configuration are relative to the root; here they are made, empty."""
-    (tmp_path / "models/pretrained/llava_tiny").mkdir(parents=True)
+    for twin in ("llava_tiny", "blip2_opt_tiny", "minigpt4_tiny"):
+        (tmp_path / "models/pretrained" / twin).mkdir(parents=True)
     (tmp_path / "data").mkdir()
     (tmp_path / "editor.ckpt").touch()
     monkeypatch.chdir(tmp_path)

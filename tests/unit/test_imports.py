@@ -22,7 +22,7 @@ ARROWS = {
         "lightning_modules", "editors", "models", "datamodules", "metrics", "configs",
         "reporting.heatmap",
     },
-    "datamodules": {"datamodules", "models.rows"},
+    "datamodules": {"datamodules", "models.chat", "models.rows"},
     "metrics": {"metrics"},
     "reporting": {"reporting", "metrics.bootstrap"},
     "configs": {"configs", "editors.options"},
