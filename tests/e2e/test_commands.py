@@ -12,6 +12,7 @@ import torch
 from tests.e2e.commands import ROOT, SHARED, run
 
 pytestmark = pytest.mark.e2e
+SCENARIOS = ("unimodal", "transitive", "multimodal")
 UNIMODAL = {"Reliability", "Generality", "Portability", "Locality", "Stability"}
 PICTURES = {
     "Reliability_S", "Reliability_U", "Generality_S", "Generality_U", "Portability", "Locality_T",
@@ -55,15 +56,21 @@ def test_training_leaves_what_the_contract_names(trained: Path) -> None:
     assert stored["config"]["editor"]["name"] == "mend"
 
 
-@pytest.mark.parametrize("scenario", ["unimodal", "transitive", "multimodal"])
-def test_a_checkpoint_is_judged_in_every_scenario(
-    trained: Path, tmp_path: Path, scenario: str
-) -> None:
-    folder = tmp_path / "result"
+@pytest.fixture(scope="module")
+def judged(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The checkpoint in all scenarios by one command: the folder of results, what was printed."""
+    folder = tmp_path_factory.mktemp("judged")
     printed = run(
-        "evaluate.py", f"ckpt={trained}/checkpoints/best.ckpt", f"scenario={scenario}",
-        "data.limit=6", "logger=none", f"output_dir={folder}",
+        "evaluate.py", "-m", f"ckpt={trained}/checkpoints/best.ckpt",
+        f"scenario={','.join(SCENARIOS)}", "data.limit=6", "logger=none", f"output_dir={folder}",
     )  # fmt: skip
+    return folder, printed
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_checkpoint_is_judged_in_every_scenario(judged: tuple[Path, str], scenario: str) -> None:
+    root, printed = judged
+    folder = root / str(SCENARIOS.index(scenario))
     found = summary(folder)
     assert (found["editor"], found["model"], found["scenario"]) == ("mend", "llava_tiny", scenario)
     headline = UNIMODAL if scenario == "unimodal" else PICTURES
@@ -86,18 +93,17 @@ def test_a_checkpoint_is_judged_in_every_scenario(
 
 
 def test_training_free_editors_and_the_report(world: Path, tmp_path: Path) -> None:
-    for editor in ("none", "ft"):
-        run(
-            "evaluate.py", "experiment=demo", f"editor={editor}", "model=llava_tiny",
-            "scenario=unimodal", f"data.root={world}", "data.limit=8", "logger=none",
-            f"output_dir={tmp_path / editor}",
-        )  # fmt: skip
-    none, ft = summary(tmp_path / "none"), summary(tmp_path / "ft")
+    run(
+        "evaluate.py", "-m", "experiment=demo", "editor=none,ft", "model=llava_tiny",
+        "scenario=unimodal", f"data.root={world}", "data.limit=8", "logger=none",
+        f"output_dir={tmp_path}",
+    )  # fmt: skip
+    none, ft = summary(tmp_path / "0"), summary(tmp_path / "1")
     assert none["metrics"]["Locality"]["mean"] == 100
     assert none["metrics"]["Reliability_EM"]["mean"] == 0
     assert ft["metrics"]["Reliability"]["mean"] > none["metrics"]["Reliability"]["mean"] + 50
     assert ft["settings"]["data_digest"] == none["settings"]["data_digest"]
-    run("report.py", tmp_path / "none", tmp_path / "ft", "--output", tmp_path / "report")
+    run("report.py", tmp_path / "0", tmp_path / "1", "--output", tmp_path / "report")
     report = (tmp_path / "report" / "report.md").read_text()
     assert "Unedited" in report
     assert "FT" in report
