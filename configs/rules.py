@@ -88,7 +88,13 @@ def _file_rules(command: str, sections: Sections) -> list[str]:
     model = sections.get("model")
     if model is not None and command != "pretrain" and _is_local(model.path):
         folder = Path(model.path).expanduser()
-        if not folder.is_dir():
+        if not folder.is_dir() and model.family == "minigpt4":
+            problems.append(
+                f"model.path={model.path}: there is no such folder; `python -m models.minigpt4 "
+                "convert` makes it from the authors' files (`python -m models check "
+                f"model={model.name}` lists them), or set model.path to where it is"
+            )
+        elif not folder.is_dir():
             problems.append(
                 f"model.path={model.path}: there is no such folder (a hub id has the form "
                 "owner/name); run from the root of the checkout"

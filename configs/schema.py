@@ -37,6 +37,7 @@ class ModelOptions(Options):
     path: Text
     revision: Text | None
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    quantise: Literal["8bit", "4bit"] | None
     attn: Literal["sdpa", "eager"]
 
 

@@ -69,11 +69,19 @@ class PictureLayout:
         slots: number of picture tokens.
         token_id: the id that fills them.
         before_bos: slots come before BOS (BLIP-2) and not right after it (LLaVA).
+        ids: all tokens of a picture where others stand around and between its slots (Qwen2-VL:
+            `<|vision_start|>` and `<|vision_end|>`); empty: slots alone.
     """
 
     slots: int
     token_id: int
     before_bos: bool = False
+    ids: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> list[int]:
+        """A picture in a row."""
+        return list(self.ids) or [self.token_id] * self.slots
 
 
 class PromptEncoder:
@@ -232,13 +240,13 @@ class PromptEncoder:
             )
         if not picture:
             return Encoded(ids, mask, [False] * len(ids), offsets, text, len(before))
-        at, count = self._picture_place(ids, offsets, 0 if picture_first else len(before))
-        at = place if inside else at
+        layout, at = self._picture_place(ids, offsets, 0 if picture_first else len(before))
+        at, shown = place if inside else at, layout.tokens
         return Encoded(
-            ids[:at] + [self._slot_id] * count + ids[at:],
-            mask[:at] + [False] * count + mask[at:],
-            [False] * at + [True] * count + [False] * (len(ids) - at),
-            offsets[:at] + [(0, 0)] * count + offsets[at:],
+            ids[:at] + shown + ids[at:],
+            mask[:at] + [False] * len(shown) + mask[at:],
+            [False] * at + [i == layout.token_id for i in shown] + [False] * (len(ids) - at),
+            offsets[:at] + [(0, 0)] * len(shown) + offsets[at:],
             text,
             len(before),
         )
@@ -284,14 +292,14 @@ class PromptEncoder:
 
     def _picture_place(
         self, ids: list[int], offsets: list[tuple[int, int]], begins: int
-    ) -> tuple[int, int]:
-        """The token before which the slots stand, and their number."""
+    ) -> tuple[PictureLayout, int]:
+        """How a picture stands in a row, and the token before which it does."""
         if self.layout is None:
             raise ModelError("a row shows a picture, and this model was loaded as text-only.")
         if begins:
-            return next(i for i, (_, end) in enumerate(offsets) if end > begins), self.layout.slots
+            return self.layout, next(i for i, (_, end) in enumerate(offsets) if end > begins)
         begins_with_bos = bool(ids) and ids[0] == self.tokenizer.bos_token_id
-        return int(begins_with_bos and not self.layout.before_bos), self.layout.slots
+        return self.layout, int(begins_with_bos and not self.layout.before_bos)
 
 
 def locate(row: Encoded, phrase: str) -> tuple[int, int]:

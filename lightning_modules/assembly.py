@@ -38,6 +38,7 @@ from lightning_modules.evaluation import knows
 from lightning_modules.progress import ProgressBar
 from models.editable import EditableModel
 from models.loading import load_model, load_text_config
+from models.memory import tell_memory
 from models.processor import Processor, load_processor
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,10 @@ def open_processor(model: ModelOptions) -> Processor:
 def make_encoder(processor: Processor, form: PromptForm) -> PromptEncoder:
     """The prompt function of a base model."""
     layout = PictureLayout(
-        processor.image_slots, processor.image_token_id, before_bos=processor.before_bos
+        processor.image_slots,
+        processor.image_token_id,
+        before_bos=processor.before_bos,
+        ids=processor.picture_ids,
     )
     return PromptEncoder(processor.tokenizer, layout, form=form, chat=processor.chat)
 
@@ -145,7 +149,19 @@ def check_base(editor: EditorOptions, model: ModelOptions) -> None:
 
 
 def open_model(options: ModelOptions, device: torch.device | None = None) -> EditableModel:
-    """Loads the base model onto a device; editors are built there, before Lightning starts."""
+    """Loads the base model onto a device; editors are built there, before Lightning starts.
+
+    Raises:
+        ModelError: it cannot be loaded, or the device is too small for its weights.
+    """
+    tell_memory(
+        options.family,
+        options.path,
+        revision=options.revision,
+        dtype=options.dtype,
+        quantise=options.quantise,
+        device=device,
+    )
     return load_model(
         options.family,
         options.path,
@@ -153,6 +169,7 @@ def open_model(options: ModelOptions, device: torch.device | None = None) -> Edi
         dtype=options.dtype,
         attention=options.attn,
         device=device,
+        quantise=options.quantise,
     )
 
 

@@ -75,7 +75,8 @@ def _quiet_libraries() -> None:
     """
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # peft loads bitsandbytes, which misses a CPU kernel for 4-bit weights; no option uses them.
+    # bitsandbytes tells of a CPU kernel that we must not use (models/quantisation.py), and of casts
+    # in every 8-bit layer. peft loads it in every run.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     # The base model and an editor's dropout are in eval mode on purpose.

@@ -3,7 +3,9 @@
 The rows of an edit begin with the same tokens (IKE: 32 demonstrations and the new fact) and differ
 in their questions. What they share is found in token space, so nothing depends on where a tokenizer
 cuts. The shared part goes through the model once, batched over groups of rows; every row then goes
-on from its group's cache. Results equal whole forward passes of each row alone.
+on from its group's cache. Results equal whole forward passes of each row alone; and whole forward
+passes they are, correct and slower, for rows with pictures of a model whose tokens cannot be read
+one part after the other (`EditableModel.body_inputs`: Qwen2-VL's positions, Gemma 3's masks).
 """
 
 from __future__ import annotations
@@ -62,15 +64,21 @@ def answer_with_shared_prefix(
     group = rows.edit_index if group is None else group
     rows, shift = _to_the_left(model.look(rows))
     at = replace(at, position=at.position - shift[at.row])
-    shared = shared_lengths(rows, at, group)
+    whole = bool(model.body_inputs(rows))
+    shared = rows.attention_mask.sum(1) if whole else shared_lengths(rows, at, group)
+    together = torch.arange(len(rows), device=group.device) if whole else group
     logits: list[Tensor] = []
     places: list[Tensor] = []
-    for chosen in _parts(model, group, shared):
+    for chosen in _parts(model, together, shared):
         part, answers = rows.select(chosen), at.select(chosen)
         place = torch.isin(at.row, chosen).nonzero().squeeze(1)
         order = torch.searchsorted(chosen, at.row[place]).argsort(stable=True)
         places.append(place[order])
-        logits.append(_answer(model, part, answers, group[chosen], shared[chosen]))
+        logits.append(
+            model(part, at=answers)
+            if whole
+            else _answer(model, part, answers, group[chosen], shared[chosen])
+        )
     joined = torch.cat(logits)
     result = torch.empty_like(joined)
     result[torch.cat(places)] = joined

@@ -90,9 +90,23 @@ def linear_shape(module: nn.Module) -> tuple[int, int]:
 
 
 def linear_weight(module: nn.Module) -> Tensor:
-    """The weight as (d_out, d_in), whichever way it is stored."""
-    weight = module.get_parameter("weight").detach()
-    return weight.mT if isinstance(module, Conv1D) else weight
+    """The weight as (d_out, d_in), whichever way it is stored; a quantised one is a dense copy."""
+    weight = module.get_parameter("weight")
+    if not weight.is_floating_point():
+        return _dequantised(module, weight)
+    return weight.detach().mT if isinstance(module, Conv1D) else weight.detach()
+
+
+@torch.no_grad()
+def _dequantised(module: nn.Module, weight: nn.Parameter) -> Tensor:
+    """What a layer of bitsandbytes multiplies with: 8-bit codes by row, or 4-bit ones by block."""
+    from bitsandbytes import functional  # slow to load, and only such layers need it
+
+    blocks = getattr(weight, "quant_state", None)
+    if blocks is not None:
+        return functional.dequantize_4bit(weight.data, blocks)
+    rows = module.state_dict()["SCB"]  # the first forward pass moves it about in the module
+    return functional.int8_vectorwise_dequant(weight.data, rows)
 
 
 Delta: TypeAlias = LowRankDelta | DenseDelta

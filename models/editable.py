@@ -14,11 +14,9 @@ Three operations serve every editor (names as in MEND, Mitchell et al. 2022):
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any
 
 import torch
@@ -29,38 +27,12 @@ from transformers import PreTrainedModel
 from errors import ModelError
 from models.decoder import Decoder
 from models.deltas import Deltas, Groups, Role, Site, applied
+from models.fingerprint import fingerprint
 from models.hooks import StopForwardError, hooked, stoppable, tapped
 from models.rows import Answers, Rows
+from models.state import PrefixState, entering
 
 LossFunction = Callable[[Tensor, Answers], Tensor]
-_SAMPLED = 4096  # values of each tensor that enter a fingerprint
-
-
-@dataclass(frozen=True)
-class PrefixState:
-    """The network's state on entering decoder layer `layer`.
-
-    Attributes:
-        hidden: (R, T, d).
-        kwargs: what the model hands to each decoder layer (masks, rotary tables).
-    """
-
-    hidden: Tensor
-    layer: int
-    kwargs: Mapping[str, Any]
-
-    def select(self, rows: Tensor) -> PrefixState:
-        """The state of a selection of rows."""
-
-        def pick(value: Any) -> Any:
-            if isinstance(value, Tensor) and value.ndim and value.shape[0] == len(self.hidden):
-                return value[rows]
-            if isinstance(value, tuple):
-                return tuple(pick(item) for item in value)
-            return value
-
-        kwargs = {name: pick(value) for name, value in self.kwargs.items()}
-        return replace(self, hidden=self.hidden[rows], kwargs=kwargs)
 
 
 @dataclass(frozen=True)
@@ -112,6 +84,17 @@ class EditableModel(nn.Module, ABC):
         """Where the base model lives."""
         return next(self.hf.parameters()).device
 
+    def layer_kind(self, layer: int) -> str:
+        """Layers of one kind are handed the same masks and rotary tables; here all are."""
+        return ""
+
+    def body_inputs(self, rows: Rows) -> dict[str, Tensor]:
+        """What the body is told besides embeddings and mask: positions in a picture, say.
+
+        Where it is not empty, a row's tokens cannot be read one part after the other.
+        """
+        return {}
+
     @abstractmethod
     def embed(self, rows: Rows) -> Tensor:
         """Token embeddings with picture features in their slots: (R, T, d)."""
@@ -157,20 +140,14 @@ class EditableModel(nn.Module, ABC):
     @torch.no_grad()
     def prefix(self, rows: Rows, layer: int) -> PrefixState:
         """Everything below decoder layer `layer`, without gradients."""
-        caught: list[tuple[Tensor, Mapping[str, Any]]] = []
-        names = tuple(signature(self.decoder.layers[layer].forward).parameters)
-
-        def stop(_module: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Any]) -> None:
-            given = dict(zip(names, args, strict=False)) | dict(kwargs)
-            caught.append((given.pop("hidden_states"), given))
-            raise StopForwardError
-
-        with hooked(self.decoder.layers[layer], stop), stoppable():
+        with entering(self.decoder.layers, layer, self.layer_kind) as caught:
             self.decoder.body(
-                inputs_embeds=self.embed(rows), attention_mask=rows.attention_mask, use_cache=False
+                inputs_embeds=self.embed(rows),
+                attention_mask=rows.attention_mask,
+                use_cache=False,
+                **self.body_inputs(rows),
             )
-        hidden, kwargs = caught[0]
-        return PrefixState(hidden, layer, kwargs)
+        return caught.state()
 
     def suffix(
         self,
@@ -209,9 +186,9 @@ class EditableModel(nn.Module, ABC):
         `finish_answers`.
         """
         hidden = state.hidden
-        for layer in self.decoder.layers[state.layer : self.n_layers - 1]:
-            hidden = _first(layer(hidden, **state.kwargs))
-        return self._before_last_mlp(hidden, state.kwargs)[at.row, at.position]
+        for layer in range(state.layer, self.n_layers - 1):
+            hidden = self._layer(layer, hidden, state)
+        return self._before_last_mlp(hidden, state)[at.row, at.position]
 
     def finish_answers(
         self, hidden: Tensor, deltas: Deltas | None = None, edit_index: Tensor | None = None
@@ -290,8 +267,8 @@ class EditableModel(nn.Module, ABC):
         hidden = state.hidden
         try:
             with stoppable():
-                for layer in self.decoder.layers[state.layer : site.layer + 1]:
-                    hidden = _first(layer(hidden, **state.kwargs))
+                for layer in range(state.layer, site.layer + 1):
+                    hidden = self._layer(layer, hidden, state)
         finally:
             handle.remove()
         return caught[0], caught[1]
@@ -304,19 +281,8 @@ class EditableModel(nn.Module, ABC):
         return self.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
 
     def fingerprint(self) -> str:
-        """A short hash of the weights, to tell whether a checkpoint belongs to this base model.
-
-        It reads the name, shape and up to 4096 evenly spaced values of every tensor, rounded to
-        bfloat16, so that it is quick on a 7B model, and the same in whatever type a model that is
-        stored in half precision is loaded.
-        """
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.hf.state_dict().items()):
-            flat = tensor.detach().flatten()
-            sample = flat[:: max(1, len(flat) // _SAMPLED)][:_SAMPLED]
-            digest.update(f"{name}{tuple(tensor.shape)}".encode())
-            digest.update(sample.to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """A short hash of the weights, to tell whether a checkpoint belongs to this base model."""
+        return fingerprint(self.hf)
 
     def _linears(self, state: PrefixState) -> dict[Site, nn.Module]:
         return {
@@ -350,13 +316,13 @@ class EditableModel(nn.Module, ABC):
         top = {site: module for site, module in linears.items() if site.layer == last}
         hidden = state.hidden
         with applied(below, deltas, rows):
-            for layer in self.decoder.layers[state.layer : last]:
-                hidden = _first(layer(hidden, **state.kwargs))
+            for layer in range(state.layer, last):
+                hidden = self._layer(layer, hidden, state)
         if at is None:
             with applied(top, deltas, rows):
-                hidden = _first(self.decoder.layers[last](hidden, **state.kwargs))
+                hidden = self._layer(last, hidden, state)
             return self._logits(hidden)
-        hidden = self._before_last_mlp(hidden, state.kwargs)[at.row, at.position]  # (N, d)
+        hidden = self._before_last_mlp(hidden, state)[at.row, at.position]  # (N, d)
         return self._top(hidden, top, deltas, items)
 
     def _top(
@@ -374,7 +340,11 @@ class EditableModel(nn.Module, ABC):
         logits = self.decoder.head(self.decoder.norm(hidden))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def _before_last_mlp(self, hidden: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+    def _layer(self, number: int, hidden: Tensor, state: PrefixState) -> Tensor:
+        kwargs = state.kwargs[self.layer_kind(number)]
+        return _first(self.decoder.layers[number](hidden, **kwargs))
+
+    def _before_last_mlp(self, hidden: Tensor, state: PrefixState) -> Tensor:
         """The residual stream between attention and MLP of the last block: (R, T, d)."""
         block = self.decoder.layers[-1]
         caught: list[Tensor] = []
@@ -384,7 +354,7 @@ class EditableModel(nn.Module, ABC):
             raise StopForwardError
 
         with hooked(block.get_submodule(self.decoder.mlp_norm), stop), stoppable():
-            block(hidden, **kwargs)
+            self._layer(self.n_layers - 1, hidden, state)
         return caught[0].reshape(hidden.shape)
 
 

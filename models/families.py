@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformers import (
+    AutoModelForImageTextToText,
     Blip2ForConditionalGeneration,
     LlavaForConditionalGeneration,
     PretrainedConfig,
@@ -15,6 +16,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from errors import ModelError
+from models.auto import AutoMLLM
 from models.blip2 import Blip2
 from models.chat import ChatForm
 from models.editable import EditableModel
@@ -27,23 +29,23 @@ class Family:
     """One family.
 
     Attributes:
-        model_type: what its config.json says.
+        model_type: what its config.json says; None for any.
         hf: transformers' class.
         wrapper: hf model -> editing interface.
         images: the image processor's class, in its PIL form on every machine, so that pixels do not
-            depend on whether torchvision is there.
-        slots: features, and so tokens, of a picture.
-        chat: the native prompt.
+            depend on whether torchvision is there. None: what the model's own folder says.
+        slots: features, and so tokens, of a picture; None where only its processor knows.
+        chat: the native prompt; None where only the model's folder may know it.
         before_bos: a picture's tokens come before BOS and not right after it.
         image_token: whether the tokenizer must know the image token.
     """
 
-    model_type: str
+    model_type: str | None
     hf: Any  # from_pretrained is untyped
     wrapper: Callable[[Any], EditableModel]
-    images: Any
-    slots: Callable[[PretrainedConfig], int]
-    chat: ChatForm
+    images: Any = None
+    slots: Callable[[PretrainedConfig], int] | None = None
+    chat: ChatForm | None = None
     before_bos: bool = False
     image_token: bool = False
 
@@ -91,6 +93,12 @@ FAMILIES: Mapping[str, Family] = {
             "###Human: {question} ###Assistant:",
             "###Human: <Img>{picture}</Img> {question} ###Assistant:",
         ),  # Zhu et al. 2023, section 3.2, and prompt_template of the released configuration
+    ),
+    "auto": Family(
+        model_type=None,
+        hf=AutoModelForImageTextToText,
+        wrapper=AutoMLLM.of_loaded,
+        image_token=True,
     ),
 }
 

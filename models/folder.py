@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from errors import ModelError
 from models.families import FAMILIES, family_of
@@ -23,7 +24,7 @@ def read_config(family: str, path: str, revision: str | None = None) -> Pretrain
         revision: commit of the hub repository.
 
     Raises:
-        ModelError: it cannot be read, or is of another family.
+        ModelError: it cannot be read, is of another family, or cannot be edited at all.
     """
     wanted = family_of(family).model_type
     if looks_local(path) and not Path(path).is_dir():
@@ -38,7 +39,9 @@ def read_config(family: str, path: str, revision: str | None = None) -> Pretrain
             f"model.path {path!r} gives no readable config.json: {error} Give a local folder, or "
             "a hub id that can be reached (HF_HUB_OFFLINE=1 allows only downloaded ones)."
         ) from error
-    if config.model_type != wanted:
+    if wanted is None:
+        _check_any(config, path)
+    elif config.model_type != wanted:
         fitting = [name for name, kind in FAMILIES.items() if kind.model_type == config.model_type]
         hint = f"model.family={fitting[0]} reads it" if fitting else "try model=auto for it"
         raise ModelError(
@@ -46,6 +49,25 @@ def read_config(family: str, path: str, revision: str | None = None) -> Pretrain
             f"{family!r}. Choose another folder, or another model ({hint})."
         )
     return config
+
+
+def _check_any(config: PretrainedConfig, path: str) -> None:
+    """What model=auto accepts: a multimodal LLM with a decoder alone."""
+    kind = config.model_type
+    own = [name for name, family in FAMILIES.items() if family.model_type == kind]
+    if own and not FAMILIES[own[0]].image_token:
+        what = "whose pictures need no token of the vocabulary"
+    elif type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        what = "which sees no pictures or is not known to transformers' AutoModelForImageTextToText"
+    elif config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
+        what = "an encoder-decoder, and edits are written for decoder layers alone"
+    else:
+        return
+    hint = f" model.family={own[0]} reads it." if own else ""
+    raise ModelError(
+        f"model.path {path!r} holds a {kind!r} model, {what}.{hint} model=auto accepts multimodal "
+        "LLMs such as qwen2_vl, qwen2_5_vl, llava_onevision, internvl and gemma3."
+    )
 
 
 def check_manifest(folder: Path) -> None:

@@ -1,19 +1,32 @@
-"""Loading the weights of a base model from a local folder or a hub id."""
+"""Loading the weights of a base model from a local folder or a hub id, as they are or quantised."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from errors import ModelError
 from models.editable import EditableModel
 from models.families import family_of
 from models.folder import check_manifest, read_config
+from models.quantisation import (
+    Quantise,
+    bits_config,
+    device_map,
+    is_quantised,
+    make_differentiable,
+    misshapen,
+)
+from models.sketch import sketch
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+# What a damaged file, a wrong one, or bitsandbytes on a strange machine may raise.
+_UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
 
 
 def load_text_config(family: str, path: str, *, revision: str | None = None) -> PretrainedConfig:
@@ -38,6 +51,7 @@ def load_model(
     dtype: Dtype = "auto",
     attention: str = "sdpa",
     device: torch.device | None = None,
+    quantise: Quantise | None = None,
 ) -> EditableModel:
     """Loads a base model, frozen.
 
@@ -48,33 +62,47 @@ def load_model(
         dtype: `auto` is bfloat16 on a GPU and float32 elsewhere.
         attention: transformers' attention implementation.
         device: where the weights go; None for the CPU.
+        quantise: the decoder layers in 8 or 4 bits; None as they are stored.
 
     Raises:
-        ModelError: files are missing, damaged or of another family, or a weight would be left at
-            its random initial value.
+        ModelError: files are missing, damaged or of another family, a weight would be left at its
+            random initial value, or the model cannot be quantised.
     """
-    read_config(family, path, revision)
+    config = read_config(family, path, revision)
     check_manifest(Path(path))
-    kind = family_of(family)
+    kind, number_type = family_of(family), torch_dtype(dtype, device)
+    packing = _packing(family, path, config, quantise, number_type)
+    packed = bool(packing) or is_quantised(config)
+    if packed:
+        packing["device_map"] = device_map(device)
     try:
         hf, info = kind.hf.from_pretrained(
             path,
             revision=revision or "main",
-            dtype=torch_dtype(dtype, device),
+            dtype=number_type,
             attn_implementation=attention,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # check_complete refuses them, and names them
+            **packing,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"the weights in {path!r} cannot be loaded: a .bin file there holds more than tensors, "
+            "and unpickling it could run any code. Fetch the safetensors files of this model."
+        ) from error
+    except _UNREADABLE as error:
         raise ModelError(f"the weights in {path!r} cannot be loaded: {error}") from error
-    check_complete(info, family, path)
-    return kind.wrapper(hf if device is None else hf.to(device))
+    check_complete({**info, "misshapen_keys": misshapen(hf)}, family, path)
+    make_differentiable(hf)
+    return kind.wrapper(hf if packed or device is None else hf.to(device))
 
 
 def check_complete(info: dict[str, Any], family: str, path: str) -> None:
     """Refuses weights that leave a parameter at its random initial value, or have one too many.
 
     Args:
-        info: what `from_pretrained(output_loading_info=True)` tells.
+        info: what `from_pretrained(output_loading_info=True)` tells, and quantised weights of
+            another shape, which it takes as they are.
         family: for the message.
         path: for the message.
 
@@ -83,7 +111,7 @@ def check_complete(info: dict[str, Any], family: str, path: str) -> None:
     """
     wrong = {
         kind: sorted(str(key) for key in info[kind])
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "misshapen_keys")
         if info.get(kind)
     }
     if wrong:
@@ -92,6 +120,25 @@ def check_complete(info: dict[str, Any], family: str, path: str) -> None:
             f"the weights in {path!r} do not fit a {family} model: {listed}. A missing weight "
             "would stay at its random initial value; use a complete checkpoint of this family."
         )
+
+
+def _packing(
+    family: str,
+    path: str,
+    config: PretrainedConfig,
+    quantise: Quantise | None,
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    """What `from_pretrained` is told so that it quantises; nothing where it shall not."""
+    if quantise is None:
+        return {}
+    if is_quantised(config):
+        raise ModelError(
+            f"model.quantise={quantise}, and the weights in {path!r} are stored quantised already "
+            "(quantization_config in config.json). Set model.quantise=null to take them as they "
+            "are, or give the folder of the unquantised model."
+        )
+    return {"quantization_config": bits_config(quantise, sketch(family, config, dtype))}
 
 
 def torch_dtype(dtype: Dtype, device: torch.device | None) -> torch.dtype:

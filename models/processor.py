@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import (
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from errors import ModelError
 from models.chat import ChatForm
 from models.families import Family, family_of
 from models.folder import read_config
+from models.pictures import image_token, open_pictures
+from models.vocabulary import read_tokenizer
 
 NOWHERE = -1  # the slot id of a model whose vocabulary has no image token
 
@@ -31,11 +27,13 @@ class Processor:
 
     Attributes:
         tokenizer: fast tokenizer.
-        pixels: PIL image -> (C, H, W) float tensor.
+        pixels: PIL image -> float tensor of one shape, (C, H, W) in every family but auto.
         image_slots: picture tokens per picture.
         image_token_id: the id that fills them; -1 where the vocabulary has none.
         chat: the family's native prompt.
         before_bos: they come before BOS and not right after it.
+        picture_ids: all tokens of a picture where the family puts others around and between its
+            slots (model=auto); empty where there are none.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -44,6 +42,7 @@ class Processor:
     image_token_id: int
     chat: ChatForm | None = None
     before_bos: bool = False
+    picture_ids: tuple[int, ...] = ()
 
 
 def load_processor(family: str, path: str, *, revision: str | None = None) -> Processor:
@@ -60,14 +59,17 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
     """
     config, kind = read_config(family, path, revision), family_of(family)
     try:
-        tokenizer = _tokenizer(path, revision, config)
-        images = kind.images.from_pretrained(path, revision=revision or "main")
+        tokenizer = read_tokenizer(path, revision, config)
+        images = kind.images and kind.images.from_pretrained(path, revision=revision or "main")
     except (OSError, ValueError) as error:
         raise ModelError(
             f"model.path {path!r} has no usable tokenizer or image processor: {error}"
         ) from error
-    slots, token = kind.slots(config), _image_token(config)
     _check_tokenizer(tokenizer, config, kind, path)
+    if kind.slots is None:
+        form = open_pictures(path, revision, config, tokenizer)
+        return Processor(tokenizer, form.pixels, form.slots, form.token, picture_ids=form.ids)
+    slots, token = kind.slots(config), _image_token(config)
     _check_slots(slots, path, revision)
 
     def pixels(image: Image.Image) -> Tensor:
@@ -77,24 +79,9 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
     return Processor(tokenizer, pixels, slots, token, kind.chat, kind.before_bos)
 
 
-def _tokenizer(
-    path: str, revision: str | None, config: PretrainedConfig
-) -> PreTrainedTokenizerBase:
-    """The tokenizer as its tokenizer.json says.
-
-    For a Llama's folder AutoTokenizer rebuilds normaliser and pre-tokeniser and ignores those in
-    the file, so that words split differently from what the model was trained on.
-    """
-    read: Any = AutoTokenizer
-    llama = config.get_text_config().model_type == "llama"
-    if llama and (Path(path) / "tokenizer.json").is_file():
-        read = PreTrainedTokenizerFast
-    return read.from_pretrained(path, revision=revision or "main")
-
-
 def _image_token(config: PretrainedConfig) -> int:
-    token = getattr(config, "image_token_index", None)
-    return NOWHERE if token is None else int(token)
+    token = image_token(config)
+    return NOWHERE if token is None else token
 
 
 def _check_tokenizer(
@@ -107,7 +94,8 @@ def _check_tokenizer(
             f"it has {len(tokenizer)} tokens and the language model reads {vocabulary}, so it "
             "belongs to another model"
         )
-    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+    ends = tokenizer.bos_token_id is not None and tokenizer.eos_token_id is not None
+    if family.model_type is not None and not ends:
         problems.append("it has no BOS or no EOS token, and rows begin and end with them")
     known = 0 <= token < len(tokenizer)
     if family.image_token and not known:

@@ -72,7 +72,8 @@ class Rows:
         answer_mask: (R, T) bool, true on answer tokens only.
         image_slots: (R, T) bool, true where picture features replace the token's embedding.
         image_index: (R,) index into `pixel_values`, `TEXT_ONLY` (-1) for rows without a picture.
-        pixel_values: (P, C, H, W) distinct pictures, or None when no row has one.
+        pixel_values: (P, C, H, W) distinct pictures, or None when no row has one. model=auto has
+            what its family's processor makes of each, in one shape (P, ...): patches, crops.
         edit_index: (R,) the edit under which a row is answered.
         texts: what each row says; empty where the rows were made from tokens alone.
         features: (P, S, d) what the model sees in the pictures, once `EditableModel.look` was

@@ -49,8 +49,12 @@ def editor_rank(name: str) -> tuple[int, str]:
 
 
 def model_rank(name: str) -> tuple[int, str]:
-    """Sorting key of models: the paper's three in its order, then the others by name."""
-    return _rank(name, tuple(PAPER_MODELS)), name
+    """Sorting key of models: the paper's three in its order with their tiny twins, then the others.
+
+    >>> sorted(["qwen2_vl", "llava_tiny", "minigpt4_tiny", "llava"], key=model_rank)
+    ['minigpt4_tiny', 'llava', 'llava_tiny', 'qwen2_vl']
+    """
+    return _rank(name.removesuffix("_tiny"), tuple(PAPER_MODELS)), name
 
 
 def scenario_rank(name: str) -> tuple[int, str]:

@@ -25,6 +25,7 @@ def _a_place_to_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths of the configuration are relative to the root; here they are made, empty."""
     for twin in ("llava_tiny", "blip2_opt_tiny", "minigpt4_tiny"):
         (tmp_path / "models/pretrained" / twin).mkdir(parents=True)
+    (tmp_path / "checkpoints/minigpt4-7b").mkdir(parents=True)
     (tmp_path / "data").mkdir()
     (tmp_path / "editor.ckpt").touch()
     monkeypatch.chdir(tmp_path)
@@ -85,6 +86,7 @@ def test_every_experiment_of_a_trained_editor_trains(experiment: str) -> None:
 )
 def test_every_option_of_a_group_passes(group: str, option: str) -> None:
     words = needed(option) if group == "data" else []
+    words += ["model.path=data"] if option == "auto" else []  # whatever the user brings
     config = evaluate("editor=none", f"{group}={option}", *words)
     if group in ("model", "scenario", "data"):
         assert getattr(config, group).name == option

@@ -71,7 +71,9 @@ def test_a_native_prompt_is_the_family_s_own(family: str) -> None:
 def test_a_folder_of_another_family_is_refused_by_name(family: str) -> None:
     other = {"llava": "blip2", "blip2": "minigpt4", "minigpt4": "llava"}[family]
     for load in (load_processor, load_model):
-        with pytest.raises(ModelError, match=rf"model\.family is '{other}'.*model\.family={family} reads it"):
+        with pytest.raises(
+            ModelError, match=rf"model\.family is '{other}'.*model\.family={family} reads it"
+        ):
             load(other, str(SHIPPED / TWINS[family]))
 
 
@@ -139,7 +141,7 @@ def test_a_tampered_file_is_told_by_the_manifest(family: str, tmp_path: Path) ->
 def test_a_pickle_in_the_place_of_weights_runs_nothing(family: str, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({"weights": Planted()}, folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="more than tensors"):
         load_model(family, str(folder))
     assert not Planted.ran
 

@@ -1,0 +1,247 @@
+"""Whether a base model fits, told before its weights are read.
+
+    bytes = sum over weights of bytes per value,   counted on a model without weights
+
+The weights alone are counted: activations, an editor and its optimiser need room besides.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig
+
+from errors import ModelError
+from models.folder import read_config
+from models.loading import Dtype, torch_dtype
+from models.quantisation import Quantise, is_quantised
+from models.sketch import sketch
+
+log = logging.getLogger(__name__)
+SILENT = 100_000_000  # parameters up to which nobody needs to be told
+GB = 1e9
+# Of a quantised value: NF4's half byte and a float32 scale per 64; LLM.int8's scales are per row.
+_BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
+_HALF = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many parameters a base model has.
+
+    Attributes:
+        decoder: in the language model's decoder layers.
+        linear: of these, in linear maps, which can be quantised.
+        rest: everything else.
+        single: of the rest, what stays in float32 where the model is in half precision.
+    """
+
+    decoder: int
+    linear: int
+    rest: int
+    single: int
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return self.decoder + self.rest
+
+    def bytes(self, dtype: torch.dtype, quantise: Quantise | None = None) -> int:
+        """Of the weights in a number type, with quantised decoder layers or without."""
+        each = dtype.itemsize if quantise is None else _BYTES[quantise]
+        plain = (self.total - self.linear - self.single) * dtype.itemsize
+        return round(self.linear * each) + plain + self.single * torch.float32.itemsize
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory of a device.
+
+    Attributes:
+        name: of the device.
+        total: bytes.
+        free: bytes.
+    """
+
+    name: str
+    total: int
+    free: int
+
+
+def tell_memory(
+    family: str,
+    path: str,
+    *,
+    revision: str | None,
+    dtype: Dtype,
+    quantise: Quantise | None,
+    device: torch.device | None,
+) -> None:
+    """Logs what a model needs and a device has; nothing for small models.
+
+    Args:
+        family: the model family, as in the model config.
+        path: local folder or hub id.
+        revision: commit of the hub repository.
+        dtype: as in `models.loading.load_model`.
+        quantise: as there.
+        device: as there.
+
+    Raises:
+        ModelError: the weights are larger than the device, or the configuration cannot be read.
+    """
+    config = read_config(family, path, revision)
+    if is_quantised(config):  # how many bytes those take, only their files know
+        return
+    size = size_of(family, config)
+    if size.total <= SILENT:
+        return
+    number_type = torch_dtype(dtype, device)
+    room = room_on(device or torch.device("cpu"))
+    log.info("%s", line(path, size, number_type, quantise, room))
+    if warning := check_room(path, size, number_type, quantise, room):
+        log.warning("%s", warning)
+
+
+def size_of(family: str, config: PretrainedConfig) -> Size:
+    """Counts a model's parameters, shared ones once, from its configuration alone.
+
+    Args:
+        family: the model family, as in the model config.
+        config: the model's configuration.
+
+    Raises:
+        ModelError: the family cannot wrap such a model.
+    """
+    model = sketch(family, config, torch.bfloat16)
+    layers = model.decoder.layers
+    inside = {id(parameter) for parameter in layers.parameters()}
+    rest = [one for one in model.hf.parameters() if id(one) not in inside]
+    return Size(
+        decoder=sum(one.numel() for one in layers.parameters()),
+        linear=sum(one.weight.numel() for one in layers.modules() if isinstance(one, nn.Linear)),
+        rest=sum(one.numel() for one in rest),
+        single=sum(one.numel() for one in rest if one.dtype == torch.float32),
+    )
+
+
+def line(path: str, size: Size, dtype: torch.dtype, quantise: Quantise | None, room: Room) -> str:
+    """One line about a model and a device."""
+    kind = str(dtype).removeprefix("torch.")
+    kind = kind if quantise is None else f"{kind} with decoder layers in {quantise}"
+    return (
+        f"{path}: {size.total / 1e9:.2f} B parameters ({size.decoder / 1e9:.2f} B in decoder "
+        f"layers), {_gb(size.bytes(dtype, quantise))} in {kind}; {room.name} has "
+        f"{_gb(room.total)} ({room.free / GB:.1f} free)"
+    )
+
+
+def check_room(
+    path: str, size: Size, dtype: torch.dtype, quantise: Quantise | None, room: Room
+) -> str | None:
+    """What to do where the weights do not fit.
+
+    Returns:
+        A warning where they are larger than what is free at the moment; None where they fit.
+
+    Raises:
+        ModelError: they are larger than the device.
+    """
+    needed = size.bytes(dtype, quantise)
+    if needed <= room.free:
+        return None
+    smaller = {k: n for k, n in choices(size, dtype, quantise).items() if n < needed}
+    if needed > room.total:
+        raise ModelError(
+            f"the weights of {path} need {_gb(needed)}, and {room.name} has {_gb(room.total)}. "
+            f"{_fitting(smaller, room.total)}"
+        )
+    return (
+        f"the weights of {path} need {_gb(needed)}, and {room.name} has {_gb(room.free)} free. "
+        f"{_fitting(smaller, room.free)}"
+    )
+
+
+def choices(size: Size, dtype: torch.dtype, quantise: Quantise | None) -> dict[str, int]:
+    """Words that make a model smaller, and the bytes it then needs, the largest first."""
+    half = dtype if dtype in _HALF else torch.bfloat16
+    word = "" if dtype in _HALF else "model.dtype=bfloat16"
+    kinds: Mapping[str, Quantise | None] = {
+        "": quantise, "model.quantise=8bit": "8bit", "model.quantise=4bit": "4bit",
+    }  # fmt: skip
+    found = {f"{word} {key}".strip(): size.bytes(half, kind) for key, kind in kinds.items()}
+    found.pop("", None)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def room_on(device: torch.device) -> Room:
+    """Total and free memory of a device."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return Room(f"cuda:{index}", total, free)
+    total, free = machine_memory()
+    return Room(device.type, total, free)
+
+
+def machine_memory(
+    proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
+) -> tuple[int, int]:
+    """Total and free bytes of the machine, or of the container that this process runs in.
+
+    Args:
+        proc: where the kernel tells about memory.
+        cgroup: where it tells about the container, in version 2 or 1.
+    """
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    told = _table(proc / "meminfo", ":")
+    total = told.get("MemTotal", total // 1024) * 1024
+    free = told.get("MemAvailable", total // 1024) * 1024
+    for folder, limit_file, used_file in (
+        (cgroup, "memory.max", "memory.current"),
+        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        limit, used = _number(folder / limit_file), _number(folder / used_file)
+        if limit is None or limit >= total:
+            continue
+        # Pages of files that were read count as used and are given up when they are needed.
+        pages = _table(folder / "memory.stat", " ").get("inactive_file", 0)
+        total, free = limit, min(free, limit - max(0, (used or 0) - pages))
+    return total, max(0, free)
+
+
+def _fitting(smaller: Mapping[str, int], room: int) -> str:
+    fitting = [f"{words} ({_gb(needed)})" for words, needed in smaller.items() if needed <= room]
+    if fitting:
+        return f"These weights would fit: {', '.join(fitting)}."
+    return (
+        "No number type makes it small enough: take a smaller model (model=blip2_opt, the smallest "
+        "of the real ones, has 3.7 B parameters) or a device with more memory."
+    )
+
+
+def _gb(count: int) -> str:
+    return f"{count / GB:.1f} GB"
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or "max"
+        return None
+
+
+def _table(path: Path, separator: str) -> dict[str, int]:
+    """Lines such as `MemTotal: 8 kB` or `inactive_file 4096`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = [line.split(separator, 1) for line in lines if separator in line]
+    return {key: int(value.split()[0]) for key, value in pairs if value.split()[0].isdigit()}

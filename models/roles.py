@@ -1,0 +1,258 @@
+"""Who is who in a multimodal LLM that no class of this project knows: found by structure.
+
+Edits need the decoder layers and, in each, the norm that reads the residual stream before the MLP,
+the MLP's two matrices, and what the MLP adds to the stream. A layer is recognised by the names of
+*all* its parts: with one more norm or matrix than a known branch has, its formula is another one.
+What is not recognised is refused by name, because a wrong guess would be a wrong edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from inspect import Parameter, signature
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from errors import ModelError
+from models.decoder import Decoder
+from models.deltas import linear_shape
+
+_NESTED = ("model", "language_model", "text_model", "decoder")
+_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "final_norm")
+_BODY_PARTS = ("embed_tokens", "embedding_dropout")
+_BODY_ARGUMENTS = (
+    "input_ids", "attention_mask", "position_ids", "past_key_values", "inputs_embeds", "use_cache",
+    "cache_position", "output_attentions", "output_hidden_states", "return_dict",
+)  # fmt: skip
+_MATRICES = (
+    ("up_proj", "down_proj"), ("gate_up_proj", "down_proj"), ("fc1", "fc2"), ("c_fc", "c_proj"),
+    ("dense_h_to_4h", "dense_4h_to_h"), ("w3", "w2"),
+)  # fmt: skip
+_GATES = ("gate_proj", "w1")
+# Factors between a layer and its stream, or between the head and the logits, that edits ignore.
+_SCALES = (
+    "logit_scale", "logits_scaling", "final_logit_softcapping", "residual_multiplier",
+    "mlp_alpha_factor", "layernorm_mlp_alpha",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Branch:
+    """How a decoder layer adds its MLP to the residual stream x: x + after(mlp(before(x))).
+
+    Attributes:
+        norms: all norms of such a layer.
+        before: the one that reads the stream.
+        after: the one on the MLP's output, None without.
+        mlp: the name of the MLP.
+    """
+
+    norms: frozenset[str]
+    before: str
+    after: str | None = None
+    mlp: str = "mlp"
+
+    def added(self, layer: Any, hidden: Tensor) -> Tensor:
+        """What the MLP adds to the stream: (N, d) -> (N, d)."""
+        output = getattr(layer, self.mlp)(getattr(layer, self.before)(hidden))
+        return output if self.after is None else getattr(layer, self.after)(output)
+
+
+BRANCHES = {
+    "Llama": Branch(
+        frozenset({"input_layernorm", "post_attention_layernorm"}), "post_attention_layernorm"
+    ),
+    "Gemma 3": Branch(
+        frozenset({"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
+                   "post_feedforward_layernorm"}),
+        "pre_feedforward_layernorm", after="post_feedforward_layernorm",
+    ),
+    "GLM-4V": Branch(
+        frozenset({"input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm",
+                   "post_mlp_layernorm"}),
+        "post_attention_layernorm", after="post_mlp_layernorm",
+    ),
+}  # fmt: skip
+
+
+def find_roles(hf: PreTrainedModel) -> Decoder:
+    """The parts of a multimodal LLM's language model, by role.
+
+    Args:
+        hf: a model of transformers' AutoModelForImageTextToText.
+
+    Returns:
+        The decoder; its `body` takes `inputs_embeds`.
+
+    Raises:
+        ModelError: a role could not be found, or a part is not understood.
+    """
+    name, text = type(hf).__name__, hf.config.get_text_config()
+    body, layers = _body(hf, text)
+    _check_scales(name, text)
+    norm = _final_norm(name, body, layers)
+    branch = _branch(name, layers[0])
+    sites = _matrices(name, layers[0], branch, text.hidden_size)
+    for number, layer in enumerate(layers):
+        same = _branch(name, layer) == branch
+        if not same or _matrices(name, layer, branch, text.hidden_size) != sites:
+            raise ModelError(
+                f"{name}: decoder layer {number} ({type(layer).__name__}) is built in another way "
+                "than layer 0, and editors address all layers alike. Use another model."
+            )
+    return Decoder(
+        body=body,
+        layers=layers,
+        norm=norm,
+        head=_head(name, hf, text),
+        mlp_norm=branch.before,
+        mlp=branch.added,
+        sites={"mlp_in": f"{branch.mlp}.{sites[0]}", "mlp_out": f"{branch.mlp}.{sites[1]}"},
+    )
+
+
+def _refused(name: str, role: str, tried: Iterable[str], found: Iterable[str]) -> ModelError:
+    """A role is missing."""
+    return ModelError(
+        f"{name}: could not find {role}. Tried: {', '.join(tried)}. There is: "
+        f"{', '.join(found) or 'nothing'}. This model needs a class of its own: "
+        "docs/add-a-model.md says what goes into it."
+    )
+
+
+def _body(hf: PreTrainedModel, text: PretrainedConfig) -> tuple[nn.Module, nn.ModuleList]:
+    """The module that runs all decoder layers, and the layers."""
+    name, tried = type(hf).__name__, []
+    module: Any = hf.get_decoder()
+    while isinstance(module, nn.Module):
+        tried.append(type(module).__name__)
+        for child in module.children():
+            if isinstance(child, nn.ModuleList) and len(child) == text.num_hidden_layers:
+                _check_body(name, module)
+                return module, child
+        module = next((getattr(module, n) for n in _NESTED if hasattr(module, n)), None)
+    raise _refused(
+        name,
+        f"a list of {text.num_hidden_layers} decoder layers in the language model",
+        tried,
+        (f"{n} ({type(m).__name__})" for n, m in hf.named_children()),
+    )
+
+
+def _check_body(name: str, body: nn.Module) -> None:
+    """Pictures must enter as embeddings alone: nothing may be added to them further up."""
+    more = [p for p in named_arguments(body.forward) if p not in _BODY_ARGUMENTS]
+    if more:
+        raise ModelError(
+            f"{name}: its language model {type(body).__name__} is given {', '.join(more)} besides "
+            "token embeddings, so pictures act inside its layers as well. model=auto runs layers "
+            "from embeddings, mask and positions alone; use another model."
+        )
+
+
+def _final_norm(name: str, body: nn.Module, layers: nn.ModuleList) -> nn.Module:
+    parts = dict(body.named_children())
+    found = [part for part in _FINAL_NORMS if part in parts]
+    if len(found) != 1:
+        raise _refused(name, f"the final norm of {type(body).__name__}", _FINAL_NORMS, parts)
+    known = {*_BODY_PARTS, found[0]}
+    more = [
+        part
+        for part, module in parts.items()
+        if part not in known and module is not layers and "rotary" not in part
+    ]
+    if more:
+        raise ModelError(
+            f"{name}: its language model {type(body).__name__} has parts that are not understood: "
+            f"{', '.join(more)}. model=auto knows embeddings, rotary tables, layers and one final "
+            "norm; docs/add-a-model.md says how to add a class."
+        )
+    return parts[found[0]]
+
+
+def _branch(name: str, layer: nn.Module) -> Branch:
+    """How a layer adds its MLP, known by all its parts."""
+    parts = {part: type(module).__name__ for part, module in layer.named_children()}
+    norms = {part for part, kind in parts.items() if "norm" in kind.lower()}
+    kind = type(layer).__name__
+    fitting = [
+        branch for branch in BRANCHES.values() if branch.norms == norms and branch.mlp in parts
+    ]
+    if not fitting:
+        raise _refused(
+            name,
+            f"the norm before the MLP and the MLP in {kind}",
+            (f"{' + '.join(sorted(b.norms))} (as {of})" for of, b in BRANCHES.items()),
+            parts,
+        )
+    known = norms | {fitting[0].mlp}
+    more = [p for p, k in parts.items() if p not in known and not _harmless(p, k)]
+    if more:
+        raise ModelError(
+            f"{name}: {kind} has parts that are not understood: {', '.join(more)}. Known besides "
+            "norms and the MLP is one self-attention. Edits of such a layer would be wrong; "
+            "docs/add-a-model.md says how to add a class."
+        )
+    return fitting[0]
+
+
+def _harmless(part: str, kind: str) -> bool:
+    attention = kind.endswith("Attention") and "cross" not in (part + kind).lower()
+    return attention or "dropout" in kind.lower() or kind == "Identity"
+
+
+def _matrices(name: str, layer: nn.Module, branch: Branch, width: int) -> tuple[str, str]:
+    """The MLP's first and second linear map; a gate beside the first is left alone."""
+    mlp = layer.get_submodule(branch.mlp)
+    linear = [part for part, module in mlp.named_children() if isinstance(module, nn.Linear)]
+    for first, second in _MATRICES:
+        if {first, second} <= set(linear) and not set(linear) - {first, second, *_GATES}:
+            (d_in, inner), (back, d_out) = (
+                linear_shape(mlp.get_submodule(part)) for part in (first, second)
+            )
+            if (d_in, d_out) == (width, width) and inner in (back, 2 * back):
+                return first, second
+    role = f"the two linear maps of {branch.mlp} ({type(mlp).__name__}) in {type(layer).__name__}"
+    raise _refused(
+        name,
+        role,
+        (f"{first} and {second}" for first, second in _MATRICES),
+        (f"{part} ({type(module).__name__})" for part, module in mlp.named_children()),
+    )
+
+
+def _head(name: str, hf: PreTrainedModel, text: PretrainedConfig) -> nn.Module:
+    head = hf.get_output_embeddings()
+    if not isinstance(head, nn.Linear) or head.in_features != text.hidden_size:
+        raise _refused(
+            name,
+            f"a head from width {text.hidden_size} to the vocabulary",
+            ("get_output_embeddings()",),
+            (f"{n} ({type(m).__name__})" for n, m in hf.named_children()),
+        )
+    return head
+
+
+def _check_scales(name: str, text: PretrainedConfig) -> None:
+    values = {key: getattr(text, key, None) for key in _SCALES}
+    wrong = [f"{key}={value}" for key, value in values.items() if value not in (None, 1)]
+    if wrong:
+        raise ModelError(
+            f"{name}: its language model scales layers or logits ({', '.join(wrong)}), which "
+            "model=auto does not do. Use another model, or add a class (docs/add-a-model.md)."
+        )
+
+
+def named_arguments(function: Callable[..., Any]) -> list[str]:
+    """What a function takes by name."""
+    open_ended = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+    taken = signature(function).parameters.values()
+    return [parameter.name for parameter in taken if parameter.kind not in open_ended]
+
+
+def layer_kinds(text: PretrainedConfig) -> Sequence[str]:
+    """The kind of each decoder layer, where the configuration tells kinds apart."""
+    return getattr(text, "layer_types", None) or [""] * text.num_hidden_layers

@@ -1,0 +1,32 @@
+"""Reading a base model's tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+
+def read_tokenizer(
+    path: str, revision: str | None, config: PretrainedConfig
+) -> PreTrainedTokenizerBase:
+    """The tokenizer as its tokenizer.json says.
+
+    For a Llama's folder AutoTokenizer rebuilds normaliser and pre-tokeniser and ignores those in
+    the file, so that words split differently from what the model was trained on.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it cannot be read.
+    """
+    read: Any = AutoTokenizer
+    llama = config.get_text_config().model_type == "llama"
+    if llama and (Path(path) / "tokenizer.json").is_file():
+        read = PreTrainedTokenizerFast
+    return read.from_pretrained(path, revision=revision or "main")
