@@ -16,6 +16,7 @@ from PIL import Image
 
 from datamodules.tokenisation import PictureLayout, PromptEncoder
 from errors import ModelError
+from lightning_modules.assembly import make_encoder
 from models.loading import load_model
 from models.pictures import FREE_SIDE, PictureForm, open_pictures, side_of
 from models.processor import load_processor
@@ -47,6 +48,9 @@ def test_every_picture_has_one_shape_and_the_tokens_of_its_family(
     shapes = {processor.pixels(noise(*size)).shape for size in ((9, 70), (50, 50), (400, 30))}
     assert len(shapes) == 1
     assert processor.picture_ids.count(processor.image_token_id) == processor.image_slots
+    assert make_encoder(processor, "default").layout == PictureLayout(
+        processor.image_slots, processor.image_token_id, ids=processor.picture_ids
+    )
     around = {
         "qwen2_vl": (START, *[PAD] * 4, END), "qwen2_5_vl": (START, *[PAD] * 4, END),
         "glm4v": (START, *[PAD] * 4, END), "internvl": (START, *[PAD] * 4, END),

@@ -70,10 +70,9 @@ def test_a_native_prompt_is_the_family_s_own(family: str) -> None:
 
 def test_a_folder_of_another_family_is_refused_by_name(family: str) -> None:
     other = {"llava": "blip2", "blip2": "minigpt4", "minigpt4": "llava"}[family]
+    said = rf"model\.family is '{other}'.*model\.family={family} reads it"
     for load in (load_processor, load_model):
-        with pytest.raises(
-            ModelError, match=rf"model\.family is '{other}'.*model\.family={family} reads it"
-        ):
+        with pytest.raises(ModelError, match=said):
             load(other, str(SHIPPED / TWINS[family]))
 
 
@@ -103,7 +102,7 @@ def test_llava_needs_the_image_token(tmp_path: Path) -> None:
 def test_a_count_of_image_tokens_that_does_not_match_is_refused(tmp_path: Path) -> None:
     folder = shutil.copytree(SHIPPED / "llava_tiny", tmp_path / "model")
     change(folder, "config.json", lambda content: content.update(image_seq_length=9))
-    with pytest.raises(ModelError, match="image_seq_length=9.*gives 4 features"):
+    with pytest.raises(ModelError, match=r"image_seq_length=9.*gives 4 features"):
         load_processor("llava", str(folder))
 
 
@@ -117,7 +116,7 @@ def test_a_changed_number_of_queries_does_not_load(family: str, folder: Path) ->
 def test_pictures_of_another_size_are_refused(family: str, folder: Path) -> None:
     size = {"height": 48, "width": 48}
     change(folder, "preprocessor_config.json", lambda content: content.update(size=size))
-    with pytest.raises(ModelError, match="48 x 48 pixels.*looks at 32 x 32"):
+    with pytest.raises(ModelError, match=r"48 x 48 pixels.*looks at 32 x 32"):
         load_processor(family, str(folder))
 
 
