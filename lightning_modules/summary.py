@@ -53,6 +53,7 @@ def summarise(
             "locality_i": cfg.metrics.locality_i,
             "batch_size": cfg.evaluate.batch_size,
             "dtype": cfg.model.dtype,
+            "quantise": cfg.model.quantise,
             "device": str(model.device),
             "ckpt": cfg.ckpt,
             "data_digest": data.source.digest(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from models.folder import read_config
 from models.pictures import image_token, open_pictures
 from models.vocabulary import read_tokenizer
 
+log = logging.getLogger(__name__)
 NOWHERE = -1  # the slot id of a model whose vocabulary has no image token
 
 
@@ -108,6 +110,13 @@ def _check_tokenizer(
             f"the tokenizer in {path!r} does not fit the model: {'; '.join(problems)}. Put the "
             "tokenizer files of this very model beside its weights."
         )
+    first = tokenizer("a")["input_ids"][0]
+    if family.model_type is not None and first != tokenizer.bos_token_id:
+        log.warning(
+            "the tokenizer in %r puts no BOS (%s) in front, as the released models of this family "
+            "do; rows are read without it. Look at add_bos_token in tokenizer_config.json.",
+            path, tokenizer.bos_token,
+        )  # fmt: skip
 
 
 def _check_slots(slots: int, path: str, revision: str | None) -> None:

@@ -53,15 +53,7 @@ def build_tiny(
 
 
 def _llava(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    vision = CLIPVisionConfig(
-        hidden_size=settings.vision_width,
-        intermediate_size=settings.vision_mlp_width,
-        num_hidden_layers=settings.vision_layers,
-        num_attention_heads=settings.heads,
-        image_size=settings.image_size,
-        patch_size=settings.patch_size,
-        projection_dim=settings.vision_width,
-    )
+    vision = CLIPVisionConfig(**_tower(settings), projection_dim=settings.vision_width)
     config = LlavaConfig(
         vision_config=vision,
         text_config=_llama(settings, tokenizer),
@@ -137,15 +129,18 @@ def _llama(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> Ll
 
 
 def _vision(settings: PretrainSettings) -> Blip2VisionConfig:
-    return Blip2VisionConfig(
-        hidden_size=settings.vision_width,
-        intermediate_size=settings.vision_mlp_width,
-        num_hidden_layers=settings.vision_layers,
-        num_attention_heads=settings.heads,
-        image_size=settings.image_size,
-        patch_size=settings.patch_size,
-        initializer_range=VISION_STD,
-    )
+    return Blip2VisionConfig(**_tower(settings), initializer_range=VISION_STD)
+
+
+def _tower(settings: PretrainSettings) -> dict[str, int]:
+    return {
+        "hidden_size": settings.vision_width,
+        "intermediate_size": settings.vision_mlp_width,
+        "num_hidden_layers": settings.vision_layers,
+        "num_attention_heads": settings.heads,
+        "image_size": settings.image_size,
+        "patch_size": settings.patch_size,
+    }
 
 
 def _qformer(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> Blip2QFormerConfig:

@@ -149,11 +149,10 @@ class PretrainSettings:
             mistakes.append(
                 f"slots_start={self.slots_start} and slots_end={self.slots_end} must rise in [0, 1]"
             )
-        if self.steps < 1 or self.text_rows < 1 or self.long_every < 1:
-            mistakes.append(
-                f"steps={self.steps}, text_rows={self.text_rows} and long_every={self.long_every} "
-                "must be at least 1"
-            )
+        at_least_one = ("steps", "text_rows", "long_every", "qformer_layers")
+        small = [f"{name}={value}" for name in at_least_one if (value := getattr(self, name)) < 1]
+        if small:
+            mistakes.append(f"{', '.join(small)} must be at least 1")
         if mistakes:
             raise ConfigError(f"pretraining settings: {'; '.join(mistakes)}. Change them.")
 

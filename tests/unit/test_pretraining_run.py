@@ -214,8 +214,8 @@ def test_a_world_without_pictures_is_refused(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_be_built_are_all_named() -> None:
     with pytest.raises(ConfigError) as error:
-        PretrainSettings(width=30, image_size=30, lens_layer=9, slots_start=0.9)
-    for key in ("width=30", "image_size=30", "lens_layer=9", "slots_start=0.9"):
+        PretrainSettings(width=30, image_size=30, lens_layer=9, slots_start=0.9, qformer_layers=0)
+    for key in ("width=30", "image_size=30", "lens_layer=9", "slots_start=0.9", "qformer_layers=0"):
         assert key in str(error.value)
 
 

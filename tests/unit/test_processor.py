@@ -90,6 +90,16 @@ def test_a_tokenizer_without_bos_is_refused(family: str, folder: Path) -> None:
         load_processor(family, str(folder))
 
 
+def test_a_tokenizer_that_puts_no_bos_in_front_is_told(
+    family: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_processor(family, str(folder))
+    assert not caplog.records
+    change(folder, "tokenizer.json", lambda content: content.update(post_processor=None))
+    load_processor(family, str(folder))
+    assert "puts no BOS (<s>) in front" in caplog.text
+
+
 def test_llava_needs_the_image_token(tmp_path: Path) -> None:
     folder = shutil.copytree(SHIPPED / "llava_tiny", tmp_path / "model")
     small = opt_tokenizer()
