@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Blip2Config, CLIPVisionConfig, LlamaConfig, LlavaConfig, OPTConfig
 
+from benchmarks.full_size import full_size
 from errors import ModelError
 from models import memory
 from models.deltas import Site, linear_shape
@@ -24,28 +24,10 @@ from models.memory import (
     size_of,
     tell_memory,
 )
-from models.minigpt4 import MiniGPT4Config
 from models.quantisation import kept_modules
 from models.sketch import sketch
 
 BIG, SMALL = Room("cuda:0", 80 * 10**9, 79 * 10**9), Room("cuda:0", 12 * 10**9, 11 * 10**9)
-
-
-def full_size(family: str) -> Any:
-    """The configurations of the real models; those of MiniGPT-4 and Blip2's sight are defaults."""
-    if family == "minigpt4":
-        return MiniGPT4Config(text_config=LlamaConfig(vocab_size=32_001))
-    if family == "blip2":
-        opt = OPTConfig(
-            vocab_size=50_304, hidden_size=2560, word_embed_proj_dim=2560, ffn_dim=10_240,
-            num_hidden_layers=32, num_attention_heads=32,
-        )  # fmt: skip
-        return Blip2Config(text_config=opt.to_dict())
-    vision = CLIPVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
-        image_size=336, patch_size=14, projection_dim=768,
-    )  # fmt: skip
-    return LlavaConfig(vision_config=vision, text_config=LlamaConfig(vocab_size=32_064))
 
 
 # Family: millions of parameters, of these in decoder layers; width and inner width of the MLP.
