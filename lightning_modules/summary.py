@@ -54,6 +54,7 @@ def summarise(
             "batch_size": cfg.evaluate.batch_size,
             "dtype": cfg.model.dtype,
             "quantise": cfg.model.quantise,
+            "model_revision": cfg.model.revision,
             "device": str(model.device),
             "ckpt": cfg.ckpt,
             "data_digest": data.source.digest(),

@@ -13,7 +13,6 @@ that `python -m models.minigpt4 convert` makes it from.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 
 from models.families import family_of
-from models.folder import MANIFEST, looks_local
+from models.folder import MANIFEST, looks_local, sha256
 
 Find = Callable[[str], Path | None]
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which they are looked for
@@ -240,8 +239,7 @@ def _against_manifest(folder: Path, items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _changed(path: Path, expected: str) -> str:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256(path)
     return "" if found == expected else f"is not the manifest's: sha256 {found[:12]}"
 
 

@@ -81,13 +81,19 @@ def check_manifest(folder: Path) -> None:
         return
     for name, expected in json.loads(path.read_text(encoding="utf-8")).get("sha256", {}).items():
         file = folder / name
-        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no file"
+        found = sha256(file) if file.is_file() else "no file"
         if found != expected:
             raise ModelError(
                 f"{file} does not match its manifest (sha256 {found[:12]}, expected "
-                f"{expected[:12]}): it is damaged or was replaced. Fetch it again or repeat the "
-                "pretraining."
+                f"{expected[:12]}): it is damaged or was replaced. Fetch it again, or make the "
+                "model anew (pretrain.py, python -m models.minigpt4 convert)."
             )
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file of any size, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def looks_local(path: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -18,8 +17,8 @@ from datamodules.world import World
 from datamodules.world.schema import WORLD_FILE
 from errors import ModelError
 from lightning_modules.pretraining.settings import PretrainSettings
+from models.folder import MANIFEST, sha256
 
-MANIFEST = "manifest.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "lightning", "safetensors", "pillow", "numpy")
 
 
@@ -84,7 +83,7 @@ def save_tiny(
             **{package: version(package) for package in PACKAGES},
         },
         "sha256": {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            path.name: sha256(path)
             for path in sorted(folder.iterdir())
             if path.is_file() and path.name != MANIFEST
         },

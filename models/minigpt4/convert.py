@@ -11,7 +11,6 @@ renamed at the end, so that what stands there is whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from errors import ModelError
+from models.folder import MANIFEST, sha256
 from models.minigpt4.modeling import MiniGPT4Config, MiniGPT4ForConditionalGeneration
 from models.minigpt4.original import (
     Layout,
@@ -48,7 +48,7 @@ from models.minigpt4.vicuna import (
 
 log = logging.getLogger(__name__)
 Dtype = Literal["float16", "bfloat16", "float32"]
-_MANIFEST, _SHARD = "manifest.json", "5GB"
+_SHARD = "5GB"
 _VICUNA_TEXTS = (
     "config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
@@ -126,9 +126,9 @@ def convert(
             "dtype": dtype,
             "vicuna_version": looks_like(text) or "unknown",
             "sources": _describe(sources),
-            "sha256": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
+            "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
         }
-        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_output(output: Path, sources: Sources, overwrite: bool) -> None:
@@ -265,9 +265,4 @@ def _describe(sources: Sources) -> dict[str, Any]:
 
 
 def _facts(path: Path) -> dict[str, str | int]:
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
