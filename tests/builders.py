@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
@@ -29,6 +31,14 @@ from transformers import (
 from datamodules.tokenisation import PictureLayout, PromptEncoder
 from editors.base import Setting
 from models.blip2 import Blip2
+from models.deltas import (
+    Deltas,
+    DenseDelta,
+    LowRankDelta,
+    Site,
+    linear_shape,
+    linear_weight,
+)
 from models.editable import EditableModel
 from models.llava import Llava
 from models.minigpt4 import MiniGPT4, MiniGPT4Config, MiniGPT4ForConditionalGeneration
@@ -37,6 +47,7 @@ from models.rows import EditBatch, Rows
 from models.text import TextModel
 from tests.tokenizers_small import opt_tokenizer
 
+Model = TypeVar("Model", bound=EditableModel)
 VOCABULARY, IMAGE_TOKEN, SLOTS, WIDTH, INNER = 97, 3, 4, 16, 24
 GOLDEN = Path(os.environ.get("TMKE_GOLDEN", Path(__file__).parent / "golden"))
 
@@ -272,3 +283,29 @@ def _prompt(draw: random.Random, edit: int, picture: int | None) -> Prompt:
     length = answer + draw.randint(3, 7)
     tokens = tuple(draw.randrange(4, VOCABULARY) for _ in range(length))
     return Prompt(tokens, answer, edit, picture)
+
+
+def edited(model: Model, deltas: Deltas, edit: int) -> Model:
+    """A copy whose weights are changed in place: the slow way to one edit."""
+    changed = copy.deepcopy(model)
+    for site, delta in deltas.items():
+        weight = linear_weight(changed.linear(site))  # a view
+        weight += delta.dense()[edit].to(weight.dtype)
+    return changed
+
+
+def random_deltas(model: EditableModel, *, layers: int, dense: bool, n_edits: int = 2) -> Deltas:
+    draw = torch.Generator().manual_seed(2)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw) * 0.3
+
+    found: dict[Site, DenseDelta | LowRankDelta] = {}
+    for site in model.last_sites(layers):
+        d_in, d_out = linear_shape(model.linear(site))
+        found[site] = (
+            DenseDelta(random(n_edits, d_out, d_in))
+            if dense
+            else LowRankDelta(random(n_edits, 3, d_in), random(n_edits, 3, d_out))
+        )
+    return found

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from models.auto import AutoMLLM
 from models.context import answer_with_shared_prefix
-from models.deltas import Deltas, DenseDelta, LowRankDelta, linear_shape, linear_weight
 from models.loading import load_model
 from models.processor import Processor, load_processor
 from models.rows import TEXT_ONLY, Rows
 from tests.auto_cases import FAMILIES, save
+from tests.builders import edited, random_deltas
 
 EXACT = {"atol": 5e-6, "rtol": 5e-5}
 EDITED = {"atol": 5e-5, "rtol": 5e-4}
@@ -121,32 +121,6 @@ def plain(model: AutoMLLM, rows: Rows) -> Tensor:
     """The family's own forward pass."""
     with torch.no_grad():
         return model.hf(**arguments(model, rows)).logits.float()
-
-
-def random_deltas(model: AutoMLLM, *, layers: int, dense: bool) -> Deltas:
-    draw = torch.Generator().manual_seed(2)
-
-    def noise(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=draw) * 0.3
-
-    found: dict[Any, DenseDelta | LowRankDelta] = {}
-    for site in model.last_sites(layers):
-        d_in, d_out = linear_shape(model.linear(site))
-        found[site] = (
-            DenseDelta(noise(2, d_out, d_in))
-            if dense
-            else LowRankDelta(noise(2, 3, d_in), noise(2, 3, d_out))
-        )
-    return found
-
-
-def edited(model: AutoMLLM, deltas: Deltas, edit: int) -> AutoMLLM:
-    """A copy whose weights are changed in place."""
-    changed = copy.deepcopy(model)
-    for site, delta in deltas.items():
-        weight = linear_weight(changed.linear(site))
-        weight += delta.dense()[edit].to(weight.dtype)
-    return changed
 
 
 SHOWN = {

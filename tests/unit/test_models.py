@@ -14,14 +14,10 @@ from torch.nn import functional as F
 from errors import ModelError
 from models.blip2 import Blip2
 from models.deltas import (
-    Deltas,
     DenseDelta,
     Groups,
-    LowRankDelta,
     Site,
     applied,
-    linear_shape,
-    linear_weight,
 )
 from models.editable import EditableModel
 from models.minigpt4 import MiniGPT4
@@ -32,8 +28,10 @@ from tests.builders import (
     Prompt,
     any_model,
     blip2,
+    edited,
     llava,
     minigpt4,
+    random_deltas,
     rows_of,
     text_model,
 )
@@ -66,32 +64,6 @@ def plain(model: EditableModel, rows: Rows) -> Tensor:
     blind = model.family == "blip2" and rows.pixel_values is None
     with torch.no_grad():
         return (model.hf.language_model if blind else model.hf)(**arguments).logits.float()
-
-
-def edited(model: EditableModel, deltas: Deltas, edit: int) -> EditableModel:
-    """A copy whose weights are changed in place: the slow way to one edit."""
-    changed = copy.deepcopy(model)
-    for site, delta in deltas.items():
-        weight = linear_weight(changed.linear(site))  # a view
-        weight += delta.dense()[edit].to(weight.dtype)
-    return changed
-
-
-def random_deltas(model: EditableModel, *, layers: int, dense: bool, n_edits: int = 2) -> Deltas:
-    draw = torch.Generator().manual_seed(2)
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=draw) * 0.3
-
-    found: dict[Site, DenseDelta | LowRankDelta] = {}
-    for site in model.last_sites(layers):
-        d_in, d_out = linear_shape(model.linear(site))
-        found[site] = (
-            DenseDelta(random(n_edits, d_out, d_in))
-            if dense
-            else LowRankDelta(random(n_edits, 3, d_in), random(n_edits, 3, d_out))
-        )
-    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
