@@ -268,7 +268,7 @@ class PromptEncoder:
         """
         if not inside:
             return *self._cut(text), 0
-        token = self._slot_id
+        token = -1 if self.layout is None else self.layout.token_id
         mark = self.tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
         if mark is None:
             ids, offsets = self._cut(text[:inside])
@@ -285,10 +285,6 @@ class PromptEncoder:
         """Ids of a text and the characters of each; specials stand for none, (0, 0)."""
         output = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
         return list(output["input_ids"]), [(a, b) for a, b in output["offset_mapping"]]
-
-    @property
-    def _slot_id(self) -> int:
-        return -1 if self.layout is None else self.layout.token_id
 
     def _picture_place(
         self, ids: list[int], offsets: list[tuple[int, int]], begins: int

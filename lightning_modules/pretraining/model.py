@@ -41,14 +41,14 @@ class Parts(ABC):
         return self.hf
 
     @property
-    def embed_tokens(self) -> nn.Module:
+    def embed_tokens(self) -> nn.Embedding:
         """Ids -> embeddings."""
         return self.body.embed_tokens
 
     @property
     def embeddings(self) -> Tensor:
         """(V, D) the token embeddings, which are the output head too."""
-        return self.body.embed_tokens.weight
+        return self.embed_tokens.weight
 
     @abstractmethod
     def patches(self, pixels: Tensor) -> Tensor:
@@ -93,10 +93,6 @@ class Parts(ABC):
     def language_parameters(self) -> list[nn.Parameter]:
         """Everything that reads and writes tokens; the tied head counts once."""
         return list(self.body.parameters())
-
-    def all_parameters(self) -> list[nn.Parameter]:
-        """Everything that is trained and saved."""
-        return [*self.language_parameters(), *self.vision_parameters()]
 
 
 class _LlavaParts(Parts):
