@@ -1,6 +1,9 @@
 """The folder of one evaluation: what is in it, how it is written and how it is read.
 
     edits.parquet   one line per edit, probe and metric (`EDIT_SCHEMA`), values as fractions
+    probes.parquet  one line per edit and probe (`PROBE_SCHEMA`): what was asked, of which picture
+    curve.parquet   protocol=sequential only: edits.parquet at every point of the curve, one after
+                    the other, with the number of edits in place (`CURVE_SCHEMA`)
     summary.json    the run and its metrics: mean in percent, 95 % interval, number of records
     table.md        the same metrics for a reader
 
@@ -24,7 +27,8 @@ import pyarrow.parquet as pq
 from errors import DataError
 from metrics.bootstrap import Estimate
 
-EDITS, SUMMARY, TABLE, CURVES = "edits.parquet", "summary.json", "table.md", "metrics.csv"
+EDITS, PROBES, CURVE = "edits.parquet", "probes.parquet", "curve.parquet"
+SUMMARY, TABLE, CURVES = "summary.json", "table.md", "metrics.csv"
 
 EDIT_SCHEMA = pa.schema(
     [
@@ -39,6 +43,17 @@ EDIT_SCHEMA = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
+
+PROBE_SCHEMA = pa.schema(
+    [
+        ("edit_id", pa.int64()),
+        ("probe", pa.string()),
+        ("question", pa.string()),
+        ("image", pa.string()),  # below `settings.image_root`; null: asked in text
+        ("hops", pa.int64()),  # steps from the edited fact to the answer; null: not portability
+    ]
+)
+CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field("edits_in_place", pa.int64()))
 
 _TEXT, _NUMBER = (str,), (int, float)
 _SUMMARY_FIELDS: dict[str, tuple[type, ...]] = {
@@ -56,6 +71,7 @@ _SUMMARY_FIELDS: dict[str, tuple[type, ...]] = {
 }
 _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
     "answer_seconds_per_edit": (*_NUMBER, type(None)),
+    "trained_parameters": (int, type(None)),
 }
 _EVALUATE_AGAIN = "evaluate again with evaluate.py into a new folder"
 
@@ -79,6 +95,8 @@ class RunResult:
         peak_memory_bytes: None where it was not measured.
         answer_seconds_per_edit: mean time of answering all probes of one edit under it; None where
             it was not measured. Methods that make an edit in no time pay here.
+        trained_parameters: weights that training made, 0 for the training-free methods; None in
+            results that do not say.
     """
 
     folder: Path
@@ -94,6 +112,7 @@ class RunResult:
     seconds_per_edit: float | None
     peak_memory_bytes: float | None
     answer_seconds_per_edit: float | None = None
+    trained_parameters: int | None = None
 
     def fact(self, key: str) -> object:
         """A field of the run or, if there is no such field, of its settings; None if in neither."""
@@ -190,7 +209,15 @@ def read_edits(folder: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing, cannot be read or lacks a column.
     """
-    path = folder / EDITS
+    return read_rows(folder / EDITS, EDIT_SCHEMA)
+
+
+def read_rows(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    """Read a long table of a result folder: `EDITS`, `PROBES` or `CURVE` with its schema.
+
+    Raises:
+        DataError: the file is missing, cannot be read or lacks a column.
+    """
     if not path.is_file():
         raise DataError(f"{path} does not exist; {_EVALUATE_AGAIN}.")
     try:
@@ -199,23 +226,31 @@ def read_edits(folder: Path) -> pd.DataFrame:
         raise DataError(
             f"{path} cannot be read as parquet ({error}); {_EVALUATE_AGAIN}."
         ) from error
-    absent = [name for name in EDIT_SCHEMA.names if name not in table.column_names]
+    absent = [name for name in schema.names if name not in table.column_names]
     if absent:
         raise DataError(
             f"{path} lacks the columns {', '.join(absent)}; expected are "
-            f"{', '.join(EDIT_SCHEMA.names)}: {_EVALUATE_AGAIN}."
+            f"{', '.join(schema.names)}: {_EVALUATE_AGAIN}."
         )
-    frame: pd.DataFrame = table.select(EDIT_SCHEMA.names).to_pandas()
+    frame: pd.DataFrame = table.select(schema.names).to_pandas()
     return frame
 
 
 def write_edits(folder: Path, rows: Iterable[Mapping[str, object]]) -> Path:
-    """Write `edits.parquet`.
+    """Write `edits.parquet`; texts, `value` and `seconds` of a row may be None.
+
+    Values are fractions in [0, 1] (losses: nats). Errors: see `write_rows`.
+    """
+    return write_rows(folder / EDITS, EDIT_SCHEMA, rows)
+
+
+def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, object]]) -> Path:
+    """Write a long table of a result folder.
 
     Args:
-        folder: of the run; made if it does not exist.
-        rows: each with exactly the columns of `EDIT_SCHEMA`; texts, `value` and `seconds` may be
-            None. Values are fractions in [0, 1] (losses: nats).
+        path: the file; its folder is made if it does not exist.
+        schema: its columns.
+        rows: each with exactly these columns.
 
     Returns:
         The file.
@@ -225,16 +260,14 @@ def write_edits(folder: Path, rows: Iterable[Mapping[str, object]]) -> Path:
             type.
     """
     listed = list(rows)
-    expected = set(EDIT_SCHEMA.names)
+    expected = set(schema.names)
     for row in listed:
         if row.keys() != expected:
-            raise ValueError(
-                f"expected rows with {', '.join(EDIT_SCHEMA.names)}, got {', '.join(row)}"
-            )
-    table = pa.Table.from_pylist(listed, schema=EDIT_SCHEMA)
-    with replacing(folder / EDITS) as temporary:
+            raise ValueError(f"expected rows with {', '.join(schema.names)}, got {', '.join(row)}")
+    table = pa.Table.from_pylist(listed, schema=schema)
+    with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    return folder / EDITS
+    return path
 
 
 def write_summary(folder: Path, summary: Mapping[str, object]) -> RunResult:
