@@ -2,38 +2,41 @@
 
     python evaluate.py ckpt=DIR/checkpoints/best.ckpt scenario=multimodal
     python evaluate.py editor=ft model=llava_tiny scenario=transitive experiment=demo
+    python evaluate.py ... output_dir=DIR resume=true        # goes on where a run was killed
 
 `python evaluate.py --help` and the files in configs/ explain every option.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.launch import run_command
 from lightning_modules.stored import read_stored
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
-    from pathlib import Path
-
-    import lightning as L
-
     from configs.schema import EvaluateConfig
 
 
 def main(cfg: EvaluateConfig) -> None:
     """Evaluates one editor in one scenario."""
-    from configs.rundir import prepare_output_dir
+    from configs.rundir import is_finished, prepare_output_dir
     from datamodules.scenarios import SCENARIOS
     from editors.base import Setting
     from lightning_modules import assembly
     from lightning_modules.evaluation import EvaluationModule
     from lightning_modules.loggers import open_loggers
+    from lightning_modules.partial import PartialResults, edits_of
     from lightning_modules.processes import ending_together
+    from lightning_modules.results import write_result
     from lightning_modules.start import start
-    from lightning_modules.summary import summarise
+    from lightning_modules.summary import Run
     from lightning_modules.training import check_checkpoint, load_editor
 
+    if is_finished(cfg):
+        show(Path(cfg.output_dir), "Finished already:")
+        return
     placement = start(cfg)
     scenario = SCENARIOS[cfg.scenario.name]
     source = assembly.read_source(cfg.data)
@@ -49,42 +52,40 @@ def main(cfg: EvaluateConfig) -> None:
     if cfg.ckpt is not None:
         load_editor(cfg.ckpt, editor, model, data)
 
+    run = Run(cfg, data, model, encoder, editor, placement.processes)
     folder = prepare_output_dir(cfg)
+    partial = PartialResults(folder, run.identity())
+    module = EvaluationModule(model, editor, scenario, encoder, assembly.scoring(cfg), partial)
+    earlier = partial.open()
+    for batch in earlier:
+        module.take(batch)
+    data.leave_out = edits_of(earlier)
     opened = open_loggers(
         cfg,
         folder,
         name=f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}",
         curves=False,
     )
-    module = EvaluationModule(model, editor, scenario, encoder.decode)
     with opened as loggers:
         trainer = assembly.make_trainer(cfg.trainer, loggers=loggers, root=folder)
         with ending_together(trainer):
             trainer.test(module, datamodule=data, verbose=False)
-            rows = module.gathered_rows()
-            summary = summarise(cfg, data, module, model, encoder, rows)
+            outcome = module.outcome()
+            summary = run.summary(outcome)
         if trainer.is_global_zero:
-            save(folder, summary, rows, trainer)
+            write_result(folder, summary, outcome.rows, run.probes())
+            partial.remove()
+            show(folder, "Written to")
 
 
-def save(
-    folder: Path, summary: dict[str, Any], rows: list[dict[str, object]], trainer: L.Trainer
-) -> None:
-    """Writes the result's files, shows its table and sends it to the loggers."""
-    import pandas as pd
+def show(folder: Path, what: str) -> None:
+    """Prints the result in a folder."""
     from rich.console import Console
 
-    from lightning_modules.loggers import log_result_table
     from reporting.console import result_table
-    from reporting.results import write_edits, write_summary, write_table
-    from reporting.tables import run_markdown
+    from reporting.results import read_run
 
-    write_edits(folder, rows)
-    run = write_summary(folder, summary)
-    write_table(folder, run_markdown(run))
-    table = [{"metric": name, **value.as_dict()} for name, value in run.metrics.items()]
-    log_result_table(trainer.loggers, "result", pd.DataFrame(table).astype({"ci95": str}))
-    Console().print(result_table(run), f"Written to {folder}")
+    Console().print(result_table(read_run(folder)), f"{what} {folder}")
 
 
 if __name__ == "__main__":

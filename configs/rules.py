@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs import schema
-from editors.options import EditorOptions
+from editors.options import EditorOptions, editor_names, options_class
 
 Sections = dict[str, Any]
 
@@ -27,7 +27,9 @@ def rule_problems(command: str, sections: Sections) -> list[str]:
     Returns:
         A sentence for each mistake.
     """
-    rules = (_editor_rules, _file_rules, _trainer_rules, _pretrain_rules)
+    rules = (
+        _editor_rules, _protocol_rules, _resume_rules, _file_rules, _trainer_rules, _pretrain_rules,
+    )  # fmt: skip
     return [problem for rule in rules for problem in rule(command, sections)]
 
 
@@ -71,6 +73,77 @@ def _editor_rules(command: str, sections: Sections) -> list[str]:
         reason = f" ({editor.why_not})" if editor.why_not else ""
         problems.append(
             f"editor={editor.name} is not defined for scenario={scenario.name}: {able}{reason}"
+        )
+    return problems
+
+
+def _protocol_rules(command: str, sections: Sections) -> list[str]:
+    del command
+    protocol: schema.ProtocolOptions | None = sections.get("protocol")
+    if protocol is None or (protocol.name == "single" and protocol.n is None):
+        return []
+    if protocol.name == "single":
+        return [
+            f"protocol.n={_listed(protocol.n or [])} says how many edits are in place, and under "
+            "single editing it is always one: add protocol=sequential"
+        ]
+    problems = [*_sequential_editor(sections), *_sequential_trainer(sections)]
+    if protocol.n is None:
+        problems.append("protocol.n is required with protocol=sequential: add protocol.n=1,10,100")
+        return problems
+    data: schema.DataOptions | None = sections.get("data")
+    if data is not None and data.limit is not None and data.limit < protocol.n[-1]:
+        problems.append(
+            f"protocol.n={_listed(protocol.n)} makes {protocol.n[-1]} edits, and "
+            f"data.limit={data.limit} leaves fewer: raise data.limit, or leave it out"
+        )
+    return problems
+
+
+def _sequential_editor(sections: Sections) -> list[str]:
+    editor: EditorOptions | None = sections.get("editor")
+    if editor is None or editor.sequential:
+        return []
+    able = ", ".join(name for name in editor_names() if options_class(name).sequential)
+    return [
+        f"editor={editor.name} has no way to keep edits in place, which protocol=sequential asks "
+        f"for; these have: {able}"
+    ]
+
+
+def _sequential_trainer(sections: Sections) -> list[str]:
+    trainer: schema.TrainerOptions | None = sections.get("trainer")
+    if trainer is None:
+        return []
+    problems = []
+    if trainer.many_processes:
+        problems.append(
+            f"trainer.devices={trainer.devices} with protocol=sequential: edits that follow on "
+            "each other are made by one process; use trainer.devices=1 trainer.num_nodes=1"
+        )
+    if trainer.limit_test_batches is not None:
+        problems.append(
+            f"trainer.limit_test_batches={trainer.limit_test_batches} with protocol=sequential: "
+            "the largest value of protocol.n says how many edits are made; leave it out"
+        )
+    return problems
+
+
+def _listed(numbers: list[int]) -> str:
+    """Numbers as they are typed."""
+    return ",".join(map(str, numbers))
+
+
+def _resume_rules(command: str, sections: Sections) -> list[str]:
+    if command != "evaluate" or not sections.get("resume"):
+        return []
+    problems = []
+    if "output_dir" not in sections:
+        problems.append("resume=true: add output_dir=DIR, the folder of the run to go on with")
+    if sections.get("overwrite"):
+        problems.append(
+            "resume=true goes on with the run in output_dir and overwrite=true removes it: leave "
+            "one of them out"
         )
     return problems
 

@@ -19,13 +19,18 @@ RUN_FILES = (
     "curves.pdf",
     "summary.json",
     "edits.parquet",
+    "probes.parquet",
+    "curve.parquet",
     "table.md",
     "manifest.json",
 )
-RUN_FOLDERS = ("checkpoints", "model", "wandb")
-CONFIG = "config.yaml"
+PARTIAL = "partial"  # batches of an evaluation that is going on
+RUN_FOLDERS = ("checkpoints", "model", "wandb", PARTIAL)
+CONFIG, SUMMARY = "config.yaml", "summary.json"
 _HEADER = "# Resolved settings"
 _STARTED = "TMKE_STARTED"
+# What says where and how fast a run takes place, and nothing of what it finds.
+_FREE = ("output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers")
 
 
 def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> str:
@@ -59,7 +64,7 @@ def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> 
 def resumes(config: RunConfig) -> bool:
     """Whether a run goes on in the folder that its checkpoint lies in."""
     if config.command == "evaluate":
-        return False
+        return bool(getattr(config, "resume", False))
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
         return True
     if config.ckpt is None:
@@ -83,6 +88,9 @@ def check_output_dir(config: RunConfig) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir={folder} is a file; name a folder.")
     held = _held(folder)
+    if config.command == "evaluate" and resumes(config):
+        _check_same_run(config, folder)
+        return
     if not held or resumes(config):
         return
     if config.ckpt is not None and _inside(Path(config.ckpt), folder):
@@ -123,7 +131,9 @@ def prepare_output_dir(config: RunConfig) -> Path:
         return folder
     check_output_dir(config)
     try:
-        if not resumes(config):
+        if resumes(config):
+            _remove_half_written(folder)
+        else:
             _remove_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
@@ -135,8 +145,78 @@ def prepare_output_dir(config: RunConfig) -> Path:
     return folder
 
 
+def settings_that_decide(plain: dict[str, Any]) -> dict[str, Any]:
+    """The settings that fix what a run finds, by dotted name.
+
+    Args:
+        plain: a whole configuration as nested dicts.
+    """
+    found: dict[str, Any] = {}
+
+    def collect(node: dict[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            name = f"{prefix}{key}"
+            if name in _FREE:
+                continue
+            if isinstance(value, dict):
+                collect(value, f"{name}.")
+            else:
+                found[name] = value
+
+    collect(plain, "")
+    return found
+
+
+def is_finished(config: RunConfig) -> bool:
+    """Whether the run that is to be continued has come to its end already."""
+    return resumes(config) and (Path(config.output_dir) / SUMMARY).is_file()
+
+
+def _check_same_run(config: RunConfig, folder: Path) -> None:
+    """Refuses to continue a run with settings that would give it other numbers.
+
+    Raises:
+        ConfigError: with every setting that differs.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        held = _held(folder)
+        if held:
+            raise ConfigError(
+                f"resume=true: output_dir={folder} holds {', '.join(held)} but no {CONFIG}, so it "
+                "cannot be told which run that is. Name another folder."
+            )
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith(f"{_HEADER} of {config.command}.py"):
+        raise ConfigError(
+            f"resume=true: output_dir={folder} is no folder of {config.command}.py. Name the "
+            "folder of the run that is to be continued, or a new one."
+        )
+    try:
+        stored = settings_that_decide(yaml.safe_load(text))
+    except (yaml.YAMLError, AttributeError) as error:
+        raise ConfigError(
+            f"resume=true: {path} cannot be read ({' '.join(str(error).split())}). Add "
+            "overwrite=true to start anew."
+        ) from error
+    now = settings_that_decide(config.plain())
+    differing = [
+        f"{key} was {stored.get(key)!r} and is {now.get(key)!r}"
+        for key in {**stored, **now}
+        if stored.get(key) != now.get(key)
+    ]
+    if differing:
+        raise ConfigError(
+            f"resume=true: output_dir={folder} holds another run: {'; '.join(differing)}. Type "
+            "what was, name another folder, or leave resume out and add overwrite=true."
+        )
+
+
 def _going_on(config: RunConfig, folder: Path) -> str:
-    """How to continue the training in a folder, where that is possible."""
+    """How to continue the run in a folder, where that is possible."""
+    if config.command == "evaluate":
+        return ", continue that run with resume=true" if (folder / PARTIAL).is_dir() else ""
     last = folder / "checkpoints" / "last.ckpt"
     goes_on = config.command == "train" and last.is_file()
     return f", continue its training with ckpt={last}" if goes_on else ""
@@ -163,6 +243,14 @@ def _remove_run(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _remove_half_written(folder: Path) -> None:
+    """Removes what a killed run was just writing; `reporting.results.replacing` names it so."""
+    for name in RUN_FILES:
+        path = folder / name
+        for left in folder.glob(f".{path.stem}-*{path.suffix}"):
+            left.unlink()
 
 
 def _inside(path: Path, folder: Path) -> bool:

@@ -6,11 +6,12 @@ a typing mistake is reported before anything heavy loads.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, SerializeAsAny, create_model
+from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, field_validator
 
 from editors.options import EditorOptions, Options, ScenarioName
 
@@ -22,6 +23,10 @@ def _as_text(value: object) -> object:
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _as_numbers(value: object) -> object:
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Text = Annotated[str, BeforeValidator(_as_text)]
@@ -96,15 +101,37 @@ DATA: Mapping[str, type[DataOptions]] = {
 
 
 class MetricOptions(Options):
-    """Section `metrics`: which variant of a metric counts as the headline."""
+    """Group `metrics`: which variant of a metric counts as the headline."""
 
+    positions: Literal["answer", "all"]
     locality_i: Literal["top1", "top10_rank"]
+    generation: bool
+    max_new_tokens: int = Field(ge=1)
 
 
 class EvaluateOptions(Options):
     """Section `evaluate`: how edits are judged, in training's validation too."""
 
     batch_size: int = Field(ge=1)
+
+
+class ProtocolOptions(Options):
+    """Group `protocol`: whether edits are made one by one or follow on each other.
+
+    Attributes:
+        name: `single`, every edit alone; `sequential`, on top of all earlier ones.
+        n: numbers of edits in place at which all of them are scored; None for `single`.
+    """
+
+    name: Literal["single", "sequential"]
+    n: Annotated[list[Annotated[int, Field(ge=1)]] | None, BeforeValidator(_as_numbers)]
+
+    @field_validator("n")
+    @classmethod
+    def _ascending(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and (not value or any(b <= a for a, b in pairwise(value))):
+            raise ValueError("numbers of edits are needed that ascend, such as [1,10,100]")
+        return value
 
 
 class TrainerOptions(Options):
@@ -143,12 +170,13 @@ class TrainerOptions(Options):
 
 
 class LoggerOptions(Options):
-    """Group `logger`: where curves go."""
+    """Group `logger`: where curves and results go besides the files."""
 
     csv: bool
-    wandb: Literal["auto", "online", "offline", "off"]
+    wandb: Literal["offline", "online", "auto", "off"]
     project: str
     entity: str | None
+    table_edits: int = Field(ge=0)
 
 
 def pretrain_options() -> type[Options]:
@@ -207,6 +235,9 @@ class EvaluateConfig(EditingConfig):
     """Configuration of evaluate.py."""
 
     command = "evaluate"
+
+    resume: bool
+    protocol: ProtocolOptions
 
 
 class PretrainConfig(RunConfig):

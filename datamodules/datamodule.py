@@ -10,7 +10,7 @@ that the loader's workers share.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import lightning as L
@@ -72,6 +72,10 @@ class EditDataModule(L.LightningDataModule):
         seed: draws the order of training edits.
         limit: use the first `limit` edits of each split.
 
+    Attributes:
+        known: split -> facts that the unedited model knows, where the source filters on them.
+        leave_out: test edits that need not be served, since their results are there.
+
     Raises:
         DataError: a split has no records, or pictures are missing or damaged.
     """
@@ -94,6 +98,7 @@ class EditDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers, self.seed, self.limit = num_workers, seed, limit
         self.known: dict[Split, Kept] = {}
+        self.leave_out: frozenset[int] = frozenset()
         self._edits: dict[Split, Edits] = {}
         self._encoder: PromptEncoder | None = None
         self._images: ImageStore | None = None
@@ -144,6 +149,20 @@ class EditDataModule(L.LightningDataModule):
         edits = self._edits[split]
         return [edits[index][1] for index in range(len(edits))]
 
+    def asked(self, split: Split) -> Iterator[tuple[int, str, Asked, Record]]:
+        """Every probe of every edit: number of the edit, name of the probe, question, record."""
+        probes = self.scenarios[split].probes
+        for number, record in enumerate(self.records(split)):
+            for probe, ask in probes.items():
+                one = ask(record)
+                if one is not None:
+                    yield number, probe, one, record
+
+    def hops(self, split: Split) -> dict[int, int]:
+        """Edit -> steps from the edited fact to Portability's answer, where it is asked."""
+        found = {number: record.hops for number, record in enumerate(self.records(split))}
+        return {number: hops for number, hops in found.items() if hops is not None}
+
     def train_dataloader(self) -> EditLoader:
         """Training edits, shuffled anew each epoch; goes on where a checkpoint was written."""
         return EditLoader(
@@ -158,6 +177,15 @@ class EditDataModule(L.LightningDataModule):
         """Test edits, in order."""
         return self._in_order("test")
 
+    def first(self, split: Split, n: int, batch_size: int) -> DataLoader[EditBatch]:
+        """The first n edits of a split, in order, in batches of any size."""
+        return DataLoader(
+            self._edits[split],  # type: ignore[arg-type]
+            batch_sampler=EditOrder(n, batch_size),
+            collate_fn=self._collator(split),
+            num_workers=self.num_workers,
+        )
+
     def transfer_batch_to_device(
         self, batch: EditBatch, device: torch.device, dataloader_idx: int
     ) -> EditBatch:
@@ -169,7 +197,9 @@ class EditDataModule(L.LightningDataModule):
         edits = self._edits[split]
         return DataLoader(
             edits,  # type: ignore[arg-type]
-            batch_sampler=EditOrder(len(edits), self.eval_batch_size),
+            batch_sampler=EditOrder(
+                len(edits), self.eval_batch_size, leave_out=self.leave_out if split == "test" else ()
+            ),
             collate_fn=self._collator(split),
             num_workers=self.num_workers,
         )

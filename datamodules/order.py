@@ -11,7 +11,7 @@ loader knows how far it came, so a continued run goes on with the very next batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,13 +32,20 @@ class EditOrder(Sampler[list[int]]):
         batch_size: edits per batch and process.
         seed: shuffles anew in every epoch; None serves the edits in order.
         accumulate: batches per optimiser step; an epoch ends with a whole one.
+        leave_out: edits that need not be served when they are served in order. Batches keep their
+            edits: one is left out as a whole or not at all.
     """
 
     def __init__(
-        self, n_edits: int, batch_size: int, seed: int | None = None, accumulate: int = 1
+        self,
+        n_edits: int,
+        batch_size: int,
+        seed: int | None = None,
+        accumulate: int = 1,
+        leave_out: Collection[int] = (),
     ) -> None:
         self.n_edits, self.batch_size, self.seed = n_edits, batch_size, seed
-        self.accumulate = accumulate
+        self.accumulate, self.leave_out = accumulate, frozenset(leave_out)
         self.epoch = 0
         self.done = 0  # batches of this epoch that were served already
 
@@ -70,10 +77,12 @@ class EditOrder(Sampler[list[int]]):
         if self.n_edits < world:
             rank, world = 0, 1
         size = min(self.batch_size, self.n_edits // world)
-        return [
+        batches = [
             list(range(start, min(start + size, self.n_edits)))
             for start in range(rank * size, self.n_edits, world * size)
         ]
+        left = [batch for batch in batches if not self.leave_out.issuperset(batch)]
+        return left or batches[-1:]  # no process is without a batch
 
 
 class EditLoader(DataLoader[EditBatch]):

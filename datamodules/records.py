@@ -124,6 +124,17 @@ class Record(BaseModel):
     extra_locality: list[ExtraLocality] = []
     relation: str | None = None
 
+    @property
+    def hops(self) -> int | None:
+        """Steps from the edited fact to the one-hop question's answer; None without one.
+
+        `new_single_hops` lists the edited fact and every step after it; where it is absent, the
+        schema's name says one.
+        """
+        if self.one_hop_question is None:
+            return None
+        return max(1, len(self.new_single_hops) - 1)
+
     def text_question_about(self, probe: SameTypeQuestion | DiffTypeQuestion) -> str:
         """The text form of a same-type or different-type probe.
 

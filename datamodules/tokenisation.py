@@ -51,6 +51,16 @@ class Encoded(NamedTuple):
     text: str
     begins: int
 
+    def saying(self, said: Sequence[int]) -> Encoded:
+        """The same prompt with other tokens in place of the answer; `text` keeps the answer."""
+        start, more = self.answer.index(True), len(said)
+        return self._replace(
+            ids=[*self.ids[:start], *said],
+            answer=[*self.answer[:start], *[True] * more],
+            slots=[*self.slots[:start], *[False] * more],
+            offsets=[*self.offsets[:start], *[(0, 0)] * more],
+        )
+
 
 class Padded(NamedTuple):
     """Rows of one length: (R, T) ids, and (R, T) bool attention, answer and slot masks."""
@@ -146,6 +156,7 @@ class PromptEncoder:
         plain: bool = False,
         before: str = "",
         picture_first: bool = False,
+        said: Sequence[int] = (),
     ) -> Encoded:
         """Tokenises one row.
 
@@ -158,16 +169,19 @@ class PromptEncoder:
             before: text in front of the prompt (ROME's prefixes, IKE's demonstrations), with
                 whatever separates the two.
             picture_first: the slots stand where the layout says although there is text in front.
+            said: tokens in place of the answer's own, while an answer is being generated.
 
         Raises:
             DataError: the answer has no token of its own.
         """
         if before:
-            return self._encode(question, answer, picture, plain, before, picture_first)
-        key = (question, answer, picture, plain)
-        if key not in self._cache:
-            self._cache[key] = self._encode(*key)
-        return self._cache[key]
+            row = self._encode(question, answer, picture, plain, before, picture_first)
+        else:
+            key = (question, answer, picture, plain)
+            if key not in self._cache:
+                self._cache[key] = self._encode(*key)
+            row = self._cache[key]
+        return row.saying(said) if said else row
 
     def rows(
         self,

@@ -9,14 +9,15 @@ follows this protocol, its options (`config.py`) and one YAML file: docs/add-an-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
 from datamodules.records import Record
 from datamodules.tokenisation import PromptEncoder
-from models.deltas import Deltas
+from models.deltas import Deltas, joined
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows
 
@@ -40,7 +41,11 @@ class Edit(Protocol):
 
 
 class Editor(Protocol):
-    """A method of single knowledge editing."""
+    """A method of single knowledge editing.
+
+    One that puts a text before every question may say `compares_answers_only = True`: localities
+    are then compared at the answers under `metrics.positions=all` too.
+    """
 
     name: str
 
@@ -63,11 +68,28 @@ class Editor(Protocol):
 
 
 @runtime_checkable
-class Reporting(Protocol):
-    """An editor that has more to tell of a run than its scores."""
+class Lasting(Edit, Protocol):
+    """One edit (B = 1) that can stay in place while others follow (protocol=sequential)."""
 
-    def report(self) -> dict[str, float]:
-        """Numbers for the result's `editor_report`: means over the edits that were made so far."""
+    def after(self, earlier: Self | None) -> Self:
+        """This edit on top of earlier ones, as one edit; all rows are answered under its number 0.
+
+        Args:
+            earlier: all edits made before it, from this same function; None for the first.
+        """
+        ...
+
+    def in_place(self, model: EditableModel) -> AbstractContextManager[None]:
+        """Inside the block the base model is the edited one, for the next edit to be made on."""
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """Edits that have more to tell than their scores."""
+
+    def report(self) -> dict[str, list[float]]:
+        """Numbers per edit, once they have answered; the result's `editor_report` has the means."""
         ...
 
 
@@ -106,3 +128,15 @@ class DeltaEdit:
     def answer(self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers) -> Tensor:
         """Predicts answer tokens with every row's own deltas in place."""
         return model.suffix(state, deltas=self.deltas, edit_index=rows.edit_index, at=at)
+
+    def after(self, earlier: DeltaEdit | None) -> DeltaEdit:
+        """The sum of the deltas; those of a trained editor without their graphs."""
+        found = {} if earlier is None else dict(earlier.deltas)
+        for site, delta in self.deltas.items():
+            own = delta.detach()
+            found[site] = joined(found[site], own) if site in found else own
+        return DeltaEdit(found)
+
+    def in_place(self, model: EditableModel) -> AbstractContextManager[None]:
+        """The deltas, held on the base model."""
+        return model.holding(self.deltas)

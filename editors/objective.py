@@ -140,7 +140,7 @@ class Objective:
         compared = torch.isin(rows, torch.cat([rows[:0], *kept_rows]))  # (n,)
         outer, outer_state = batch.rows.select(rows), state.select(rows)
         everywhere = compared if self.positions == "all" else torch.zeros_like(compared)
-        at = _positions(outer, everywhere)
+        at = outer.positions(everywhere)
         logits = edit.answer(model, outer, outer_state, at)
         nll = negative_log_likelihood(logits, at.target)
         right = logits.argmax(-1) == at.target
@@ -201,19 +201,6 @@ class Objective:
         total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
         n_rows = {term.name: len(term_rows) for term, term_rows in asked}
         return OuterLoss(total, terms, accuracy, n_rows)
-
-
-def _positions(rows: Rows, everywhere: Tensor) -> Answers:
-    """The positions before answer tokens, and all real tokens of the rows `everywhere`.
-
-    The target of a position is the next token; the last one has none and repeats its own.
-    """
-    predicts = rows.answer_mask.roll(-1, 1)
-    predicts[:, -1] = False
-    predicts = torch.where(everywhere[:, None], rows.attention_mask, predicts)
-    following = torch.cat([rows.input_ids[:, 1:], rows.input_ids[:, -1:]], 1)
-    row, position = predicts.nonzero(as_tuple=True)
-    return Answers(row, position, following[row, position], len(rows))
 
 
 def per_process(counts: Tensor) -> Tensor:

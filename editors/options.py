@@ -51,12 +51,15 @@ class EditorOptions(Options):
         trained: whether `train.py` makes a checkpoint that `evaluate.py` needs.
         scenarios: where the method is defined (ROME needs the subject's tokens in the edit prompt).
         why_not: why it is not defined elsewhere, for the error that says so.
+        sequential: whether its edits can stay in place while others follow, as
+            `editors.base.Lasting` says.
         name: the folder of the method, not the YAML file's name: two files may share a method.
     """
 
     trained: ClassVar[bool] = False
     scenarios: ClassVar[frozenset[ScenarioName]] = EVERY_SCENARIO
     why_not: ClassVar[str] = ""
+    sequential: ClassVar[bool] = False
 
     name: str
 

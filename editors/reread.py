@@ -19,10 +19,10 @@ def reread(
         encoder: the run's prompt function.
         encoded: each row's text with what stands before it.
         rows: the rows as they were asked first; pictures and their features are taken over.
-        at: answer tokens of `rows`.
+        at: positions of `rows`: those that predict answers, or any.
 
     Returns:
-        The new rows, and `at` with the new positions.
+        The new rows, and `at` with the new positions, counted from the rows' ends.
 
     Raises:
         ModelError: an answer's tokens depend on what stands before the question.
@@ -36,9 +36,11 @@ def reread(
     longer = replace(longer, pixel_values=rows.pixel_values, features=rows.features)
     shift = last_tokens(longer) - last_tokens(rows)  # rows end alike
     there = replace(at, position=at.position + shift[at.row])
-    read = longer.input_ids[there.row, there.position + 1]
-    if bool((read != at.target).any()):
-        wrong = rows.texts[int(at.row[read != at.target][0])]
+    following = (at.position + 1).clamp(max=rows.input_ids.shape[1] - 1)
+    of_answers = rows.answer_mask[at.row, following] & (following > at.position)
+    read = longer.input_ids[there.row, (there.position + 1).clamp(max=longer.input_ids.shape[1] - 1)]
+    if bool((differs := of_answers & (read != at.target)).any()):
+        wrong = rows.texts[int(at.row[differs][0])]
         raise ModelError(
             f"the answer {wrong.answer!r} to {wrong.question!r} has other tokens after a longer "
             "text than after the plain prompt, so the two cannot be compared. Choose another "

@@ -36,6 +36,7 @@ from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
 from errors import ConfigError
 from lightning_modules.evaluation import knows
 from lightning_modules.progress import ProgressBar
+from lightning_modules.scoring import Scoring
 from models.editable import EditableModel
 from models.loading import load_model, load_text_config
 from models.memory import tell_memory
@@ -180,6 +181,12 @@ def connect(
     encoder = make_encoder(processor, form)
     data.connect(encoder, ImageStore(processor.pixels), knows(model))
     return encoder
+
+
+def scoring(cfg: EditingConfig) -> Scoring:
+    """What is measured, by the group `metrics`."""
+    options = cfg.metrics
+    return Scoring(options.positions, options.generation, options.max_new_tokens)
 
 
 def make_editor(options: EditorOptions, model: EditableModel, setting: Setting) -> Editor:

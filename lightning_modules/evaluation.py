@@ -2,17 +2,17 @@
 
 Per batch the shared part of the network runs once (`prefix`), the unedited model's answers and the
 edited models' answers are two suffixes over the same state, and every probe of every edit is scored
-from them. "Before" always means the unedited base model. Answers come from the same padded batch
-before and after, so an editor that changes nothing scores a Locality of exactly 100.
+from them. "Before" always means the unedited base model. A batch that is done is on disk before the
+next one begins (`lightning_modules.partial`), and a continued run takes it from there.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -20,45 +20,30 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from datamodules.scenarios import Scenario
+from datamodules.tokenisation import PromptEncoder
 from editors.base import Edit, Editor, Reporting, Scoped
+from lightning_modules.generation import Generator
+from lightning_modules.partial import BatchResult, PartialResults
 from lightning_modules.processes import of_all_processes
-from metrics.collection import (
-    EXACT_MATCH,
-    TOKEN_ACCURACY,
-    TOKEN_AGREEMENT,
-    TOKEN_AGREEMENT_POSITIONAL,
-    PerEditLeak,
-    PerEditScores,
+from lightning_modules.scoring import (
+    SCOPE,
+    Compared,
+    Predictions,
+    Scoring,
+    compare,
+    compare_everywhere,
+    locality_rows,
+    measures,
+    result_rows,
+    scored_rows,
 )
-from metrics.functional import (
-    exact_match,
-    token_accuracy,
-    token_agreement,
-    token_agreement_positional,
-)
+from metrics.collection import PerEditLeak, PerEditScores
+from metrics.headlines import EVERYWHERE, GENERATION_MATCH, hop_parts
 from metrics.scope import ScopeQuality
-from models.editable import EditableModel
-from models.rows import Answers, EditBatch, Rows
+from models.editable import EditableModel, PrefixState
+from models.rows import EditBatch, Rows
 
 ABOUT_THE_EDIT, LEFT_ALONE = ("reliability", "generality"), ("locality", "stability")
-_POSITIONAL_K = 10  # ranks that the published picture locality compares
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Top tokens of one pass at all answer positions: (N, K) ids, likeliest first."""
-
-    top: Tensor
-
-    @classmethod
-    def of(cls, logits: Tensor) -> Predictions:
-        """The ten likeliest tokens (fewer in a smaller vocabulary)."""
-        return cls(logits.topk(min(_POSITIONAL_K, logits.shape[-1])).indices)
-
-    @property
-    def best(self) -> Tensor:
-        """(N,)."""
-        return self.top[:, 0]
 
 
 class EvaluationModule(L.LightningModule):
@@ -68,7 +53,9 @@ class EvaluationModule(L.LightningModule):
         model: the base model.
         editor: the editor, on the model's device when it has weights.
         scenario: gives the probes' names.
-        decode: ids -> text.
+        encoder: the run's prompt function.
+        scoring: what is measured.
+        partial: where batches that are done are kept; None: in memory alone.
     """
 
     def __init__(
@@ -76,21 +63,22 @@ class EvaluationModule(L.LightningModule):
         model: EditableModel,
         editor: Editor,
         scenario: Scenario,
-        decode: Callable[[Tensor], str],
+        encoder: PromptEncoder,
+        scoring: Scoring | None = None,
+        partial: PartialResults | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.editor, self.decode = model, editor, decode
+        self.model, self.editor, self.encoder = model, editor, encoder
+        self.scoring, self.partial = scoring or Scoring(), partial
         self.scores = MetricCollection(
             {
                 f"{probe}/{measure}": PerEditLeak() if probe.startswith("leak") else PerEditScores()
                 for probe in scenario.probes
-                for measure in measures(probe)
+                for measure in measures(probe, self.scoring)
             },
             compute_groups=False,
         )
-        self.scope = ScopeQuality(getattr(editor, "threshold", 0.5))
-        self.rows: list[dict[str, object]] = []
-        self.answer_seconds: dict[int, float] = {}  # by edit: answering all its probes
+        self.done: list[BatchResult] = []
 
     def test_step(self, batch: EditBatch, batch_idx: int) -> None:
         """Edits, answers and scores one batch."""
@@ -104,89 +92,69 @@ class EvaluationModule(L.LightningModule):
         edit = self.editor.edit(self.model, batch, state)
         seconds = (self._now() - started) / len(batch)
         started = self._now()
-        with torch.no_grad():
-            post = Predictions.of(edit.answer(self.model, rows, state, at))
+        compared = compare(self.model, edit, rows, state, at, pre)
         answered = (self._now() - started) / len(batch)
-        self.answer_seconds |= dict.fromkeys(batch.edit_ids, answered)
-        with torch.no_grad():
-            self._watch_scope(batch, edit)
-        for probe, chosen in batch.probes.items():
-            self._score(batch, probe, chosen, at, pre, post, seconds)
+        report = edit.report() if isinstance(edit, Reporting) else {}
+        scores, generated = self._scored(batch, state, edit, compared)
+        lines = list(
+            result_rows(
+                batch, scores, compared, self.encoder.decode,
+                scoring=self.scoring, seconds=seconds, generated=generated,
+            )
+        )  # fmt: skip
+        result = BatchResult(batch.edit_ids, lines, answered, report)
+        self.take(result)
+        if self.partial is not None:
+            self.partial.add(result)
 
-    def report(self) -> dict[str, float]:
-        """What the editor says of itself, and the quality of its scope if it has one.
+    def take(self, result: BatchResult) -> None:
+        """Counts a batch, just scored or from an earlier run; edits that came before count once."""
+        self.done.append(result)
+        found: dict[str, tuple[list[int], list[float]]] = {}
+        for row in result.rows:
+            ids, values = found.setdefault(f"{row['probe']}/{row['metric']}", ([], []))
+            ids.append(row["edit_id"])
+            values.append(row["value"])
+        for name, metric in self.scores.items(keep_base=True):
+            if name in found:
+                ids, values = found[name]
+                cast(PerEditScores, metric).update(torch.tensor(ids), torch.tensor(values))
 
-        Both are of the edits of all processes; every process has to call this.
-        """
-        found: dict[str, float] = {}
-        if isinstance(self.editor, Reporting):
-            edits = len({row["edit_id"] for row in self.rows})
-            found |= _mean_report(of_all_processes((edits, self.editor.report())))
-        if self.scope.update_called:
-            quality = {f"scope_{name}": float(v) for name, v in self.scope.compute().items()}
-            found |= {name: value for name, value in quality.items() if math.isfinite(value)}
-        return found
-
-    def _watch_scope(self, batch: EditBatch, edit: Edit) -> None:
-        """Whether a scope tells the edit's own questions from those that it must leave alone."""
-        if not isinstance(edit, Scoped):
-            return
-        probabilities = edit.scope_probabilities(batch.rows)
-        for probe, chosen in batch.probes.items():
-            about = probe.startswith(ABOUT_THE_EDIT)
-            if about or probe.startswith(LEFT_ALONE):
-                inside = torch.full_like(chosen, about, dtype=torch.bool)
-                self.scope.update(probabilities[chosen], inside)
-
-    def _score(
-        self,
-        batch: EditBatch,
-        probe: str,
-        chosen: Tensor,
-        at: Answers,
-        pre: Predictions,
-        post: Predictions,
-        seconds: float,
-    ) -> None:
-        edits = batch.rows.edit_index[chosen]
-        ids = torch.tensor(batch.edit_ids, device=chosen.device)[edits]
-        for measure, score in measures(probe).items():
-            values = score(pre, post, at)[chosen]
-            cast(PerEditScores, self.scores[f"{probe}/{measure}"]).update(ids, values)
-            for edit, row, value in zip(
-                edits.tolist(), chosen.tolist(), values.tolist(), strict=True
-            ):
-                here = at.row == row
-                self.rows.append(
-                    {
-                        "edit_id": batch.edit_ids[edit],
-                        "subject": batch.subjects[edit],
-                        "probe": probe,
-                        "metric": measure,
-                        "value": value,
-                        "pre_text": self.decode(pre.best[here]),
-                        "post_text": self.decode(post.best[here]),
-                        "target": self.decode(at.target[here]),
-                        "seconds": seconds,
-                    }
-                )
-
-    def per_edit_scores(self) -> dict[tuple[str, str], dict[int, float]]:
-        """(probe, measure) -> edit id -> score as a fraction; gathered over processes."""
-        found = {}
+    def outcome(self) -> Outcome:
+        """Everything that was found, of all processes; every process has to call this."""
+        scores = {}
         for name, metric in self.scores.items(keep_base=True):
             probe, measure = name.split("/")
-            found[probe, measure] = cast(PerEditScores, metric).per_edit()
-        return found
+            scores[probe, measure] = cast(PerEditScores, metric).per_edit()
+        batches = [batch for one in of_all_processes(self.done) for batch in one]
+        return Outcome.of(batches, scores, getattr(self.editor, "threshold", 0.5))
 
-    def gathered_rows(self) -> list[dict[str, object]]:
-        """The rows of all processes, each (edit, probe, measure) once."""
-        distinct = {
-            (row["edit_id"], row["probe"], row["metric"]): row
-            for rows in of_all_processes(self.rows)
-            for row in rows
-        }
-        return [distinct[key] for key in sorted(distinct)]
+    def _scored(
+        self, batch: EditBatch, state: PrefixState, edit: Edit, compared: Compared
+    ) -> tuple[dict[str, Tensor], Mapping[int, str]]:
+        """All measures of all rows, and what was generated."""
+        scores, generated = compared.answers(), dict[int, str]()
+        if self.scoring.positions == "all":
+            if getattr(self.editor, "compares_answers_only", False):
+                scores |= compared.agreements(EVERYWHERE)
+            else:
+                chosen = locality_rows(batch)
+                scores |= compare_everywhere(self.model, edit, batch.rows, state, chosen)
+        if self.scoring.generation:
+            generator = Generator(
+                self.model,
+                self.encoder,
+                self.editor.first_layer(self.model),
+                self.scoring.max_new_tokens,
+            )
+            chosen = scored_rows(batch)
+            scores[GENERATION_MATCH], generated = generator.matches(
+                edit, batch.rows, chosen, compared
+            )
+        if isinstance(edit, Scoped):
+            with torch.no_grad():
+                scores[SCOPE] = edit.scope_probabilities(batch.rows)
+        return scores, generated
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -194,40 +162,85 @@ class EvaluationModule(L.LightningModule):
         return time.perf_counter()
 
 
-def _mean_report(reports: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
-    """Means over edits of means over the edits of each process: (number of edits, means)."""
-    total = max(1, sum(edits for edits, _ in reports))
-    names = {name: None for _, report in reports for name in report}
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation found, of all processes.
+
+    Attributes:
+        rows: lines of edits.parquet, each (edit, probe, measure) once.
+        scores: (probe, measure) -> edit id -> fraction.
+        report: what the editor says of itself (means over edits), and the quality of its scope.
+        seconds: edit id -> to make it.
+        answer_seconds: edit id -> to answer all its probes.
+    """
+
+    rows: list[dict[str, Any]]
+    scores: dict[tuple[str, str], dict[int, float]]
+    report: dict[str, float]
+    seconds: dict[int, float]
+    answer_seconds: dict[int, float]
+
+    @classmethod
+    def of(
+        cls,
+        batches: Iterable[BatchResult],
+        scores: dict[tuple[str, str], dict[int, float]],
+        threshold: float,
+    ) -> Outcome:
+        """From the batches of all processes; an edit that came twice counts as it came first."""
+        rows: dict[tuple[int, str, str], dict[str, Any]] = {}
+        answering: dict[int, float] = {}
+        reports: dict[int, dict[str, float]] = {}
+        for batch in batches:
+            for row in batch.rows:
+                rows.setdefault((row["edit_id"], row["probe"], row["metric"]), row)
+            for place, edit in enumerate(batch.edit_ids):
+                answering.setdefault(edit, batch.answer_seconds)
+                said = {name: values[place] for name, values in batch.report.items()}
+                reports.setdefault(edit, said)
+        ordered = [rows[key] for key in sorted(rows)]
+        return cls(
+            rows=ordered,
+            scores=scores,
+            report=_means(reports.values()) | scope_quality(ordered, threshold),
+            seconds={row["edit_id"]: row["seconds"] for row in ordered},
+            answer_seconds=dict(sorted(answering.items())),
+        )
+
+    def with_hops(self, hops: Mapping[int, int]) -> dict[tuple[str, str], dict[int, float]]:
+        """The scores, and Portability's by number of hops where edits differ in it."""
+        return self.scores | hop_parts(self.scores, hops)
+
+
+def scope_quality(rows: Iterable[Mapping[str, Any]], threshold: float) -> dict[str, float]:
+    """Whether a scope tells the edit's own questions from those that it must leave alone.
+
+    Args:
+        rows: lines of edits.parquet; without any of `SCOPE` there is nothing to tell.
+        threshold: of a hard decision.
+    """
+    told = [
+        (row["value"], row["probe"].startswith(ABOUT_THE_EDIT))
+        for row in rows
+        if row["metric"] == SCOPE and row["probe"].startswith(ABOUT_THE_EDIT + LEFT_ALONE)
+    ]
+    if not told:
+        return {}
+    # The rows are those of all processes already.
+    quality = ScopeQuality(threshold, sync_on_compute=False)
+    probabilities, inside = zip(*told, strict=True)
+    quality.update(torch.tensor(probabilities), torch.tensor(inside))
+    found = {f"scope_{name}": float(value) for name, value in quality.compute().items()}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _means(reports: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Means over edits; an edit of which nothing is said counts as 0."""
+    listed = list(reports)
+    names = {name: None for report in listed for name in report}
     return {
-        name: sum(edits * report.get(name, 0.0) for edits, report in reports) / total
-        for name in names
+        name: sum(report.get(name, 0.0) for report in listed) / len(listed) for name in names
     }
-
-
-Score = Callable[[Predictions, Predictions, Answers], Tensor]
-
-
-def _accuracy(_pre: Predictions, post: Predictions, at: Answers) -> Tensor:
-    return token_accuracy(post.best, at.target, at.row, at.n_rows)
-
-
-def _match(_pre: Predictions, post: Predictions, at: Answers) -> Tensor:
-    return exact_match(post.best, at.target, at.row, at.n_rows)
-
-
-def _agreement(pre: Predictions, post: Predictions, at: Answers) -> Tensor:
-    return token_agreement(pre.top, post.top, at.row, at.n_rows)
-
-
-def _positional(pre: Predictions, post: Predictions, at: Answers) -> Tensor:
-    return token_agreement_positional(pre.top, post.top, at.row, at.n_rows, k=pre.top.shape[1])
-
-
-def measures(probe: str) -> Mapping[str, Score]:
-    """How a probe is scored: locality against the unedited model, all else against a target."""
-    if probe.startswith("locality"):
-        return {TOKEN_AGREEMENT: _agreement, TOKEN_AGREEMENT_POSITIONAL: _positional}
-    return {TOKEN_ACCURACY: _accuracy, EXACT_MATCH: _match}
 
 
 def knows(model: EditableModel) -> Callable[[Rows], Tensor]:

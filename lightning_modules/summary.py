@@ -2,78 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from configs.rundir import settings_that_decide
 from configs.schema import EvaluateConfig
 from datamodules.datamodule import EditDataModule
 from datamodules.tokenisation import PromptEncoder
+from editors.base import Editor
 from lightning_modules import provenance
-from lightning_modules.evaluation import EvaluationModule
+from lightning_modules.evaluation import Outcome
 from lightning_modules.processes import of_all_processes
+from metrics.bootstrap import Estimate
 from metrics.collection import headline_metrics
+from metrics.headlines import variant_of
 from models.editable import EditableModel
 
 
-def summarise(
-    cfg: EvaluateConfig,
-    data: EditDataModule,
-    module: EvaluationModule,
-    model: EditableModel,
-    encoder: PromptEncoder,
-    rows: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Everything that summary.json says about the run; called by every process.
+@dataclass(frozen=True)
+class Run:
+    """One evaluation, ready to start.
 
-    Args:
+    Attributes:
         cfg: the configuration.
-        data: served the edits.
-        module: judged them.
+        data: serves the edits; it is set up.
         model: the base model.
         encoder: its prompt function.
-        rows: `module.gathered_rows()`.
+        editor: what is judged.
+        processes: how many take part.
     """
-    known = data.known.get("test")
-    seconds = {row["edit_id"]: float(row["seconds"]) for row in rows}
-    answering = {k: v for one in of_all_processes(module.answer_seconds) for k, v in one.items()}
-    return {
-        "editor": cfg.editor.label,
-        "model": cfg.model.name,
-        "scenario": cfg.scenario.name,
-        "data": cfg.data.name,
-        "n_edits": data.n_edits("test"),
-        "seed": cfg.seed,
-        "settings": {
+
+    cfg: EvaluateConfig
+    data: EditDataModule
+    model: EditableModel
+    encoder: PromptEncoder
+    editor: Editor
+    processes: int
+
+    @cached_property
+    def digests(self) -> dict[str, str | None]:
+        """Short hashes of what the numbers depend on."""
+        asked = (
+            (number, probe, one.question, one.answer, one.image)
+            for number, probe, one, _ in self.data.asked("test")
+        )
+        ckpt = self.cfg.ckpt
+        return {
+            "data_digest": self.data.source.digest(),
+            "model_digest": self.model.fingerprint(),
+            "probe_digest": provenance.digest_of(asked),
+            "ckpt_digest": None if ckpt is None else provenance.file_digest(Path(ckpt)),
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What a continuation of this run must have in common with its beginning."""
+        return settings_that_decide(self.cfg.plain()) | self.digests
+
+    def probes(self) -> Iterator[dict[str, object]]:
+        """Lines of probes.parquet: what was asked."""
+        for number, probe, one, record in self.data.asked("test"):
+            yield {
+                "edit_id": number,
+                "probe": probe,
+                "question": one.question,
+                "image": one.image,
+                "hops": record.hops if probe == "portability" else None,
+            }
+
+    def metrics(self, outcome: Outcome) -> dict[str, Estimate]:
+        """The named metrics."""
+        return headline_metrics(
+            outcome.with_hops(self.data.hops("test")),
+            self.cfg.scenario.name,
+            **variant_of(self.settings()),
+            seed=self.cfg.seed,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Everything besides editor, model, scenario, data and seed that fixes the numbers."""
+        cfg, known = self.cfg, self.data.known.get("test")
+        return {
             "editor": cfg.editor.model_dump(),
             "data": cfg.data.model_dump(),
+            "image_root": str(self.data.source.image_root.resolve()),
             "prompt": cfg.data.prompt,
-            "prompt_templates": dict(zip(("text", "picture"), encoder.templates, strict=True)),
-            "positions": "answer",
+            "prompt_templates": dict(zip(("text", "picture"), self.encoder.templates, strict=True)),
+            "positions": cfg.metrics.positions,
             "locality_i": cfg.metrics.locality_i,
+            "generation": cfg.metrics.generation,
             "batch_size": cfg.evaluate.batch_size,
             "dtype": cfg.model.dtype,
             "quantise": cfg.model.quantise,
             "model_revision": cfg.model.revision,
-            "device": str(model.device),
+            "device": str(self.model.device),
             "ckpt": cfg.ckpt,
-            "data_digest": data.source.digest(),
-            "model_digest": model.fingerprint(),
+            **self.digests,
             "known_facts": asdict(known) if known else None,
+        }
+
+    def summary(self, outcome: Outcome) -> dict[str, Any]:
+        """Everything that summary.json says; called by every process."""
+        cfg, model = self.cfg, self.model
+        memory = of_all_processes(provenance.peak_memory_bytes(model.device))
+        return {
+            "editor": cfg.editor.label,
+            "model": cfg.model.name,
+            "scenario": cfg.scenario.name,
+            "data": cfg.data.name,
+            "n_edits": self.data.n_edits("test"),
+            "seed": cfg.seed,
+            "protocol": cfg.protocol.model_dump(exclude_none=True),
+            "settings": self.settings(),
+            "versions": provenance.versions(),
             "git": provenance.git_state(),
-        },
-        "versions": provenance.versions(),
-        "metrics": headline_metrics(
-            module.per_edit_scores(),
-            cfg.scenario.name,
-            positional_image_locality=cfg.metrics.locality_i == "top10_rank",
-            seed=cfg.seed,
-        ),
-        "editor_report": module.report(),
-        "seconds_per_edit": _mean(seconds),
-        "answer_seconds_per_edit": _mean(answering),
-        "peak_memory_bytes": max(of_all_processes(provenance.peak_memory_bytes(model.device))),
-    }
+            "environment": provenance.environment(model.device, model.hf.dtype, self.processes),
+            "metrics": {name: value.as_dict() for name, value in self.metrics(outcome).items()},
+            "editor_report": outcome.report,
+            "seconds_per_edit": _mean(outcome.seconds),
+            "answer_seconds_per_edit": _mean(outcome.answer_seconds),
+            "peak_memory_bytes": max(memory),
+            "trained_parameters": trained_parameters(self.editor) if cfg.editor.trained else 0,
+            "config": cfg.plain(),
+        }
+
+
+def trained_parameters(editor: Editor) -> int:
+    """Number of weights that training moves."""
+    if not isinstance(editor, nn.Module):
+        return 0
+    fixed: frozenset[str] = getattr(editor, "untrained", frozenset())
+    return sum(p.numel() for name, p in editor.named_parameters() if name not in fixed)
 
 
 def _mean(of_edits: Mapping[Any, float]) -> float | None:

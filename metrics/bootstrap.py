@@ -11,6 +11,7 @@ size does not change the result. Only numpy is imported: the report reads result
 loading torch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,9 +82,8 @@ def bootstrap_ci(
         raise ValueError(f"expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}")
     if array.size == 0:
         return float("nan"), float("nan")
-    means = _resampled_means(array, resamples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    (means,) = _resampled_means([array], resamples, seed)
+    return _interval(means, level)
 
 
 def estimate(
@@ -110,6 +110,45 @@ def estimate(
     low, high = bootstrap_ci(array, resamples=resamples, seed=seed)
     mean = float(array.mean()) if array.size else float("nan")
     return Estimate(mean=mean, low=low, high=high, n=int(array.size))
+
+
+def estimates(
+    columns: Sequence[npt.ArrayLike],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    scale: float = 1.0,
+) -> list[Estimate]:
+    """`estimate` of several vectors at once: the same numbers, bit for bit, in less time.
+
+    What is drawn depends on the seed and the number of records alone, so vectors of one length
+    share their draws: differences of many editors and metrics cost one resampling of the records.
+
+    Args:
+        columns: each (n_i,) finite numbers, one per record.
+        resamples: how many samples are drawn.
+        seed: of the draws.
+        scale: factor from the unit of the vectors to the one that is reported.
+
+    Returns:
+        One estimate per vector, in their order.
+
+    Raises:
+        ValueError: values that are not finite or not one-dimensional.
+
+    >>> estimates([[1.0, 1.0], [], [0.5, 0.5]])[2]
+    Estimate(mean=0.5, low=0.5, high=0.5, n=2)
+    """
+    arrays = [_finite_vector(column) * scale for column in columns]
+    nothing = Estimate(float("nan"), float("nan"), float("nan"), 0)
+    found = [nothing] * len(arrays)
+    for size in sorted({array.size for array in arrays} - {0}):
+        places = [place for place, array in enumerate(arrays) if array.size == size]
+        drawn = _resampled_means([arrays[place] for place in places], resamples, seed)
+        for place, means in zip(places, drawn, strict=True):
+            low, high = _interval(means, LEVEL)
+            found[place] = Estimate(float(arrays[place].mean()), low, high, size)
+    return found
 
 
 def paired_difference(
@@ -142,16 +181,57 @@ def paired_difference(
     return estimate(first - second, resamples=resamples, seed=seed)
 
 
-def _resampled_means(array: Floats, resamples: int, seed: int) -> Floats:
-    """Means of `resamples` draws with replacement, (resamples,)."""
+def unpaired_difference(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Difference of two means over records that have nothing to do with each other.
+
+    Both sets are resampled, each by itself; where both hold the same records, `paired_difference`
+    is the narrower and the right one.
+
+    Args:
+        a: (n,) scores over one set of records.
+        b: (m,) scores over the other.
+        resamples: how many samples are drawn of each.
+        seed: of the draws; the second set takes the next one, so that equal sizes draw apart.
+
+    Returns:
+        mean(a) - mean(b) in the unit of the scores; n is the smaller number of records. All nan
+        where one of the sets is empty.
+
+    Raises:
+        ValueError: values are not finite.
+
+    >>> unpaired_difference([1.0, 1.0, 1.0], [0.25, 0.25])
+    Estimate(mean=0.75, low=0.75, high=0.75, n=2)
+    """
+    first, second = _finite_vector(a), _finite_vector(b)
+    n = min(first.size, second.size)
+    if n == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    (means,) = _resampled_means([first], resamples, seed)
+    (others,) = _resampled_means([second], resamples, seed + 1)
+    low, high = _interval(means - others, LEVEL)
+    return Estimate(float(first.mean() - second.mean()), low, high, n)
+
+
+def _resampled_means(arrays: Sequence[Floats], resamples: int, seed: int) -> Floats:
+    """Means of `resamples` draws with replacement of vectors of one length, (k, resamples)."""
     rng = np.random.default_rng(seed)
-    block = max(1, BLOCK_ELEMENTS // array.size)
-    means = np.empty(resamples)
+    size = arrays[0].size
+    block = max(1, BLOCK_ELEMENTS // size)
+    means = np.empty((len(arrays), resamples))
     for start in range(0, resamples, block):
         stop = min(start + block, resamples)
-        drawn = rng.integers(0, array.size, size=(stop - start, array.size))  # (block, n)
-        means[start:stop] = array[drawn].mean(axis=1)
+        drawn = rng.integers(0, size, size=(stop - start, size))  # (block, n)
+        for row, array in enumerate(arrays):
+            means[row, start:stop] = array[drawn].mean(axis=1)
     return means
+
+
+def _interval(means: Floats, level: float) -> tuple[float, float]:
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _finite_vector(values: npt.ArrayLike) -> Floats:

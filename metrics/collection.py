@@ -1,16 +1,14 @@
 """From scores of single probes to the metrics that a result reports.
 
-`PerEditScores` keeps one score per edit, over batches and processes. `HEADLINES` is the one place
-that says which probes and which measure make a named metric, and `headline_metrics` computes them:
-every metric is the unweighted mean over records of the mean over the record's own probes,
+`PerEditScores` keeps one score per edit, over batches and processes. `headline_metrics` computes
+the named metrics of `metrics.headlines` from such scores: every metric is the unweighted mean over
+records of the mean over the record's own probes,
 
     M = 100/|R| * sum_{r in R} 1/|P_r| * sum_{p in P_r} score(r, p)          (percent)
 
 (TMKE, ICCV 2025, supplementary material), where R holds the records that have such a probe.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,31 +18,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from metrics.bootstrap import RESAMPLES, Estimate, estimate
-
-# Measures carry the name of the function in `metrics.functional` that computes them.
-TOKEN_ACCURACY = "token_accuracy"
-EXACT_MATCH = "exact_match"
-TOKEN_AGREEMENT = "token_agreement"
-TOKEN_AGREEMENT_POSITIONAL = "token_agreement_positional"
-
-Scores = Mapping[tuple[str, str], Mapping[int, float]]
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One named metric of a result.
-
-    Attributes:
-        name: key in `summary.json`.
-        probes: probes whose scores are averaged within a record.
-        measure: the per-probe score.
-        optional: left out of a result in which no record has such a probe.
-    """
-
-    name: str
-    probes: tuple[str, ...]
-    measure: str = TOKEN_ACCURACY
-    optional: bool = False
+from metrics.headlines import Scores, headlines_of, record_means
 
 
 class PerEditScores(Metric):
@@ -136,6 +110,8 @@ def headline_metrics(
     scenario: str,
     *,
     positional_image_locality: bool = False,
+    everywhere: bool = False,
+    generation: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Estimate]:
@@ -145,8 +121,9 @@ def headline_metrics(
         scores: per (probe, measure) the score of each edit, fractions in [0, 1], as
             `PerEditScores.per_edit` gives them. Measures that no metric uses are passed over.
         scenario: "unimodal", "transitive" or "multimodal".
-        positional_image_locality: picture locality compares the ten likeliest tokens rank by rank,
-            as published, in place of the likeliest one.
+        positional_image_locality: see `headlines_of`, as the next two.
+        everywhere: localities compare every token of a row.
+        generation: adds the generated answers.
         resamples: of the bootstrap over records.
         seed: of the bootstrap.
 
@@ -161,7 +138,12 @@ def headline_metrics(
     >>> got["Reliability"].mean, got["Reliability"].n, got["Portability"].n
     (75.0, 2, 0)
     """
-    headlines = headlines_of(scenario, positional_image_locality=positional_image_locality)
+    headlines = headlines_of(
+        scenario,
+        positional_image_locality=positional_image_locality,
+        everywhere=everywhere,
+        generation=generation,
+    )
     known = {probe for headline in headlines for probe in headline.probes}
     unknown = sorted({probe for probe, _ in scores} - known)
     if unknown:
@@ -175,90 +157,3 @@ def headline_metrics(
         if means or not headline.optional:
             found[headline.name] = estimate(means, resamples=resamples, seed=seed, scale=100)
     return found
-
-
-def record_means(scores: Scores, headline: Headline) -> dict[int, float]:
-    """Per edit, the mean over its probes of one metric; edits without such a probe are absent.
-
-    Args:
-        scores: per (probe, measure) the score of each edit.
-        headline: the metric.
-
-    Returns:
-        Fractions by edit id, in the order of the ids; two runs are compared on these
-        (`metrics.bootstrap.paired_difference`).
-
-    >>> both = Headline("Stability", ("stability_same", "stability_diff"))
-    >>> record_means({("stability_same", "token_accuracy"): {0: 1.0, 1: 0.0},
-    ...               ("stability_diff", "token_accuracy"): {0: 0.0}}, both)
-    {0: 0.5, 1: 0.0}
-    """
-    collected: dict[int, list[float]] = {}
-    for probe in headline.probes:
-        for edit, value in scores.get((probe, headline.measure), {}).items():
-            if not np.isnan(value):
-                collected.setdefault(edit, []).append(value)
-    return {edit: float(np.mean(collected[edit])) for edit in sorted(collected)}
-
-
-def headlines_of(scenario: str, *, positional_image_locality: bool = False) -> tuple[Headline, ...]:
-    """The named metrics of a scenario, in the order in which they are shown.
-
-    Args:
-        scenario: "unimodal", "transitive" or "multimodal".
-        positional_image_locality: see `headline_metrics`.
-
-    Returns:
-        First the paper's columns, then what stands beside them.
-
-    Raises:
-        ValueError: an unknown scenario.
-    """
-    if scenario not in HEADLINES:
-        raise ValueError(f"expected a scenario of {', '.join(HEADLINES)}, got {scenario!r}")
-    if not positional_image_locality:
-        return HEADLINES[scenario]
-    return tuple(
-        Headline(line.name, line.probes, TOKEN_AGREEMENT_POSITIONAL, line.optional)
-        if line.name.startswith("Locality_I")
-        else line
-        for line in HEADLINES[scenario]
-    )
-
-
-def _locality(name: str) -> tuple[Headline, list[Headline]]:
-    """A locality and its parts. The subject's own other facts are shown, not averaged in."""
-    probe = name.lower()
-    parts = [
-        Headline(f"{name}_{part}", (f"{probe}_{part}",), TOKEN_AGREEMENT, optional=True)
-        for part in ("near", "far", "subject")
-    ]
-    return Headline(name, (f"{probe}_far", f"{probe}_near"), TOKEN_AGREEMENT), parts
-
-
-def _scenario_headlines(
-    answers: tuple[str, ...], localities: tuple[str, ...]
-) -> tuple[Headline, ...]:
-    first = [Headline(name, (name.lower(),)) for name in answers]
-    located = [_locality(name) for name in localities]
-    stability = Headline("Stability", ("stability_same", "stability_diff"))
-    beside = [
-        Headline("Stability_same", ("stability_same",)),
-        Headline("Stability_diff", ("stability_diff",)),
-        Headline("Leak", ("leak_same", "leak_diff")),
-    ]
-    accuracies = [*first, stability, *beside]
-    strict = [Headline(f"{line.name}_EM", line.probes, EXACT_MATCH) for line in accuracies]
-    parts = [part for _, own in located for part in own]
-    return (*first, *(whole for whole, _ in located), stability, *beside, *strict, *parts)
-
-
-_WITH_PICTURES = _scenario_headlines(
-    ("Reliability_S", "Reliability_U", "Generality_S", "Generality_U", "Portability"),
-    ("Locality_T", "Locality_I"),
-)
-HEADLINES: dict[str, tuple[Headline, ...]] = {
-    "unimodal": _scenario_headlines(("Reliability", "Generality", "Portability"), ("Locality",)),
-    "transitive": _WITH_PICTURES,
-    "multimodal": _WITH_PICTURES,
-}

@@ -22,6 +22,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from errors import ModelError
+
 Role = Literal["mlp_in", "mlp_out"]
 
 
@@ -54,8 +56,12 @@ class LowRankDelta:
         return (x @ self.inputs.to(x.dtype).mT) @ self.outputs.to(x.dtype)
 
     def dense(self) -> Tensor:
-        """(E, d_out, d_in), for tests and small analyses."""
+        """(E, d_out, d_in)."""
         return self.outputs.mT @ self.inputs
+
+    def detach(self) -> LowRankDelta:
+        """The same without a graph."""
+        return LowRankDelta(self.inputs.detach(), self.outputs.detach())
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,10 @@ class DenseDelta:
     def dense(self) -> Tensor:
         """(E, d_out, d_in)."""
         return self.weight
+
+    def detach(self) -> DenseDelta:
+        """The same without a graph."""
+        return DenseDelta(self.weight.detach())
 
 
 def linear_shape(module: nn.Module) -> tuple[int, int]:
@@ -111,6 +121,25 @@ def _dequantised(module: nn.Module, weight: nn.Parameter) -> Tensor:
 
 Delta: TypeAlias = LowRankDelta | DenseDelta
 Deltas: TypeAlias = Mapping[Site, Delta]
+
+
+def joined(first: Delta, then: Delta) -> Delta:
+    """Two deltas of one map as one, the second on top of the first.
+
+    Factor pairs stand side by side as long as they are fewer numbers than the matrix has; what is
+    larger, and what is dense already, is added up.
+
+    Args:
+        first: E edits.
+        then: E edits.
+    """
+    if not (isinstance(first, LowRankDelta) and isinstance(then, LowRankDelta)):
+        return DenseDelta(first.dense() + then.dense())
+    pairs = LowRankDelta(
+        torch.cat([first.inputs, then.inputs], 1), torch.cat([first.outputs, then.outputs], 1)
+    )
+    (_, rank, d_in), d_out = pairs.inputs.shape, pairs.outputs.shape[-1]
+    return pairs if rank * (d_in + d_out) <= d_in * d_out else DenseDelta(pairs.dense())
 
 
 class Groups:
@@ -179,4 +208,33 @@ def applied(
             if groups is not None and site in deltas:
                 handle = module.register_forward_hook(hook_for(deltas[site], groups))
                 stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def held(linears: Mapping[Site, nn.Module], deltas: Deltas) -> Iterator[None]:
+    """Adds one edit's deltas to whatever passes through their maps inside the block.
+
+    Hooks that are put in later (`applied`, taps, offsets) see the outputs with the deltas added.
+
+    Args:
+        linears: the maps.
+        deltas: one for each map, E = 1.
+
+    Raises:
+        ModelError: they are of several edits, of which a row could only be under one.
+    """
+    if any(delta.n_edits != 1 for delta in deltas.values()):
+        raise ModelError("deltas of several edits side by side cannot be in place; join them.")
+
+    def hook_for(delta: Delta) -> Callable[..., Tensor]:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            moved = delta(args[0].reshape(1, -1, args[0].shape[-1]))  # (1, tokens, d_out)
+            return output + moved.reshape(output.shape)
+
+        return hook
+
+    with ExitStack() as stack:
+        for site, module in linears.items():
+            stack.callback(module.register_forward_hook(hook_for(deltas[site])).remove)
         yield

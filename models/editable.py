@@ -15,7 +15,8 @@ Three operations serve every editor (names as in MEND, Mitchell et al. 2022):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers import PreTrainedModel
 
 from errors import ModelError
 from models.decoder import Decoder
-from models.deltas import Deltas, Groups, Role, Site, applied
+from models.deltas import Deltas, Groups, Role, Site, applied, held, linear_weight
 from models.fingerprint import fingerprint
 from models.hooks import StopForwardError, hooked, stoppable, tapped
 from models.rows import Answers, Rows
@@ -64,6 +65,7 @@ class EditableModel(nn.Module, ABC):
         super().__init__()
         self.hf = hf.eval().requires_grad_(False)
         self.decoder = decoder
+        self._held: tuple[Deltas, ...] = ()
 
     def train(self, mode: bool = True) -> EditableModel:
         """Stays in eval mode: dropout in a frozen base would make edits random."""
@@ -136,6 +138,33 @@ class EditableModel(nn.Module, ABC):
         first = self.n_layers - n_layers
         roles: tuple[Role, ...] = ("mlp_out", "mlp_in")
         return [Site(layer, role) for layer in range(first, self.n_layers) for role in roles]
+
+    def weight(self, site: Site) -> Tensor:
+        """What a map multiplies with, deltas that are held included: (d_out, d_in)."""
+        weight = linear_weight(self.linear(site))
+        for deltas in self._held:
+            weight = weight + deltas[site].dense()[0] if site in deltas else weight
+        return weight
+
+    @contextmanager
+    def holding(self, deltas: Deltas) -> Iterator[None]:
+        """The model with one edit in place: every pass inside the block meets it.
+
+        No weight is written (`models.deltas.held`). The next edit of a sequence is made inside such
+        a block; states from outside hold good there up to the lowest of the deltas' layers.
+
+        Args:
+            deltas: E = 1; empty for the unedited model. Blocks can be nested.
+
+        Raises:
+            ModelError: they are of several edits, which cannot all be in place.
+        """
+        outside, self._held = self._held, (*self._held, deltas)
+        try:
+            with held({site: self.linear(site) for site in deltas}, deltas):
+                yield
+        finally:
+            self._held = outside
 
     @torch.no_grad()
     def prefix(self, rows: Rows, layer: int) -> PrefixState:

@@ -54,12 +54,14 @@ class RowText(NamedTuple):
         answer: what the row is scored against; a scope decision must never look at it.
         picture: whether it shows a picture.
         plain: whether the question stands without the template.
+        said: tokens that stand in place of the answer's own, while an answer is being generated.
     """
 
     question: str
     answer: str
     picture: bool = False
     plain: bool = False
+    said: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,18 @@ class Rows:
         """The answer tokens of all rows, flat, with the position that predicts each."""
         row, token = self.answer_mask.nonzero(as_tuple=True)
         return Answers(row, token - 1, self.input_ids[row, token], len(self))
+
+    def positions(self, everywhere: Tensor) -> Answers:
+        """The positions before answer tokens, and all real tokens of the rows `everywhere` (R,).
+
+        The target of a position is the next token; the last one has none and repeats its own.
+        """
+        predicts = self.answer_mask.roll(-1, 1)
+        predicts[:, -1] = False
+        predicts = torch.where(everywhere[:, None], self.attention_mask, predicts)
+        following = torch.cat([self.input_ids[:, 1:], self.input_ids[:, -1:]], 1)
+        row, position = predicts.nonzero(as_tuple=True)
+        return Answers(row, position, following[row, position], len(self))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Options of fine-tuning (FT); values and their sources are in configs/editor/ft*.yaml."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ class FtOptions(EditorOptions):
         loss_at: `answer`, each answer token is predicted where it stands (teacher forcing), or
             `prompt_last`, all of them at the prompt's last token, as published for FT-L.
     """
+
+    sequential: ClassVar[bool] = True
 
     name: Literal["ft"]
     variant: Literal["tabulated", "as_run", "ft_l"]

@@ -18,7 +18,7 @@ from editors.answer_descent import Schedule, fit_answers
 from editors.base import DeltaEdit, Setting
 from editors.descent import Project
 from editors.ft.config import FtOptions
-from models.deltas import Delta, DenseDelta, Site, linear_weight
+from models.deltas import Delta, DenseDelta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch
 
@@ -89,7 +89,7 @@ class FineTune:
             model,
             state.select(batch.edit_rows),
             at if self.loss_at == "answer" else at_prompt_end(at),
-            [linear_weight(model.linear(site)) for site in sites],
+            [model.weight(site) for site in sites],
             as_deltas,
             self.schedule,
             None if self.norm_constraint is None else within(self.norm_constraint),

@@ -1,7 +1,7 @@
 """Options of IKE (Zheng et al., 2023); configs/editor/ike.yaml has values and sources."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,8 @@ class IkeOptions(EditorOptions):
             or `front`, in front of everything.
         seed: draws which demonstration is of which type, per edit.
     """
+
+    sequential: ClassVar[bool] = True
 
     name: Literal["ike"]
     k: int = Field(ge=0)

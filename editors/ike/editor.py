@@ -12,6 +12,9 @@ Nothing is changed: the edited model is the base model that reads, before every 
 Only the question asked shows a picture. It stands right in front of that question, so that all
 probes of an edit share the text before it, which is read once; or in front of everything, where
 released models were taught to see it, and the text is read once per picture.
+
+The paper states one fact. Where edits follow on each other, all are stored, and each question is
+asked under the stored edit that its words are nearest to, as if that were the only one.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import torch
@@ -30,7 +34,7 @@ from datamodules.tokenisation import Encoded, PromptEncoder
 from editors.base import Setting
 from editors.ike.config import IkeOptions, PicturePlace
 from editors.ike.demonstrations import context, own, stated
-from editors.ike.retrieval import Retriever, fact
+from editors.ike.retrieval import Retriever, Sentences, fact, nearest_stored
 from editors.reread import reread
 from errors import ModelError
 from models.context import answer_with_shared_prefix
@@ -48,15 +52,23 @@ class IkeEdit:
         shown: per edit, demonstrations that may be dropped, farthest first.
         tail: per edit, what always stands before a question.
         encoder: the run's prompt function.
-        counter: told how many demonstrations were left out.
+        notice: says once per run that demonstrations were left out.
         picture: where the picture of the question asked stands.
+        dropped: edit -> demonstrations left out, known once the edit has answered.
+        questions: per edit, its own question.
+        sentences: finds the nearest of several stored edits; None where none are ever stored.
+        stored: whether a question is asked under the edit nearest to it, and not under its row's.
     """
 
     shown: tuple[tuple[str, ...], ...]
     tail: tuple[str, ...]
     encoder: PromptEncoder
-    counter: Counter
+    notice: Notice
     picture: PicturePlace = "question"
+    dropped: dict[int, int] = field(default_factory=dict, compare=False)
+    questions: tuple[str, ...] = ()
+    sentences: Sentences | None = None
+    stored: bool = False
 
     def answer(self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers) -> Tensor:
         """Predicts answer tokens with each row's demonstrations before it.
@@ -65,12 +77,39 @@ class IkeEdit:
             ModelError: a question does not fit into the context even without demonstrations, or an
                 answer's tokens depend on what stands before the question.
         """
+        rows = self._found(rows) if self.stored else rows
         whole, there = reread(self.encoder, self._fitted(model, rows), rows, at)
         group = rows.edit_index
         if self.picture == "front":
             pairs = torch.stack([rows.edit_index, rows.image_index], 1)
             group = pairs.unique(dim=0, return_inverse=True)[1]
         return answer_with_shared_prefix(model, whole, there, group=group)
+
+    def after(self, earlier: IkeEdit | None) -> IkeEdit:
+        """All edits stored side by side."""
+        before = replace(self, shown=(), tail=(), questions=()) if earlier is None else earlier
+        return replace(
+            self,
+            shown=before.shown + self.shown,
+            tail=before.tail + self.tail,
+            questions=before.questions + self.questions,
+            dropped={},
+            stored=True,
+        )
+
+    def in_place(self, model: EditableModel) -> AbstractContextManager[None]:
+        """Nothing: the base model is never edited."""
+        return nullcontext()
+
+    def _found(self, rows: Rows) -> Rows:
+        """The rows, each under the stored edit whose own question its question is nearest to."""
+        if len(self.shown) == 1:
+            return replace(rows, edit_index=torch.zeros_like(rows.edit_index))
+        if self.sentences is None:
+            raise ValueError("a sentence encoder is needed to choose among several stored edits")
+        asked = [text.question for text in rows.texts]
+        nearest = nearest_stored(self.sentences, self.questions, asked)
+        return replace(rows, edit_index=rows.edit_index.new_tensor(nearest))
 
     def _fitted(self, model: EditableModel, rows: Rows) -> list[Encoded]:
         """All rows with as many demonstrations before them as fit, the same for a whole edit."""
@@ -104,8 +143,19 @@ class IkeEdit:
                 f"alone, and the model reads {limit}. Shorten the question, or leave the record "
                 "out."
             )
-        self.counter.told(len(shown) - dropped, len(shown))
+        self.dropped[edit] = dropped
+        if dropped:
+            self.notice.give(len(shown) - dropped, len(shown))
         return encoded(dropped)
+
+    def report(self) -> dict[str, list[float]]:
+        """Per edit: demonstrations shown, and dropped because they did not fit."""
+        dropped = [self.dropped.get(edit, 0) for edit in range(len(self.shown))]
+        shown = [len(all_of) - gone for all_of, gone in zip(self.shown, dropped, strict=True)]
+        return {
+            "demonstrations_shown": [float(n) for n in shown],
+            "demonstrations_dropped": [float(n) for n in dropped],
+        }
 
     def _encode(self, text: RowText, before: str) -> Encoded:
         return self.encoder.encode(
@@ -115,26 +165,26 @@ class IkeEdit:
             plain=True,
             before=before,
             picture_first=self.picture == "front",
+            said=text.said,
         )
 
 
-class Counter:
-    """How many demonstrations the edits of a run were shown, and how many were dropped."""
+class Notice:
+    """Says once, and not for every edit, that demonstrations do not fit."""
 
     def __init__(self) -> None:
-        self.edits, self.shown, self.dropped = 0, 0, 0
+        self.given = False
 
-    def told(self, shown: int, wanted: int) -> None:
-        """One edit's rows were asked with `shown` of `wanted` demonstrations."""
-        if shown < wanted and not self.dropped:
+    def give(self, shown: int, wanted: int) -> None:
+        """An edit's rows were asked with `shown` of `wanted` demonstrations."""
+        if not self.given:
             log.warning(
                 "only %d of %d demonstrations fit into the model's context; the farthest are "
                 "dropped, and the result says how many",
                 shown,
                 wanted,
             )
-        self.edits, self.shown = self.edits + 1, self.shown + shown
-        self.dropped += wanted - shown
+        self.given = True
 
 
 class Ike:
@@ -147,9 +197,13 @@ class Ike:
         own_copy: whether a copy demonstration of the edit stands last.
         picture: where the picture of the question asked stands.
         seed: of the demonstrations' types.
+        sentences: finds the stored edit that a question is nearest to, where several are stored.
     """
 
     name = "ike"
+    # Every token of a question depends on the demonstrations before it; the published code too
+    # compares localities at the answers alone.
+    compares_answers_only = True
 
     def __init__(
         self,
@@ -160,10 +214,11 @@ class Ike:
         own_copy: bool = True,
         picture: PicturePlace = "question",
         seed: int = 0,
+        sentences: Sentences | None = None,
     ) -> None:
-        self.encoder, self.retriever = encoder, retriever
+        self.encoder, self.retriever, self.sentences = encoder, retriever, sentences
         self.k, self.own_copy, self.picture, self.seed = k, own_copy, picture, seed
-        self.counter = Counter()
+        self.notice = Notice()
 
     def first_layer(self, model: EditableModel) -> int:
         """The last layer: no layer is edited, so as much as possible is shared."""
@@ -180,22 +235,21 @@ class Ike:
             shown.append(tuple(context(records, text.question, text.answer, seed=self.seed)))
             copied = own(text.question, text.answer) if self.own_copy else ""
             tail.append(copied + stated(text.question, text.answer))
-        return IkeEdit(tuple(shown), tuple(tail), self.encoder, self.counter, self.picture)
-
-    def report(self) -> dict[str, float]:
-        """Means over edits: demonstrations shown, and dropped because they did not fit."""
-        edits = max(1, self.counter.edits)
-        return {
-            "demonstrations_shown": self.counter.shown / edits,
-            "demonstrations_dropped": self.counter.dropped / edits,
-        }
+        return IkeEdit(
+            tuple(shown),
+            tuple(tail),
+            self.encoder,
+            self.notice,
+            self.picture,
+            questions=tuple(text.question for text in taught),
+            sentences=self.sentences,
+        )
 
 
 def build(options: IkeOptions, model: EditableModel, setting: Setting) -> Ike:
     """The editor that the options describe; embeds the training facts."""
-    retriever = None
-    if options.k:
-        retriever = Retriever(options.encoder, setting.training, model.device)
+    sentences = Sentences(options.encoder, model.device)
+    retriever = Retriever(sentences, setting.training) if options.k else None
     return Ike(
         setting.encoder,
         retriever,
@@ -203,4 +257,5 @@ def build(options: IkeOptions, model: EditableModel, setting: Setting) -> Ike:
         own_copy=options.own_copy,
         picture=options.picture,
         seed=options.seed,
+        sentences=sentences,
     )

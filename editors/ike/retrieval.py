@@ -1,8 +1,9 @@
-"""Which training facts are nearest to an edit, by a sentence encoder's cosine similarity."""
+"""Which facts are nearest to an edit or a question, by a sentence encoder's cosine similarity."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -11,44 +12,81 @@ from datamodules.records import Record
 from editors.encoders import encoder_folder
 
 
+class Sentences:
+    """A sentence encoder, read from disk when the first text comes.
+
+    Args:
+        encoder: its name or folder.
+        device: where to embed.
+    """
+
+    def __init__(self, encoder: str, device: torch.device) -> None:
+        self._encoder, self._device = encoder, device
+        self._alone: dict[str, torch.Tensor] = {}
+
+    def together(self, texts: Sequence[str]) -> torch.Tensor:
+        """Unit vectors (n, d) in float64, so that equal texts are equally similar.
+
+        Raises:
+            ModelError: the encoder is on no disk.
+        """
+        embedded = self._model.encode(
+            list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
+        )
+        return embedded.cpu().double().round(decimals=5)
+
+    def alone(self, texts: Sequence[str]) -> torch.Tensor:
+        """The same, each text by itself and once: (n, d).
+
+        In a batch, padding would change the last digits, and with them the order of near equals.
+        """
+        for text in dict.fromkeys(texts):
+            if text not in self._alone:
+                self._alone[text] = self.together([text])[0]
+        return torch.stack([self._alone[text] for text in texts])
+
+    @cached_property
+    def _model(self) -> SentenceTransformer:
+        folder = encoder_folder(self._encoder, key="editor.encoder")
+        return SentenceTransformer(str(folder), device=str(self._device), local_files_only=True)
+
+
 class Retriever:
     """Nearest training records of an edit.
 
     Args:
-        encoder: name or folder of the sentence encoder.
+        sentences: the sentence encoder.
         records: where demonstrations come from; embedded once.
-        device: where to embed.
 
     Raises:
         ModelError: the encoder is on no disk.
     """
 
-    def __init__(self, encoder: str, records: Sequence[Record], device: torch.device) -> None:
-        folder = encoder_folder(encoder, key="editor.encoder")
-        self._records = records
-        self._model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
+    def __init__(self, sentences: Sentences, records: Sequence[Record]) -> None:
+        self._sentences, self._records = sentences, records
         facts = [fact(r.knowledge_edit.question, r.knowledge_edit.answer_new) for r in records]
-        self._facts = self._embed(facts)  # (n, d)
+        self._facts = sentences.together(facts)  # (n, d)
 
     def nearest(self, facts: Sequence[str], k: int) -> list[list[Record]]:
-        """The k nearest records of each fact, nearest first; ties go by the records' order.
-
-        Facts are embedded one by one: in a batch, padding would change the last digits, and with
-        them the order of near equals.
-        """
+        """The k nearest records of each fact, nearest first; ties go by the records' order."""
         found = []
-        for one in facts:
-            similarity = self._facts @ self._embed([one])[0]
-            order = similarity.sort(descending=True, stable=True).indices[:k]
+        for one in self._sentences.alone(facts):
+            order = (self._facts @ one).sort(descending=True, stable=True).indices[:k]
             found.append([self._records[place] for place in order.tolist()])
         return found
 
-    def _embed(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit vectors (n, d) in float64, so that equal facts are equally similar."""
-        embedded = self._model.encode(
-            list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
-        )
-        return embedded.cpu().double().round(decimals=5)
+
+def nearest_stored(sentences: Sentences, stored: Sequence[str], asked: Sequence[str]) -> list[int]:
+    """Which stored edit each question is nearest to; of equals the one that was made last.
+
+    Args:
+        sentences: the sentence encoder.
+        stored: the edits' own questions, in the order in which they were made.
+        asked: the questions.
+    """
+    newest_first = sentences.alone(stored).flip(0)  # argmax takes the first of equals
+    place = (sentences.alone(asked) @ newest_first.mT).argmax(1)
+    return (len(stored) - 1 - place).tolist()
 
 
 def fact(question: str, answer: str) -> str:

@@ -1,6 +1,6 @@
 """Options of LoRA; values and their sources are in configs/editor/lora.yaml."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,8 @@ class LoraOptions(EditorOptions):
             (stop_loss None) it stops an edit as soon as that holds.
         seed: of A's initial values, the same for every edit.
     """
+
+    sequential: ClassVar[bool] = True
 
     name: Literal["lora"]
     rank: int = Field(ge=1)

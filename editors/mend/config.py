@@ -30,6 +30,7 @@ class MendOptions(TrainedEditorOptions):
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
         "lr", "edit_lr", "lr_of_edit_lr", "lr_schedule", "v_init_std", "objective", "weights",
     }  # fmt: skip
+    sequential: ClassVar[bool] = True
 
     name: Literal["mend"]
     lr: float = Field(gt=0)

@@ -42,6 +42,7 @@ class RomeOptions(EditorOptions):
         "ROME needs the tokens of the subject's name in the edit prompt, and an edit prompt about "
         "a picture does not name the subject"
     )
+    sequential: ClassVar[bool] = True
 
     name: Literal["rome"]
     layer: int = Field(ge=0)

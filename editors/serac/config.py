@@ -112,6 +112,7 @@ class SeracOptions(TrainedEditorOptions):
         "objective", "questions", "lr", "counterfactual_lr", "lr_schedule", "combine",
         "negatives", "weights", "scope.threshold", "scope.encoder", "counterfactual.path",
     }  # fmt: skip
+    sequential: ClassVar[bool] = True
 
     name: Literal["serac"]
     objective: Literal["mixture", "supervised"]

@@ -77,6 +77,7 @@ class Counterfactual(nn.Module):
                 picture=text.picture,
                 plain=text.plain,
                 before=f"{entry}{AFTER_ENTRY}",
+                said=text.said,
             )
             for text, entry in zip(rows.texts, entries, strict=True)
         ]

@@ -7,11 +7,13 @@ other by the base model:
     soft   log((1 - s) p_base + s p_counterfactual)        hard   counterfactual where s > 0.5
 
 Under single editing, B edits of a batch are B memories of one entry; a row sees its own edit's.
+Edits that follow on each other are one memory, and a row sees all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -137,6 +139,15 @@ class SeracEdit:
             mixed = mix_soft(base[places], theirs, scope)
             base = base.log_softmax(-1)
         return base.index_copy(0, places, mixed.to(base.dtype))
+
+    def after(self, earlier: SeracEdit | None) -> SeracEdit:
+        """One memory of all edits, which every row may see."""
+        memory = Memory() if earlier is None else earlier.memory
+        return self.editor.recall(memory.add(*self.memory.entries))
+
+    def in_place(self, model: EditableModel) -> AbstractContextManager[None]:
+        """Nothing: the base model is never edited."""
+        return nullcontext()
 
     def retrieved(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Log scope probability of each row and the entry it is of: (R,), (R,)."""

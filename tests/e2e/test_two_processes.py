@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.e2e.commands import run
+from tests.e2e.commands import killed_after, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ddp, pytest.mark.slow]
 
@@ -123,6 +123,11 @@ def test_two_processes_judge_every_edit_once(two: Path, tmp_path: Path) -> None:
         together.groupby("edit_id").seconds.first().mean()
     )
     assert found["peak_memory_bytes"] > 0
+    broken = (*common, NO_BAR, "logger=none", "data.limit=7", f"output_dir={tmp_path / 'broken'}")
+    killed_after(2, tmp_path / "broken", *broken, "trainer=ddp_cpu")
+    run("evaluate.py", *broken, "resume=true", "trainer=default")
+    resumed = pd.read_parquet(tmp_path / "broken" / "edits.parquet")
+    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), alone.drop(columns="seconds"))
     lone, rows = judged(tmp_path / "lone", *common, "trainer=ddp_cpu", "data.limit=1")
     assert lone["n_edits"] == lone["metrics"]["Reliability"]["n"] == 1
     first = alone[alone.edit_id == 0].drop(columns="seconds").reset_index(drop=True)

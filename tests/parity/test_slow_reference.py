@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 import lightning as L
 import numpy as np
@@ -26,12 +27,13 @@ from datamodules.readers.source import RecordSource
 from datamodules.readers.tmke import read_tmke
 from datamodules.records import Record
 from datamodules.scenarios import SCENARIOS, Asked
-from datamodules.tokenisation import PictureLayout, PromptEncoder
+from datamodules.tokenisation import Encoded, PictureLayout, PromptEncoder
 from editors.base import Editor
 from editors.ft.editor import FineTune
 from editors.mend.editor import Mend
 from editors.none.editor import Unedited
 from lightning_modules.evaluation import EvaluationModule
+from lightning_modules.scoring import Scoring
 from metrics.collection import headline_metrics
 from models.multimodal import MultimodalModel
 from tests.builders import PICTURED
@@ -51,8 +53,11 @@ FT = {"steps": 40, "lr": 5e-3, "stop_loss": 0.3, "stop_when_argmax": True}
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> RecordSource:
+    return five_records(tmp_path_factory.mktemp("tmke"))
+
+
+def five_records(root: Path) -> RecordSource:
     """Five records whose answers have different lengths, with noise for pictures."""
-    root = tmp_path_factory.mktemp("tmke")
     (root / "images").mkdir()
     draw = np.random.default_rng(0)
     for name in ("a_0.jpeg", "a_1.jpeg", "b.jpeg", "c.jpeg", "d.jpg"):
@@ -79,8 +84,9 @@ def pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def encoder(model: MultimodalModel) -> PromptEncoder:
-    return PromptEncoder(TOKENIZER, PictureLayout(4, IMAGE_ID, model.family == "blip2"))
+def encoder(model: MultimodalModel, padding: Literal["right", "left"] = "right") -> PromptEncoder:
+    layout = PictureLayout(4, IMAGE_ID, model.family == "blip2")
+    return PromptEncoder(TOKENIZER, layout, padding_side=padding)
 
 
 def mend(model: MultimodalModel, source: RecordSource) -> Mend:
@@ -97,24 +103,44 @@ def mend(model: MultimodalModel, source: RecordSource) -> Mend:
 
 
 def datamodule(
-    model: MultimodalModel, source: RecordSource, scenario: str, batch_size: int
+    model: MultimodalModel,
+    source: RecordSource,
+    scenario: str,
+    batch_size: int,
+    padding: Literal["right", "left"] = "right",
 ) -> EditDataModule:
     data = EditDataModule(source, {"test": SCENARIOS[scenario]}, eval_batch_size=batch_size)
-    data.connect(encoder(model), ImageStore(pixels))
+    data.connect(encoder(model, padding), ImageStore(pixels))
     data.setup("test")
     return data
 
 
 def engine(
-    model: MultimodalModel, editor: Editor, source: RecordSource, scenario: str, batch_size: int
+    model: MultimodalModel,
+    editor: Editor,
+    source: RecordSource,
+    scenario: str,
+    batch_size: int,
+    scoring: Scoring | None = None,
+    padding: Literal["right", "left"] = "right",
 ) -> dict[str, float]:
-    module = EvaluationModule(model, editor, SCENARIOS[scenario], encoder(model).decode)
+    asks = encoder(model, padding)
+    module = EvaluationModule(model, editor, SCENARIOS[scenario], asks, scoring)
     trainer = L.Trainer(
         accelerator="cpu", logger=False, inference_mode=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.test(module, datamodule=datamodule(model, source, scenario, batch_size), verbose=False)
-    metrics = headline_metrics(module.per_edit_scores(), scenario, resamples=2)
+    data = datamodule(model, source, scenario, batch_size, padding)
+    trainer.test(module, datamodule=data, verbose=False)
+    compared = scoring is not None and scoring.positions == "all"
+    metrics = headline_metrics(
+        module.outcome().scores,
+        scenario,
+        everywhere=compared,
+        positional_image_locality=compared,
+        generation=scoring is not None and scoring.generation,
+        resamples=2,
+    )
     return {name: value.mean for name, value in metrics.items() if value.n}
 
 
@@ -127,10 +153,18 @@ class Slow:
 
     def logits(self, hf: nn.Module, asked: Asked) -> tuple[Tensor, Tensor]:
         """Logits that predict the answer's tokens, and these tokens."""
-        row = self.encoder.encode(
+        row = self.encode(asked)
+        answer = torch.tensor(row.answer)
+        return self.everywhere(hf, asked, row.ids)[:-1][answer[1:]], torch.tensor(row.ids)[answer]
+
+    def encode(self, asked: Asked) -> Encoded:
+        return self.encoder.encode(
             asked.question, asked.answer, picture=asked.image is not None, plain=asked.plain
         )
-        ids, answer = torch.tensor([row.ids]), torch.tensor(row.answer)
+
+    def everywhere(self, hf: nn.Module, asked: Asked, row: list[int]) -> Tensor:
+        """Logits at every token of a row."""
+        ids = torch.tensor([row])
         picture = (
             {}
             if asked.image is None
@@ -139,8 +173,10 @@ class Slow:
         # BLIP-2's own forward asks for a picture, so text alone goes to its language model.
         blind = not picture and hf.config.model_type == "blip-2"
         called = hf.language_model if blind else hf
-        logits = called(input_ids=ids, attention_mask=torch.ones_like(ids), **picture).logits[0]
-        return logits[:-1][answer[1:]], ids[0][answer]
+        logits: Tensor = called(
+            input_ids=ids, attention_mask=torch.ones_like(ids), **picture
+        ).logits[0]
+        return logits
 
     def loss(self, hf: nn.Module, asked: Asked) -> Tensor:
         return nn.functional.cross_entropy(*self.logits(hf, asked))
@@ -282,3 +318,59 @@ def test_the_unedited_model_keeps_all_its_answers(
 ) -> None:
     found = engine(model, Unedited(), source, scenario, 2)
     assert all(value == 100 for name, value in found.items() if name.startswith("Locality"))
+
+
+@torch.no_grad()
+def published(
+    slow: Slow, before: nn.Module, after: nn.Module, record: Record, longest: int
+) -> dict[str, float]:
+    """Locality at every token, and what the edited model says freely, spelled out."""
+    probes = {name: ask(record) for name, ask in SCENARIOS["multimodal"].probes.items()}
+    found = {}
+    for name, k in (("locality_t_far", 1), ("locality_i_far", 10)):
+        asked = probes[name]
+        assert asked is not None
+        ids = slow.encode(asked).ids
+        old, new = (slow.everywhere(hf, asked, ids).topk(k).indices for hf in (before, after))
+        found[name] = (old == new).float().mean().item()
+    for name in ("reliability_s", "stability_same"):
+        asked = probes[name]
+        assert asked is not None
+        row = slow.encode(asked)
+        ids, said = row.ids[: row.answer.index(True)], []
+        while len(said) < max(longest, sum(row.answer)):
+            said.append(int(slow.everywhere(after, asked, ids + said)[-1].argmax()))
+            if said[-1] == TOKENIZER.eos_token_id or "\n" in TOKENIZER.decode(said):
+                break
+        text = TOKENIZER.decode([i for i in said if i != TOKENIZER.eos_token_id])
+        first = text.lstrip(" ").split("\n")[0]
+        compared = [
+            [word for word in words.lower().split() if word not in ("a", "an", "the")]
+            for words in (first, asked.answer)
+        ]
+        found[name] = float(compared[0] == compared[1])
+    return found
+
+
+@pytest.mark.parametrize("model", [*OTHERS, "llava"], indirect=True)
+def test_the_published_locality_and_generated_answers_equal_the_slow_reference(
+    model: MultimodalModel, source: RecordSource
+) -> None:
+    editor = FineTune(**FT)  # type: ignore[arg-type]
+    slow, scores = Slow(model, source), {}
+    for record in source.records("test"):
+        edited = copy.deepcopy(model.hf)
+        taught = SCENARIOS["multimodal"].edit(record)
+        assert taught is not None
+        slow_ft(slow, edited, taught)
+        for name, value in published(slow, model.hf, edited, record, 3).items():
+            scores.setdefault(name, []).append(value)
+    expected = {name: 100 * fmean(values) for name, values in scores.items()}
+    scoring = Scoring("all", generation=True, max_new_tokens=3)
+    for size, padding in ((1, "right"), (2, "left"), (5, "right")):
+        found = engine(model, editor, source, "multimodal", size, scoring, padding)
+        assert found["Locality_T"] == pytest.approx(expected["locality_t_far"], abs=1e-4)
+        assert found["Locality_I"] == pytest.approx(expected["locality_i_far"], abs=1e-4)
+        assert found["Reliability_S_GM"] == expected["reliability_s"]
+        assert found["Stability_same_GM"] == expected["stability_same"]
+    assert found["Locality_I"] < 100

@@ -91,8 +91,8 @@ def test_what_is_shown_are_the_nearest_that_fit_and_one_more_would_not(
     limit = tokens(0) + spare
     model.hf.config.max_position_embeddings = limit
     edit.answer(model, batch.rows, state, at)
-    shown = int(editor.report()["demonstrations_shown"])
-    assert editor.report()["demonstrations_dropped"] == k - shown
+    shown = int(edit.report()["demonstrations_shown"][0])
+    assert edit.report()["demonstrations_dropped"] == [k - shown]
     assert tokens(shown) <= limit
     assert shown == k or tokens(shown + 1) > limit
 

@@ -52,9 +52,13 @@ def made(model: EditableModel, editor: Ike, batch: EditBatch) -> IkeEdit:
 
 
 def answers_of(model: EditableModel, editor: Ike, batch: EditBatch) -> Tensor:
+    return answered(model, editor, batch)[0]
+
+
+def answered(model: EditableModel, editor: Ike, batch: EditBatch) -> tuple[Tensor, IkeEdit]:
     state = model.prefix(batch.rows, editor.first_layer(model))
     edit = editor.edit(model, batch, state)
-    return edit.answer(model, batch.rows, state, batch.rows.answers())
+    return edit.answer(model, batch.rows, state, batch.rows.answers()), edit
 
 
 # What a demonstration says
@@ -255,15 +259,15 @@ def test_the_farthest_are_dropped_until_the_longest_question_fits(
     config.max_position_embeddings = limit
     editor = ike(encoder, picture=where)
     with caplog.at_level(logging.WARNING):
-        found = answers_of(model, editor, batch)
+        found, edit = answered(model, editor, batch)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-    assert isinstance(editor, Reporting)
-    assert editor.report() == {"demonstrations_shown": fit, "demonstrations_dropped": K - fit}
+    assert isinstance(edit, Reporting)
+    assert edit.report() == {"demonstrations_shown": [fit], "demonstrations_dropped": [K - fit]}
     assert (f"only {fit} of {K} demonstrations fit" in caplog.text) == (fit < K)
     if fit < K:  # one token less, one demonstration less
         config.max_position_embeddings = length(encoder, whole, fit + 1, batch) - 1
-        answers_of(model, again := ike(encoder, picture=where), batch)
-        assert again.report()["demonstrations_shown"] == fit
+        _, again = answered(model, ike(encoder, picture=where), batch)
+        assert again.report()["demonstrations_shown"] == [fit]
 
 
 def test_the_edit_itself_is_never_dropped() -> None:
@@ -278,20 +282,17 @@ def test_the_edit_itself_is_never_dropped() -> None:
         assert part in str(caught.value)
 
 
-def test_the_report_is_a_mean_over_edits(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_edit_says_what_it_was_shown(caplog: pytest.LogCaptureFixture) -> None:
     model, encoder = model_and_encoder("llama")
     editor = ike(encoder)
-    assert editor.report() == {"demonstrations_shown": 0, "demonstrations_dropped": 0}
-    answers_of(model, editor, batch_of(encoder, [3, 8]))
+    _, both = answered(model, editor, batch_of(encoder, [3, 8]))
+    assert both.report() == {"demonstrations_shown": [6, 6], "demonstrations_dropped": [0, 0]}
     batch = batch_of(encoder, [14])
     whole = made(model, ike(encoder), batch)
     model.hf.config.max_position_embeddings = length(encoder, whole, 3, batch)
     for _ in range(2):
-        answers_of(model, editor, batch)
-    assert editor.report() == {
-        "demonstrations_shown": (6 + 6 + 3 + 3) / 4,
-        "demonstrations_dropped": (0 + 0 + 3 + 3) / 4,
-    }
+        _, cut = answered(model, editor, batch)
+        assert cut.report() == {"demonstrations_shown": [3], "demonstrations_dropped": [3]}
     assert caplog.text.count("demonstrations fit") == 1
 
 

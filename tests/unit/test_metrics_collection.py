@@ -9,15 +9,8 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from metrics.collection import (
-    HEADLINES,
-    Headline,
-    PerEditLeak,
-    PerEditScores,
-    headline_metrics,
-    headlines_of,
-    record_means,
-)
+from metrics.collection import PerEditLeak, PerEditScores, headline_metrics
+from metrics.headlines import HEADLINES, Headline, headlines_of, record_means
 
 TEXT_NAMES = ["Reliability", "Generality", "Portability", "Locality", "Stability"]
 PICTURE_NAMES = [
@@ -218,6 +211,7 @@ def test_unknown_names_are_refused() -> None:
 
 def test_every_probe_of_a_scenario_reaches_a_metric() -> None:
     stability = {"stability_same", "stability_diff", "leak_same", "leak_diff", "portability"}
+    stability |= {f"portability_{far}hop" for far in (1, 2, 3, 4)}
     text = {"reliability", "generality", "locality_far", "locality_near", "locality_subject"}
     pictures = {f"{name}_{image}" for name in ("reliability", "generality") for image in "su"}
     pictures |= {f"locality_{k}_{part}" for k in "ti" for part in ("far", "near", "subject")}

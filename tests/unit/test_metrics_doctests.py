@@ -8,7 +8,13 @@ import pytest
 
 @pytest.mark.parametrize(
     "module",
-    ["metrics.functional", "metrics.bootstrap", "metrics.collection", "reporting.labels"],
+    [
+        "metrics.functional",
+        "metrics.bootstrap",
+        "metrics.collection",
+        "metrics.headlines",
+        "reporting.labels",
+    ],
 )
 def test_examples(module: str) -> None:
     found = doctest.testmod(importlib.import_module(module))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,13 +21,15 @@ class Numbers(Dataset[int]):
         return index
 
 
-def of_all_processes(world: int, n: int, size: int, seed: int | None) -> list[list[list[int]]]:
+def of_all_processes(
+    world: int, n: int, size: int, seed: int | None, done: Collection[int] = ()
+) -> list[list[list[int]]]:
     """The batches of each process."""
     found = []
     for rank in range(world):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "_process", lambda rank=rank: (rank, world))
-            order = EditOrder(n, size, seed)
+            order = EditOrder(n, size, seed, leave_out=done)
             batches = list(order)
             assert len(batches) == len(order)
             found.append(batches)
@@ -42,6 +46,22 @@ def test_evaluation_serves_every_edit_exactly_once(world: int, n: int, size: int
     else:
         assert flat == list(range(n))
     assert all(len(batch) <= size for batches in served for batch in batches)
+
+
+@given(
+    st.integers(1, 4), st.integers(1, 40), st.integers(1, 7), st.sets(st.integers(0, 39)),
+)  # fmt: skip
+def test_what_is_left_out_goes_as_whole_batches(
+    world: int, n: int, size: int, done: set[int]
+) -> None:
+    unbroken = of_all_processes(world, n, size, None)
+    served = of_all_processes(world, n, size, None, done)
+    for whole, part in zip(unbroken, served, strict=True):
+        assert part, "a process without batches would leave the others waiting"
+        wanted = [batch for batch in whole if not done >= set(batch)]
+        assert part == (wanted or whole[-1:])
+    flat = {edit for batches in served for batch in batches for edit in batch}
+    assert flat | done >= set(range(n))
 
 
 @given(st.integers(2, 4), st.integers(1, 5), st.integers(0, 50))

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from datamodules.scenarios import SCENARIOS
-from lightning_modules.evaluation import EvaluationModule, _mean_report
+from lightning_modules.evaluation import EvaluationModule, Outcome
+from lightning_modules.partial import BatchResult
 from metrics.scope import ScopeQuality
 from tests.serac_cases import looked, made, picture_model, stirred, worded_batch
 
@@ -39,7 +40,7 @@ def test_an_evaluation_reports_the_scope_of_its_probes(threshold: float) -> None
     model = picture_model()
     editor = stirred(model)
     editor.threshold = threshold
-    module = EvaluationModule(model, editor, SCENARIOS["transitive"], lambda ids: str(ids))
+    module = EvaluationModule(model, editor, SCENARIOS["transitive"], editor.encoder)
     batches = [worded_batch(numbers, pictures=True) for numbers in ((1, 2), (4,))]
     batches = [
         replace(b, probes={n: rows for n, rows in b.probes.items() if n in module_probes()})
@@ -56,20 +57,24 @@ def test_an_evaluation_reports_the_scope_of_its_probes(threshold: float) -> None
                 inside += found[rows].tolist()
             elif name.startswith("locality"):
                 outside += found[rows].tolist()
-    report = module.report()
+    outcome = module.outcome()
+    report = outcome.report
     hits = sum(p > threshold for p in inside)
     fired = hits + sum(p > threshold for p in outside)
     assert report["scope_recall"] == pytest.approx(hits / len(inside))
     assert report.get("scope_precision", 0.0) == pytest.approx(hits / fired if fired else 0.0)
     assert report["scope_inside"] == pytest.approx(sum(inside) / len(inside), rel=1e-5)
     assert report["scope_outside"] == pytest.approx(sum(outside) / len(outside), rel=1e-5)
-    assert set(module.answer_seconds) == {1, 2, 4}
+    assert set(outcome.answer_seconds) == {1, 2, 4}
 
 
 def module_probes() -> set[str]:
     return set(SCENARIOS["transitive"].probes)
 
 
-def test_reports_of_processes_are_weighed_by_their_edits() -> None:
-    reports = [(2, {"shown": 1.0, "dropped": 3.0}), (1, {"shown": 4.0, "dropped": 0.0}), (0, {})]
-    assert _mean_report(reports) == {"shown": 2.0, "dropped": 2.0}
+def test_reports_are_means_over_the_edits_of_all_processes() -> None:
+    first = BatchResult((0, 1), [], 0.5, {"shown": [1.0, 1.0], "dropped": [3.0, 3.0]})
+    second = BatchResult((2,), [], 0.2, {"shown": [4.0], "dropped": [0.0]})
+    outcome = Outcome.of([first, second, first], {}, 0.5)  # a batch that came twice counts once
+    assert outcome.report == {"shown": 2.0, "dropped": 2.0}
+    assert outcome.answer_seconds == {0: 0.5, 1: 0.5, 2: 0.2}

@@ -1,0 +1,229 @@
+"""From what two models predict for the rows of a batch to scores and lines of the result.
+
+Every measure is computed once for all rows of a batch; which of them count for a probe says
+`measures`. The unedited and the edited model are always compared on the same padded batch, so an
+editor that changes nothing scores a Locality of exactly 100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from editors.base import Edit
+from metrics.functional import (
+    exact_match,
+    token_accuracy,
+    token_agreement,
+    token_agreement_positional,
+)
+from metrics.headlines import (
+    EVERYWHERE,
+    EXACT_MATCH,
+    GENERATION_MATCH,
+    TOKEN_ACCURACY,
+    TOKEN_AGREEMENT,
+    TOKEN_AGREEMENT_POSITIONAL,
+)
+from models.editable import EditableModel, PrefixState
+from models.rows import Answers, EditBatch, Rows
+
+Positions = Literal["answer", "all"]
+Decode = Callable[[Tensor], str]
+Scores = Mapping[str, Tensor]  # measure -> (R,) fraction of each row
+SCOPE = "scope_probability"  # measure of every probe of an editor with a scope
+POSITIONAL_K = 10  # ranks that the published picture locality compares
+LOGIT_BYTES = 2**30  # logits held at once where every position of a row is compared
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is measured besides the defaults.
+
+    Attributes:
+        positions: where locality is compared; `all` adds every real token of the row.
+        generation: whether answers are also generated freely.
+        max_new_tokens: longest generated answer.
+    """
+
+    positions: Positions = "answer"
+    generation: bool = False
+    max_new_tokens: int = 16
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Top tokens of one pass at some positions: (N, K) ids, likeliest first."""
+
+    top: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Predictions:
+        """The ten likeliest tokens (fewer in a smaller vocabulary)."""
+        return cls(logits.topk(min(POSITIONAL_K, logits.shape[-1])).indices)
+
+    @property
+    def best(self) -> Tensor:
+        """(N,)."""
+        return self.top[:, 0]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the unedited and the edited model predict at the same positions.
+
+    Attributes:
+        at: the positions.
+        pre: of the unedited model.
+        post: of the edited one.
+    """
+
+    at: Answers
+    pre: Predictions
+    post: Predictions
+
+    def answers(self) -> dict[str, Tensor]:
+        """All measures at answer tokens: measure -> (R,) fractions."""
+        at, best = self.at, self.post.best
+        accuracy = token_accuracy(best, at.target, at.row, at.n_rows)
+        match = exact_match(best, at.target, at.row, at.n_rows)
+        return {TOKEN_ACCURACY: accuracy, EXACT_MATCH: match} | self.agreements()
+
+    def agreements(self, suffix: str = "") -> dict[str, Tensor]:
+        """How far both models agree, top-1 and rank by rank; nan for rows without a position."""
+        at, pre, post = self.at, self.pre.top, self.post.top
+        by_rank = token_agreement_positional(pre, post, at.row, at.n_rows, k=pre.shape[1])
+        return {
+            f"{TOKEN_AGREEMENT}{suffix}": token_agreement(pre, post, at.row, at.n_rows),
+            f"{TOKEN_AGREEMENT_POSITIONAL}{suffix}": by_rank,
+        }
+
+
+def measures(probe: str, scoring: Scoring) -> tuple[str, ...]:
+    """How a probe is scored: locality against the unedited model, all else against a target."""
+    if not probe.startswith("locality"):
+        generated = (GENERATION_MATCH,) if scoring.generation else ()
+        return (TOKEN_ACCURACY, EXACT_MATCH, *generated)
+    suffixes = ("", EVERYWHERE) if scoring.positions == "all" else ("",)
+    return tuple(
+        f"{measure}{suffix}"
+        for suffix in suffixes
+        for measure in (TOKEN_AGREEMENT, TOKEN_AGREEMENT_POSITIONAL)
+    )
+
+
+@torch.no_grad()
+def compare(
+    model: EditableModel, edit: Edit, rows: Rows, state: PrefixState, at: Answers, pre: Predictions
+) -> Compared:
+    """Asks the edited models what the unedited one was asked already."""
+    return Compared(at, pre, Predictions.of(edit.answer(model, rows, state, at)))
+
+
+@torch.no_grad()
+def compare_everywhere(
+    model: EditableModel, edit: Edit, rows: Rows, state: PrefixState, chosen: Tensor
+) -> dict[str, Tensor]:
+    """The published locality: both models compared at every real token of some rows.
+
+    Padding is left out, since what stands there depends on the rows beside a row. Editors that
+    put a text before the question are compared counted from the row's end, as published.
+
+    Args:
+        model: the base model.
+        edit: the edits.
+        rows: of the batch.
+        state: the base model's state for them.
+        chosen: (n,) the rows to compare.
+
+    Returns:
+        measure -> (R,) fractions, nan for the other rows.
+    """
+    found: dict[str, Tensor] = {}
+    for part in chosen.split(_rows_at_once(model, rows)):
+        some, of_some = rows.select(part), state.select(part)
+        at = some.positions(torch.ones_like(part, dtype=torch.bool))
+        pre = Predictions.of(model.suffix(of_some, at=at))
+        both = compare(model, edit, some, of_some, at, pre)
+        for name, values in both.agreements(EVERYWHERE).items():
+            whole = found.setdefault(name, values.new_full((len(rows),), torch.nan))
+            whole[part] = values
+    return found
+
+
+def locality_rows(batch: EditBatch) -> Tensor:
+    """Distinct rows of a batch that serve a locality probe."""
+    asked = [rows for probe, rows in batch.probes.items() if probe.startswith("locality")]
+    return torch.cat([batch.edit_rows[:0], *asked]).unique()
+
+
+def scored_rows(batch: EditBatch) -> Tensor:
+    """Distinct rows of a batch that are scored against a target."""
+    asked = [rows for probe, rows in batch.probes.items() if not probe.startswith("locality")]
+    return torch.cat([batch.edit_rows[:0], *asked]).unique()
+
+
+def result_rows(
+    batch: EditBatch,
+    scores: Scores,
+    compared: Compared,
+    decode: Decode,
+    *,
+    scoring: Scoring,
+    seconds: float,
+    generated: Mapping[int, str] | None = None,
+) -> Iterator[dict[str, object]]:
+    """Lines of edits.parquet (`reporting.results.EDIT_SCHEMA`), by probe, measure and edit.
+
+    Args:
+        batch: the edits.
+        scores: measure -> (R,) fractions; `SCOPE`, where it is there, is told of every probe.
+        compared: predictions at answer tokens, for the texts.
+        decode: ids -> text.
+        scoring: what is measured.
+        seconds: per edit, to make it.
+        generated: row -> what the edited model said freely; nothing is shown before the edit.
+    """
+    edit_of = batch.rows.edit_index.tolist()
+    values = {name: scores[name].tolist() for name in scores}
+    texts: dict[int, tuple[str | None, str, str]] = {}
+    everyone = (SCOPE,) if SCOPE in scores else ()
+    for probe, chosen in batch.probes.items():
+        for measure in (*measures(probe, scoring), *everyone):
+            for row in chosen.tolist():
+                if row not in texts:
+                    texts[row] = _texts(compared, row, decode)
+                pre, post, target = texts[row]
+                if measure == GENERATION_MATCH and generated is not None:
+                    pre, post = None, generated[row]
+                yield {
+                    "edit_id": batch.edit_ids[edit_of[row]],
+                    "subject": batch.subjects[edit_of[row]],
+                    "probe": probe,
+                    "metric": measure,
+                    "value": values[measure][row],
+                    "pre_text": pre,
+                    "post_text": post,
+                    "target": target,
+                    "seconds": seconds,
+                }
+
+
+def _texts(compared: Compared, row: int, decode: Decode) -> tuple[str | None, str, str]:
+    """Answers before and after the edit, and the target."""
+    here = compared.at.row == row
+    return (
+        decode(compared.pre.best[here]),
+        decode(compared.post.best[here]),
+        decode(compared.at.target[here]),
+    )
+
+
+def _rows_at_once(model: EditableModel, rows: Rows) -> int:
+    """Rows whose logits at every position fit into the memory set aside for them, twice."""
+    vocabulary = model.hf.config.get_text_config().vocab_size
+    return max(1, LOGIT_BYTES // (2 * 4 * vocabulary * rows.input_ids.shape[1]))

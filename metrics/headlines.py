@@ -1,0 +1,185 @@
+"""The named metrics of a result: which probes and which measure make each of them.
+
+`HEADLINES` is the one place that says so, and `record_means` is the score of one record,
+
+    s_r = 1/|P_r| * sum_{p in P_r} score(r, p),
+
+over the probes P_r that the record has (TMKE, ICCV 2025, supplementary material). A metric is 100
+times the mean of s_r over records. Only numpy is imported: the report pairs runs record by record
+without loading torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+# Measures carry the name of the function in `metrics.functional` that computes them.
+TOKEN_ACCURACY = "token_accuracy"
+EXACT_MATCH = "exact_match"
+TOKEN_AGREEMENT = "token_agreement"
+TOKEN_AGREEMENT_POSITIONAL = "token_agreement_positional"
+GENERATION_MATCH = "generation_match"
+EVERYWHERE = "_everywhere"  # suffix of an agreement over all tokens of a row, not its answer alone
+MOST_HOPS = 4  # VLKEB asks up to four steps away from the edited fact
+
+Scores = Mapping[tuple[str, str], Mapping[int, float]]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One named metric of a result.
+
+    Attributes:
+        name: key in `summary.json`.
+        probes: probes whose scores are averaged within a record.
+        measure: the per-probe score.
+        optional: left out of a result in which no record has such a probe.
+    """
+
+    name: str
+    probes: tuple[str, ...]
+    measure: str = TOKEN_ACCURACY
+    optional: bool = False
+
+
+def record_means(scores: Scores, headline: Headline) -> dict[int, float]:
+    """Per edit, the mean over its probes of one metric; edits without such a probe are absent.
+
+    Args:
+        scores: per (probe, measure) the score of each edit.
+        headline: the metric.
+
+    Returns:
+        Fractions by edit id, in the order of the ids; two runs are compared on these
+        (`metrics.bootstrap.paired_difference`).
+
+    >>> both = Headline("Stability", ("stability_same", "stability_diff"))
+    >>> record_means({("stability_same", "token_accuracy"): {0: 1.0, 1: 0.0},
+    ...               ("stability_diff", "token_accuracy"): {0: 0.0}}, both)
+    {0: 0.5, 1: 0.0}
+    """
+    collected: dict[int, list[float]] = {}
+    for probe in headline.probes:
+        for edit, value in scores.get((probe, headline.measure), {}).items():
+            if not np.isnan(value):
+                collected.setdefault(edit, []).append(value)
+    return {edit: float(np.mean(collected[edit])) for edit in sorted(collected)}
+
+
+def headlines_of(
+    scenario: str,
+    *,
+    positional_image_locality: bool = False,
+    everywhere: bool = False,
+    generation: bool = False,
+) -> tuple[Headline, ...]:
+    """The named metrics of a scenario, in the order in which they are shown.
+
+    Args:
+        scenario: "unimodal", "transitive" or "multimodal".
+        positional_image_locality: picture locality compares the ten likeliest tokens rank by rank,
+            as published, in place of the likeliest one.
+        everywhere: all localities compare every token of a row, as published, in place of the
+            answer's.
+        generation: adds `<NAME>_GM`, the generated answers, to the accuracies.
+
+    Returns:
+        First the paper's columns, then what stands beside them.
+
+    Raises:
+        ValueError: an unknown scenario.
+    """
+    if scenario not in HEADLINES:
+        raise ValueError(f"expected a scenario of {', '.join(HEADLINES)}, got {scenario!r}")
+    found: list[Headline] = []
+    for line in HEADLINES[scenario]:
+        measure = line.measure
+        if positional_image_locality and line.name.startswith("Locality_I"):
+            measure = TOKEN_AGREEMENT_POSITIONAL
+        if everywhere and line.name.startswith("Locality"):
+            measure += EVERYWHERE
+        found.append(replace(line, measure=measure))
+        if generation and line.measure == EXACT_MATCH:
+            name = f"{line.name.removesuffix('_EM')}_GM"
+            found.append(Headline(name, line.probes, GENERATION_MATCH))
+    return tuple(found)
+
+
+def variant_of(settings: Mapping[str, object]) -> dict[str, bool]:
+    """Arguments of `headlines_of` for a result with these settings (`summary.json`)."""
+    return {
+        "positional_image_locality": settings.get("locality_i") == "top10_rank",
+        "everywhere": settings.get("positions") == "all",
+        "generation": bool(settings.get("generation")),
+    }
+
+
+def hop_parts(
+    scores: Scores, hops: Mapping[int, int]
+) -> dict[tuple[str, str], dict[int, float]]:
+    """Portability split by number of hops: scores of the probes `portability_<n>hop`.
+
+    Args:
+        scores: per (probe, measure) the score of each edit.
+        hops: edit id -> steps from the edited fact to the answer.
+
+    Returns:
+        Scores of the same kind; none where all edits are equally far.
+
+    >>> found = hop_parts({("portability", "token_accuracy"): {0: 1.0, 1: 0.5}}, {0: 1, 1: 2})
+    >>> found["portability_2hop", "token_accuracy"]
+    {1: 0.5}
+    """
+    if len(set(hops.values())) < 2:
+        return {}
+    return {
+        (f"portability_{far}hop", measure): {
+            edit: value for edit, value in of_edits.items() if hops.get(edit) == far
+        }
+        for (probe, measure), of_edits in scores.items()
+        if probe == "portability"
+        for far in sorted({far for far in hops.values() if far <= MOST_HOPS})
+    }
+
+
+def _locality(name: str) -> tuple[Headline, list[Headline]]:
+    """A locality and its parts. The subject's own other facts are shown, not averaged in."""
+    probe = name.lower()
+    parts = [
+        Headline(f"{name}_{part}", (f"{probe}_{part}",), TOKEN_AGREEMENT, optional=True)
+        for part in ("near", "far", "subject")
+    ]
+    return Headline(name, (f"{probe}_far", f"{probe}_near"), TOKEN_AGREEMENT), parts
+
+
+def _scenario_headlines(
+    answers: tuple[str, ...], localities: tuple[str, ...]
+) -> tuple[Headline, ...]:
+    first = [Headline(name, (name.lower(),)) for name in answers]
+    located = [_locality(name) for name in localities]
+    stability = Headline("Stability", ("stability_same", "stability_diff"))
+    beside = [
+        Headline("Stability_same", ("stability_same",)),
+        Headline("Stability_diff", ("stability_diff",)),
+        Headline("Leak", ("leak_same", "leak_diff")),
+    ]
+    accuracies = [*first, stability, *beside]
+    hops = [
+        Headline(f"Portability_{far}hop", (f"portability_{far}hop",), optional=True)
+        for far in range(1, MOST_HOPS + 1)
+    ]
+    strict = [Headline(f"{line.name}_EM", line.probes, EXACT_MATCH) for line in accuracies]
+    parts = [part for _, own in located for part in own]
+    return (*first, *(whole for whole, _ in located), stability, *beside, *strict, *parts, *hops)
+
+
+_WITH_PICTURES = _scenario_headlines(
+    ("Reliability_S", "Reliability_U", "Generality_S", "Generality_U", "Portability"),
+    ("Locality_T", "Locality_I"),
+)
+HEADLINES: dict[str, tuple[Headline, ...]] = {
+    "unimodal": _scenario_headlines(("Reliability", "Generality", "Portability"), ("Locality",)),
+    "transitive": _WITH_PICTURES,
+    "multimodal": _WITH_PICTURES,
+}
