@@ -2,13 +2,15 @@
 
     python evaluate.py ckpt=DIR/checkpoints/best.ckpt scenario=multimodal
     python evaluate.py editor=ft model=llava_tiny scenario=transitive experiment=demo
-    python evaluate.py ... output_dir=DIR resume=true        # goes on where a run was killed
+    python evaluate.py editor=ft ... output_dir=DIR resume=true
+    python evaluate.py editor=rome ... protocol=sequential protocol.n=1,10,100
 
 `python evaluate.py --help` and the files in configs/ explain every option.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,14 +27,14 @@ def main(cfg: EvaluateConfig) -> None:
     from datamodules.scenarios import SCENARIOS
     from editors.base import Setting
     from lightning_modules import assembly
-    from lightning_modules.evaluation import EvaluationModule
     from lightning_modules.loggers import open_loggers
-    from lightning_modules.partial import PartialResults, edits_of
+    from lightning_modules.partial import PartialResults
     from lightning_modules.processes import ending_together
     from lightning_modules.results import write_result
     from lightning_modules.start import start
     from lightning_modules.summary import Run
     from lightning_modules.training import check_checkpoint, load_editor
+    from lightning_modules.wandb_results import send_result
 
     if is_finished(cfg):
         show(Path(cfg.output_dir), "Finished already:")
@@ -53,13 +55,10 @@ def main(cfg: EvaluateConfig) -> None:
         load_editor(cfg.ckpt, editor, model, data)
 
     run = Run(cfg, data, model, encoder, editor, placement.processes)
+    partial = PartialResults(Path(cfg.output_dir), run.identity())
+    module = assembly.make_evaluation(cfg, model, editor, encoder, data, partial)
     folder = prepare_output_dir(cfg)
-    partial = PartialResults(folder, run.identity())
-    module = EvaluationModule(model, editor, scenario, encoder, assembly.scoring(cfg), partial)
-    earlier = partial.open()
-    for batch in earlier:
-        module.take(batch)
-    data.leave_out = edits_of(earlier)
+    module.continue_with(partial.open(), data)
     opened = open_loggers(
         cfg,
         folder,
@@ -69,13 +68,32 @@ def main(cfg: EvaluateConfig) -> None:
     with opened as loggers:
         trainer = assembly.make_trainer(cfg.trainer, loggers=loggers, root=folder)
         with ending_together(trainer):
-            trainer.test(module, datamodule=data, verbose=False)
+            trainer.test(module, datamodule=module.served_by(data), verbose=False)
             outcome = module.outcome()
-            summary = run.summary(outcome)
+            summary = run.summary(outcome) | module.told(run.metrics)
         if trainer.is_global_zero:
-            write_result(folder, summary, outcome.rows, run.probes())
+            probes = list(run.probes())
+            write_result(folder, summary, outcome.rows, probes, module.curve_rows())
             partial.remove()
+            figure = draw(folder)
+            if cfg.protocol.n is not None:
+                figure(folder / "curve")
+            edits = cfg.logger.table_edits
+            send_result(loggers, summary, outcome.rows, probes, table_edits=edits, draw=figure)
             show(folder, "Written to")
+
+
+def draw(folder: Path) -> Callable[[Path], list[Path]]:
+    """Draws the figure of the result in a folder, given a path without suffix."""
+
+    def figure(base: Path) -> list[Path]:
+        from reporting.figures import grouped_bars, sequential_curves
+        from reporting.results import read_run
+
+        run = read_run(folder)
+        return sequential_curves([run], base) if run.curve else grouped_bars([run], base)
+
+    return figure
 
 
 def show(folder: Path, what: str) -> None:

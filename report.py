@@ -1,9 +1,11 @@
 """Turn result folders into a report: tables beside the paper's, figures, costs.
 
     python report.py runs/none_unimodal runs/mend_unimodal runs/mend --output runs/report
+    python report.py --check runs/table1_ft_llava
 
 Folders come from evaluate.py (results) and train.py (loss curves). Only files are read: no model is
-loaded and no number is computed anew.
+loaded and no metric is computed anew. With --check each result is held against the paper's figure;
+the exit code is 0 if all are within the tolerance, 1 if any is not, 2 after an error.
 """
 
 import argparse
@@ -11,8 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from errors import ConfigError, TmkeError
-from reporting.document import REPORT, read_sources, write_report
+from reporting.check import check_run, checked_as_text
+from reporting.document import REPORT, Sources, read_sources, write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,17 +27,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process if None.
 
     Returns:
-        Exit code: 0, or 2 after an error that the user can fix.
+        Exit code: 0; 1 if --check finds a figure that is not the paper's; or 2 after an error that
+        the user can fix.
     """
     options = _parser().parse_args(arguments)
     try:
-        check_output(options.output, overwrite=options.overwrite)
-        path = write_report(read_sources(options.folders), options.output)
+        if options.output is not None:
+            check_output(options.output, overwrite=options.overwrite)
+        elif not options.check:
+            raise ConfigError("--output DIR is required: the folder for the report (or --check).")
+        sources = read_sources(options.folders)
+        if options.output is not None:
+            print(f"wrote {write_report(sources, options.output)}")
+        return check(sources) if options.check else 0
     except TmkeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {path}")
-    return 0
+
+
+def check(sources: Sources) -> int:
+    """Print every result beside the paper's; 0 if all agree, else 1."""
+    checked = [check_run(run) for run in sources.runs]
+    Console().print(checked_as_text(checked))
+    return 0 if all(one.passes for one in checked) else 1
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -61,11 +78,16 @@ def _parser() -> argparse.ArgumentParser:
         help="folders written by evaluate.py; folders of train.py add their loss curves",
     )  # fmt: skip
     parser.add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="folder for the report"
+        "--output", type=Path, metavar="DIR", help="folder for the report; optional with --check"
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a report that is already in the output"
     )
+    parser.add_argument(
+        "--check", action="store_true",
+        help="compare every result with the paper's figure; exit code 0 if all are within the "
+        "tolerance, 1 if any is not, 2 after an error",
+    )  # fmt: skip
     return parser
 
 

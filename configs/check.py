@@ -25,6 +25,7 @@ from configs.overrides import (
     judge,
     parse,
     suggest,
+    with_lists,
 )
 from configs.rules import Sections, rule_problems, sweep_problems
 from configs.rundir import default_output_dir
@@ -58,7 +59,7 @@ def load_config(
     Raises:
         ConfigError: all mistakes in one message.
     """
-    words = list(words)
+    words = with_lists(words)
     with hydra_ready():
         words, problems = preflight(command, words, read_checkpoint=read_checkpoint)
         if problems:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from configs.check import build, message, preflight
-from configs.overrides import CONFIG_DIR, hydra_ready, to_plain
+from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
 from configs.rundir import check_output_dir, first_process
 from configs.schema import RunConfig
 from configs.stored import ReadCheckpoint
@@ -80,6 +80,8 @@ def _checked_arguments(
     Flags that only show something (--help, --cfg, --info) pass through unchecked.
     """
     arguments = get_args_parser().parse_args(argv)
+    if not arguments.multirun:
+        argv, arguments.overrides = with_lists(argv), with_lists(arguments.overrides)
     shows: tuple[Any, ...] = (
         arguments.help,
         arguments.hydra_help,

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONFIG_DIR = Path(__file__).resolve().parent
+_BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,15 @@ def parse(words: Iterable[str]) -> Sorted:
                 "spaces, commas or brackets needs quotes inside quotes: 'key=\"a, b\"'"
             )
     return Sorted(good, problems)
+
+
+def with_lists(words: Iterable[str]) -> list[str]:
+    """Words in which `protocol.n=1,10` is `protocol.n=[1,10]`, one list and not a sweep.
+
+    Args:
+        words: a command line without -m, under which commas make several runs.
+    """
+    return [_BARE_LIST.sub(r"\1[\2]", word) for word in words]
 
 
 def judge(command: str, words: Iterable[str], *, multirun: bool = False) -> Sorted:

@@ -17,6 +17,8 @@ RUN_FILES = (
     "metrics.csv",
     "curves.png",
     "curves.pdf",
+    "curve.png",
+    "curve.pdf",
     "summary.json",
     "edits.parquet",
     "probes.parquet",

@@ -198,7 +198,9 @@ class EditDataModule(L.LightningDataModule):
         return DataLoader(
             edits,  # type: ignore[arg-type]
             batch_sampler=EditOrder(
-                len(edits), self.eval_batch_size, leave_out=self.leave_out if split == "test" else ()
+                len(edits),
+                self.eval_batch_size,
+                leave_out=self.leave_out if split == "test" else (),
             ),
             collate_fn=self._collator(split),
             num_workers=self.num_workers,

@@ -22,7 +22,7 @@ from editors.base import Edit
 from errors import ConfigError
 from metrics.functional import kl_divergence, negative_log_likelihood
 from models.editable import EditableModel, PrefixState
-from models.rows import Answers, EditBatch, Rows
+from models.rows import Answers, EditBatch
 
 Positions = Literal["answer", "all"]
 _LOCALITY = ("far", "near", "subject")

@@ -38,7 +38,8 @@ def reread(
     there = replace(at, position=at.position + shift[at.row])
     following = (at.position + 1).clamp(max=rows.input_ids.shape[1] - 1)
     of_answers = rows.answer_mask[at.row, following] & (following > at.position)
-    read = longer.input_ids[there.row, (there.position + 1).clamp(max=longer.input_ids.shape[1] - 1)]
+    last = longer.input_ids.shape[1] - 1
+    read = longer.input_ids[there.row, (there.position + 1).clamp(max=last)]
     if bool((differs := of_answers & (read != at.target)).any()):
         wrong = rows.texts[int(at.row[differs][0])]
         raise ModelError(

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 from configs.schema import (
     DataOptions,
     EditingConfig,
+    EvaluateConfig,
     FolderData,
     ModelOptions,
     TmkeData,
@@ -28,15 +29,17 @@ from datamodules.readers.source import RecordSource, Split
 from datamodules.readers.tmke import read_tmke
 from datamodules.readers.world import read_world
 from datamodules.records import Record
-from datamodules.scenarios import Scenario
+from datamodules.scenarios import SCENARIOS, Scenario
 from datamodules.tokenisation import PictureLayout, PromptEncoder, PromptForm
 from datamodules.world import World, generate_world
 from editors.base import Editor, Setting
 from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
 from errors import ConfigError
-from lightning_modules.evaluation import knows
+from lightning_modules.evaluation import EvaluationModule, knows
+from lightning_modules.partial import PartialResults
 from lightning_modules.progress import ProgressBar
 from lightning_modules.scoring import Scoring
+from lightning_modules.sequential import SequentialModule
 from models.editable import EditableModel
 from models.loading import load_model, load_text_config
 from models.memory import tell_memory
@@ -114,8 +117,14 @@ def make_data(
         eval_batch_size=cfg.evaluate.batch_size,
         num_workers=cfg.data.num_workers,
         seed=cfg.seed,
-        limit=cfg.data.limit,
+        limit=_limit(cfg),
     )
+
+
+def _limit(cfg: EditingConfig) -> int | None:
+    """How many edits of a split are served; a sequence has no use for more than it makes."""
+    points = cfg.protocol.n if isinstance(cfg, EvaluateConfig) else None
+    return cfg.data.limit if points is None else points[-1]
 
 
 def training_records(source: RecordSource) -> Sequence[Record]:
@@ -183,10 +192,27 @@ def connect(
     return encoder
 
 
-def scoring(cfg: EditingConfig) -> Scoring:
-    """What is measured, by the group `metrics`."""
-    options = cfg.metrics
-    return Scoring(options.positions, options.generation, options.max_new_tokens)
+def make_evaluation(
+    cfg: EvaluateConfig,
+    model: EditableModel,
+    editor: Editor,
+    encoder: PromptEncoder,
+    data: EditDataModule,
+    partial: PartialResults,
+) -> EvaluationModule:
+    """The evaluation that the groups `protocol` and `metrics` describe.
+
+    Raises:
+        ConfigError: there are fewer edits than the last point of a sequential run.
+    """
+    wanted = cfg.metrics
+    scoring = Scoring(wanted.positions, wanted.generation, wanted.max_new_tokens)
+    scenario, points = SCENARIOS[cfg.scenario.name], cfg.protocol.n
+    if points is None:
+        return EvaluationModule(model, editor, scenario, encoder, scoring, partial)
+    return SequentialModule(
+        model, editor, scenario, encoder, scoring, partial, data=data, points=points
+    )
 
 
 def make_editor(options: EditorOptions, model: EditableModel, setting: Setting) -> Editor:

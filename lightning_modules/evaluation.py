@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from datamodules.datamodule import EditDataModule
 from datamodules.scenarios import Scenario
 from datamodules.tokenisation import PromptEncoder
 from editors.base import Edit, Editor, Reporting, Scoped
 from lightning_modules.generation import Generator
-from lightning_modules.partial import BatchResult, PartialResults
+from lightning_modules.partial import BatchResult, PartialResults, edits_of
 from lightning_modules.processes import of_all_processes
 from lightning_modules.scoring import (
     SCOPE,
@@ -37,6 +38,7 @@ from lightning_modules.scoring import (
     result_rows,
     scored_rows,
 )
+from metrics.bootstrap import Estimate
 from metrics.collection import PerEditLeak, PerEditScores
 from metrics.headlines import EVERYWHERE, GENERATION_MATCH, hop_parts
 from metrics.scope import ScopeQuality
@@ -120,6 +122,25 @@ class EvaluationModule(L.LightningModule):
                 ids, values = found[name]
                 cast(PerEditScores, metric).update(torch.tensor(ids), torch.tensor(values))
 
+    def continue_with(self, batches: Sequence[BatchResult], data: EditDataModule) -> None:
+        """Takes what an earlier run has done, which the data then need not serve."""
+        for batch in batches:
+            self.take(batch)
+        data.leave_out = edits_of(batches)
+
+    def served_by(self, data: EditDataModule) -> EditDataModule | None:
+        """What the trainer takes the edits from; None: from the module itself."""
+        return data
+
+    def told(self, metrics: Metrics) -> dict[str, Any]:
+        """What summary.json says besides the metrics."""
+        del metrics
+        return {}
+
+    def curve_rows(self) -> list[dict[str, Any]]:
+        """Lines of curve.parquet; single edits have none."""
+        return []
+
     def outcome(self) -> Outcome:
         """Everything that was found, of all processes; every process has to call this."""
         scores = {}
@@ -160,6 +181,9 @@ class EvaluationModule(L.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+Metrics = Callable[["Outcome"], Mapping[str, Estimate]]
 
 
 @dataclass(frozen=True)
@@ -238,9 +262,7 @@ def _means(reports: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Means over edits; an edit of which nothing is said counts as 0."""
     listed = list(reports)
     names = {name: None for report in listed for name in report}
-    return {
-        name: sum(report.get(name, 0.0) for report in listed) / len(listed) for name in names
-    }
+    return {name: sum(report.get(name, 0.0) for report in listed) / len(listed) for name in names}
 
 
 def knows(model: EditableModel) -> Callable[[Rows], Tensor]:

@@ -13,6 +13,8 @@ from torch import nn
 from configs.rundir import settings_that_decide
 from configs.schema import EvaluateConfig
 from datamodules.datamodule import EditDataModule
+from datamodules.records import Record
+from datamodules.scenarios import Asked
 from datamodules.tokenisation import PromptEncoder
 from editors.base import Editor
 from lightning_modules import provenance
@@ -44,12 +46,22 @@ class Run:
     editor: Editor
     processes: int
 
+    @property
+    def n_edits(self) -> int:
+        """Edits that are made: all, or as many as the last point of a sequential run asks for."""
+        points = self.cfg.protocol.n
+        return self.data.n_edits("test") if points is None else points[-1]
+
+    def asked(self) -> Iterator[tuple[int, str, Asked, Record]]:
+        """Every probe of every edit that is made."""
+        return (one for one in self.data.asked("test") if one[0] < self.n_edits)
+
     @cached_property
     def digests(self) -> dict[str, str | None]:
         """Short hashes of what the numbers depend on."""
         asked = (
             (number, probe, one.question, one.answer, one.image)
-            for number, probe, one, _ in self.data.asked("test")
+            for number, probe, one, _ in self.asked()
         )
         ckpt = self.cfg.ckpt
         return {
@@ -64,15 +76,13 @@ class Run:
         return settings_that_decide(self.cfg.plain()) | self.digests
 
     def probes(self) -> Iterator[dict[str, object]]:
-        """Lines of probes.parquet: what was asked."""
-        for number, probe, one, record in self.data.asked("test"):
-            yield {
-                "edit_id": number,
-                "probe": probe,
-                "question": one.question,
-                "image": one.image,
-                "hops": record.hops if probe == "portability" else None,
-            }
+        """Lines of probes.parquet: what was taught, and what was asked."""
+        teach = self.data.scenarios["test"].edit
+        for number, record in enumerate(self.data.records("test")[: self.n_edits]):
+            if (taught := teach(record)) is not None:
+                yield _line(number, "edit", taught)
+        for number, probe, one, record in self.asked():
+            yield _line(number, probe, one, record.hops if probe == "portability" else None)
 
     def metrics(self, outcome: Outcome) -> dict[str, Estimate]:
         """The named metrics."""
@@ -114,7 +124,7 @@ class Run:
             "model": cfg.model.name,
             "scenario": cfg.scenario.name,
             "data": cfg.data.name,
-            "n_edits": self.data.n_edits("test"),
+            "n_edits": self.n_edits,
             "seed": cfg.seed,
             "protocol": cfg.protocol.model_dump(exclude_none=True),
             "settings": self.settings(),
@@ -129,6 +139,16 @@ class Run:
             "trained_parameters": trained_parameters(self.editor) if cfg.editor.trained else 0,
             "config": cfg.plain(),
         }
+
+
+def _line(number: int, probe: str, asked: Asked, hops: int | None = None) -> dict[str, object]:
+    return {
+        "edit_id": number,
+        "probe": probe,
+        "question": asked.question,
+        "image": asked.image,
+        "hops": hops,
+    }
 
 
 def trained_parameters(editor: Editor) -> int:

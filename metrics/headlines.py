@@ -115,9 +115,7 @@ def variant_of(settings: Mapping[str, object]) -> dict[str, bool]:
     }
 
 
-def hop_parts(
-    scores: Scores, hops: Mapping[int, int]
-) -> dict[tuple[str, str], dict[int, float]]:
+def hop_parts(scores: Scores, hops: Mapping[int, int]) -> dict[tuple[str, str], dict[int, float]]:
     """Portability split by number of hops: scores of the probes `portability_<n>hop`.
 
     Args:

@@ -5,11 +5,15 @@ from itertools import groupby
 
 from errors import DataError
 from reporting.labels import model_rank
-from reporting.results import RunResult
+from reporting.results import SEQUENTIAL, RunResult
 
 # A row that differs in one of these answers another question than the rows around it.
-SHARED_BY_TABLE = ("data", "data_digest", "seed", "prompt", "positions", "locality_i")
-SHARED_BY_MODEL = ("model_digest", "n_edits")
+SHARED_BY_TABLE = (
+    *("data", "data_digest", "seed", "protocol", "prompt"),
+    *("positions", "locality_i", "generation"),
+)
+# What was asked is compared per model: filtering by what a model knows gives each its own edits.
+SHARED_BY_MODEL = ("model_digest", "n_edits", "probe_digest")
 
 
 def check_comparable(runs: Sequence[RunResult]) -> None:
@@ -19,10 +23,10 @@ def check_comparable(runs: Sequence[RunResult]) -> None:
         runs: of one scenario.
 
     Raises:
-        DataError: two runs differ in the data, its digest, the seed, the prompt, the scored
-            positions or the kind of picture locality; two runs of one model in the model's digest
-            or the number of edits; or an editor comes twice. The message names all differences
-            with the folders.
+        DataError: two runs differ in the data, its digest, the seed, the protocol, the prompt, the
+            scored positions, the kind of locality or of generation; two runs of one model in the
+            model's digest, the number of edits or the digest of what was asked; or an editor comes
+            twice. The message names all differences with the folders.
     """
     problems = list(_differences(runs, SHARED_BY_TABLE))
     for _, same_model in groupby(sorted(runs, key=_model), key=_model):
@@ -33,14 +37,29 @@ def check_comparable(runs: Sequence[RunResult]) -> None:
         raise DataError(
             f"These runs of the {runs[0].scenario} scenario cannot share a table: "
             f"{'; '.join(problems)}. One table compares editors on the same data, seed, prompt, "
-            "scoring and weights of the model: leave out the runs that do not belong, or "
-            "write one report for each with its own --output."
+            "questions, scoring and weights of the model: leave out the runs that do not belong, "
+            "or write one report for each with its own --output."
         )
 
 
 def share_facts(runs: Sequence[RunResult]) -> bool:
     """Whether runs, also of several scenarios, agree in data, seed, scoring and model."""
     return not list(_differences(runs, (*SHARED_BY_TABLE, "model", "model_digest")))
+
+
+def split_protocols(
+    runs: Sequence[RunResult],
+) -> tuple[tuple[RunResult, ...], tuple[RunResult, ...]]:
+    """Runs of single edits, which stand in tables, and sequential ones, which are shown as curves.
+
+    Args:
+        runs: of any scenarios and models.
+
+    Returns:
+        Both in the order in which they came; either may be empty.
+    """
+    sequential = tuple(run for run in runs if run.protocol_name == SEQUENTIAL)
+    return tuple(run for run in runs if run.protocol_name != SEQUENTIAL), sequential
 
 
 def _differences(runs: Sequence[RunResult], keys: Iterable[str]) -> Iterable[str]:

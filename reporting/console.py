@@ -3,9 +3,10 @@
 from rich.table import Table
 
 from metrics.bootstrap import Estimate
+from reporting.formats import EMPTY
 from reporting.labels import arrow, editor_label, model_label
+from reporting.paper import paper_columns
 from reporting.results import RunResult
-from reporting.tables import EMPTY, paper_tables
 
 
 def result_table(run: RunResult) -> Table:
@@ -25,7 +26,7 @@ def result_table(run: RunResult) -> Table:
     table.add_column("Metric", no_wrap=True)
     for name in ("%", "95 % interval", "n"):
         table.add_column(name, justify="right", no_wrap=True)
-    first = [name for name in paper_tables()[run.scenario]["columns"] if name in run.metrics]
+    first = [name for name in paper_columns(run.scenario) if name in run.metrics]
     for name in first:
         _add(table, name, run.metrics[name], is_last=name == first[-1])
     for name, value in run.metrics.items():

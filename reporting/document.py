@@ -1,43 +1,56 @@
-"""The report: result folders in, one Markdown page with its tables and figures out.
+"""The report: result folders in, one description of it (`reporting.blocks`), written twice.
 
-report.md             what was run, the tables of each scenario, costs, curves, provenance
-tables/*.tex          the same tables for a paper
+report.md             what was run, tables and figures of each scenario, costs, curves, provenance
+report.html           the same as one page that holds its pictures, with the gallery of failures
+tables/*.tex          the tables for a paper
 figures/*.{png,pdf}   bars per scenario and model, heat maps, tables as pictures, loss curves
+
+A block more is a line more in the section that it belongs to; all formats follow from it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from errors import DataError
-from reporting.comparable import SHARED_BY_TABLE, share_facts
+from reporting.blocks import (
+    FIGURES,
+    Block,
+    Document,
+    Figure,
+    Items,
+    Section,
+    Span,
+    Table,
+    Text,
+    code,
+    spans,
+    text,
+)
+from reporting.comparable import SHARED_BY_TABLE, share_facts, split_protocols
 from reporting.figures import (
     grouped_bars,
     read_curves,
     scenario_heat_map,
+    sequential_curves,
     table_picture,
     training_curves,
+    transitivity_gap,
 )
-from reporting.labels import (
-    SCENARIOS,
-    editor_label,
-    editor_rank,
-    model_label,
-    model_rank,
-    scenario_rank,
-)
+from reporting.formats import ResultTable, to_latex
+from reporting.gallery import CASES, read_gallery
+from reporting.labels import SCENARIOS, editor_rank, model_label, model_rank, scenario_rank
+from reporting.markdown import markdown_page
+from reporting.page import html_page
+from reporting.pairs import paired_table
 from reporting.results import CURVES, SUMMARY, RunResult, read_run, write_text
-from reporting.tables import (
-    EMPTY,
-    ResultTable,
-    further_columns,
-    scenario_table,
-    to_latex,
-    to_markdown,
-)
+from reporting.sequential import sequential_table
+from reporting.tables import cost_table, further_columns, scenario_table
+from reporting.transitivity import gap_table
 
-REPORT = "report.md"
+REPORT, PAGE, TABLES = "report.md", "report.html", "tables"
 
 
 @dataclass(frozen=True)
@@ -95,134 +108,236 @@ def write_report(sources: Sources, output: Path) -> Path:
         Path of report.md, which is written last.
 
     Raises:
-        DataError: runs cannot share a table, or a log of a training run cannot be read.
+        DataError: runs cannot share a table, or a file of a run cannot be read.
     """
-    ordered = sorted(
-        sources.runs,
-        key=lambda run: (
-            scenario_rank(run.scenario),
-            model_rank(run.model),
-            editor_rank(run.editor),
-        ),
-    )
-    by_scenario = [list(members) for _, members in groupby(ordered, key=lambda run: run.scenario)]
-    # All tables come before any file, so that runs that do not fit leave nothing half written.
-    tables = [(runs, *_tables(runs)) for runs in by_scenario]
-    parts = ["# Results\n\n" + _how_to_read()]
-    parts += [_scenario_part(runs, main, beside, output) for runs, main, beside in tables]
-    parts += _transfer_parts(ordered, output)
-    parts.append(_cost_part(ordered))
-    parts += _curve_parts(sources.training, output)
-    parts.append(_provenance_part(ordered))
-    write_text(output / REPORT, "\n".join(parts))
+    document = describe(sources)
+    for block in document.walk():
+        if isinstance(block, Figure):
+            block.draw(output / FIGURES / block.name)
+        elif isinstance(block, Table) and block.name:
+            write_text(output / TABLES / f"{block.name}.tex", to_latex(block.table))
+    write_text(output / PAGE, html_page(document, output))
+    write_text(output / REPORT, markdown_page(document))
     return output / REPORT
 
 
-def _how_to_read() -> str:
-    return (
+def describe(sources: Sources) -> Document:
+    """The whole report as a value. Nothing is written, so runs that do not fit leave no files.
+
+    Args:
+        sources: of `read_sources`.
+
+    Returns:
+        The sections in the order of the scenarios, then what is about all of them.
+
+    Raises:
+        DataError: runs cannot share a table, or a file of a run cannot be read.
+    """
+    runs = sorted(sources.runs, key=_place)
+    single, sequential = split_protocols(runs)
+    sections = [
+        *(_scenario_section(of_one) for of_one in _by_scenario(single)),
+        *_transfer_section(single),
+        *_sequence_sections(sequential),
+        *_cost_section(single),
+        *_training_section(sources.training),
+        _provenance_section(runs),
+        *_gallery_section(runs),
+    ]
+    return Document("Results", (_how_to_read(), *sections))
+
+
+def _by_scenario(runs: Sequence[RunResult]) -> list[list[RunResult]]:
+    return [list(members) for _, members in groupby(runs, key=lambda run: run.scenario)]
+
+
+def _by_model(runs: Sequence[RunResult]) -> list[tuple[str, list[RunResult]]]:
+    ordered = sorted(runs, key=lambda run: model_rank(run.model))
+    return [
+        (model, list(members)) for model, members in groupby(ordered, key=lambda run: run.model)
+    ]
+
+
+def _place(run: RunResult) -> tuple[tuple[int, str], ...]:
+    return scenario_rank(run.scenario), model_rank(run.model), editor_rank(run.editor)
+
+
+def _how_to_read() -> Text:
+    return text(
         "Means in percent over n edits ± half the 95 % bootstrap interval over records. Per model "
-        "the best editor is **bold**, the second <u>underlined</u> (italic in the pictures); the "
-        "unedited model is not ranked. A dash means that no record has the probe.\n"
+        "the best editor is ",
+        Span("bold", "bold"),
+        ", the second ",
+        Span("underlined", "underlined"),
+        " (italic in the pictures); the unedited model is not ranked. A dash means that no record "
+        "has the probe.",
     )
 
 
-def _tables(runs: Sequence[RunResult]) -> tuple[ResultTable, ResultTable | None]:
-    further = further_columns(runs)
-    return scenario_table(runs), scenario_table(runs, further) if further else None
-
-
-def _scenario_part(
-    runs: Sequence[RunResult], main: ResultTable, beside: ResultTable | None, output: Path
-) -> str:
+def _scenario_section(runs: Sequence[RunResult]) -> Section:
+    """Tables and bars of the runs of one scenario."""
     scenario = runs[0].scenario
-    write_text(output / "tables" / f"{scenario}.tex", to_latex(main))
-    lines = [f"## {scenario.capitalize()} scenario\n", _shared_facts(runs[0]), to_markdown(main)]
-    lines.append(_picture(table_picture(main, output / "figures" / f"{scenario}_table"), output))
-    for model, members in groupby(runs, key=lambda run: run.model):
-        figure = grouped_bars(list(members), output / "figures" / f"{scenario}_{_slug(model)}")
-        lines.append(_picture(figure, output))
-    if beside:
-        write_text(output / "tables" / f"{scenario}_further.tex", to_latex(beside))
-        lines.append(f"### Beside the paper's columns\n\n{to_markdown(beside)}")
-    return "\n".join(lines)
+    main = scenario_table(runs)
+    blocks: list[Block] = [
+        _shared_facts(runs[0]),
+        Table(main, scenario),
+        Figure(
+            f"{scenario}_table",
+            partial(table_picture, main),
+            f"The table above as a picture: {main.title}",
+            repeats_table=True,
+        ),
+    ]
+    for model, of_model in _by_model(runs):
+        title = f"{model_label(model)}, {scenario} scenario"
+        blocks.append(
+            Figure(
+                f"{scenario}_{_slug(model)}",
+                partial(grouped_bars, of_model),
+                f"Bars: each metric of the table, one bar per editor, {title}",
+                f"{title}: percent, with 95 % intervals.",
+            )
+        )
+    further = further_columns(runs)
+    beside = scenario_table(runs, further) if further else None
+    blocks += _part("Beside the paper's columns", beside, f"{scenario}_further")
+    blocks += _part("Pair by pair", paired_table(runs), f"{scenario}_pairs")
+    return Section(f"{scenario.capitalize()} scenario", tuple(blocks))
 
 
-def _shared_facts(run: RunResult) -> str:
+def _part(title: str, table: ResultTable | None, name: str) -> list[Section]:
+    """A table under its own heading; nothing where there is none."""
+    return [Section(title, (Table(table, name),))] if table else []
+
+
+def _shared_facts(run: RunResult) -> Text:
     facts = {"data": run.data, "seed": run.seed} | {
         key: run.settings[key]
         for key in SHARED_BY_TABLE
         if key in run.settings and key not in ("data", "seed")
     }
-    return ", ".join(f"{key.replace('_', ' ')} `{value}`" for key, value in facts.items()) + "\n"
+    parts: list[str | Span] = []
+    for key, value in facts.items():
+        parts += [f"{', ' if parts else ''}{key.replace('_', ' ')} ", code(value)]
+    return text(*parts)
 
 
-def _transfer_parts(runs: Sequence[RunResult], output: Path) -> list[str]:
-    """A heat map per model that was run in more than one scenario."""
-    lines: list[str] = []
-    for model, members in groupby(sorted(runs, key=lambda r: model_rank(r.model)), _model):
-        of_model = list(members)
-        if len({run.scenario for run in of_model}) < 2:
-            continue
-        if share_facts(of_model):
-            figure = scenario_heat_map(of_model, output / "figures" / f"scenarios_{_slug(model)}")
-            lines.append(_picture(figure, output))
-        else:
-            lines.append(
-                f"No heat map for {model_label(model)}: its runs differ between scenarios in the "
-                "data, the seed, the prompt, the scoring or the model's weights.\n"
+def _transfer_section(runs: Sequence[RunResult]) -> list[Section]:
+    """What text edits lose on the way to pictures; a heat map per model of several scenarios."""
+    blocks: list[Block] = []
+    gaps = gap_table(runs)
+    if gaps:
+        blocks.append(Table(gaps, "transitivity_gap"))
+    with_gap = {row.heads[0] for row in gaps.rows} if gaps else set()
+    for model, of_model in _by_model(runs):
+        label = model_label(model)
+        if label in with_gap:
+            blocks.append(
+                Figure(
+                    f"gap_{_slug(model)}",
+                    partial(transitivity_gap, of_model),
+                    f"Bars: the gaps of the table, two bars per editor, {label}",
+                    f"{label}: text minus seen picture, with the intervals of the table.",
+                )
             )
-    return ["## From text to pictures\n", *lines] if lines else []
+        if len({run.scenario for run in of_model}) > 1:
+            blocks.append(_heat_map(model, of_model))
+    return [Section("From text to pictures", tuple(blocks))] if blocks else []
 
 
-def _cost_part(runs: Sequence[RunResult]) -> str:
-    lines = [
-        "## Cost\n",
-        "Seconds to make an edit, and to answer all its probes under it.\n",
-        "| Scenario | Model | Editor | s / edit | s / its answers | Peak memory (GiB) |",
-        "| --- | --- | --- | ---: | ---: | ---: |",
-    ]
-    for run in runs:
-        memory = EMPTY if run.peak_memory_bytes is None else f"{run.peak_memory_bytes / 2**30:.2f}"
-        lines.append(
-            f"| {run.scenario} | {model_label(run.model)} | {editor_label(run.editor)} "
-            f"| {_seconds(run.seconds_per_edit)} | {_seconds(run.answer_seconds_per_edit)} "
-            f"| {memory} |"
+def _heat_map(model: str, runs: Sequence[RunResult]) -> Block:
+    label = model_label(model)
+    if not share_facts(runs):
+        return text(
+            f"No heat map for {label}: its runs differ between scenarios in the data, the seed, "
+            "the prompt, the scoring or the model's weights."
         )
-    return "\n".join(lines) + "\n"
+    return Figure(
+        f"scenarios_{_slug(model)}",
+        partial(scenario_heat_map, runs),
+        f"Heat map: editors by scenarios, a panel per property, {label}",
+        f"{label}: percent in each scenario; with pictures, the one that belongs to the edit.",
+    )
 
 
-def _seconds(value: float | None) -> str:
-    return EMPTY if value is None else f"{value:.2g}"
+def _sequence_sections(runs: Sequence[RunResult]) -> list[Section]:
+    """Runs whose edits stay in place, a section per scenario."""
+    sections = []
+    for of_one in _by_scenario(runs):
+        scenario = of_one[0].scenario
+        blocks: list[Block] = [
+            _shared_facts(of_one[0]),
+            Table(sequential_table(of_one), f"{scenario}_sequence"),
+        ]
+        for model, of_model in _by_model(of_one):
+            title = f"{model_label(model)}, {scenario} scenario"
+            blocks.append(
+                Figure(
+                    f"{scenario}_sequence_{_slug(model)}",
+                    partial(sequential_curves, of_model),
+                    f"Curves: each metric over the number of edits in place, {title}",
+                    f"{title}: percent over the number of edits in place, with 95 % intervals.",
+                )
+            )
+        blocks.append(Table(cost_table(of_one), f"{scenario}_sequence_cost"))
+        sections.append(Section(f"Edits in sequence, {scenario} scenario", tuple(blocks)))
+    return sections
 
 
-def _curve_parts(folders: Sequence[Path], output: Path) -> list[str]:
-    lines = []
+def _cost_section(runs: Sequence[RunResult]) -> list[Section]:
+    return _part("Cost", cost_table(runs) if runs else None, "cost")
+
+
+def _training_section(folders: Sequence[Path]) -> list[Section]:
+    blocks: list[Block] = []
     for number, folder in enumerate(folders):
-        base = output / "figures" / f"training_{number}_{_slug(folder.name)}"
-        lines.append(f"`{folder}`\n\n" + _picture(training_curves(folder, base), output))
-    return ["## Training\n", *lines] if lines else []
+        blocks += [
+            text(code(folder)),
+            Figure(
+                f"training_{number}_{_slug(folder.name)}",
+                partial(training_curves, folder),
+                f"Loss curves by step of the training in {folder}",
+                "Losses by step, of training and validation.",
+            ),
+        ]
+    return [Section("Training", tuple(blocks))] if blocks else []
 
 
-def _provenance_part(runs: Sequence[RunResult]) -> str:
-    lines = ["## Provenance\n"]
+def _provenance_section(runs: Sequence[RunResult]) -> Section:
+    items = []
     for run in runs:
         versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-        lines.append(
-            f"- {run.scenario}, {run.model}, {run.editor}: `{run.folder}`, model "
-            f"`{run.settings.get('model_digest', 'unknown')}` ({versions})"
+        items.append(
+            spans(
+                f"{run.scenario}, {run.model}, {run.editor}: ",
+                code(run.folder),
+                ", model ",
+                code(run.settings.get("model_digest", "unknown")),
+                f" ({versions})",
+            )
         )
-    return "\n".join(lines) + "\n"
+    return Section("Provenance", (Items(tuple(items)),))
 
 
-def _picture(paths: Sequence[Path], output: Path) -> str:
-    shown = next(path for path in paths if path.suffix == ".png")
-    return f"![{shown.stem.replace('_', ' ')}]({shown.relative_to(output).as_posix()})\n"
+def _gallery_section(runs: Sequence[RunResult]) -> list[Section]:
+    """Single edits with all that was asked and answered; none where no editor was run."""
+    gallery = read_gallery(runs)
+    if not gallery.groups:
+        return []
+    how = text(
+        f"Of each editor the {CASES} edits that went worst, if so many went wrong, and {CASES} "
+        "drawn at random, the same for all editors of one data set. Worst is the lowest mean over "
+        "the probes that should have changed (reliability, generality: ",
+        Span("edited", "bold"),
+        "); among equals the lowest mean over those that should not (locality, stability: ",
+        Span("kept", "bold"),
+        "), then the smaller number of the edit. Answers are teacher forced: the likeliest token "
+        "at each position of the target. For locality the target only fills the context, and the "
+        "score says whether the answer stayed as it was; of a leak, 0 % is good.",
+    )
+    return [Section("Failure gallery", (how, gallery))]
 
 
 def _slug(name: str) -> str:
     """A name that is safe as a file name."""
     return "".join(character if character.isalnum() else "-" for character in name) or "run"
-
-
-def _model(run: RunResult) -> str:
-    return run.model

@@ -1,11 +1,7 @@
-"""Figures of result folders and training runs, each as PNG and PDF.
+"""Figures of result folders and training runs, each as PNG and PDF (`reporting.style`)."""
 
-Colours are Okabe and Ito's, which readers with a colour vision deficiency can tell apart; bars also
-differ in hatching and lines in dash. No date or program name goes into the files, so equal inputs
-give equal bytes.
-"""
-
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +12,22 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from errors import DataError
+from metrics.bootstrap import Estimate
+from reporting.formats import BEST, SECOND, ResultTable, plain_text
 from reporting.labels import arrow, editor_label, editor_rank, model_label, scenario_rank
-from reporting.results import CURVES, RunResult, replacing
-from reporting.tables import BEST, SECOND, ResultTable, paper_tables
-
-PALETTE = ("#999999", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442")
-HATCHES = ("", "//", "..", "\\\\", "xx", "--", "++", "oo")
-COLUMN_INCHES = 7.0
-DPI = 160
+from reporting.paper import paper_columns
+from reporting.results import CURVES, RunResult
+from reporting.sequential import curve_of
+from reporting.style import (
+    COLUMN_INCHES,
+    DASHES,
+    HATCHES,
+    MARKERS,
+    PALETTE,
+    STYLE,
+    save,
+)
+from reporting.transitivity import GAPS, transitivity_gaps
 
 LOSS_WORDS = ("loss", "nll", "kl")  # columns of metrics.csv that are losses
 SCOPE = (
@@ -32,6 +36,7 @@ SCOPE = (
     "scope/margin",
 )  # a router that never fires
 MAX_PANELS = 8
+NOTE_CHARACTERS = 15  # per inch, below a table
 SMOOTH_FROM = 60  # curves with more points than this get a running mean over them
 
 # One number per scenario and property, for the heat map: the name in the unimodal scenario, then
@@ -43,14 +48,6 @@ HEAT_MAP_METRICS = (
     ("Locality", "Locality_T"),
     ("Stability",),
 )
-
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "pdf.fonttype": 42,
-}
 
 
 def training_curves(folder: Path, base: Path | None = None) -> list[Path]:
@@ -101,7 +98,7 @@ def grouped_bars(runs: Sequence[RunResult], base: Path) -> list[Path]:
         The files written.
     """
     ordered = sorted(runs, key=lambda run: editor_rank(run.editor))
-    names: list[str] = paper_tables()[ordered[0].scenario]["columns"]
+    names = paper_columns(ordered[0].scenario)
     width = 0.8 / len(ordered)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 3.0), layout="constrained")
@@ -161,6 +158,103 @@ def scenario_heat_map(runs: Sequence[RunResult], base: Path) -> list[Path]:
         return save(figure, base)
 
 
+def transitivity_gap(runs: Sequence[RunResult], base: Path) -> list[Path]:
+    """Per editor, how much lower Reliability and Generality are about pictures than in text.
+
+    `reporting.transitivity.gap_caption` says of which kind the 95 % intervals are.
+
+    Args:
+        runs: of one model, in the unimodal and the transitive scenario.
+        base: path of the figure without suffix.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DataError: no editor has both runs with an `edits.parquet`, or a table cannot be read.
+    """
+    gaps = transitivity_gaps(runs)
+    if not gaps:
+        raise DataError(
+            f"No transitivity gap of {model_label(runs[0].model)}: an editor has to be judged in "
+            "the unimodal and the transitive scenario, on the same data and with the same scoring."
+        )
+    editors = list(dict.fromkeys(gap.editor for gap in gaps))
+    width = 0.8 / len(GAPS)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN_INCHES, 2.8), layout="constrained")
+        axis = figure.subplots()
+        for number, metric in enumerate(GAPS):
+            own = [gap for gap in gaps if gap.metric == metric]
+            means = np.array([gap.value.mean for gap in own])
+            ends = np.array([(gap.value.low, gap.value.high) for gap in own]).T
+            axis.bar(
+                np.array([editors.index(gap.editor) for gap in own]) + (number - 0.5) * width,
+                means,
+                width,
+                yerr=np.clip([means - ends[0], ends[1] - means], 0, None) if own else None,
+                label=metric,
+                color=PALETTE[4 + number],
+                hatch=HATCHES[number],
+                edgecolor="white",
+                error_kw={"elinewidth": 0.8, "capsize": 2},
+            )
+        axis.axhline(0, color="black", lw=0.8)
+        axis.set_xticks(range(len(editors)), [editor_label(name) for name in editors])
+        axis.set_ylabel("text minus seen picture\n(points)")
+        axis.set_title(f"{model_label(gaps[0].model)}: transitivity gap")
+        figure.legend(loc="outside lower center", ncols=len(GAPS), frameon=False)
+        return save(figure, base)
+
+
+def sequential_curves(
+    runs: Sequence[RunResult], base: Path, columns: Sequence[str] | None = None
+) -> list[Path]:
+    """Each metric over the number of edits in place, one panel per metric, with 95 % bands.
+
+    Args:
+        runs: of one scenario and model, with protocol "sequential".
+        base: path of the figure without suffix.
+        columns: metrics to show; the paper's columns of the scenario if None.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DataError: a run has no curve.
+    """
+    ordered = sorted(runs, key=lambda run: editor_rank(run.editor))
+    names = paper_columns(ordered[0].scenario) if columns is None else tuple(columns)
+    curves = [(editor_label(run.editor), curve_of(run)) for run in ordered]
+    places = sorted({place for _, curve in curves for place in curve})
+    across = min(4, len(names))
+    down = -(-len(names) // across)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN_INCHES, 1.9 * down + 0.6), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+        for axis, name in zip(axes, names, strict=False):
+            for number, (label, curve) in enumerate(curves, start=1):  # grey: the unedited model
+                _draw_points(
+                    axis, number, label, {n: point.get(name) for n, point in curve.items()}
+                )
+            axis.set_title(arrow(name), fontsize=9)
+            axis.set_xscale("log")
+            axis.set_xticks(places, [f"{place:,}" for place in places])
+            axis.minorticks_off()
+            axis.set_ylim(0, 105)
+        for axis in axes[len(names) :]:
+            axis.set_visible(False)
+        for axis in axes[max(0, len(names) - across) : len(names)]:
+            axis.set_xlabel("edits in place")
+        figure.supylabel("percent", fontsize=9)
+        figure.suptitle(f"{model_label(ordered[0].model)}, {ordered[0].scenario} scenario")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=min(6, len(curves)), frameon=False
+        )
+        return save(figure, base)
+
+
 def table_picture(table: ResultTable, base: Path) -> list[Path]:
     """A result table as a picture, for a README or a slide.
 
@@ -171,11 +265,9 @@ def table_picture(table: ResultTable, base: Path) -> list[Path]:
     Returns:
         The files written.
     """
-    header = ["Model", "Editor", "n", *(arrow(name).replace("_", " ") for name in table.columns)]
-    body = [
-        [row.model, row.label, row.n, *(_plus_minus(cell.text, cell.half) for cell in row.cells)]
-        for row in table.rows
-    ]
+    titles = [column.title.replace("_", " ") for column in table.columns]
+    header = [*table.heads, "n", *titles]
+    body = [[*row.heads, row.n, *(plain_text(cell) for cell in row.cells)] for row in table.rows]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.15 * len(header) + 0.8, 0.26 * (len(body) + 1)))
         axis = figure.add_axes((0, 0, 1, 1))
@@ -192,31 +284,15 @@ def table_picture(table: ResultTable, base: Path) -> list[Path]:
         for column in range(len(header)):
             drawn[0, column].set_text_props(weight="bold")
         for line, row in enumerate(table.rows, start=1):
-            for column, cell in enumerate(row.cells, start=3):
+            for column, cell in enumerate(row.cells, start=len(table.heads) + 1):
                 if cell.mark == BEST:
                     drawn[line, column].set_text_props(weight="bold")
                 elif cell.mark == SECOND:  # matplotlib has no underline
                     drawn[line, column].set_text_props(style="italic")
+        width = int(NOTE_CHARACTERS * figure.get_figwidth())
+        notes = "\n".join(textwrap.fill(note, width) for note in table.notes)
+        axis.text(0, -0.01, notes, va="top", fontsize=8, transform=axis.transAxes)
         return save(figure, base)
-
-
-def save(figure: Figure, base: Path) -> list[Path]:
-    """Write a figure as `base`.png and `base`.pdf, without a date in either.
-
-    Args:
-        figure: what to write.
-        base: path without suffix; its folder is made if it does not exist.
-
-    Returns:
-        Both paths.
-    """
-    written = []
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
-        path = base.with_name(base.name + suffix)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=DPI, metadata=metadata, bbox_inches="tight")
-        written.append(path)
-    return written
 
 
 def read_curves(path: Path) -> dict[str, dict[str, pd.Series]]:
@@ -249,6 +325,30 @@ def read_curves(path: Path) -> dict[str, dict[str, pd.Series]]:
     return chosen
 
 
+def _draw_points(axis: Any, number: int, label: str, points: Mapping[int, Estimate | None]) -> None:
+    """One editor's line with its band; points without records are left out."""
+    measured = {n: value for n, value in points.items() if value and value.n}
+    style = number % len(PALETTE)
+    places = list(measured)
+    axis.plot(
+        places,
+        [value.mean for value in measured.values()],
+        linestyle=DASHES[style],
+        marker=MARKERS[style],
+        markersize=3,
+        color=PALETTE[style],
+        label=label,
+    )
+    axis.fill_between(
+        places,
+        [value.low for value in measured.values()],
+        [value.high for value in measured.values()],
+        color=PALETTE[style],
+        alpha=0.2,
+        linewidth=0,
+    )
+
+
 def _draw_curve(axis: Any, split: str, series: pd.Series) -> None:
     """Training in the background colour, validation as a marked line on top."""
     steps, values = series.index.to_numpy(), series.to_numpy()
@@ -271,7 +371,3 @@ def _write_values(axis: Any, values: np.ndarray) -> None:
         text = "-" if np.isnan(value) else f"{value:.0f}"
         colour = "black" if np.isnan(value) or value > 55 else "white"
         axis.text(column, line, text, ha="center", va="center", color=colour, fontsize=8)
-
-
-def _plus_minus(text: str, half: str) -> str:
-    return f"{text} ± {half}" if half else text

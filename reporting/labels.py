@@ -7,6 +7,7 @@ PAPER_MODELS = {"blip2_opt": "BLIP2-OPT", "minigpt4": "MiniGPT-4", "llava": "LLa
 
 _SPELLED = {"lora": "LoRA", "ft_l": "FT-L"}
 _EDITORS = (UNEDITED, "ft", "ike", "mend", "serac", "rome")
+_PAPER_EDITORS = {name: name.upper() for name in _EDITORS[1:]} | {"ft_as_run": "FT"}
 
 
 def editor_label(name: str) -> str:
@@ -34,13 +35,16 @@ def model_label(name: str) -> str:
     return PAPER_MODELS.get(name, name)
 
 
-def paper_editor(name: str) -> str:
-    """Row of the paper's tables that an editor option answers to, variants included.
+def paper_editor(name: str) -> str | None:
+    """Row of the paper's tables that an editor option answers to; None for another method.
 
-    >>> paper_editor("ft_as_run"), paper_editor("ft_l")  # FT-L is none of the paper's editors
-    ('FT', 'FT-L')
+    FT is in the paper as tabulated (Table 4) and as its code ran it; both answer to its row. ROME
+    that looks the fact up elsewhere, or FT-L, is another method.
+
+    >>> paper_editor("ft_as_run"), paper_editor("ft_l"), paper_editor("rome_at_prompt_last")
+    ('FT', None, None)
     """
-    return _SPELLED.get(name, name.partition("_")[0].upper())
+    return _PAPER_EDITORS.get(name)
 
 
 def editor_rank(name: str) -> tuple[int, str]:

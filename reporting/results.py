@@ -1,7 +1,8 @@
 """The folder of one evaluation: what is in it, how it is written and how it is read.
 
     edits.parquet   one line per edit, probe and metric (`EDIT_SCHEMA`), values as fractions
-    probes.parquet  one line per edit and probe (`PROBE_SCHEMA`): what was asked, of which picture
+    probes.parquet  one line per edit and probe (`PROBE_SCHEMA`): what was asked, of which picture;
+                    the probe `edit` is the question that taught the edit
     curve.parquet   protocol=sequential only: edits.parquet at every point of the curve, one after
                     the other, with the number of edits in place (`CURVE_SCHEMA`)
     summary.json    the run and its metrics: mean in percent, 95 % interval, number of records
@@ -14,7 +15,7 @@ whole file or none. Readers check what they read and name the file and field tha
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from metrics.bootstrap import Estimate
 
 EDITS, PROBES, CURVE = "edits.parquet", "probes.parquet", "curve.parquet"
 SUMMARY, TABLE, CURVES = "summary.json", "table.md", "metrics.csv"
+PARTIAL = "partial"  # folder of a run that was not finished
 
 EDIT_SCHEMA = pa.schema(
     [
@@ -72,7 +74,10 @@ _SUMMARY_FIELDS: dict[str, tuple[type, ...]] = {
 _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
     "answer_seconds_per_edit": (*_NUMBER, type(None)),
     "trained_parameters": (int, type(None)),
+    "protocol": (dict, type(None)),
+    "curve": (dict, type(None)),
 }
+SINGLE, SEQUENTIAL = "single", "sequential"
 _EVALUATE_AGAIN = "evaluate again with evaluate.py into a new folder"
 
 
@@ -97,6 +102,9 @@ class RunResult:
             it was not measured. Methods that make an edit in no time pay here.
         trained_parameters: weights that training made, 0 for the training-free methods; None in
             results that do not say.
+        protocol: {"name": "single"}, or {"name": "sequential", "n": [...]}: edits stay in place;
+            None in results that do not say, which are of single edits.
+        curve: protocol=sequential: number of edits in place -> named metrics, as `metrics`.
     """
 
     folder: Path
@@ -113,9 +121,18 @@ class RunResult:
     peak_memory_bytes: float | None
     answer_seconds_per_edit: float | None = None
     trained_parameters: int | None = None
+    protocol: Mapping[str, Any] | None = None
+    curve: Mapping[int, Mapping[str, Estimate]] | None = None
+
+    @property
+    def protocol_name(self) -> str:
+        """`SINGLE` or `SEQUENTIAL`."""
+        return str((self.protocol or {}).get("name", SINGLE))
 
     def fact(self, key: str) -> object:
         """A field of the run or, if there is no such field, of its settings; None if in neither."""
+        if key == "protocol":
+            return self.protocol_name
         return self.settings.get(key) if key not in _SUMMARY_FIELDS else getattr(self, key)
 
     def edits(self) -> pd.DataFrame:
@@ -143,6 +160,12 @@ def read_run(folder: Path) -> RunResult:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if (folder / PARTIAL).is_dir():
+            raise DataError(
+                f"{folder} holds a run that was not finished ({PARTIAL}/ but no {SUMMARY}); "
+                f"continue it with the same command and output_dir={folder} resume=true, or leave "
+                "the folder out."
+            ) from None
         raise DataError(
             f"{path} does not exist; a result folder holds {EDITS}, {SUMMARY} and {TABLE}: give a "
             "folder that evaluate.py wrote."
@@ -178,14 +201,11 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
         for key, accepted in _OPTIONAL_FIELDS.items()
         if key in summary and not _is_a(summary[key], accepted)
     ]
-    metrics: dict[str, Estimate] = {}
-    raw = summary.get("metrics")
-    for name, value in raw.items() if isinstance(raw, dict) else ():
-        found = _parse_estimate(value)
-        if found is None:
-            wrong.append(f"metrics.{name} is {value!r}")
-        else:
-            metrics[name] = found
+    metrics = _parse_metrics("metrics", summary.get("metrics"), wrong)
+    curve = _parse_curve(summary.get("curve"), wrong)
+    protocol = summary.get("protocol")
+    if isinstance(protocol, dict) and protocol.get("name") not in (SINGLE, SEQUENTIAL):
+        wrong.append(f"protocol.name is {protocol.get('name')!r}")
     if wrong:
         raise DataError(
             f"{path} is not a valid summary: {'; '.join(wrong)}. Accepted are the fields "
@@ -194,7 +214,7 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
         )
     fields = {key: summary[key] for key in _SUMMARY_FIELDS if key != "metrics"}
     fields |= {key: summary.get(key) for key in _OPTIONAL_FIELDS}
-    return RunResult(folder=folder, metrics=metrics, **fields)
+    return RunResult(folder=folder, **fields | {"metrics": metrics, "curve": curve})
 
 
 def read_edits(folder: Path) -> pd.DataFrame:
@@ -212,8 +232,13 @@ def read_edits(folder: Path) -> pd.DataFrame:
     return read_rows(folder / EDITS, EDIT_SCHEMA)
 
 
-def read_rows(path: Path, schema: pa.Schema) -> pd.DataFrame:
+def read_rows(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a long table of a result folder: `EDITS`, `PROBES` or `CURVE` with its schema.
+
+    Args:
+        path: the file.
+        schema: its columns.
+        columns: those to read; texts are most of a file and cost most of the time. None: all.
 
     Raises:
         DataError: the file is missing, cannot be read or lacks a column.
@@ -221,18 +246,17 @@ def read_rows(path: Path, schema: pa.Schema) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path} does not exist; {_EVALUATE_AGAIN}.")
     try:
-        table = pq.read_table(path)
+        absent = [name for name in schema.names if name not in pq.read_schema(path).names]
+        if absent:
+            raise DataError(
+                f"{path} lacks the columns {', '.join(absent)}; expected are "
+                f"{', '.join(schema.names)}: {_EVALUATE_AGAIN}."
+            )
+        frame: pd.DataFrame = pq.read_table(path, columns=list(columns or schema.names)).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path} cannot be read as parquet ({error}); {_EVALUATE_AGAIN}."
         ) from error
-    absent = [name for name in schema.names if name not in table.column_names]
-    if absent:
-        raise DataError(
-            f"{path} lacks the columns {', '.join(absent)}; expected are "
-            f"{', '.join(schema.names)}: {_EVALUATE_AGAIN}."
-        )
-    frame: pd.DataFrame = table.select(schema.names).to_pandas()
     return frame
 
 
@@ -332,6 +356,31 @@ def _is_a(value: object, accepted: tuple[type, ...]) -> bool:
     if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         return False
     return isinstance(value, accepted)
+
+
+def _parse_metrics(place: str, raw: object, wrong: list[str]) -> dict[str, Estimate]:
+    """Named metrics of the file; what is not well formed is added to `wrong`."""
+    metrics: dict[str, Estimate] = {}
+    for name, value in raw.items() if isinstance(raw, dict) else ():
+        found = _parse_estimate(value)
+        if found is None:
+            wrong.append(f"{place}.{name} is {value!r}")
+        else:
+            metrics[name] = found
+    return metrics
+
+
+def _parse_curve(raw: object, wrong: list[str]) -> dict[int, dict[str, Estimate]] | None:
+    """Points of a curve in their order, by number of edits in place."""
+    if not isinstance(raw, dict):
+        return None
+    curve: dict[int, dict[str, Estimate]] = {}
+    for key, point in raw.items():
+        if not (isinstance(key, str) and key.isdecimal() and int(key) and isinstance(point, dict)):
+            wrong.append(f"curve.{key} is {point!r} (expected: edits in place -> metrics)")
+        else:
+            curve[int(key)] = _parse_metrics(f"curve.{key}", point, wrong)
+    return dict(sorted(curve.items()))
 
 
 def _parse_estimate(value: object) -> Estimate | None:

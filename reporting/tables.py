@@ -1,22 +1,35 @@
-"""Result tables laid out as Tables 1-3 of the paper, in Markdown and LaTeX.
+"""Result tables laid out as Tables 1-3 of the paper, and the table of costs.
 
 One row per model and editor, one column per metric: mean ± half the 95 % interval, in percent. Per
-model the best editor is bold and the second underlined; the unedited model comes first and is not
-ranked, since it keeps everything that an edit may disturb. Under the rows of a model that the paper
-has used stand the paper's figures and the difference to them.
+model the best editor is bold and the second underlined; a dagger says that an editor is not told
+apart from the best. The unedited model comes first and is not ranked, since it keeps everything
+that an edit may disturb. Under the rows of a model that the paper has used stand the paper's
+figures and the difference to them.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 from metrics.bootstrap import Estimate
 from reporting.comparable import check_comparable
+from reporting.formats import (
+    BEST,
+    DIFFERENCE,
+    EMPTY,
+    LOWER,
+    PAPER,
+    PLAIN,
+    SECOND,
+    TIED,
+    Cell,
+    Column,
+    ResultTable,
+    Row,
+    fewer_records,
+    metric_column,
+)
 from reporting.labels import (
-    PAPER_MODELS,
     UNEDITED,
     arrow,
     editor_label,
@@ -24,48 +37,13 @@ from reporting.labels import (
     lower_is_better,
     model_label,
     model_rank,
-    paper_editor,
+    scenario_rank,
 )
-from reporting.results import RunResult
+from reporting.pairs import Pair, paired_differences, tells_apart
+from reporting.paper import deviations, paper_columns, paper_row, paper_tables
+from reporting.results import SEQUENTIAL, RunResult
 
-PAPER_TABLES = Path(__file__).with_name("paper_tables.json")
-EMPTY = "-"
-BEST, SECOND, PLAIN = "best", "second", ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of a table: its text, the half interval if it has one, and its mark."""
-
-    text: str = EMPTY
-    half: str = ""
-    mark: str = PLAIN
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table; `n` is empty on lines that quote the paper."""
-
-    model: str
-    label: str
-    n: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class ResultTable:
-    """A table before it is written in any format; `notes` stand below it."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
-
-
-def paper_tables() -> dict[str, Any]:
-    """The paper's Tables 1-3 by scenario: {"columns": [...], "rows": {model: {editor: [...]}}}."""
-    tables: dict[str, Any] = json.loads(PAPER_TABLES.read_text(encoding="utf-8"))
-    return tables
+GIB = 2**30
 
 
 def scenario_table(runs: Sequence[RunResult], columns: Sequence[str] | None = None) -> ResultTable:
@@ -79,74 +57,87 @@ def scenario_table(runs: Sequence[RunResult], columns: Sequence[str] | None = No
         Rows by model and editor, the paper's figures beneath those it has.
 
     Raises:
-        DataError: the runs cannot share a table (see `check_comparable`).
+        DataError: the runs cannot share a table (see `check_comparable`), or a run's
+            `edits.parquet` cannot be read.
     """
     check_comparable(runs)
-    scenario = runs[0].scenario
-    paper = paper_tables()[scenario]
-    shown = tuple(paper["columns"] if columns is None else columns)
+    shown = paper_columns(runs[0].scenario) if columns is None else tuple(columns)
     ordered = sorted(runs, key=lambda run: (model_rank(run.model), editor_rank(run.editor)))
     rows: list[Row] = []
+    ties: dict[tuple[str, str, str], Estimate] = {}
     for model, members in groupby(ordered, key=lambda run: run.model):
         of_model = list(members)
         marks = _marks(of_model, shown)
-        published = paper["rows"].get(PAPER_MODELS.get(model, ""), {}) if columns is None else {}
+        tied = _not_told_apart(of_model, marks)
+        ties |= {(model, *key): value for key, value in tied.items()}
         for run in of_model:
             cells = tuple(
-                replace(_cell(run.metrics.get(name)), mark=marks.get((run.editor, name), PLAIN))
+                replace(
+                    metric_cell(run.metrics.get(name)),
+                    mark=marks.get((run.editor, name), PLAIN),
+                    is_tied=(run.editor, name) in tied,
+                )
                 for name in shown
             )
-            label = editor_label(run.editor)
-            rows.append(Row(model_label(model), label, str(run.n_edits), cells))
-            rows += _paper_rows(run, shown, published.get(paper_editor(run.editor)))
-    title = f"{scenario.capitalize()} scenario, data {runs[0].data}, seed {runs[0].seed} (percent)"
-    notes = _count_notes(ordered, shown)
-    if any(not row.n for row in rows):
-        notes.append("Rows marked paper: the published figures, of the benchmark's 1,324 records.")
-    return ResultTable(title, shown, tuple(rows), tuple(notes))
+            heads = (model_label(model), editor_label(run.editor))
+            rows.append(Row(heads, str(run.n_edits), cells))
+            rows += _paper_rows(run) if columns is None else []
+    titled = tuple(metric_column(name) for name in shown)
+    notes = (
+        *fewer_records(rows, titled),
+        *_tie_note(ties),
+        *(_paper_notes(ordered) if columns is None else ()),
+    )
+    return ResultTable(_title(runs[0]), ("Model", "Editor"), titled, tuple(rows), notes)
 
 
 def further_columns(runs: Sequence[RunResult]) -> tuple[str, ...]:
     """Metrics of the runs that the paper's table does not have, in the order of the files."""
-    shown = paper_tables()[runs[0].scenario]["columns"]
+    shown = paper_columns(runs[0].scenario)
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     return tuple(name for name in names if name not in shown)
 
 
-def to_markdown(table: ResultTable) -> str:
-    """GitHub-flavoured Markdown, best in bold, second underlined."""
-    header = ["Model", "Editor", "n", *(arrow(name) for name in table.columns)]
-    lines = [_markdown_line(header), _markdown_line(["---", "---", *["---:"] * (len(header) - 2)])]
-    for row in table.rows:
-        cells = [_markdown_cell(cell) for cell in row.cells]
-        lines.append(_markdown_line([row.model, row.label, row.n, *cells]))
-    lines += [f"\n{note}" for note in table.notes]
-    return "\n".join(lines) + "\n"
+def cost_table(runs: Sequence[RunResult]) -> ResultTable:
+    """What the editors cost: weights, time and memory.
 
+    Args:
+        runs: of any scenarios and models.
 
-def to_latex(table: ResultTable) -> str:
-    r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`."""
-    header = ["Model", "Editor", "$n$"]
-    header += [
-        rf"{_tex(name)} $\{'downarrow' if lower_is_better(name) else 'uparrow'}$"
-        for name in table.columns
-    ]
-    lines = [
-        r"\begin{table}[t]",
-        r"\centering\small",
-        rf"\caption{{{_tex(' '.join((table.title + '.', *table.notes)))}}}",
-        rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}",
-        r"\toprule",
-        " & ".join(header) + r" \\",
-    ]
-    for model, rows in groupby(table.rows, key=lambda row: row.model):
-        lines.append(r"\midrule")
-        for number, row in enumerate(rows):
-            name = _tex(model) if number == 0 else ""
-            cells = [_latex_cell(cell) for cell in row.cells]
-            lines.append(" & ".join([name, _tex(row.label), row.n, *cells]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    return "\n".join(lines) + "\n"
+    Returns:
+        A row per scenario, model and editor; a dash where a run did not measure something.
+    """
+    columns = (
+        Column("Trained parameters", LOWER),
+        Column("s / edit", LOWER),
+        Column("s / its answers", LOWER),
+        Column("Peak memory (GiB)", LOWER),
+    )
+    ordered = sorted(
+        runs,
+        key=lambda run: (
+            scenario_rank(run.scenario), model_rank(run.model), editor_rank(run.editor),
+        ),
+    )  # fmt: skip
+    rows = tuple(
+        Row(
+            (run.scenario, model_label(run.model), editor_label(run.editor)),
+            str(run.n_edits),
+            (
+                _number(run.trained_parameters, ","),
+                _number(run.seconds_per_edit, ".2g"),
+                _number(run.answer_seconds_per_edit, ".2g"),
+                _number(run.peak_memory_bytes, ".2f", unit=GIB),
+            ),
+        )
+        for run in ordered
+    )
+    notes = (
+        "Seconds are means over n edits, to make an edit and to answer all its probes under it. "
+        "Edits of a batch share their time, so there is no interval. Trained parameters are those "
+        "that train.py learned; 0 for methods without training.",
+    )
+    return ResultTable("Cost", ("Scenario", "Model", "Editor"), columns, rows, notes)
 
 
 def run_markdown(run: RunResult) -> str:
@@ -156,19 +147,32 @@ def run_markdown(run: RunResult) -> str:
         f"Data {run.data}, {run.n_edits} edits, seed {run.seed}. Means in percent over records "
         "with 95 % bootstrap intervals; n is the number of records.\n"
     )
-    lines = [_markdown_line(["Metric", "Mean", "95 % interval", "n"])]
-    lines.append(_markdown_line(["---", "---:", "---:", "---:"]))
+    lines = ["| Metric | Mean | 95 % interval | n |", "| --- | ---: | ---: | ---: |"]
     for name, value in run.metrics.items():
         interval = f"{value.low:.1f} to {value.high:.1f}" if value.n else EMPTY
-        lines.append(_markdown_line([arrow(name), _cell(value).text, interval, str(value.n)]))
+        lines.append(f"| {arrow(name)} | {metric_cell(value).text} | {interval} | {value.n} |")
     return title + "\n" + "\n".join(lines) + "\n"
 
 
-def _cell(value: Estimate | None) -> Cell:
-    """A metric that the run lacks and one without records look the same: nothing was measured."""
+def metric_cell(value: Estimate | None) -> Cell:
+    """Mean ± half the interval.
+
+    A metric that the run lacks and one without records look the same: nothing was measured.
+    """
     if value is None or value.n == 0:
         return Cell()
-    return Cell(f"{value.mean:.1f}", f"{value.half_width:.1f}")
+    return Cell(f"{value.mean:.1f}", f"{value.half_width:.1f}", n=value.n)
+
+
+def _title(run: RunResult) -> str:
+    after = f" after {run.n_edits} sequential edits" if run.protocol_name == SEQUENTIAL else ""
+    return (
+        f"{run.scenario.capitalize()} scenario{after}, data {run.data}, seed {run.seed} (percent)"
+    )
+
+
+def _number(value: float | None, form: str, *, unit: float = 1) -> Cell:
+    return Cell() if value is None else Cell(f"{value if unit == 1 else value / unit:{form}}")
 
 
 def _marks(runs: Sequence[RunResult], columns: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -186,65 +190,64 @@ def _marks(runs: Sequence[RunResult], columns: Sequence[str]) -> dict[tuple[str,
     return marks
 
 
-def _paper_rows(
-    run: RunResult, columns: Sequence[str], published: Sequence[float] | None
-) -> list[Row]:
+def _not_told_apart(
+    runs: Sequence[RunResult], marks: Mapping[tuple[str, str], str]
+) -> dict[tuple[str, str], Estimate]:
+    """Editors of one model that differ from the best by no more than chance explains.
+
+    Several that print alike are all best; the first of them stands for them.
+    """
+    editors = [run.editor for run in runs if run.editor != UNEDITED]
+    wanted: list[Pair] = []
+    for name in dict.fromkeys(name for _, name in marks):
+        best = [editor for editor in editors if marks.get((editor, name)) == BEST]
+        wanted += [Pair(best[0], editor, name) for editor in editors if editor not in best]
+    found = paired_differences(runs, wanted, seed=runs[0].seed)
+    return {
+        (pair.second, pair.metric): value for pair, value in found.items() if not tells_apart(value)
+    }
+
+
+def _tie_note(ties: Mapping[tuple[str, str, str], Estimate]) -> tuple[str, ...]:
+    if not ties:
+        return ()
+    counts = sorted({value.n for value in ties.values()})
+    shown = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return (
+        f"{TIED} not told apart from the best: the 95 % interval of the difference, paired over "
+        f"the records that both have ({shown}), includes 0.",
+    )
+
+
+def _paper_rows(run: RunResult) -> list[Row]:
     """The paper's figures for this model and editor, and ours minus theirs."""
+    published = paper_row(run)
     if published is None:
         return []
-    quoted = tuple(Cell(f"{number:.1f}") for number in published)
-    ours = [run.metrics.get(name) for name in columns]
-    difference = tuple(
-        Cell(f"{value.mean - number:+.1f}") if value and value.n else Cell()
-        for value, number in zip(ours, published, strict=True)
-    )
+    differences = [
+        Cell(f"{value.mean - number:+.1f}") if (value := run.metrics.get(name)) and value.n
+        else Cell()
+        for name, number in published.items()
+    ]  # fmt: skip
     model, label = model_label(run.model), editor_label(run.editor)
+    quoted = tuple(Cell(f"{number:.1f}") for number in published.values())
     return [
-        Row(model, f"{label}, paper", "", quoted),
-        Row(model, f"{label}, difference", "", difference),
+        Row((model, f"{label}, paper"), "", quoted, PAPER),
+        Row((model, f"{label}, difference"), "", tuple(differences), DIFFERENCE),
     ]
 
 
-def _count_notes(runs: Sequence[RunResult], columns: Sequence[str]) -> list[str]:
-    """Metrics that not every edit has a probe for; the mean is then over fewer records than n."""
-    fewer = []
-    for name in columns:
-        counts = {
-            run.metrics[name].n
-            for run in runs
-            if name in run.metrics and 0 < run.metrics[name].n < run.n_edits
-        }
-        if counts:
-            fewer.append(f"{name} {' or '.join(map(str, sorted(counts)))}")
-    return [f"Fewer records than n: {', '.join(fewer)}."] if fewer else []
-
-
-def _markdown_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-def _markdown_cell(cell: Cell) -> str:
-    wrapped = {BEST: f"**{cell.text}**", SECOND: f"<u>{cell.text}</u>"}.get(cell.mark, cell.text)
-    return f"{wrapped} ± {cell.half}" if cell.half else wrapped
-
-
-def _latex_cell(cell: Cell) -> str:
-    if cell.text == EMPTY:
-        return "--"
-    number = cell.text.replace("-", "$-$")
-    wrapped = {BEST: rf"\textbf{{{number}}}", SECOND: rf"\underline{{{number}}}"}.get(
-        cell.mark, number
-    )
-    return rf"{wrapped} $\pm$ {cell.half}" if cell.half else wrapped
-
-
-def _tex(text: str) -> str:
-    """Escape the characters that LaTeX gives a meaning."""
-    return "".join(_TEX_SPECIAL.get(character, character) for character in text)
-
-
-_TEX_SPECIAL = {character: "\\" + character for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
+def _paper_notes(runs: Sequence[RunResult]) -> tuple[str, ...]:
+    """What the quoted figures are, and whether the runs beside them were made in the same way."""
+    beside = [run for run in runs if paper_row(run) is not None]
+    if not beside:
+        return ()
+    size = paper_tables()["records"]["the test set"]
+    notes = [f"Rows marked paper: the published figures, of the benchmark's {size:,} records."]
+    differing = dict.fromkeys(phrase for run in beside for phrase in deviations(run))
+    if differing:
+        notes.append(
+            f"Not made as the paper's runs: {'; '.join(differing)}. Differences to the paper are "
+            "shown, not judged."
+        )
+    return tuple(notes)

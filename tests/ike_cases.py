@@ -10,7 +10,7 @@ import torch
 
 from datamodules.records import Record
 from datamodules.tokenisation import PictureLayout, PromptEncoder
-from editors.ike.retrieval import Retriever
+from editors.ike.retrieval import Retriever, Sentences
 from models.editable import EditableModel
 from models.rows import TEXT_ONLY, EditBatch, RowText
 from tests.builders import SLOTS, llava, text_model
@@ -71,7 +71,7 @@ TRAINING = tuple(record(number) for number in range(len(NAMES)))
 @cache
 def retriever() -> Retriever:
     """Finds among `TRAINING` with the real sentence encoder."""
-    return Retriever(ENCODER, TRAINING, torch.device("cpu"))
+    return Retriever(Sentences(ENCODER, torch.device("cpu")), TRAINING)
 
 
 class InOrder:

@@ -1,10 +1,21 @@
 """Result folders of made-up evaluations, for the tests of the report."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from metrics.bootstrap import Estimate
-from reporting.results import RunResult, write_edits, write_summary
-from reporting.tables import paper_tables
+from PIL import Image
+
+from metrics.bootstrap import Estimate, estimate
+from metrics.headlines import HEADLINES, record_means
+from reporting.paper import paper_tables
+from reporting.results import (
+    PROBE_SCHEMA,
+    PROBES,
+    RunResult,
+    write_edits,
+    write_rows,
+    write_summary,
+)
 
 SETTINGS = {
     "data_digest": "d0",
@@ -12,6 +23,8 @@ SETTINGS = {
     "prompt": "default",
     "positions": "answer",
     "locality_i": "top1",
+    "generation": False,
+    "probe_digest": "p0",
 }
 
 
@@ -42,7 +55,9 @@ def summary(
         "answer_seconds_per_edit": 0.5,
         "peak_memory_bytes": 2**30,
     }
-    settings = {key: changes.pop(key) for key in list(changes) if key in SETTINGS}
+    settings = {key: changes.pop(key) for key in list(changes) if key in (*SETTINGS, "quantise")}
+    if "editor_options" in changes:
+        settings["editor"] = changes.pop("editor_options")
     return fields | changes | {"settings": SETTINGS | settings}
 
 
@@ -77,6 +92,109 @@ def make_folder(folder: Path, editor: str = "mend", scenario: str = "unimodal") 
     make_run(folder, editor, scenario)
     write_edits(folder, [edit_row()])
     return folder
+
+
+def make_scored(
+    folder: Path,
+    editor: str,
+    scenario: str,
+    scores: Mapping[str, Sequence[float | None]],
+    **changes: object,
+) -> RunResult:
+    """A result folder whose summary follows from its edits.parquet, as evaluate.py writes it.
+
+    Args:
+        folder: of the run.
+        editor: label of the editor.
+        scenario: of the run.
+        scores: "probe/measure" -> one fraction per edit, None where the record lacks the probe.
+        changes: other fields of the summary, and `first_edit`, the number of the first edit.
+    """
+    first = int(str(changes.pop("first_edit", 0)))
+    by_probe = {
+        (key.split("/")[0], key.split("/")[1]): {
+            first + number: value for number, value in enumerate(values) if value is not None
+        }
+        for key, values in scores.items()
+    }
+    seed = int(str(changes.get("seed", 0)))
+    metrics = {
+        line.name: estimate(means, scale=100, seed=seed)
+        for line in HEADLINES[scenario]
+        if (means := list(record_means(by_probe, line).values()))
+    }
+    n_edits = max(map(len, scores.values()))
+    plain = summary(editor, scenario, **{"n_edits": n_edits, **changes})
+    run = write_summary(folder, plain | {"metrics": metrics})
+    write_edits(
+        folder,
+        [
+            edit_row(edit_id=edit, subject=f"s{edit}", probe=probe, metric=measure, value=value)
+            for (probe, measure), of_edits in by_probe.items()
+            for edit, value in of_edits.items()
+        ],
+    )
+    return run
+
+
+def make_answered(
+    folder: Path,
+    scores: Mapping[int, Mapping[str, float]],
+    editor: str = "mend",
+    scenario: str = "unimodal",
+    *,
+    texts: Mapping[str, str] | None = None,
+    image_root: Path | None = None,
+    **changes: object,
+) -> RunResult:
+    """A result folder with `probes.parquet`, as the gallery of a report reads it.
+
+    Args:
+        folder: of the run.
+        scores: edit -> probe -> fraction.
+        editor: label of the editor.
+        scenario: of the run.
+        texts: `subject`, `pre_text`, `post_text`, `target` or `question` of all rows.
+        image_root: folder of the pictures; edit 3 shows `3.png`. None: the results do not say.
+        changes: other fields of the summary.
+    """
+    given = texts or {}
+    plain = summary(editor, scenario, **{"n_edits": len(scores), **changes})
+    settings = dict(plain.pop("settings"))  # type: ignore[call-overload]
+    root = {} if image_root is None else {"image_root": str(image_root)}
+    run = write_summary(folder, plain | {"settings": settings | root})
+    rows, asked = [], []
+    for edit, of_edit in scores.items():
+        for probe, value in of_edit.items():
+            measure = "token_agreement" if probe.startswith("locality") else "token_accuracy"
+            own = {name: text for name, text in given.items() if name != "question"}
+            rows.append(
+                edit_row(
+                    edit_id=edit, subject=f"subject {edit}", probe=probe, metric=measure,
+                    value=value, pre_text=f" before {edit}", post_text=f" after {edit}",
+                    target=f" target {edit}",
+                ) | own
+            )  # fmt: skip
+            asked.append(
+                {
+                    "edit_id": edit,
+                    "probe": probe,
+                    "question": given.get("question", f"What of {edit} by {probe}?"),
+                    "image": f"{edit}.png" if scenario != "unimodal" else None,
+                    "hops": 1 if probe == "portability" else None,
+                }
+            )
+    write_edits(folder, rows)
+    write_rows(folder / PROBES, PROBE_SCHEMA, asked)
+    return run
+
+
+def draw_pictures(root: Path, edits: Sequence[int]) -> Path:
+    """Pictures `<edit>.png` for `make_answered`, each of another colour; returns their folder."""
+    root.mkdir(parents=True, exist_ok=True)
+    for edit in edits:
+        Image.new("RGB", (320, 200), (40 * edit % 256, 90, 200)).save(root / f"{edit}.png")
+    return root
 
 
 def make_training(folder: Path) -> Path:

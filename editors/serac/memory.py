@@ -52,8 +52,10 @@ class Memory:
         return len(self.entries)
 
     def add(self, *entries: Entry) -> Memory:
-        """This memory and some edits more."""
-        return Memory((*self.entries, *entries))
+        """This memory and some edits more; embeddings that are kept are not made again."""
+        larger = Memory((*self.entries, *entries))
+        larger._kept = self._kept
+        return larger
 
     def remove(self, *places: int) -> Memory:
         """This memory without the edits at some places.
@@ -70,10 +72,16 @@ class Memory:
     def embedded(self, scope: Scope) -> Tensor:
         """Embeddings of all entries: (M, d); kept where no gradient is wanted."""
         if torch.is_grad_enabled():
-            return self._embed(scope)
-        if self._kept is None or self._kept[0] != scope.stamp:
-            self._kept = (scope.stamp, self._embed(scope))
-        return self._kept[1]
+            return self._embed(scope, self.entries)
+        done = None
+        if self._kept is not None and self._kept[0] == scope.stamp:
+            done = self._kept[1]
+        rest = self.entries[0 if done is None else len(done) :]
+        if done is None or rest:
+            new = self._embed(scope, rest)
+            done = new if done is None else torch.cat([done, new])
+            self._kept = (scope.stamp, done)
+        return done
 
     def save(self, folder: Path) -> None:
         """Writes the memory into a folder of its own."""
@@ -109,12 +117,13 @@ class Memory:
                 "Give a folder that Memory.save wrote."
             ) from error
 
-    def _embed(self, scope: Scope) -> Tensor:
+    @staticmethod
+    def _embed(scope: Scope, entries: Sequence[Entry]) -> Tensor:
         device = next(scope.parameters()).device  # a memory that was read lies on the CPU
-        shown = [e.picture if e.picture is None else e.picture.to(device) for e in self.entries]
+        shown = [e.picture if e.picture is None else e.picture.to(device) for e in entries]
         seen = next((one for one in shown if one is not None), None)
         pictures = None
         if seen is not None:
             blank = torch.zeros_like(seen)
             pictures = torch.stack([blank if one is None else one for one in shown])
-        return scope.embed([entry.text for entry in self.entries], pictures)
+        return scope.embed([entry.text for entry in entries], pictures)

@@ -94,7 +94,12 @@ def test_provenance_says_what_the_numbers_came_from(unbroken: Path) -> None:
     assert found["trained_parameters"] == 0
     probes = pd.read_parquet(unbroken / "probes.parquet")
     asked = set(zip(edits(unbroken).edit_id, edits(unbroken).probe, strict=True))
-    assert set(zip(probes.edit_id, probes.probe, strict=True)) == asked
+    taught = probes[probes.probe == "edit"]
+    assert list(taught.edit_id) == list(range(N))
+    assert taught.image.isna().all(), "the transitive scenario teaches in text"
+    assert set(zip(probes.edit_id, probes.probe, strict=True)) - asked == {
+        (number, "edit") for number in range(N)
+    }
     shown = probes.image.dropna().unique()
     assert len(shown)
     assert all((Path(found["settings"]["image_root"]) / name).is_file() for name in shown)

@@ -337,7 +337,7 @@ def published(
         asked = probes[name]
         assert asked is not None
         row = slow.encode(asked)
-        ids, said = row.ids[: row.answer.index(True)], []
+        ids, said = row.ids[: row.answer.index(True)], list[int]()
         while len(said) < max(longest, sum(row.answer)):
             said.append(int(slow.everywhere(after, asked, ids + said)[-1].argmax()))
             if said[-1] == TOKENIZER.eos_token_id or "\n" in TOKENIZER.decode(said):
@@ -357,7 +357,7 @@ def test_the_published_locality_and_generated_answers_equal_the_slow_reference(
     model: MultimodalModel, source: RecordSource
 ) -> None:
     editor = FineTune(**FT)  # type: ignore[arg-type]
-    slow, scores = Slow(model, source), {}
+    slow, scores = Slow(model, source), dict[str, list[float]]()
     for record in source.records("test"):
         edited = copy.deepcopy(model.hf)
         taught = SCENARIOS["multimodal"].edit(record)

@@ -50,7 +50,7 @@ def test_report_shows_all_it_was_given(folders: list[Path], output: Path) -> Non
     text = (output / "report.md").read_text()
     assert text.index("## Unimodal scenario") < text.index("## Transitive scenario")
     assert "data digest `d0`, prompt `default`, positions `answer`, locality i `top1`" in text
-    assert "| unimodal | llava_tiny | MEND | 0.25 | 0.5 | 1.00 |" in text
+    assert "| unimodal | llava_tiny | MEND | 10 | - | 0.25 | 0.5 | 1.00 |" in text
     assert "### Beside the paper's columns" in text
     names = [
         *("unimodal_table", "unimodal_llava-tiny", "transitive_table", "transitive_llava-tiny"),
@@ -63,6 +63,7 @@ def test_report_shows_all_it_was_given(folders: list[Path], output: Path) -> Non
     written = {path.name for path in (output / "tables").iterdir()}
     assert written == {
         *("unimodal.tex", "unimodal_further.tex", "transitive.tex", "transitive_further.tex"),
+        *("unimodal_pairs.tex", "cost.tex"),
     }
     for folder in folders:
         assert str(folder) in text
@@ -72,7 +73,7 @@ def test_report_shows_all_it_was_given(folders: list[Path], output: Path) -> Non
 def test_report_is_reproducible(folders: list[Path], output: Path, tmp_path: Path) -> None:
     assert _call(folders, tmp_path) == 0
     files = [path for path in output.rglob("*") if path.is_file()]
-    assert len(files) == 1 + 4 + 2 * 6
+    assert len(files) == 2 + 6 + 2 * 6
     for path in files:
         twin = tmp_path / path.relative_to(output)
         assert path.read_bytes() == twin.read_bytes(), path.name

@@ -6,20 +6,12 @@ from pathlib import Path
 import pytest
 
 from errors import DataError
-from metrics.collection import HEADLINES
+from metrics.headlines import HEADLINES
+from reporting.formats import BEST, PLAIN, SECOND, Cell, to_html, to_latex, to_markdown
 from reporting.labels import SCENARIOS
+from reporting.paper import paper_tables
 from reporting.results import RunResult
-from reporting.tables import (
-    BEST,
-    PLAIN,
-    SECOND,
-    Cell,
-    further_columns,
-    paper_tables,
-    scenario_table,
-    to_latex,
-    to_markdown,
-)
+from reporting.tables import further_columns, scenario_table
 from tests.result_folders import make_run
 
 
@@ -36,8 +28,10 @@ def runs(tmp_path: Path) -> list[RunResult]:
 
 def test_rows_come_in_the_papers_order_with_the_unedited_model_first(runs: list[RunResult]) -> None:
     table = scenario_table(runs)
-    assert [row.label for row in table.rows] == ["Unedited", "FT", "MEND", "ROME"]
-    assert table.columns == ("Reliability", "Generality", "Portability", "Locality", "Stability")
+    assert [row.heads[1] for row in table.rows] == ["Unedited", "FT", "MEND", "ROME"]
+    assert [column.name for column in table.columns] == [
+        *("Reliability", "Generality", "Portability", "Locality", "Stability"),
+    ]
     assert table.rows[0].cells[0] == Cell("99.0", "3.0", PLAIN)
 
 
@@ -65,7 +59,7 @@ def test_models_are_ranked_apart(tmp_path: Path, runs: list[RunResult]) -> None:
         for name, mean in (("ft", 10.0), ("mend", 20.0))
     ]
     rows = scenario_table([*runs, *other]).rows
-    assert [row.model for row in rows] == ["blip2_opt_tiny"] * 2 + ["llava_tiny"] * 4
+    assert [row.heads[0] for row in rows] == ["blip2_opt_tiny"] * 2 + ["llava_tiny"] * 4
     assert [row.cells[0].mark for row in rows[:2]] == [SECOND, BEST]
 
 
@@ -76,7 +70,8 @@ def test_metrics_without_records_are_dashes(tmp_path: Path) -> None:
     assert [row.cells[2] for row in table.rows] == [Cell(), Cell("50.0", "3.0", BEST)]
     assert "| - |" in to_markdown(table)
     assert " -- &" in to_latex(table)
-    assert "nan" not in to_markdown(table) + to_latex(table)
+    assert '<td class="number">-</td>' in to_html(table)
+    assert "nan" not in to_markdown(table) + to_latex(table) + to_html(table)
 
 
 def test_fewer_records_are_noted(tmp_path: Path) -> None:
@@ -89,16 +84,16 @@ def test_fewer_records_are_noted(tmp_path: Path) -> None:
 def test_real_models_stand_beside_the_paper(tmp_path: Path) -> None:
     run = make_run(
         tmp_path,
-        "ft_published",
+        "ft_as_run",
         "transitive",
         {"Reliability_S": 98.8, "Locality_I": None},
         model="llava",
     )
     table = scenario_table([run])
-    assert [(row.model, row.label, row.n) for row in table.rows] == [
-        ("LLaVA-1.5", "FT (published)", "10"),
-        ("LLaVA-1.5", "FT (published), paper", ""),
-        ("LLaVA-1.5", "FT (published), difference", ""),
+    assert [(*row.heads, row.n) for row in table.rows] == [
+        ("LLaVA-1.5", "FT (as run)", "10"),
+        ("LLaVA-1.5", "FT (as run), paper", ""),
+        ("LLaVA-1.5", "FT (as run), difference", ""),
     ]
     assert [cell.text for cell in table.rows[1].cells][:2] == ["99.3", "99.2"]
     assert table.rows[2].cells[0].text == "-0.5"
@@ -106,8 +101,17 @@ def test_real_models_stand_beside_the_paper(tmp_path: Path) -> None:
     assert table.rows[2].cells[6] == Cell()
 
 
-@pytest.mark.parametrize(("model", "editor"), [("llava_tiny", "ft"), ("llava", "none")])
-def test_other_models_and_the_unedited_one_have_no_paper_row(
+@pytest.mark.parametrize(
+    ("model", "editor"),
+    [
+        ("llava_tiny", "ft"),
+        ("llava", "none"),
+        ("llava", "ft_l"),
+        ("llava", "lora"),
+        ("llava", "rome_at_prompt_last"),
+    ],
+)
+def test_other_models_and_other_methods_have_no_paper_row(
     tmp_path: Path, model: str, editor: str
 ) -> None:
     run = make_run(tmp_path, editor, model=model)
@@ -173,6 +177,8 @@ def test_latex(runs: list[RunResult]) -> None:
         {"locality_i": "top10_rank"},
         {"model_digest": "m1"},
         {"n_edits": 11},
+        {"generation": True},
+        {"probe_digest": "p1"},
     ],
 )
 def test_runs_that_differ_in_more_than_the_editor_are_refused(
@@ -192,7 +198,7 @@ def test_runs_that_differ_in_more_than_the_editor_are_refused(
 def test_models_may_differ_in_their_weights_and_known_edits(tmp_path: Path) -> None:
     first = make_run(tmp_path / "first", "ft")
     second = make_run(tmp_path / "second", "ft", model="blip2_opt", model_digest="m1", n_edits=9)
-    assert len({row.model for row in scenario_table([first, second]).rows}) == 2
+    assert len({row.heads[0] for row in scenario_table([first, second]).rows}) == 2
 
 
 def test_the_same_editor_twice_is_refused(tmp_path: Path) -> None:

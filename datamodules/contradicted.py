@@ -1,0 +1,89 @@
+"""Probes whose right answer another edit has changed, where edits stay in place together.
+
+Under single editing every fact but the edited one is as it was. With n edits in place this is no
+longer so: the question about a neighbour that Locality and Stability ask may be the question of
+another edit, and keeping the old answer would then be the mistake. Of two edits of the same fact
+the later one counts. Such probes are left out of the scores of edits in sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from datamodules.records import Record
+from datamodules.scenarios import Ask, Scenario
+from errors import DataError
+
+Key = tuple[str, str | None]  # question and picture
+_OF_THE_EDIT = ("reliability", "generality", "portability")
+
+
+def contradicted(records: Sequence[Record], scenario: Scenario) -> Mapping[tuple[int, str], int]:
+    """Which probes stop being valid, and when.
+
+    An edit is taken to change what its own question and its paraphrase ask, in text and of both
+    pictures of its subject; questions are compared word for word. Of a one-hop question each step
+    after the edited fact is looked at where the data lists it.
+
+    Args:
+        records: the edits in the order in which they are made.
+        scenario: its probes are looked at.
+
+    Returns:
+        (edit, probe) -> the first other edit that makes the probe's answer wrong; probes that no
+        edit contradicts are absent.
+    """
+    changed_by: dict[Key, list[int]] = {}
+    for number, record in enumerate(records):
+        for key in _changes(record):
+            changed_by.setdefault(key, []).append(number)
+    found: dict[tuple[int, str], int] = {}
+    for number, record in enumerate(records):
+        own = changed_by.get((record.knowledge_edit.question, None), [])
+        for probe, ask in scenario.probes.items():
+            others = [
+                other
+                for key in _rests_on(record, probe, ask)
+                for other in changed_by.get(key, ())
+                if other != number
+            ]
+            if probe.startswith(_OF_THE_EDIT):
+                others += [other for other in own if other > number]
+            if others:
+                found[number, probe] = min(others)
+    return found
+
+
+def _changes(record: Record) -> set[Key]:
+    """The questions that an edit gives another answer to."""
+    edit, rephrase = record.knowledge_edit, record.rephrase_question
+    asked: set[Key] = {(edit.question, None), (rephrase.rephrase_question, None)}
+    for image in (record.image, record.image_rephrase):
+        asked |= {(edit.image_question, image), (rephrase.rephrase_image_question, image)}
+    return asked
+
+
+def _rests_on(record: Record, probe: str, ask: Ask) -> set[Key]:
+    """Questions of facts besides the edited one that a probe's answer follows from."""
+    if probe.startswith("portability"):
+        return {(hop.question, None) for hop in record.new_single_hops[1:]}
+    asked = ask(record)
+    if asked is None or probe.startswith(_OF_THE_EDIT):
+        return set()
+    said = _in_text(record, probe.rpartition("_")[2])
+    return {(asked.question, asked.image)} | ({(said, None)} if said is not None else set())
+
+
+def _in_text(record: Record, kind: str) -> str | None:
+    """What a probe about a picture asks, in words that name what the picture shows."""
+    for extra in record.extra_locality:
+        if extra.kind == kind:
+            return extra.question
+    probe = {
+        "same": record.same_type_entity_question,
+        "diff": record.diff_type_entity_question,
+    }.get(kind)
+    try:
+        return None if probe is None else record.text_question_about(probe)
+    except DataError:
+        return None

@@ -1,0 +1,265 @@
+r"""A table as a value, and the same table in Markdown, LaTeX (booktabs) and HTML.
+
+A cell is a number as text with what belongs to it: half its 95 % interval (`98.2 ± 1.5`) or the
+interval itself (`+3.1 [1.0, 5.2]`), the number of records behind it, and marks. The best is bold,
+the second underlined, and a dagger says that a number is not told apart from the best.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from jinja2 import Environment
+
+from reporting.labels import lower_is_better
+
+EMPTY = "-"
+BEST, SECOND, APART, PLAIN = "best", "second", "apart", ""  # apart: the interval excludes 0
+MEASURED, PAPER, DIFFERENCE = "measured", "paper", "difference"
+HIGHER, LOWER = "↑", "↓"
+TIED = "†"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table.
+
+    Attributes:
+        text: the number as it is printed; `EMPTY` where nothing was measured.
+        half: half the 95 % interval, printed after ±.
+        mark: `BEST`, `SECOND`, `APART` or `PLAIN`.
+        interval: the 95 % interval as it is printed, in place of `half`.
+        is_tied: whether the number is not told apart from the best of its column.
+        n: records behind it; None where the table says it for the whole row.
+    """
+
+    text: str = EMPTY
+    half: str = ""
+    mark: str = PLAIN
+    interval: str = ""
+    is_tied: bool = False
+    n: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers; `better` is `HIGHER`, `LOWER` or empty."""
+
+    name: str
+    better: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name with the direction of improvement."""
+        return f"{self.name} {self.better}".strip()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        heads: what the line is about, one text per head of the table.
+        n: number of edits or records; empty on lines that quote the paper.
+        cells: one per column.
+        kind: `MEASURED`, `PAPER` (quoted) or `DIFFERENCE` (measured minus quoted).
+    """
+
+    heads: tuple[str, ...]
+    n: str
+    cells: tuple[Cell, ...]
+    kind: str = MEASURED
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A table before it is written in any format.
+
+    Attributes:
+        title: one line.
+        heads: names of the columns of text; rows that are equal in the first belong together.
+        columns: the columns of numbers, behind a column n.
+        rows: the lines.
+        notes: sentences that stand below.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def metric_column(name: str) -> Column:
+    """The column of a named metric; only leaks are better when they are low."""
+    return Column(name, LOWER if lower_is_better(name) else HIGHER)
+
+
+def fewer_records(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, ...]:
+    """A note on metrics that fewer records have than the n of their row; none if there is none.
+
+    Where all rows have the same number it is said once, else with the rows that have it.
+    """
+    phrases = []
+    for place, column in enumerate(columns):
+        counts = [(row, row.cells[place].n) for row in rows if row.n]
+        measured = [(row, n) for row, n in counts if n]
+        fewer = sorted({n for row, n in measured if n < int(row.n)})
+        if len(fewer) == 1 and all(n == fewer[0] for _, n in measured):
+            phrases.append(f"{column.name} {fewer[0]}")
+        else:
+            phrases += [f"{column.name} {n} ({_where(n, measured)})" for n in fewer]
+    return (f"Fewer records than n: {', '.join(phrases)}.",) if phrases else ()
+
+
+def _where(n: int, measured: Sequence[tuple[Row, int]]) -> str:
+    """The rows with n records: a model by its name alone where all its rows have as many."""
+    names: dict[str, None] = {}
+    for first, group in groupby(measured, key=lambda pair: pair[0].heads[0]):
+        members = list(group)
+        if all(found == n for _, found in members):
+            names[first] = None
+        else:
+            names |= {" ".join(row.heads): None for row, found in members if found == n}
+    return ", ".join(names)
+
+
+def to_markdown(table: ResultTable) -> str:
+    """GitHub-flavoured Markdown, best in bold, second underlined; the title is left to the page."""
+    header = [*table.heads, "n", *(column.title for column in table.columns)]
+    rules = ["---"] * len(table.heads) + ["---:"] * (len(table.columns) + 1)
+    lines = [_markdown_line(header), _markdown_line(rules)]
+    for row in table.rows:
+        cells = [_markdown_cell(cell) for cell in row.cells]
+        heads = [head.replace("<", "&lt;") for head in row.heads]
+        lines.append(_markdown_line([*heads, row.n, *cells]))
+    lines += [f"\n{note}" for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+def to_latex(table: ResultTable) -> str:
+    r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`."""
+    header = [*map(_tex, table.heads), "$n$", *(_tex(column.title) for column in table.columns)]
+    shape = "l" * len(table.heads) + "r" * (len(table.columns) + 1)
+    lines = [
+        r"\begin{table}[t]",
+        r"\centering\small",
+        rf"\caption{{{_tex(' '.join((table.title + '.', *table.notes)))}}}",
+        rf"\begin{{tabular}}{{{shape}}}",
+        r"\toprule",
+        " & ".join(header) + r" \\",
+    ]
+    for first, rows in groupby(table.rows, key=lambda row: row.heads[0]):
+        lines.append(r"\midrule")
+        for number, row in enumerate(rows):
+            name = _tex(first) if number == 0 else ""
+            cells = [_latex_cell(cell) for cell in row.cells]
+            lines.append(" & ".join([name, *map(_tex, row.heads[1:]), row.n, *cells]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def to_html(table: ResultTable) -> str:
+    """One `<table class="results">` with its caption, notes in the foot; everything is escaped.
+
+    Classes: `number` on cells of numbers, `best`, `second`, `apart` and `tied` on what they say,
+    `measured`, `paper` and `difference` on rows. No style is set.
+    """
+    groups = [list(rows) for _, rows in groupby(table.rows, key=lambda row: row.heads[0])]
+    tags = {BEST: "strong", SECOND: "u", APART: "strong"}
+    return _HTML.render(table=table, groups=groups, tags=tags, tied=TIED)
+
+
+def plain_text(cell: Cell) -> str:
+    """A cell without its mark: for pictures and terminals."""
+    return f"{cell.text}{_beside(cell)}{f' {TIED}' if cell.is_tied else ''}"
+
+
+def _beside(cell: Cell) -> str:
+    if cell.half:
+        return f" ± {cell.half}"
+    return f" {cell.interval}" if cell.interval else ""
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    bold = f"**{cell.text}**"
+    marked = {BEST: bold, APART: bold, SECOND: f"<u>{cell.text}</u>"}.get(cell.mark, cell.text)
+    return f"{marked}{_beside(cell)}{f' {TIED}' if cell.is_tied else ''}"
+
+
+def _latex_cell(cell: Cell) -> str:
+    if cell.text == EMPTY:
+        return "--"
+    number = _tex(cell.text.replace("-", "−"))
+    bold = rf"\textbf{{{number}}}"
+    marked = {BEST: bold, APART: bold, SECOND: rf"\underline{{{number}}}"}.get(cell.mark, number)
+    tied = r"$^{\dagger}$" if cell.is_tied else ""
+    return marked + _tex(_beside(cell).replace("-", "−")) + tied
+
+
+def _tex(text: str) -> str:
+    """Escape the characters that LaTeX gives a meaning, and spell the signs it may not know."""
+    return "".join(_TEX_SPECIAL.get(character, character) for character in text)
+
+
+_TEX_SPECIAL = {character: "\\" + character for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    TIED: r"$\dagger$",
+    HIGHER: r"$\uparrow$",
+    LOWER: r"$\downarrow$",
+}
+
+_HTML = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+<table class="results">
+<caption>{{ table.title }}</caption>
+<thead>
+<tr>
+{% for head in table.heads %}
+<th scope="col">{{ head }}</th>
+{% endfor %}
+<th scope="col" class="number">n</th>
+{% for column in table.columns %}
+<th scope="col" class="number">{{ column.title }}</th>
+{% endfor %}
+</tr>
+</thead>
+{% for rows in groups %}
+<tbody>
+{% for row in rows %}
+<tr class="{{ row.kind }}">
+{% if loop.first %}
+<th scope="rowgroup" rowspan="{{ rows | length }}">{{ row.heads[0] }}</th>
+{% endif %}
+{% for head in row.heads[1:] %}
+<th scope="row">{{ head }}</th>
+{% endfor %}
+<td class="number">{{ row.n }}</td>
+{% for cell in row.cells %}
+<td class="number{{ ' ' + cell.mark if cell.mark }}{{ ' tied' if cell.is_tied }}">
+{%- if cell.mark %}<{{ tags[cell.mark] }}>{{ cell.text }}</{{ tags[cell.mark] }}>
+{%- else %}{{ cell.text }}{% endif %}
+{%- if cell.half %} <span class="half">± {{ cell.half }}</span>{% endif %}
+{%- if cell.interval %} <span class="interval">{{ cell.interval }}</span>{% endif %}
+{%- if cell.is_tied %}<sup>{{ tied }}</sup>{% endif %}</td>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody>
+{% endfor %}
+{% if table.notes %}
+<tfoot>
+{% for note in table.notes %}
+<tr><td colspan="{{ table.heads | length + 1 + table.columns | length }}">{{ note }}</td></tr>
+{% endfor %}
+</tfoot>
+{% endif %}
+</table>
+""")

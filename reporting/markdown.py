@@ -1,0 +1,105 @@
+"""A report as GitHub-flavoured Markdown, with links to its pictures.
+
+Texts of results are data: everything in them to which Markdown or HTML gives a meaning is escaped.
+"""
+
+import html
+import re
+from collections.abc import Sequence
+
+from reporting.blocks import FIGURES, Block, Document, Figure, Items, Section, Span, Table, Text
+from reporting.formats import EMPTY, to_markdown
+from reporting.gallery import WORST, Case, CaseGroup, Gallery, percent
+
+_SHOWN = 80  # characters of a text in the table of worst cases
+
+
+def markdown_page(document: Document) -> str:
+    """The report as GitHub-flavoured Markdown; pictures are links into `figures/`.
+
+    Of the gallery it holds the worst cases, a line each.
+    """
+    parts = [f"# {markdown_text(document.title)}\n"]
+    parts += [_markdown_block(block, 2) for block in document.blocks]
+    return "\n".join(parts)
+
+
+def markdown_text(plain: str) -> str:
+    r"""Plain text with everything escaped to which Markdown or HTML gives a meaning.
+
+    Underscores within a word have none, and line breaks become blanks.
+
+    >>> markdown_text("*a* <b> snake_case _c_ [d](e)|")
+    '\\*a\\* &lt;b&gt; snake_case \\_c\\_ \\[d\\](e)\\|'
+    """
+    escaped = html.escape(" ".join(plain.split()), quote=False)
+    escaped = re.sub(r"([\\`*\[\]|~#])", r"\\\1", escaped)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
+
+
+def _markdown_block(block: Block, level: int) -> str:
+    match block:
+        case Text(spans):
+            return _markdown_spans(spans) + "\n"
+        case Items(items):
+            return "".join(f"- {_markdown_spans(spans)}\n" for spans in items)
+        case Table(table):
+            return to_markdown(table)
+        case Figure(name, _, alt):
+            return f"![{markdown_text(alt)}]({FIGURES}/{name}.png)\n"
+        case Gallery(groups):
+            return "\n".join(_markdown_group(group, level) for group in groups)
+        case Section(title, blocks):
+            parts = [f"{'#' * level} {markdown_text(title)}\n"]
+            return "\n".join([*parts, *(_markdown_block(inner, level + 1) for inner in blocks)])
+
+
+def _markdown_spans(spans: Sequence[Span]) -> str:
+    return "".join(_markdown_span(span) for span in spans)
+
+
+def _markdown_span(span: Span) -> str:
+    if span.mark == "code":
+        plain = " ".join(span.text.split())
+        # A code span ends at the first run of as many backticks as began it.
+        longest = max((len(run) for run in re.findall("`+", plain)), default=0)
+        fence = "`" * (longest + 1)
+        blank = " " if longest else ""
+        return f"{fence}{blank}{plain}{blank}{fence}"
+    written = markdown_text(span.text)
+    # `markdown_text` drops blanks at the ends, but those divide this span from its neighbours.
+    before = " " if span.text[:1].isspace() else ""
+    after = " " if span.text[-1:].isspace() else ""
+    wrapped = {"bold": f"**{written}**", "underlined": f"<u>{written}</u>"}.get(span.mark, written)
+    return f"{before}{wrapped}{after}"
+
+
+def _markdown_group(group: CaseGroup, level: int) -> str:
+    parts = [f"{'#' * level} {markdown_text(group.title)}\n"]
+    parts += [f"{markdown_text(note)}\n" for note in group.notes]
+    worst = [case for case in group.cases if WORST in case.picked]
+    if worst:
+        header = ["Edit", "Subject", "Question", "New answer", "Probe", "Answer after"]
+        lines = [[*header, "Edited", "Kept"], ["---"] * 6 + ["---:"] * 2]
+        lines += [_markdown_case(case) for case in worst]
+        parts.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    return "\n".join(parts)
+
+
+def _markdown_case(case: Case) -> list[str]:
+    """One line; of its answers the one that decided."""
+    telling = case.telling
+    cells = [
+        str(case.edit_id),
+        case.subject,
+        case.question or EMPTY,
+        case.target or EMPTY,
+        telling.probe if telling else EMPTY,
+        (telling.after if telling else None) or EMPTY,
+    ]
+    written = [markdown_text(_shorten(cell)) for cell in cells]
+    return [*written, percent(case.edited), percent(case.kept)]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

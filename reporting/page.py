@@ -1,0 +1,149 @@
+"""A report as one HTML page that holds everything it shows.
+
+The page is opened from disk: style, script, figures and thumbnails are inside it, and its content
+security policy forbids all else, also a script that came in with the texts of a result. Jinja
+escapes every text.
+"""
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from reporting.blocks import FIGURES, Document, Section
+from reporting.formats import to_html
+from reporting.gallery import RANDOM, WORST, Answer, CaseGroup, Gallery, percent
+from reporting.labels import editor_label, model_label
+from reporting.thumbnails import Thumbnail
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def html_page(document: Document, output: Path) -> str:
+    """Render the page.
+
+    Args:
+        document: what it shows.
+        output: folder of the report; its figures are drawn already.
+
+    Returns:
+        The page; equal documents and figures give equal pages.
+
+    Raises:
+        OSError: a figure is missing.
+    """
+    script = _read("report.js")
+    environment = _environment(document, output / FIGURES)
+    return environment.get_template("report.html").render(
+        document=document,
+        style=Markup(_read("report.css")),
+        script=Markup(script),
+        script_hash=_base64(hashlib.sha256(script.encode()).digest()),
+        thumbnails=_thumbnails(document),
+    )
+
+
+def grade(fraction: float | None) -> str:
+    """The class of a score: all right, all wrong, or between.
+
+    >>> grade(1.0), grade(0.5), grade(0.0), grade(None)
+    ('good', 'part', 'bad', 'none')
+    """
+    if fraction is None:
+        return "none"
+    return "good" if fraction > 0.995 else "bad" if fraction < 0.005 else "part"
+
+
+def _environment(document: Document, figures: Path) -> Environment:
+    """Templates with what they ask of blocks; every text is escaped unless it is `Markup`."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    anchors = _anchors(document)
+    environment.filters |= {
+        "kind": lambda block: type(block).__name__,
+        "anchor": lambda section: anchors[id(section)],
+        "table": lambda block: Markup(to_html(block.table)),
+        "source": lambda figure: _picture_uri(figures / f"{figure.name}.png"),
+        "size": lambda figure: _size(figures / f"{figure.name}.png"),
+        "choices": _choices,
+        "percent": percent,
+        "grade": grade,
+        "answer_grade": _answer_grade,
+        "has": _has,
+    }
+    return environment
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _picture_uri(path: Path) -> str:
+    return f"data:image/png;base64,{_base64(path.read_bytes())}"
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height, so that the page does not jump when it is decoded."""
+    with Image.open(path) as image:
+        return image.size
+
+
+def _thumbnails(document: Document) -> dict[str, tuple[Thumbnail, str]]:
+    """Thumbnails by key, with their data URI: each is once in the page, as a rule of its style."""
+    return {
+        key: (thumbnail, f"data:image/jpeg;base64,{_base64(thumbnail.data)}")
+        for block in document.walk()
+        if isinstance(block, Gallery)
+        for key, thumbnail in block.thumbnails.items()
+    }
+
+
+def _anchors(document: Document) -> dict[int, str]:
+    """The id that a section has in the page, by `id` of the section."""
+    found: dict[int, str] = {}
+    taken: Counter[str] = Counter()
+    for block in document.walk():
+        if isinstance(block, Section):
+            slug = re.sub(r"[^a-z0-9]+", "-", block.title.lower()).strip("-") or "section"
+            taken[slug] += 1
+            found[id(block)] = slug if taken[slug] == 1 else f"{slug}-{taken[slug]}"
+    return found
+
+
+def _choices(gallery: Gallery) -> dict[str, dict[str, str]]:
+    """What the gallery can be filtered by: field -> value -> label."""
+    runs = [group.run for group in gallery.groups]
+    answers = [a for group in gallery.groups for case in group.cases for a in case.answers]
+    return {
+        "editor": {run.editor: editor_label(run.editor) for run in runs},
+        "model": {run.model: model_label(run.model) for run in runs},
+        "scenario": {run.scenario: run.scenario for run in runs},
+        "picked": {WORST: "worst", RANDOM: "at random"},
+        "probe": {answer.probe: answer.probe for answer in answers},
+    }
+
+
+def _has(group: CaseGroup, field: str) -> bool:
+    """Whether any answer of a group has a question or a picture: else the column is left out."""
+    return any(getattr(a, field) is not None for case in group.cases for a in case.answers)
+
+
+def _answer_grade(answer: Answer) -> str:
+    """The class of an answer's score; a leak is a failure where it is high."""
+    if answer.score is not None and answer.lower_is_better:
+        return grade(1 - answer.score)
+    return grade(answer.score)

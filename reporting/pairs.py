@@ -1,0 +1,262 @@
+"""Differences between editors on the records that both were judged on.
+
+Two editors meet the same records, and easy records are easy for both, so a difference is resampled
+record by record (`metrics.bootstrap.paired_difference`):
+
+    d_r = s_r(first) - s_r(second),    CI of mean(d) over r in R(first) & R(second),
+
+with s_r the score of one record, from `edits.parquet`. An interval that excludes 0 says that the
+editors differ; two intervals of means that overlap do not say that they are alike. Draws depend on
+the seed and the number of records alone, so all metrics and pairs with as many share them.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from errors import DataError
+from metrics.bootstrap import Estimate, estimates
+from metrics.headlines import Headline, headlines_of, variant_of
+from reporting.comparable import check_comparable
+from reporting.formats import APART, PLAIN, Cell, ResultTable, Row, fewer_records, metric_column
+from reporting.labels import UNEDITED, editor_label, editor_rank, model_label, model_rank
+from reporting.paper import paper_columns
+from reporting.results import (
+    EDIT_SCHEMA,
+    EDITS,
+    PROBE_SCHEMA,
+    PROBES,
+    RunResult,
+    read_rows,
+)
+
+# Differences that are 0 but for rounding do not make two editors differ (points).
+ROUNDING = 1e-9
+_SCORES = ("edit_id", "probe", "metric", "value")  # columns that are read
+
+
+class Pair(NamedTuple):
+    """A question: how much higher does `first` score than `second` in `metric`?"""
+
+    first: str
+    second: str
+    metric: str
+
+
+def record_scores(run: RunResult) -> pd.DataFrame | None:
+    """The score of each record in each named metric.
+
+    Args:
+        run: an evaluation.
+
+    Returns:
+        One line per edit, in the order of their ids, one column per metric that a record has, in
+        percent; nan where the record has no such probe. Their means over lines are the metrics of
+        `summary.json`. None if the folder has no `edits.parquet`. Not to be changed: it is kept.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or has a score twice.
+    """
+    path = run.folder / EDITS
+    if not path.is_file():
+        return None
+    state = path.stat()
+    headlines = headlines_of(run.scenario, **variant_of(run.settings))
+    return _read_scores(run.folder, (state.st_mtime_ns, state.st_size), headlines)
+
+
+def scores_by_record(
+    long: pd.DataFrame, headlines: Sequence[Headline], hops: "pd.Series[int] | None" = None
+) -> pd.DataFrame:
+    """The same from a long table.
+
+    Args:
+        long: with the columns edit_id, probe, metric and value (fractions).
+        headlines: the named metrics.
+        hops: by edit id, steps from the edited fact to the answer of its portability probe. Where
+            edits differ in it, Portability is also given by number of hops.
+
+    Raises:
+        ValueError: an edit has two values of one probe and measure.
+    """
+    long = long.dropna(subset=["value"])
+    if hops is not None and hops.nunique() > 1:
+        asked = long[(long["probe"] == "portability") & long["edit_id"].isin(hops.index)]
+        names = "portability_" + asked["edit_id"].map(hops).astype(int).astype(str) + "hop"
+        long = pd.concat([long, asked.assign(probe=names)])
+    edits, place = np.unique(long["edit_id"], return_inverse=True)
+    columns: dict[tuple[str, str], np.ndarray] = {}
+    for (probe, measure), part in long.assign(place=place).groupby(["probe", "metric"]):
+        column = columns[str(probe), str(measure)] = np.full(len(edits), np.nan)
+        column[part["place"]] = part["value"]
+        if len(part) > np.isfinite(column).sum():
+            raise ValueError(f"{measure} of {probe}")
+    found: dict[str, np.ndarray] = {}
+    for line in headlines:
+        keys = [(probe, line.measure) for probe in line.probes]
+        own = [columns[key] for key in keys if key in columns]
+        if own:
+            found[line.name] = 100 * _mean_of_those_there(np.stack(own))
+    return pd.DataFrame(found, index=pd.Index(edits, name="edit_id"))
+
+
+def paired_differences(
+    runs: Sequence[RunResult], wanted: Sequence[Pair], *, seed: int
+) -> dict[Pair, Estimate]:
+    """Differences between editors, with 95 % intervals.
+
+    Args:
+        runs: of one scenario and model, each editor once.
+        wanted: what to compare.
+        seed: of the draws.
+
+    Returns:
+        Differences in points, over the records that both have; pairs without such a record, or of
+        an editor whose folder has no `edits.parquet`, are absent.
+
+    Raises:
+        DataError: a table cannot be read.
+    """
+    scores = _aligned({run.editor: record_scores(run) for run in runs})
+    vectors: dict[Pair, np.ndarray] = {}
+    for pair in wanted:
+        first = scores.get(pair.first, {}).get(pair.metric)
+        second = scores.get(pair.second, {}).get(pair.metric)
+        if first is not None and second is not None:
+            difference = first - second
+            shared = difference[np.isfinite(difference)]
+            if shared.size:
+                vectors[pair] = shared
+    return dict(zip(vectors, estimates(list(vectors.values()), seed=seed), strict=True))
+
+
+def tells_apart(difference: Estimate) -> bool:
+    """Whether the interval of a difference excludes 0."""
+    return difference.low > ROUNDING or difference.high < -ROUNDING
+
+
+def paired_table(
+    runs: Sequence[RunResult], columns: Sequence[str] | None = None
+) -> ResultTable | None:
+    """Every editor against every other one, and against the unedited model.
+
+    Args:
+        runs: of one scenario, of any models.
+        columns: metrics to show; the paper's columns of the scenario if None.
+
+    Returns:
+        A row per model and pair, cells `+12.3 [10.1, 14.6]` in points; n counts the records that
+        both have. None if there are no two editors of a model with an `edits.parquet`.
+
+    Raises:
+        DataError: the runs cannot share a table, or a table cannot be read.
+    """
+    check_comparable(runs)
+    scenario, seed = runs[0].scenario, runs[0].seed
+    shown = tuple(paper_columns(scenario) if columns is None else columns)
+    rows: list[Row] = []
+    for model, members in groupby(sorted(runs, key=_order), key=lambda run: run.model):
+        of_model = list(members)
+        names = [run.editor for run in of_model]
+        pairs = [(a, b) if a != UNEDITED else (b, a) for a, b in combinations(names, 2)]
+        pairs.sort(key=lambda pair: (names.index(pair[0]), pair[1] == UNEDITED))
+        wanted = [Pair(*pair, name) for pair in pairs for name in shown]
+        found = paired_differences(of_model, wanted, seed=seed)
+        rows += [
+            row
+            for pair in pairs
+            if (row := _pair_row(model, pair, [found.get(Pair(*pair, name)) for name in shown]))
+        ]
+    if not rows:
+        return None
+    titled = tuple(metric_column(name) for name in shown)
+    notes = (
+        "First minus second, in points with the 95 % interval of the difference, paired over the n "
+        "records that both have. Bold: the interval excludes 0.",
+        *fewer_records(rows, titled),
+    )
+    title = f"Paired differences, {scenario} scenario, data {runs[0].data}, seed {seed} (points)"
+    return ResultTable(title, ("Model", "Pair"), titled, tuple(rows), notes)
+
+
+def difference_cell(value: Estimate | None) -> Cell:
+    """`+12.3 [10.1, 14.6]`, marked where the interval excludes 0."""
+    if value is None or value.n == 0:
+        return Cell()
+    mark = APART if tells_apart(value) else PLAIN
+    # Adding 0.0 makes a negative zero positive.
+    mean, low, high = (round(number, 1) + 0.0 for number in (value.mean, value.low, value.high))
+    ends = [f"{low:.1f}", f"{high:.1f}"]
+    if mark == APART:  # an end that only rounds to 0 shows on which side it is
+        ends = [
+            f"{exact:.1g}" if printed == "0.0" else printed
+            for exact, printed in zip((value.low, value.high), ends, strict=True)
+        ]
+    return Cell(f"{mean:+.1f}", "", mark, f"[{', '.join(ends)}]", n=value.n)
+
+
+def _pair_row(
+    model: str, pair: tuple[str, str], differences: Sequence[Estimate | None]
+) -> Row | None:
+    """None where the two share no record."""
+    n = max((value.n for value in differences if value), default=0)
+    if not n:
+        return None
+    label = f"{editor_label(pair[0])} − {editor_label(pair[1])}"
+    cells = tuple(difference_cell(value) for value in differences)
+    return Row((model_label(model), label), str(n), cells)
+
+
+def _mean_of_those_there(values: np.ndarray) -> np.ndarray:
+    """(k, n) -> (n,): the mean over the first axis without the nan; nan where all are."""
+    counts = np.isfinite(values).sum(axis=0)
+    sums = np.where(np.isfinite(values), values, 0).sum(axis=0)
+    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+
+def _aligned(
+    scores: Mapping[str, pd.DataFrame | None],
+) -> dict[str, dict[str, np.ndarray]]:
+    """Per editor and metric one vector over the records of all, nan where there is no score."""
+    tables = {editor: table for editor, table in scores.items() if table is not None}
+    if not tables:
+        return {}
+    index = pd.Index(sorted(set().union(*(table.index for table in tables.values()))))
+    return {
+        editor: {str(name): column.to_numpy() for name, column in table.reindex(index).items()}
+        for editor, table in tables.items()
+    }
+
+
+@lru_cache(maxsize=128)
+def _read_scores(
+    folder: Path, state: tuple[int, int], headlines: tuple[Headline, ...]
+) -> pd.DataFrame:
+    """Kept by the file's time and size: tables, pairs and figures ask for the same scores."""
+    del state
+    long = read_rows(folder / EDITS, EDIT_SCHEMA, _SCORES)
+    try:
+        return scores_by_record(long, headlines, hops_of(folder))
+    except ValueError as error:
+        raise DataError(
+            f"{folder / EDITS} has two scores of one edit, probe and measure ({error}); evaluate "
+            "again with evaluate.py into a new folder."
+        ) from error
+
+
+def hops_of(folder: Path) -> "pd.Series[int] | None":
+    """Steps from the edited fact to its portability answer by edit; None where nothing tells."""
+    if not (folder / PROBES).is_file():
+        return None
+    asked = read_rows(folder / PROBES, PROBE_SCHEMA, ("edit_id", "probe", "hops"))
+    told: pd.DataFrame = asked[asked["probe"] == "portability"].dropna(subset=["hops"])
+    return told.drop_duplicates("edit_id").set_index("edit_id")["hops"]
+
+
+def _order(run: RunResult) -> tuple[tuple[int, str], tuple[int, str]]:
+    return model_rank(run.model), editor_rank(run.editor)

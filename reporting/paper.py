@@ -1,0 +1,81 @@
+"""The paper's Tables 1-3, and what a run must have in common with them to be held against them."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reporting.labels import PAPER_MODELS, paper_editor
+from reporting.results import RunResult
+
+PAPER_TABLES = Path(__file__).with_name("paper_tables.json")
+TRAINED = ("mend", "serac")
+
+
+@cache
+def paper_tables() -> dict[str, Any]:
+    """The paper's figures and how they are compared.
+
+    Returns:
+        By scenario {"columns": [...], "rows": {model: {editor: [...]}}} in percent; "tolerance",
+        the points by which a reproduction may differ; "records", the sizes of the test set and of
+        its public part; and "as_published", the facts of a run that the paper's runs have.
+    """
+    tables: dict[str, Any] = json.loads(PAPER_TABLES.read_text(encoding="utf-8"))
+    return tables
+
+
+def paper_columns(scenario: str) -> tuple[str, ...]:
+    """The metrics of the paper's table, in its order."""
+    return tuple(paper_tables()[scenario]["columns"])
+
+
+def paper_row(run: RunResult) -> dict[str, float] | None:
+    """The paper's figures for a run's scenario, model and editor, in percent by metric.
+
+    Returns:
+        None where the paper has no such row: another model, another method, a variant of one, or
+        ROME on pictures.
+    """
+    rows = paper_tables()[run.scenario]["rows"].get(PAPER_MODELS.get(run.model), {})
+    figures = rows.get(paper_editor(run.editor))
+    return None if figures is None else dict(zip(paper_columns(run.scenario), figures, strict=True))
+
+
+def deviations(run: RunResult) -> list[str]:
+    """In what a run was made otherwise than the paper's, a phrase each.
+
+    Compared are the data, the number of records, the protocol, the prompt, how locality is scored,
+    whether the model was quantised, and the length and rate of a training (Tables 5 and 6; FT was
+    run otherwise than its Table 4 says). Other options of an editor are not: the experiment files
+    hold them.
+
+    Returns:
+        Nothing if the run's figures may be held against the paper's.
+    """
+    facts = {key: (run.fact(key), value) for key, value in paper_tables()["as_published"].items()}
+    facts |= _training_facts(run)
+    found = [
+        f"{key} is {value!r}, published {published!r}"
+        for key, (value, published) in facts.items()
+        if value != published
+    ]
+    sizes = paper_tables()["records"]
+    if run.n_edits not in sizes.values():
+        known = " or ".join(f"{size:,} ({name})" for name, size in sizes.items())
+        found.append(f"n_edits is {run.n_edits:,}, published {known}")
+    return found
+
+
+def _training_facts(run: RunResult) -> dict[str, tuple[object, object]]:
+    """Length and rate of a learned editor's training: (the run's, the paper's)."""
+    tabulated = paper_tables()["settings"].get(PAPER_MODELS.get(run.model), {})
+    published = tabulated.get(paper_editor(run.editor)) if run.editor in TRAINED else None
+    if published is None:
+        return {}
+    options = run.settings.get("editor")
+    ours = options if isinstance(options, dict) else {}
+    return {
+        f"editor.{key}": (ours.get(key), published[name])
+        for key, name in (("max_iterations", "max_iter"), ("lr", "lr"))
+    }

@@ -1,0 +1,92 @@
+"""Edits that stay in place: each metric over the number of edits, as a table.
+
+A run with `protocol=sequential` makes its edits on top of each other. At some points the probes of
+all edits made so far are asked again, so that a curve shows what later edits undo.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from errors import DataError
+from metrics.bootstrap import Estimate, estimates
+from metrics.headlines import headlines_of, variant_of
+from reporting.comparable import check_comparable
+from reporting.formats import ResultTable, Row, fewer_records, metric_column
+from reporting.labels import editor_label, editor_rank, model_label, model_rank
+from reporting.pairs import hops_of, scores_by_record
+from reporting.paper import paper_columns
+from reporting.results import CURVE, CURVE_SCHEMA, RunResult, read_rows
+from reporting.tables import metric_cell
+
+Curve = Mapping[int, Mapping[str, Estimate]]
+
+_COLUMNS = ("edit_id", "probe", "metric", "value", "edits_in_place")
+
+
+def curve_of(run: RunResult) -> Curve:
+    """The named metrics of a sequential run by number of edits in place.
+
+    Args:
+        run: with protocol "sequential".
+
+    Returns:
+        The numbers of `summary.json`; where it has none, those of `curve.parquet`. In percent, by
+        ascending number of edits.
+
+    Raises:
+        DataError: the folder has neither, or the table cannot be read.
+    """
+    if run.curve:
+        return run.curve
+    path = run.folder / CURVE
+    if not path.is_file():
+        raise DataError(
+            f"{run.folder} is a run with protocol=sequential but has no curve, neither in its "
+            f"summary nor as {CURVE}; evaluate again with evaluate.py into a new folder."
+        )
+    long = read_rows(path, CURVE_SCHEMA, _COLUMNS)
+    headlines = headlines_of(run.scenario, **variant_of(run.settings))
+    hops, found = hops_of(run.folder), {}
+    for place, part in long.groupby("edits_in_place"):  # ascending
+        scores = scores_by_record(part, headlines, hops)
+        vectors = [scores[name].dropna().to_numpy() for name in scores]
+        found[int(str(place))] = dict(
+            zip(map(str, scores), estimates(vectors, seed=run.seed), strict=True)
+        )
+    return found
+
+
+def sequential_table(
+    runs: Sequence[RunResult], columns: Sequence[str] | None = None
+) -> ResultTable:
+    """The metrics of sequential runs at every point of their curves.
+
+    Args:
+        runs: of one scenario, with protocol "sequential", of any models.
+        columns: metrics to show; the paper's columns of the scenario if None.
+
+    Returns:
+        A row per model, editor and number of edits in place; n counts the edits that were asked.
+
+    Raises:
+        DataError: the runs cannot share a table, or one of them has no curve.
+    """
+    check_comparable(runs)
+    shown = paper_columns(runs[0].scenario) if columns is None else tuple(columns)
+    rows = []
+    for run in sorted(runs, key=lambda run: (model_rank(run.model), editor_rank(run.editor))):
+        for place, metrics in curve_of(run).items():
+            heads = (model_label(run.model), editor_label(run.editor), f"{place:,}")
+            n = max((value.n for value in metrics.values()), default=0)
+            cells = tuple(metric_cell(metrics.get(name)) for name in shown)
+            rows.append(Row(heads, str(n), cells))
+    titled = tuple(metric_column(name) for name in shown)
+    notes = (
+        "Edits stay in place; after each number of them the probes of all edits made so far are "
+        "asked again.",
+        *fewer_records(rows, titled),
+    )
+    title = (
+        f"{runs[0].scenario.capitalize()} scenario, edits in sequence, data {runs[0].data}, seed "
+        f"{runs[0].seed} (percent)"
+    )
+    return ResultTable(title, ("Model", "Editor", "Edits in place"), titled, tuple(rows), notes)

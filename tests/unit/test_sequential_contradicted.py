@@ -1,0 +1,79 @@
+"""Which probes stop being valid once other edits are in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datamodules.contradicted import contradicted
+from datamodules.records import Question, Record
+from datamodules.scenarios import SCENARIOS
+from tests.serac_cases import record as worded_record
+
+
+def worded(*numbers: int, **changed: Any) -> list[Record]:
+    """Records that ask nothing of each other's subjects."""
+    found = []
+    for number in numbers:
+        record = worded_record(number)
+        same = record.same_type_entity_question.model_copy(
+            update={"same_type_entity": f"Nobody {number}"}
+        )
+        pictures = {"image": f"{number}.a", "image_rephrase": f"{number}.b"}
+        found.append(record.model_copy(update={"same_type_entity_question": same} | pictures))
+    return [record.model_copy(update=changed) for record in found]
+
+
+def test_records_that_have_nothing_in_common_contradict_nothing() -> None:
+    for scenario in SCENARIOS.values():
+        assert contradicted(worded(0, 1, 2), scenario) == {}
+
+
+def test_of_two_edits_of_a_fact_the_later_one_counts() -> None:
+    records = [*worded(0, 1), *worded(0)]
+    fact = Question(question=records[0].knowledge_edit.question, answer="pilot")
+    records = [one.model_copy(update={"new_single_hops": [fact]}) for one in records]
+    found = contradicted(records, SCENARIOS["unimodal"])
+    of_the_edit = {key: other for key, other in found.items() if key[0] == 0}
+    own = ("reliability", "generality", "portability")
+    assert [of_the_edit[0, probe] for probe in own] == [2, 2, 2]
+    assert not [key for key in found if key[0] == 2 and key[1] in own]
+
+
+def test_what_a_picture_shows_is_compared_in_words() -> None:
+    first, second = worded(0, 1)
+    same = first.same_type_entity_question.model_copy(update={"same_type_entity": second.subject})
+    first = first.model_copy(update={"same_type_entity_question": same})
+    for name in ("transitive", "multimodal"):
+        found = contradicted([first, second], SCENARIOS[name])
+        assert found == {(0, "stability_same"): 1, (0, "leak_same"): 1}
+
+
+def test_the_same_picture_and_question_are_the_same_fact() -> None:
+    first, second = worded(0, 1)
+    seen = first.image_locality_question.model_copy(
+        update={"question": second.knowledge_edit.image_question}
+    )
+    first = first.model_copy(update={"image_locality_question": seen, "locality_image": "1.b"})
+    found = contradicted([first, second], SCENARIOS["multimodal"])
+    assert found == {(0, "locality_i_far"): 1}
+    assert contradicted([first, second], SCENARIOS["unimodal"]) == {}
+
+
+def test_a_step_of_a_one_hop_question_may_be_edited() -> None:
+    first, second = worded(0, 1)
+    step = first.locality_question.model_copy(
+        update={"question": second.knowledge_edit.question, "answer": "cook"}
+    )
+    fact = step.model_copy(update={"question": first.knowledge_edit.question})
+    first = first.model_copy(update={"new_single_hops": [fact, step]})
+    found = contradicted([first, second], SCENARIOS["unimodal"])
+    assert found == {(0, "portability"): 1}
+
+
+def test_an_edit_of_another_relation_contradicts_its_questions_alone() -> None:
+    first, second = worded(0, 1)
+    extra = first.extra_locality[0].model_copy(update={"question": second.knowledge_edit.question})
+    first = first.model_copy(update={"extra_locality": [extra]})
+    assert contradicted([first, second], SCENARIOS["unimodal"]) == {(0, "locality_subject"): 1}
+    transitive = contradicted([first, second], SCENARIOS["transitive"])
+    assert transitive == {(0, "locality_t_subject"): 1, (0, "locality_i_subject"): 1}
