@@ -167,7 +167,7 @@ def grouping(cfg: RunConfig) -> dict[str, Any]:
 def _start(cfg: RunConfig, folder: Path, name: str, mode: str) -> GuardedWandb | None:
     """The started run; one that finds no server is kept offline."""
     refused = ""
-    for attempted in (mode,):
+    for attempted in dict.fromkeys((mode, "offline")):
         try:
             logger = GuardedWandb(_init(cfg, folder, name, attempted), cfg, folder)
         except Exception as error:  # whatever fails in it, a logger must not end a run

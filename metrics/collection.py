@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from metrics.bootstrap import RESAMPLES, Estimate, estimate
+from metrics.bootstrap import RESAMPLES, Estimate, estimates
 from metrics.headlines import Scores, headlines_of, record_means
 
 
@@ -151,9 +151,10 @@ def headline_metrics(
             f"expected probes of the {scenario} scenario ({', '.join(sorted(known))}), got "
             f"{', '.join(unknown)}"
         )
-    found: dict[str, Estimate] = {}
+    means: dict[str, list[float]] = {}
     for headline in headlines:
-        means = list(record_means(scores, headline).values())
-        if means or not headline.optional:
-            found[headline.name] = estimate(means, resamples=resamples, seed=seed, scale=100)
-    return found
+        of_records = list(record_means(scores, headline).values())
+        if of_records or not headline.optional:
+            means[headline.name] = of_records
+    found = estimates(list(means.values()), resamples=resamples, seed=seed, scale=100)
+    return dict(zip(means, found, strict=True))

@@ -25,12 +25,11 @@ from metrics.bootstrap import Estimate
 from reporting.figures import grouped_bars
 from reporting.results import read_run
 from tests.e2e import commands
-from tests.e2e.commands import ROOT, run
+from tests.e2e.commands import run
 from tests.offline_runs import OfflineRun, read_runs
 from tests.result_folders import edit_row, make_run, summary
 
 pytestmark = pytest.mark.e2e
-SENT = "send_result" in (ROOT / "evaluate.py").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +200,6 @@ def test_a_sequential_evaluation_has_a_curve(sent: tuple[Path, OfflineRun]) -> N
     assert found.metrics["sequential/*"] == "edits_in_place"
 
 
-@pytest.mark.skipif(not SENT, reason="evaluate.py does not call send_result")
 def test_evaluate_sends_what_it_writes(trained: Path, tmp_path: Path) -> None:
     run(
         "evaluate.py", f"ckpt={trained}/checkpoints/best.ckpt", "scenario=multimodal",
