@@ -13,6 +13,8 @@ import pytest
         "metrics.bootstrap",
         "metrics.collection",
         "metrics.headlines",
+        "metrics.overlap",
+        "metrics.text",
         "reporting.labels",
     ],
 )
