@@ -9,13 +9,18 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.launch import run_command
+from errors import DataError
 from lightning_modules.stored import read_stored
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
     from configs.schema import TrainConfig
+
+log = logging.getLogger(__name__)
 
 
 def main(cfg: TrainConfig) -> None:
@@ -28,7 +33,6 @@ def main(cfg: TrainConfig) -> None:
     from lightning_modules.loggers import log_pictures, open_loggers
     from lightning_modules.processes import ending_together
     from lightning_modules.start import start
-    from reporting.figures import training_curves
 
     placement = start(cfg)
     options, scenario = training.options_of(cfg), training.scenario_of(cfg)
@@ -67,11 +71,21 @@ def main(cfg: TrainConfig) -> None:
         with ending_together(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
         if trainer.is_global_zero and cfg.logger.csv:
-            curves = training_curves(folder, folder / "curves")
-            log_pictures(loggers, "curves", [file for file in curves if file.suffix == ".png"])
+            log_pictures(loggers, "curves", draw_curves(folder))
     if trainer.is_global_zero:
         for name in ("best", "last"):
             Console().print(f"{name} {folder / 'checkpoints' / name}.ckpt", soft_wrap=True)
+
+
+def draw_curves(folder: Path) -> list[Path]:
+    """Draws the curves of a training; a full disk costs the picture and not the training."""
+    from reporting.figures import training_curves
+
+    try:
+        return [f for f in training_curves(folder, folder / "curves") if f.suffix == ".png"]
+    except (DataError, OSError) as error:
+        log.warning("the curves of %s are not drawn (%s)", folder, error)
+        return []
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from datamodules.records import Record
-from datamodules.scenarios import Ask, Scenario
+from datamodules.scenarios import Asked, Scenario
 from errors import DataError
 
 Key = tuple[str, str | None]  # question and picture
@@ -41,9 +41,12 @@ def contradicted(records: Sequence[Record], scenario: Scenario) -> Mapping[tuple
     for number, record in enumerate(records):
         own = changed_by.get((record.knowledge_edit.question, None), [])
         for probe, ask in scenario.probes.items():
+            asked = ask(record)
+            if asked is None:
+                continue
             others = [
                 other
-                for key in _rests_on(record, probe, ask)
+                for key in _rests_on(record, probe, asked)
                 for other in changed_by.get(key, ())
                 if other != number
             ]
@@ -63,12 +66,11 @@ def _changes(record: Record) -> set[Key]:
     return asked
 
 
-def _rests_on(record: Record, probe: str, ask: Ask) -> set[Key]:
+def _rests_on(record: Record, probe: str, asked: Asked) -> set[Key]:
     """Questions of facts besides the edited one that a probe's answer follows from."""
     if probe.startswith("portability"):
         return {(hop.question, None) for hop in record.new_single_hops[1:]}
-    asked = ask(record)
-    if asked is None or probe.startswith(_OF_THE_EDIT):
+    if probe.startswith(_OF_THE_EDIT):
         return set()
     said = _in_text(record, probe.rpartition("_")[2])
     return {(asked.question, asked.image)} | ({(said, None)} if said is not None else set())

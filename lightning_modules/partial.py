@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.rundir import PARTIAL, first_process
-from errors import ConfigError
+from errors import ConfigError, DataError
 from reporting.results import CURVE_SCHEMA, EDIT_SCHEMA, replacing, write_text
 
 log = logging.getLogger(__name__)
@@ -88,13 +89,17 @@ class PartialResults:
         return done
 
     def add(self, batch: BatchResult) -> None:
-        """Writes a batch."""
+        """Writes a batch.
+
+        Raises:
+            DataError: it cannot be written.
+        """
         edited = any("edits_in_place" in row for row in batch.rows)
         table = pa.Table.from_pylist(batch.rows, schema=CURVE_SCHEMA if edited else EDIT_SCHEMA)
         facts = {key: value for key, value in asdict(batch).items() if key != "rows"}
         table = table.replace_schema_metadata({_FACTS: json.dumps(facts).encode()})
         name = f"{batch.edit_ids[0]:08d}-{batch.edit_ids[-1]:08d}.parquet"
-        with replacing(self.folder / name) as temporary:
+        with told_how_to_go_on(self.folder.parent), replacing(self.folder / name) as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
     def remove(self) -> None:
@@ -112,6 +117,22 @@ class PartialResults:
                 f"({error}). Add overwrite=true to start anew."
             ) from error
         return stored
+
+
+@contextmanager
+def told_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Turns a full disk, or one that is gone, into an error that says what is not lost.
+
+    Raises:
+        DataError: something cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"output_dir={folder} cannot be written ({error.strerror or error}). Make room there; "
+            "the same command with resume=true goes on with the edits that are on disk."
+        ) from error
 
 
 def edits_of(batches: Iterable[BatchResult]) -> frozenset[int]:

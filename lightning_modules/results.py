@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.partial import told_how_to_go_on
 from reporting.results import (
     CURVE,
     CURVE_SCHEMA,
@@ -39,12 +40,13 @@ def write_result(
         curve: lines of curve.parquet, which single edits have not.
 
     Raises:
-        DataError: the summary would not be accepted by its reader.
+        DataError: the summary would not be accepted by its reader, or a file cannot be written.
     """
     run = parse_summary(summary, folder)
-    write_edits(folder, rows)
-    write_rows(folder / PROBES, PROBE_SCHEMA, probes)
-    if curve:
-        write_rows(folder / CURVE, CURVE_SCHEMA, curve)
-    write_table(folder, run_markdown(run))
-    write_summary(folder, summary)
+    with told_how_to_go_on(folder):
+        write_edits(folder, rows)
+        write_rows(folder / PROBES, PROBE_SCHEMA, probes)
+        if curve:
+            write_rows(folder / CURVE, CURVE_SCHEMA, curve)
+        write_table(folder, run_markdown(run))
+        write_summary(folder, summary)

@@ -133,6 +133,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OfflineRun]:
         send_result(
             loggers, facts, rows, probes, table_edits=50, draw=partial(grouped_bars, [made])
         )
+        assert not any(logger.lost for logger in loggers if isinstance(logger, GuardedWandb))
     (found,) = read_runs(folder)
     return folder, found
 

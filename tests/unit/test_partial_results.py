@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from datamodules.scenarios import SCENARIOS
-from errors import ConfigError
+from errors import ConfigError, DataError
 from lightning_modules.evaluation import EvaluationModule, Outcome
 from lightning_modules.partial import BatchResult, PartialResults, edits_of
 from tests.serac_cases import looked, picture_model, stirred, worded_batch
@@ -62,7 +62,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DataError, match="No space left on device.*resume=true goes on"):
         partial.add(batch(0))
     assert [path.name for path in partial.folder.iterdir()] == ["run.json"]
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from datamodules.contradicted import contradicted
-from datamodules.records import Question, Record
+from datamodules.records import OneHopQuestion, Question, Record
 from datamodules.scenarios import SCENARIOS
 from tests.serac_cases import record as worded_record
+
+HOP = OneHopQuestion(
+    one_hop_question="Who invented what the pilot uses?",
+    one_hop_image_question="Who invented what the person uses?",
+    answer_new="Wright",
+    answer_true="Ash",
+)
 
 
 def worded(*numbers: int, **changed: Any) -> list[Record]:
@@ -31,7 +38,8 @@ def test_records_that_have_nothing_in_common_contradict_nothing() -> None:
 def test_of_two_edits_of_a_fact_the_later_one_counts() -> None:
     records = [*worded(0, 1), *worded(0)]
     fact = Question(question=records[0].knowledge_edit.question, answer="pilot")
-    records = [one.model_copy(update={"new_single_hops": [fact]}) for one in records]
+    hops = {"new_single_hops": [fact], "one_hop_question": HOP}
+    records = [one.model_copy(update=hops) for one in records]
     found = contradicted(records, SCENARIOS["unimodal"])
     of_the_edit = {key: other for key, other in found.items() if key[0] == 0}
     own = ("reliability", "generality", "portability")
@@ -66,6 +74,8 @@ def test_a_step_of_a_one_hop_question_may_be_edited() -> None:
     )
     fact = step.model_copy(update={"question": first.knowledge_edit.question})
     first = first.model_copy(update={"new_single_hops": [fact, step]})
+    assert contradicted([first, second], SCENARIOS["unimodal"]) == {}, "it is not asked"
+    first = first.model_copy(update={"one_hop_question": HOP})
     found = contradicted([first, second], SCENARIOS["unimodal"])
     assert found == {(0, "portability"): 1}
 
