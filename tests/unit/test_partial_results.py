@@ -62,7 +62,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
-    with pytest.raises(DataError, match="No space left on device.*resume=true goes on"):
+    with pytest.raises(DataError, match=r"No space left on device.*resume=true goes on"):
         partial.add(batch(0))
     assert [path.name for path in partial.folder.iterdir()] == ["run.json"]
 
