@@ -246,6 +246,7 @@ def sequential_curves(
             axis.set_visible(False)
         for axis in axes[max(0, len(names) - across) : len(names)]:
             axis.set_xlabel("edits in place")
+            axis.tick_params(labelbottom=True)  # a shared axis labels the lowest line alone
         figure.supylabel("percent", fontsize=9)
         figure.suptitle(f"{model_label(ordered[0].model)}, {ordered[0].scenario} scenario")
         handles, labels = axes[0].get_legend_handles_labels()
