@@ -11,12 +11,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("TMKE_SHARED", ROOT.parent / "shared"))
-ENVIRONMENT = os.environ | {
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "WANDB_MODE": "offline",
-    "COLUMNS": "200",
-}
+
+
+def environment() -> dict[str, str]:
+    """What the commands find around them, with what a test has set."""
+    return os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "WANDB_MODE": "offline",
+        "COLUMNS": "200",
+    }
 
 
 def run(script: str, *options: str | Path, status: int = 0) -> str:
@@ -28,7 +32,7 @@ def run(script: str, *options: str | Path, status: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, script, *map(str, options)],
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=550,
@@ -42,7 +46,7 @@ def run(script: str, *options: str | Path, status: int = 0) -> str:
 def killed_after(batches: int, folder: Path, *options: str) -> None:
     """Starts evaluate.py and kills all its processes once so many batches are on disk."""
     process = subprocess.Popen(
-        [sys.executable, "evaluate.py", *options], cwd=ROOT, env=ENVIRONMENT,
+        [sys.executable, "evaluate.py", *options], cwd=ROOT, env=environment(),
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     while len(list((folder / "partial").glob("[0-9]*.parquet"))) < batches:
