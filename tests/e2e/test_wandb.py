@@ -24,7 +24,6 @@ from lightning_modules.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
 from reporting.figures import grouped_bars
 from reporting.results import read_run
-from tests.e2e import commands
 from tests.e2e.commands import run
 from tests.offline_runs import OfflineRun, read_runs
 from tests.result_folders import edit_row, make_run, summary
@@ -243,7 +242,7 @@ def test_without_the_package_training_goes_on(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHOUT)
-    monkeypatch.setitem(commands.ENVIRONMENT, "PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     folder = tmp_path / "run"
     printed = run(
         "train.py", "experiment=demo", "editor=mend", f"data.root={world}", "data.limit=64",
