@@ -1,15 +1,20 @@
-"""Runs the entry points as a user would: in a subprocess, from the root of the checkout."""
+"""Runs the entry points as a user would: in a process of its own, from the checkout's root."""
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 550  # seconds that a command may take
 SHARED = Path(os.environ.get("TMKE_SHARED", ROOT.parent / "shared"))
 
 
@@ -29,29 +34,91 @@ def run(script: str, *options: str | Path, status: int = 0) -> str:
     Raises:
         AssertionError: it ended with another status than expected.
     """
+    command = [script, *map(str, options)]
+    # What Python itself reads from its command line or surroundings needs a new interpreter.
+    fresh = script == "-m" or "PYTHONPATH" in environment()
+    ended, printed = _in_new_interpreter(command) if fresh else _in_warm_process(command)
+    assert ended == status, printed
+    return printed
+
+
+def _in_new_interpreter(command: list[str]) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, script, *map(str, options)],
+        [sys.executable, *command],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=550,
+        timeout=LONGEST,
         check=False,
     )
-    printed = done.stdout + done.stderr
-    assert done.returncode == status, printed
-    return printed
+    return done.returncode, done.stdout + done.stderr
+
+
+def _in_warm_process(command: list[str]) -> tuple[int, str]:
+    with TemporaryDirectory() as folder:
+        streams = [f"{folder}/{name}" for name in ("out", "err")]
+        process = Warm(command, streams)
+        status = process.wait()
+        return status, "".join(Path(path).read_text() for path in streams)
+
+
+class Warm:
+    """A command in a fork of a process that has loaded the libraries (`tests/e2e/warm.py`).
+
+    Args:
+        command: script and options.
+        streams: files for its stdout and stderr.
+    """
+
+    def __init__(self, command: list[str], streams: list[str]) -> None:
+        self.command, self._server = command, _server()
+        request = {"command": command, "environment": environment(), "streams": streams}
+        assert self._server.stdin is not None
+        self._server.stdin.write(f"{json.dumps(request)}\n".encode())
+        self.pid = self._answer()
+        self.status: int | None = None
+
+    def wait(self) -> int:
+        """Its exit status; minus the number of the signal that ended it."""
+        if self.status is None:
+            self.status = self._answer()
+        return self.status
+
+    def ended(self) -> bool:
+        return self._answered(0)
+
+    def kill(self) -> None:
+        """Ends it and all processes that it has started."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def _answer(self) -> int:
+        if not self._answered(LONGEST):
+            os.killpg(self.pid, signal.SIGKILL)
+            raise AssertionError(f"{self.command} did not end in {LONGEST} s")
+        assert self._server.stdout is not None
+        return int(self._server.stdout.readline())
+
+    def _answered(self, seconds: float) -> bool:
+        assert self._server.stdout is not None
+        return bool(select.select([self._server.stdout], [], [], seconds)[0])
+
+
+@cache
+def _server() -> subprocess.Popen[bytes]:
+    # Unbuffered, so that `select` sees every answer that was not read yet.
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("warm.py"))], cwd=ROOT, env=environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+    )  # fmt: skip
 
 
 def killed_after(batches: int, folder: Path, *options: str) -> None:
     """Starts evaluate.py and kills all its processes once so many batches are on disk."""
-    process = subprocess.Popen(
-        [sys.executable, "evaluate.py", *options], cwd=ROOT, env=environment(),
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = Warm(["evaluate.py", *options], [os.devnull, os.devnull])
     while len(list((folder / "partial").glob("[0-9]*.parquet"))) < batches:
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert not process.ended(), "the run ended before it could be killed"
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert not (folder / "summary.json").exists()

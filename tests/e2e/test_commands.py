@@ -22,12 +22,6 @@ BESIDE = {"Stability_same", "Stability_diff", "Leak"}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the default world is drawn, once for all commands of this file."""
-    return tmp_path_factory.mktemp("worlds") / "default"
-
-
-@pytest.fixture(scope="module")
 def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short training of MEND."""
     folder = tmp_path_factory.mktemp("train") / "run"

@@ -16,11 +16,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("worlds") / "default"
-
-
-@pytest.fixture(scope="module")
 def serac(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole training with the demo's settings."""
     folder = tmp_path_factory.mktemp("serac") / "run"

@@ -13,12 +13,6 @@ pytestmark = pytest.mark.e2e
 TWINS = ("blip2_opt_tiny", "minigpt4_tiny")
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the default world is drawn, once for all commands of this file."""
-    return tmp_path_factory.mktemp("worlds") / "default"
-
-
 def test_one_command_for_both_families_in_their_own_chat_forms(world: Path, tmp_path: Path) -> None:
     run(
         "evaluate.py", "-m", "experiment=demo", "editor=ft", f"model={','.join(TWINS)}",

@@ -15,11 +15,6 @@ pytestmark = pytest.mark.e2e
 N, SIZE = 36, 3
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("worlds") / "default"
-
-
 def words(world: Path, folder: Path, *more: str) -> list[str]:
     return [
         "editor=ft", "experiment=demo", "scenario=transitive", f"data.root={world}", "logger=none",

@@ -13,11 +13,6 @@ from tests.e2e.commands import run
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("worlds") / "default"
-
-
 def test_edits_in_sequence_leave_a_curve(world: Path, tmp_path: Path) -> None:
     options = ("experiment=demo", "editor=ft", f"data.root={world}", "logger=none")
     folder, alone = tmp_path / "sequence", tmp_path / "alone"

@@ -28,8 +28,9 @@ FLOAT64 = "tests/e2e/train_in_float64.py"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"data.root={tmp_path_factory.mktemp('worlds') / 'default'}"
+def world(world: Path) -> str:
+    """As a word of the command line."""
+    return f"data.root={world}"
 
 
 @pytest.fixture(scope="module")

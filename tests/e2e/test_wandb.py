@@ -32,11 +32,6 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("worlds") / "default"
-
-
-@pytest.fixture(scope="module")
 def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short training of MEND, stopped after four steps and continued to six."""
     folder = tmp_path_factory.mktemp("train") / "run"

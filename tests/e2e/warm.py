@@ -1,0 +1,57 @@
+"""Runs commands in copies of a process that has imported the heavy libraries already.
+
+Loading torch, lightning and transformers takes most of the time of a short command. This process
+does it once; each request is a fork of it, which runs the script as `python SCRIPT OPTIONS` would:
+its own `__main__`, arguments, environment, working directory and output, and its own end. Nothing
+is computed before the fork. Requests are JSON lines on stdin; stdout says the number of the
+process, which leads a group of its own, and, once it has ended, its exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+from typing import Any
+
+HEAVY = (
+    "datasets", "lightning", "matplotlib.figure", "pandas", "peft", "sentence_transformers",
+    "torchmetrics", "transformers", "transformers.models.blip_2.modeling_blip_2",
+    "transformers.models.llava.modeling_llava", "transformers.models.opt.modeling_opt",
+)  # fmt: skip
+
+
+def serve() -> None:
+    """Answers requests until stdin ends; in a child, runs the command and returns."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library says when it is imported is no answer
+    for name in HEAVY:
+        __import__(name)
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            become(request)
+            return
+        print(pid, file=answers, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+
+
+def become(request: dict[str, Any]) -> None:
+    """Runs the command of a request in this process."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for stream, path in enumerate(request["streams"], start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    os.setpgid(0, 0)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    script, *options = request["command"]
+    sys.argv = [script, *options]
+    sys.path[0] = os.path.dirname(os.path.abspath(script))  # as the interpreter sets it
+    runpy.run_path(script, run_name="__main__")
+
+
+if __name__ == "__main__":
+    serve()
