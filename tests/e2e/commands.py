@@ -35,8 +35,8 @@ def run(script: str, *options: str | Path, status: int = 0) -> str:
         AssertionError: it ended with another status than expected.
     """
     command = [script, *map(str, options)]
-    # What Python itself reads from its command line or surroundings needs a new interpreter.
-    fresh = script == "-m" or "PYTHONPATH" in environment()
+    # What Python itself reads from its surroundings needs a new interpreter.
+    fresh = "PYTHONPATH" in environment()
     ended, printed = _in_new_interpreter(command) if fresh else _in_warm_process(command)
     assert ended == status, printed
     return printed

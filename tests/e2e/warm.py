@@ -9,6 +9,7 @@ process, which leads a group of its own, and, once it has ended, its exit status
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -28,6 +29,7 @@ def serve() -> None:
     os.dup2(2, 1)  # what a library says when it is imported is no answer
     for name in HEAVY:
         __import__(name)
+    gc.freeze()  # a collection in a child would copy all of it
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()
@@ -48,8 +50,13 @@ def become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     script, *options = request["command"]
+    if script == "-m":
+        sys.path[0] = os.getcwd()  # as the interpreter sets it, here and below
+        sys.argv = options
+        runpy.run_module(options[0], run_name="__main__", alter_sys=True)
+        return
     sys.argv = [script, *options]
-    sys.path[0] = os.path.dirname(os.path.abspath(script))  # as the interpreter sets it
+    sys.path[0] = os.path.dirname(os.path.abspath(script))
     runpy.run_path(script, run_name="__main__")
 
 
