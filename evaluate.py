@@ -25,7 +25,6 @@ def main(cfg: EvaluateConfig) -> None:
     """Evaluates one editor in one scenario."""
     from configs.rundir import is_finished, prepare_output_dir
     from datamodules.scenarios import SCENARIOS
-    from editors.base import Setting
     from lightning_modules import assembly
     from lightning_modules.loggers import open_loggers
     from lightning_modules.partial import PartialResults
@@ -33,27 +32,14 @@ def main(cfg: EvaluateConfig) -> None:
     from lightning_modules.results import write_result
     from lightning_modules.start import start
     from lightning_modules.summary import Run
-    from lightning_modules.training import check_checkpoint, load_editor
     from lightning_modules.wandb_results import send_result
 
     if is_finished(cfg):
         show(Path(cfg.output_dir), "Finished already:")
         return
     placement = start(cfg)
-    scenario = SCENARIOS[cfg.scenario.name]
-    source = assembly.read_source(cfg.data)
-    data = assembly.make_data(cfg, source, {"test": scenario})
-    processor = assembly.open_processor(cfg.model)
-    assembly.check_base(cfg.editor, cfg.model)
-    model = assembly.open_model(cfg.model, placement.device)
-    check_checkpoint(cfg.ckpt, cfg.editor, model)
-    encoder = assembly.connect(data, model, processor, cfg.data.prompt)
-    setting = Setting(encoder, assembly.training_records(source))
-    editor = assembly.make_editor(cfg.editor, model, setting)
-    data.setup("test")
-    if cfg.ckpt is not None:
-        load_editor(cfg.ckpt, editor, model, data)
-
+    parts = assembly.open_test(cfg, SCENARIOS[cfg.scenario.name], placement.device)
+    data, model, encoder, editor = parts.data, parts.model, parts.encoder, parts.editor
     run = Run(cfg, data, model, encoder, editor, placement.processes)
     partial = PartialResults(Path(cfg.output_dir), run.identity())
     module = assembly.make_evaluation(cfg, model, editor, encoder, data, partial)

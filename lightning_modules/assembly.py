@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -40,6 +41,7 @@ from lightning_modules.partial import PartialResults
 from lightning_modules.progress import ProgressBar
 from lightning_modules.scoring import Scoring
 from lightning_modules.sequential import SequentialModule
+from lightning_modules.training import check_checkpoint, load_editor
 from models.editable import EditableModel
 from models.loading import load_model, load_text_config
 from models.memory import tell_memory
@@ -190,6 +192,49 @@ def connect(
     encoder = make_encoder(processor, form)
     data.connect(encoder, ImageStore(processor.pixels), knows(model))
     return encoder
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The parts of an evaluation.
+
+    Attributes:
+        data: serves the test split; it is set up.
+        model: the base model.
+        encoder: its prompt function.
+        editor: with the weights of `ckpt`, where it is a trained one.
+    """
+
+    data: EditDataModule
+    model: EditableModel
+    encoder: PromptEncoder
+    editor: Editor
+
+
+def open_test(cfg: EvaluateConfig, scenario: Scenario, device: torch.device) -> Opened:
+    """Opens everything that judges an editor; what can be refused early comes before the weights.
+
+    Args:
+        cfg: the configuration.
+        scenario: what is taught and asked.
+        device: where the base model goes.
+
+    Raises:
+        TmkeError: something is missing, damaged or does not fit.
+    """
+    source = read_source(cfg.data)
+    data = make_data(cfg, source, {"test": scenario})
+    processor = open_processor(cfg.model)
+    check_base(cfg.editor, cfg.model)
+    model = open_model(cfg.model, device)
+    check_checkpoint(cfg.ckpt, cfg.editor, model)
+    encoder = connect(data, model, processor, cfg.data.prompt)
+    setting = Setting(encoder, training_records(source))
+    editor = make_editor(cfg.editor, model, setting)
+    data.setup("test")
+    if cfg.ckpt is not None:
+        load_editor(cfg.ckpt, editor, model, data)
+    return Opened(data, model, encoder, editor)
 
 
 def make_evaluation(

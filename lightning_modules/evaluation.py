@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -85,26 +85,13 @@ class EvaluationModule(L.LightningModule):
     def test_step(self, batch: EditBatch, batch_idx: int) -> None:
         """Edits, answers and scores one batch."""
         del batch_idx
-        with torch.no_grad():
-            batch = replace(batch, rows=self.model.look(batch.rows))
-            rows, at = batch.rows, batch.rows.answers()
-            state = self.model.prefix(rows, self.editor.first_layer(self.model))
-            pre = Predictions.of(self.model.suffix(state, at=at))
+        batch, state = self._read(batch)
         started = self._now()
         edit = self.editor.edit(self.model, batch, state)
         seconds = (self._now() - started) / len(batch)
-        started = self._now()
-        compared = compare(self.model, edit, rows, state, at, pre)
-        answered = (self._now() - started) / len(batch)
+        lines, answered = self._judged(batch, state, edit, seconds=seconds)
         report = edit.report() if isinstance(edit, Reporting) else {}
-        scores, generated = self._scored(batch, state, edit, compared)
-        lines = list(
-            result_rows(
-                batch, scores, compared, self.encoder.decode,
-                scoring=self.scoring, seconds=seconds, generated=generated,
-            )
-        )  # fmt: skip
-        result = BatchResult(batch.edit_ids, lines, answered, report)
+        result = BatchResult(batch.edit_ids, list(lines), answered, report)
         self.take(result)
         if self.partial is not None:
             self.partial.add(result)
@@ -149,6 +136,44 @@ class EvaluationModule(L.LightningModule):
             scores[probe, measure] = cast(PerEditScores, metric).per_edit()
         batches = [batch for one in of_all_processes(self.done) for batch in one]
         return Outcome.of(batches, scores, getattr(self.editor, "threshold", 0.5))
+
+    @torch.no_grad()
+    def _read(self, batch: EditBatch) -> tuple[EditBatch, PrefixState]:
+        """The batch with its picture features, and the state below all edits, which none moves."""
+        batch = replace(batch, rows=self.model.look(batch.rows))
+        return batch, self.model.prefix(batch.rows, self.editor.first_layer(self.model))
+
+    def _judged(
+        self,
+        batch: EditBatch,
+        state: PrefixState,
+        edit: Edit,
+        *,
+        seconds: float,
+        under: Tensor | None = None,
+    ) -> tuple[Iterator[dict[str, Any]], float]:
+        """Lines of all probes, and seconds per edit to answer them.
+
+        Args:
+            batch: from `_read`.
+            state: from `_read`.
+            edit: answers the rows.
+            seconds: per edit, to make it.
+            under: (R,) the number in `edit` that each row is answered under; None: its own edit.
+        """
+        rows = batch.rows if under is None else replace(batch.rows, edit_index=under)
+        at = rows.answers()
+        with torch.no_grad():
+            pre = Predictions.of(self.model.suffix(state, at=at))
+        started = self._now()
+        compared = compare(self.model, edit, rows, state, at, pre)
+        answered = (self._now() - started) / len(batch)
+        scores, generated = self._scored(replace(batch, rows=rows), state, edit, compared)
+        lines = result_rows(
+            batch, scores, compared, self.encoder.decode,
+            scoring=self.scoring, seconds=seconds, generated=generated,
+        )  # fmt: skip
+        return lines, answered
 
     def _scored(
         self, batch: EditBatch, state: PrefixState, edit: Edit, compared: Compared

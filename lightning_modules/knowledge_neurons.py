@@ -29,12 +29,11 @@ from configs.schema import EvaluateConfig
 from datamodules.datamodule import EditDataModule
 from datamodules.records import Record
 from datamodules.scenarios import IMAGE_PROBES, SCENARIOS, TEXT_PROBES, Ask, Asked, Scenario
-from editors.base import DeltaEdit, Editor, Setting
+from editors.base import DeltaEdit, Editor
 from errors import ConfigError
 from lightning_modules import assembly
 from lightning_modules.start import start
 from lightning_modules.stored import read_stored
-from lightning_modules.training import check_checkpoint, load_editor
 from metrics.overlap import Ids
 from models.deltas import Role
 from models.editable import EditableModel
@@ -170,21 +169,10 @@ def open_run(words: Sequence[str]) -> Opened:
             "which is compared with the unedited model. Leave protocol out."
         )
     device = start(cfg).device
-    source = assembly.read_source(cfg.data)
-    data = assembly.make_data(cfg, source, {"test": neuron_scenario(cfg.scenario.name)})
-    processor = assembly.open_processor(cfg.model)
-    assembly.check_base(cfg.editor, cfg.model)
-    model = assembly.open_model(cfg.model, device)
-    check_checkpoint(cfg.ckpt, cfg.editor, model)
-    encoder = assembly.connect(data, model, processor, cfg.data.prompt)
-    setting = Setting(encoder, assembly.training_records(source))
-    editor = assembly.make_editor(cfg.editor, model, setting)
-    data.setup("test")
-    if cfg.ckpt is not None:
-        load_editor(cfg.ckpt, editor, model, data)
-    if isinstance(editor, torch.nn.Module):
-        editor.to(device)
-    return Opened(cfg, data, model, editor)
+    parts = assembly.open_test(cfg, neuron_scenario(cfg.scenario.name), device)
+    if isinstance(parts.editor, torch.nn.Module):
+        parts.editor.to(device)
+    return Opened(cfg, parts.data, parts.model, parts.editor)
 
 
 @torch.no_grad()

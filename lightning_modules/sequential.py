@@ -27,7 +27,7 @@ from editors.base import Editor, Lasting, Reporting
 from errors import ConfigError
 from lightning_modules.evaluation import EvaluationModule, Metrics, Outcome
 from lightning_modules.partial import BatchResult, PartialResults
-from lightning_modules.scoring import Predictions, Scoring, compare, result_rows
+from lightning_modules.scoring import Scoring
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 
@@ -114,7 +114,7 @@ class SequentialModule(EvaluationModule):
                 "protocol=sequential asks for (editors.base.Lasting). Use protocol=single."
             )
         self.in_place = edit.after(before)
-        self._made.append(self._judged(batch, state, self.in_place))
+        self._made.append(self._all_judged(batch, state, self.in_place))
         n = len(self._seconds)
         if n in self.points and n not in self._scored_points:
             point = self._point(n, self.in_place)
@@ -162,7 +162,7 @@ class SequentialModule(EvaluationModule):
     def _point(self, n: int, edits: Lasting) -> BatchResult:
         """All probes of the first n edits, asked with all of them in place."""
         parts = [
-            self._judged(*self._read(batch.to(self.device)), edits)
+            self._all_judged(*self._read(batch.to(self.device)), edits)
             for batch in self.data.first("test", n, self.data.eval_batch_size)
         ]
         names = {name: None for part in parts for name in part.report}
@@ -173,26 +173,10 @@ class SequentialModule(EvaluationModule):
             report={name: [v for part in parts for v in part.report[name]] for name in names},
         )
 
-    @torch.no_grad()
-    def _read(self, batch: EditBatch) -> tuple[EditBatch, PrefixState]:
-        """The batch with its picture features, and the state below all edits, which none moves."""
-        batch = replace(batch, rows=self.model.look(batch.rows))
-        return batch, self.model.prefix(batch.rows, self.editor.first_layer(self.model))
-
-    def _judged(self, batch: EditBatch, state: PrefixState, edits: Lasting) -> BatchResult:
+    def _all_judged(self, batch: EditBatch, state: PrefixState, edits: Lasting) -> BatchResult:
         """All probes of some edits, each row answered under all edits that are in place."""
-        rows, at = batch.rows, batch.rows.answers()
-        shared = replace(batch, rows=replace(rows, edit_index=torch.zeros_like(rows.edit_index)))
-        with torch.no_grad():
-            pre = Predictions.of(self.model.suffix(state, at=at))
-        started = self._now()
-        compared = compare(self.model, edits, shared.rows, state, at, pre)
-        answered = (self._now() - started) / len(batch)
-        scores, generated = self._scored(shared, state, edits, compared)
-        lines = result_rows(
-            batch, scores, compared, self.encoder.decode,
-            scoring=self.scoring, seconds=0.0, generated=generated,
-        )  # fmt: skip
+        under = torch.zeros_like(batch.rows.edit_index)
+        lines, answered = self._judged(batch, state, edits, seconds=0.0, under=under)
         told = edits.report() if isinstance(edits, Reporting) else {}
         return BatchResult(
             batch.edit_ids,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import lightning as L
 import torch
 from torch import Tensor
 from transformers import (
@@ -186,6 +187,14 @@ class Prompt:
     answer: int
     edit: int = 0
     picture: int | None = None
+
+
+def trainer() -> L.Trainer:
+    """Lightning's Trainer for a test in this process, without a word."""
+    return L.Trainer(
+        accelerator="cpu", logger=False, inference_mode=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
 
 
 def setting() -> Setting:

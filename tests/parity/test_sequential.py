@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from lightning_modules.sequential import SequentialModule
 from metrics.collection import headline_metrics
 from models.deltas import linear_weight
 from models.multimodal import MultimodalModel
-from tests.builders import llava
+from tests.builders import llava, trainer
 from tests.parity.test_slow_reference import (
     FT,
     IMAGE_ID,
@@ -208,13 +207,6 @@ def run(
     )
     trainer().test(module, verbose=False)
     return module
-
-
-def trainer() -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu", logger=False, inference_mode=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
 
 
 def reference(

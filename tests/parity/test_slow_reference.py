@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -36,7 +35,7 @@ from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.scoring import Scoring
 from metrics.collection import headline_metrics
 from models.multimodal import MultimodalModel
-from tests.builders import PICTURED
+from tests.builders import PICTURED, trainer
 from tests.tokenizers_small import opt_tokenizer
 from tests.unit.test_readers import other as tmke_record
 from tests.unit.test_readers import write
@@ -126,12 +125,8 @@ def engine(
 ) -> dict[str, float]:
     asks = encoder(model, padding)
     module = EvaluationModule(model, editor, SCENARIOS[scenario], asks, scoring)
-    trainer = L.Trainer(
-        accelerator="cpu", logger=False, inference_mode=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
     data = datamodule(model, source, scenario, batch_size, padding)
-    trainer.test(module, datamodule=data, verbose=False)
+    trainer().test(module, datamodule=data, verbose=False)
     compared = scoring is not None and scoring.positions == "all"
     metrics = headline_metrics(
         module.outcome().scores,

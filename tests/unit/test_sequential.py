@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ from models.editable import EditableModel, PrefixState
 from models.llava import Llava
 from models.rows import Answers, EditBatch, Rows
 from reporting.results import CURVE_SCHEMA
-from tests.builders import llava
+from tests.builders import llava, trainer
 from tests.parity.test_slow_reference import (
     IMAGE_ID,
     TOKENIZER,
@@ -87,13 +86,6 @@ def sequence(
 def ran(module: SequentialModule) -> SequentialModule:
     trainer().test(module, verbose=False)
     return module
-
-
-def trainer() -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu", logger=False, inference_mode=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
 
 
 def untimed(rows: Lines, *left_out: str) -> Lines:
