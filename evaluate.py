@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.launch import run_command
-from lightning_modules.stored import read_stored
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
     from configs.schema import EvaluateConfig
@@ -25,14 +24,15 @@ def main(cfg: EvaluateConfig) -> None:
     """Evaluates one editor in one scenario."""
     from configs.rundir import is_finished, prepare_output_dir
     from datamodules.scenarios import SCENARIOS
-    from lightning_modules import assembly
-    from lightning_modules.loggers import open_loggers
-    from lightning_modules.partial import PartialResults
-    from lightning_modules.processes import ending_together
-    from lightning_modules.results import write_result
-    from lightning_modules.start import start
-    from lightning_modules.summary import Run
-    from lightning_modules.wandb_results import send_result
+    from loggers.run_loggers import open_loggers
+    from loggers.wandb_results import send_result
+    from reporting.tables import run_markdown
+    from results.partial import PartialResults
+    from results.writing import write_result
+    from runner import assembly
+    from runner.processes import abort_all_on_error
+    from runner.start import start
+    from runner.summary import Run
 
     if is_finished(cfg):
         show(Path(cfg.output_dir), "Finished already:")
@@ -53,13 +53,15 @@ def main(cfg: EvaluateConfig) -> None:
     )
     with opened as loggers:
         trainer = assembly.make_trainer(cfg.trainer, loggers=loggers, root=folder)
-        with ending_together(trainer):
+        with abort_all_on_error(trainer):
             trainer.test(module, datamodule=module.served_by(data), verbose=False)
             outcome = module.outcome()
             summary = run.summary(outcome) | module.told(run.metrics)
         if trainer.is_global_zero:
             probes = list(run.probes())
-            write_result(folder, summary, outcome.rows, probes, module.curve_rows())
+            write_result(
+                folder, summary, outcome.rows, probes, module.curve_rows(), markdown=run_markdown
+            )
             partial.remove()
             figure = draw(folder)
             if cfg.protocol.n is not None:
@@ -74,7 +76,7 @@ def draw(folder: Path) -> Callable[[Path], list[Path]]:
 
     def figure(base: Path) -> list[Path]:
         from reporting.figures import grouped_bars, sequential_curves
-        from reporting.results import read_run
+        from results.folder import read_run
 
         run = read_run(folder)
         return sequential_curves([run], base) if run.curve else grouped_bars([run], base)
@@ -87,10 +89,10 @@ def show(folder: Path, what: str) -> None:
     from rich.console import Console
 
     from reporting.console import result_table
-    from reporting.results import read_run
+    from results.folder import read_run
 
     Console().print(result_table(read_run(folder)), f"{what} {folder}")
 
 
 if __name__ == "__main__":
-    run_command("evaluate", main, read_checkpoint=read_stored)
+    run_command("evaluate", main)

@@ -23,11 +23,11 @@ def main(cfg: PretrainConfig) -> None:
 
     from configs.rundir import prepare_output_dir
     from errors import ConfigError
-    from lightning_modules.assembly import open_world
-    from lightning_modules.loggers import open_loggers
-    from lightning_modules.pretraining import PretrainSettings, pretrain
-    from lightning_modules.progress import ProgressBar
-    from lightning_modules.start import start
+    from lightning_modules.callbacks import ProgressBar
+    from loggers.run_loggers import open_loggers
+    from pretraining import PretrainSettings, pretrain
+    from runner.assembly import open_world
+    from runner.start import start
 
     if cfg.ckpt is not None:
         raise ConfigError(

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from configs.launch import run_command
 from errors import DataError
-from lightning_modules.stored import read_stored
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
     from configs.schema import TrainConfig
@@ -28,11 +27,11 @@ def main(cfg: TrainConfig) -> None:
     from rich.console import Console
 
     from configs.rundir import prepare_output_dir
-    from editors.base import Setting
-    from lightning_modules import assembly, training
-    from lightning_modules.loggers import log_pictures, open_loggers
-    from lightning_modules.processes import ending_together
-    from lightning_modules.start import start
+    from editors.base import EditorInputs
+    from loggers.run_loggers import log_pictures, open_loggers
+    from runner import assembly, training
+    from runner.processes import abort_all_on_error
+    from runner.start import start
 
     placement = start(cfg)
     options, scenario = training.options_of(cfg), training.scenario_of(cfg)
@@ -50,8 +49,8 @@ def main(cfg: TrainConfig) -> None:
     training.check_checkpoint(cfg.ckpt, cfg.editor, model)
     encoder = assembly.connect(data, model, processor, cfg.data.prompt)
     data.setup("fit")
-    setting = Setting(encoder, assembly.training_records(source))
-    module = training.make_module(cfg, model, setting)
+    inputs = EditorInputs(encoder, assembly.training_records(source))
+    module = training.make_module(cfg, model, inputs)
 
     folder = prepare_output_dir(cfg)
     opened = open_loggers(
@@ -66,9 +65,9 @@ def main(cfg: TrainConfig) -> None:
             loggers=loggers,
             callbacks=training.callbacks(cfg, folder, data, logged=bool(loggers)),
             root=folder,
-            **training.Schedule.of(cfg, data, placement.processes).arguments(),
+            **training.TrainingSchedule.of(cfg, data, placement.processes).arguments(),
         )
-        with ending_together(trainer):
+        with abort_all_on_error(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
         if trainer.is_global_zero and cfg.logger.csv:
             log_pictures(loggers, "curves", draw_curves(folder))
@@ -89,4 +88,4 @@ def draw_curves(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    run_command("train", main, read_checkpoint=read_stored)
+    run_command("train", main)

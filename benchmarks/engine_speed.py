@@ -21,15 +21,15 @@ from torch.nn.functional import cross_entropy
 
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
-from datamodules.readers.world import read_world
 from datamodules.scenarios import SCENARIOS
+from datamodules.sources.world import read_world
 from datamodules.world import World, generate_world
 from editors.ft.editor import FineTune
-from lightning_modules.assembly import make_encoder
 from models.editable import EditableModel
 from models.loading import load_model
 from models.processor import load_processor
 from models.rows import EditBatch
+from runner.assembly import make_encoder
 
 MODEL = "models/pretrained/llava_tiny"
 WORLD = Path("runs/worlds/size50-seed0")

@@ -39,21 +39,21 @@ from configs.check import load_config
 from configs.schema import EvaluateConfig, TrainConfig
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
-from datamodules.readers.source import Split
-from datamodules.readers.world import read_world
 from datamodules.scenarios import SCENARIOS, training_scenario
+from datamodules.sources.source import Split
+from datamodules.sources.world import read_world
 from datamodules.tokenisation import PictureLayout, PromptEncoder
-from datamodules.tokenizer import world_tokenizer
 from datamodules.world import World, generate_world
-from editors.base import Setting
+from editors.base import EditorInputs
 from editors.objective import Objective
-from lightning_modules import assembly, training
-from lightning_modules.pretraining.texts import world_texts
-from lightning_modules.provenance import peak_memory_bytes
 from models.editable import EditableModel
 from models.families import family_of
 from models.minigpt4 import MiniGPT4Config
 from models.rows import EditBatch
+from pretraining.texts import world_texts
+from pretraining.tokenizer import world_tokenizer
+from results.provenance import peak_memory_bytes
+from runner import assembly, training
 
 FT_STEPS = 25
 WEIGHTS = {"generality": 0.1, "portability": 0.1, "locality": 1.0, "reliability": 0.0, "image": 0.1}
@@ -163,20 +163,20 @@ def measured(device: torch.device, work: Callable[[], object]) -> tuple[float, f
 def work_of(model: EditableModel, world: World) -> dict[str, Callable[[], object]]:
     """What is measured, by name."""
     encoder = encoder_of(model, world)
-    setting = Setting(encoder)
+    inputs = EditorInputs(encoder)
     text = batch_of(model, world, encoder, "unimodal", "test")
     pictures = batch_of(model, world, encoder, "multimodal", "test")
 
     def edit(*words: str) -> Callable[[], object]:
         cfg = load_config("evaluate", ["model=llava_tiny", "output_dir=unused", *words])
         assert isinstance(cfg, EvaluateConfig)
-        editor = assembly.make_editor(cfg.editor, model, setting)
+        editor = assembly.make_editor(cfg.editor, model, inputs)
         layer = editor.first_layer(model)
         return lambda: editor.edit(model, text, model.prefix(text.rows, layer))
 
     def judge() -> Tensor:
         with torch.no_grad():
-            rows = model.look(pictures.rows)
+            rows = model.encode_pictures(pictures.rows)
             state = model.prefix(rows, model.n_layers - 1)
             return model.suffix(state, at=rows.answers()).argmax(-1)
 
@@ -192,7 +192,7 @@ def mend_step(model: EditableModel, world: World, encoder: PromptEncoder) -> Cal
     """Forward, backward and Adam of the tabulated MEND over one edit."""
     cfg = load_config("train", ["model=llava_tiny", "output_dir=unused", "editor=mend"])
     assert isinstance(cfg, TrainConfig)
-    module: Any = training.make_module(cfg, model, Setting(encoder))
+    module: Any = training.make_module(cfg, model, EditorInputs(encoder))
     module.to(model.device)
     batch = batch_of(model, world, encoder, "unimodal", "train")
     optimizer = torch.optim.Adam(module.editor.parameters(), lr=1e-6)

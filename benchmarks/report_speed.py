@@ -30,13 +30,9 @@ from metrics.bootstrap import Estimate, estimates
 from metrics.headlines import headlines_of, variant_of
 from reporting.labels import SCENARIOS
 from reporting.pairs import scores_by_record
-from reporting.results import (
-    EDIT_SCHEMA,
-    EDITS,
-    PROBE_SCHEMA,
-    PROBES,
-    write_summary,
-)
+from results.files import EDITS, PROBES
+from results.folder import EDIT_SCHEMA, PROBE_SCHEMA
+from results.writing import write_summary
 
 ROOT = Path(__file__).parents[1]
 EDITORS = ("ft_as_run", "ike", "mend", "serac", "rome")

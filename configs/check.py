@@ -30,28 +30,23 @@ from configs.overrides import (
 from configs.rules import Sections, rule_problems, sweep_problems
 from configs.rundir import default_output_dir
 from configs.stored import (
-    ReadCheckpoint,
     choices_of,
     experiment_conflicts,
     merge,
     stored_config,
 )
 from editors.options import options_class
-from errors import ConfigError
+from errors import ConfigError, TmkeError
 
 log = logging.getLogger(__name__)
 
 
-def load_config(
-    command: str, words: Iterable[str] = (), *, read_checkpoint: ReadCheckpoint | None = None
-) -> schema.RunConfig:
+def load_config(command: str, words: Iterable[str] = ()) -> schema.RunConfig:
     """Composes and checks one configuration, as the entry points do.
 
     Args:
         command: `train`, `evaluate` or `pretrain`.
         words: overrides as on the command line, without flags.
-        read_checkpoint: reads the stored configuration out of a checkpoint that has no config.yaml
-            beside its folder; it may load torch.
 
     Returns:
         The configuration class of that command.
@@ -61,11 +56,11 @@ def load_config(
     """
     words = with_lists(words)
     with hydra_ready():
-        words, problems = preflight(command, words, read_checkpoint=read_checkpoint)
+        words, problems = preflight(command, words)
         if problems:
             raise ConfigError(message(command, problems))
         plain = compose_plain(command, words)
-    return build(command, plain, words, read_checkpoint=read_checkpoint)
+    return build(command, plain, words)
 
 
 def preflight(
@@ -73,7 +68,6 @@ def preflight(
     words: list[str],
     *,
     multirun: bool = False,
-    read_checkpoint: ReadCheckpoint | None = None,
 ) -> tuple[list[str], list[str]]:
     """Finds every mistake of a command line before anything runs; needs `hydra_ready`.
 
@@ -81,13 +75,12 @@ def preflight(
         command: `train`, `evaluate` or `pretrain`.
         words: the command line without flags.
         multirun: whether lists of values are allowed; then every job of the sweep is checked.
-        read_checkpoint: as in `load_config`.
 
     Returns:
         The words to give to Hydra (with the checkpoint's own groups added), and the mistakes.
     """
     typed = parse(words).good
-    words, problems = _with_choices(command, words, read_checkpoint)
+    words, problems = _with_choices(command, words)
     unread = bool(problems)
     judged = judge(command, words, multirun=multirun)
     problems += judged.problems
@@ -100,8 +93,8 @@ def preflight(
             continue
         skip = refused | ({"editor"} if unread and merged.get("editor") is None else set())
         try:
-            merged = _under_checkpoint(command, merged, job, read_checkpoint)[0]
-        except ConfigError as error:
+            merged = _under_checkpoint(command, merged, job)[0]
+        except TmkeError as error:
             problems.append(str(error))
             skip |= set() if unread else {"editor", "ckpt"}
         problems += validate(command, merged, skip)[1]
@@ -115,7 +108,6 @@ def build(
     words: Iterable[str],
     *,
     job: int | None = None,
-    read_checkpoint: ReadCheckpoint | None = None,
 ) -> schema.RunConfig:
     """Checks a composed configuration and makes the typed one.
 
@@ -124,7 +116,6 @@ def build(
         plain: the composed configuration, plain Python.
         words: the overrides it was composed with.
         job: number of this job in a sweep, None outside.
-        read_checkpoint: as in `load_config`.
 
     Returns:
         The configuration class of that command.
@@ -132,7 +123,7 @@ def build(
     Raises:
         ConfigError: all mistakes in one message.
     """
-    merged, notes = _under_checkpoint(command, plain, words, read_checkpoint)
+    merged, notes = _under_checkpoint(command, plain, words)
     for note in notes:
         log.warning("%s", note)
     merged["output_dir"] = default_output_dir(command, merged, job)
@@ -187,25 +178,17 @@ def message(command: str, problems: list[str]) -> str:
     )
 
 
-def _with_choices(
-    command: str, words: list[str], read_checkpoint: ReadCheckpoint | None
-) -> tuple[list[str], list[str]]:
+def _with_choices(command: str, words: list[str]) -> tuple[list[str], list[str]]:
     """Adds the groups that a checkpoint on the command line was made with."""
     parsed = parse(words).good
     ckpt = next((o for o in parsed if o.key_or_group == "ckpt" and not o.is_sweep_override()), None)
     if ckpt is None or ckpt.value() is None:
         return words, []
     try:
-        stored = stored_config(str(ckpt.value()), read_checkpoint)
-    except ConfigError as error:
+        stored = stored_config(str(ckpt.value()))
+    except TmkeError as error:
         return words, [str(error)]
     typed = {o.key_or_group for o in parsed}
-    if stored is None:
-        named = command == "pretrain" or "editor" in typed
-        return words, [] if named else [
-            f"ckpt={ckpt.value()}: there is no config.yaml beside a folder checkpoints/ that says "
-            "which editor this is; leave the file in the folder of its run, or add editor=NAME"
-        ]
     conflicts = experiment_conflicts(stored, parsed)
     return [*words, *choices_of(stored, command, typed)], conflicts
 
@@ -214,10 +197,9 @@ def _under_checkpoint(
     command: str,
     plain: dict[str, Any],
     words: Iterable[str],
-    read_checkpoint: ReadCheckpoint | None,
 ) -> tuple[dict[str, Any], list[str]]:
     """The configuration with a checkpoint's settings under what was typed, and what differs."""
-    stored = stored_config(str(plain["ckpt"]), read_checkpoint) if plain.get("ckpt") else None
+    stored = stored_config(str(plain["ckpt"])) if plain.get("ckpt") else None
     return merge(command, plain, stored, parse(words).good) if stored else (dict(plain), [])
 
 

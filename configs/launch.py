@@ -21,10 +21,10 @@ from rich.logging import RichHandler
 
 from configs.check import build, message, preflight
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
-from configs.rundir import check_output_dir, first_process
+from configs.rundir import check_output_dir
 from configs.schema import RunConfig
-from configs.stored import ReadCheckpoint
 from errors import ConfigError, TmkeError
+from results.files import is_first_process
 
 Config = TypeVar("Config", bound=RunConfig)
 USER_ERROR = 2
@@ -33,8 +33,6 @@ USER_ERROR = 2
 def run_command(
     command: str,
     main: Callable[[Config], float | None],
-    *,
-    read_checkpoint: ReadCheckpoint | None = None,
 ) -> None:
     """Runs a command as the user typed it; the last line of every entry point.
 
@@ -44,12 +42,10 @@ def run_command(
     Args:
         command: `train`, `evaluate` or `pretrain`; also the primary configuration's name.
         main: gets the checked configuration, once for every job; may return a score for sweepers.
-        read_checkpoint: reads the stored configuration out of a checkpoint that has no config.yaml
-            beside its folder; it may load torch.
     """
     _start_logging()
     try:
-        sys.argv[1:] = _checked_arguments(command, sys.argv[1:], read_checkpoint)
+        sys.argv[1:] = _checked_arguments(command, sys.argv[1:])
     except TmkeError as error:
         _stop(error)
 
@@ -62,7 +58,6 @@ def run_command(
                 to_plain(composed),
                 list(running.overrides.task),
                 job=number,
-                read_checkpoint=read_checkpoint,
             )
             check_output_dir(config)
             return main(cast("Config", config))
@@ -72,9 +67,7 @@ def run_command(
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
 
 
-def _checked_arguments(
-    command: str, argv: list[str], read_checkpoint: ReadCheckpoint | None
-) -> list[str]:
+def _checked_arguments(command: str, argv: list[str]) -> list[str]:
     """Checks the command line; adds what a checkpoint on it implies.
 
     Flags that only show something (--help, --cfg, --info) pass through unchecked.
@@ -96,7 +89,6 @@ def _checked_arguments(
             command,
             list(arguments.overrides),
             multirun=arguments.multirun,
-            read_checkpoint=read_checkpoint,
         )
     if problems:
         raise ConfigError(message(command, problems))
@@ -107,7 +99,7 @@ def _start_logging() -> None:
     """Log lines on stderr, so that stdout holds results alone; of several processes rank 0's."""
     handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
     logging.basicConfig(
-        level=logging.INFO if first_process() else logging.ERROR,
+        level=logging.INFO if is_first_process() else logging.ERROR,
         format="%(message)s",
         datefmt="[%X]",
         handlers=[handler],

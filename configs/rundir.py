@@ -10,25 +10,16 @@ import yaml
 
 from configs.schema import RunConfig
 from errors import ConfigError
-
-# What our commands leave in `output_dir`; nothing else is ever removed.
-RUN_FILES = (
-    "config.yaml",
-    "metrics.csv",
-    "curves.png",
-    "curves.pdf",
-    "curve.png",
-    "curve.pdf",
-    "summary.json",
-    "edits.parquet",
-    "probes.parquet",
-    "curve.parquet",
-    "table.md",
-    "manifest.json",
+from results.files import (
+    CONFIG,
+    PARTIAL,
+    RUN_FILES,
+    RUN_FOLDERS,
+    SUMMARY,
+    is_first_process,
+    remove_half_written,
 )
-PARTIAL = "partial"  # batches of an evaluation that is going on
-RUN_FOLDERS = ("checkpoints", "model", "wandb", PARTIAL)
-CONFIG, SUMMARY = "config.yaml", "summary.json"
+
 _HEADER = "# Resolved settings"
 _STARTED = "TMKE_STARTED"
 # What says where and how fast a run takes place, and nothing of what it finds.
@@ -84,7 +75,7 @@ def check_output_dir(config: RunConfig) -> None:
         ConfigError: output_dir is a file, holds another run, or `overwrite=true` would remove the
             checkpoint that is to be evaluated.
     """
-    if not first_process():
+    if not is_first_process():
         return
     folder = Path(config.output_dir)
     if folder.exists() and not folder.is_dir():
@@ -129,12 +120,12 @@ def prepare_output_dir(config: RunConfig) -> Path:
         ConfigError: as `check_output_dir`, or the folder cannot be made.
     """
     folder = Path(config.output_dir)
-    if not first_process():
+    if not is_first_process():
         return folder
     check_output_dir(config)
     try:
         if resumes(config):
-            _remove_half_written(folder)
+            remove_half_written(folder)
         else:
             _remove_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -247,19 +238,5 @@ def _remove_run(folder: Path) -> None:
             path.unlink()
 
 
-def _remove_half_written(folder: Path) -> None:
-    """Removes what a killed run was just writing; `reporting.results.replacing` names it so."""
-    for name in RUN_FILES:
-        path = folder / name
-        for left in folder.glob(f".{path.stem}-*{path.suffix}"):
-            left.unlink()
-
-
 def _inside(path: Path, folder: Path) -> bool:
     return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())
-
-
-def first_process() -> bool:
-    """Whether this is rank 0; the others are started with their rank in the environment."""
-    ranks = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)

@@ -182,7 +182,7 @@ class LoggerOptions(Options):
 def pretrain_options() -> type[Options]:
     """Section `pretrain`: the recipe's numbers, typed as pretrain.yaml has them.
 
-    The class of the recipe itself, `lightning_modules.pretraining.settings.PretrainSettings`, knows
+    The class of the recipe itself, `pretraining.settings.PretrainSettings`, knows
     what goes together; a test keeps its keys and values and those of the YAML file equal.
 
     Returns:

@@ -6,7 +6,7 @@ typed wins, and every difference is told.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ from hydra.core.override_parser.types import Override
 
 from configs.overrides import CONFIG_DIR, flat_keys, group_options
 from errors import ConfigError
-
-ReadCheckpoint = Callable[[Path], dict[str, Any]]
 
 # What is taken over, by command. `logger`, `output_dir` and the like belong to the new run.
 _TAKEN = {
@@ -28,19 +26,21 @@ _TAKEN = {
 _OWN = {"evaluate": ("data.limit", "data.num_workers")}
 
 
-def stored_config(ckpt: str, read_checkpoint: ReadCheckpoint | None) -> dict[str, Any] | None:
+def stored_config(ckpt: str) -> dict[str, Any]:
     """Reads the configuration that a checkpoint was made with.
+
+    It stands in config.yaml beside the folder of checkpoints; where that is not there, it is read
+    from the checkpoint itself, which loads torch.
 
     Args:
         ckpt: the checkpoint file.
-        read_checkpoint: reads it from the checkpoint itself (and loads torch to do so), used where
-            there is no config.yaml beside the folder of checkpoints.
 
     Returns:
-        Nested plain Python, or None where the checkpoint exists but nothing can be read yet.
+        Nested plain Python.
 
     Raises:
         ConfigError: the file is missing, or its config.yaml is not one of ours.
+        ModelError: the file holds no checkpoint of ours.
     """
     path = Path(ckpt).expanduser()
     if not path.is_file():
@@ -62,7 +62,9 @@ def stored_config(ckpt: str, read_checkpoint: ReadCheckpoint | None) -> dict[str
                 "the checkpoint"
             )
         return plain
-    return read_checkpoint(path) if read_checkpoint else None
+    from editors.checkpoint import stored_config as config_inside  # loads torch
+
+    return config_inside(path)
 
 
 def choices_of(stored: dict[str, Any], command: str, typed: Iterable[str]) -> list[str]:

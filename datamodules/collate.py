@@ -9,7 +9,7 @@ import torch
 
 from datamodules.images import ImageStore
 from datamodules.records import Record
-from datamodules.scenarios import Asked, Scenario
+from datamodules.scenarios import Prompt, Scenario
 from datamodules.tokenisation import Encoded, PromptEncoder
 from models.rows import TEXT_ONLY, EditBatch, Rows, RowText
 
@@ -31,13 +31,13 @@ class RowTable:
     ) -> None:
         self._encoder, self._images, self._locate = encoder, images, locate
         self._plain = plain_locality
-        self._place: dict[tuple[int, Asked], int] = {}
+        self._place: dict[tuple[int, Prompt], int] = {}
         self._rows: list[Encoded] = []
         self._pictures: dict[str, int] = {}
         self._image_index: list[int] = []
         self._edit_index: list[int] = []
 
-    def add(self, asked: Asked, edit: int) -> int:
+    def add(self, asked: Prompt, edit: int) -> int:
         """The row of a question under an edit; makes it where it is new."""
         asked = asked._replace(plain=asked.plain and self._plain)
         key = (edit, asked)
@@ -108,12 +108,12 @@ class Collator:
         )
 
 
-def encode(encoder: PromptEncoder, asked: Asked) -> Encoded:
+def encode(encoder: PromptEncoder, asked: Prompt) -> Encoded:
     """The tokens of a question."""
     return encoder.encode(
         asked.question, asked.answer, picture=asked.image is not None, plain=asked.plain
     )
 
 
-def _text(asked: Asked) -> RowText:
+def _text(asked: Prompt) -> RowText:
     return RowText(asked.question, asked.answer, asked.image is not None, asked.plain)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from datamodules.records import Record
-from datamodules.scenarios import Asked, Scenario
+from datamodules.scenarios import Prompt, Scenario
 from errors import DataError
 
 Key = tuple[str, str | None]  # question and picture
@@ -66,7 +66,7 @@ def _changes(record: Record) -> set[Key]:
     return asked
 
 
-def _rests_on(record: Record, probe: str, asked: Asked) -> set[Key]:
+def _rests_on(record: Record, probe: str, asked: Prompt) -> set[Key]:
     """Questions of facts besides the edited one that a probe's answer follows from."""
     if probe.startswith("portability"):
         return {(hop.question, None) for hop in record.new_single_hops[1:]}

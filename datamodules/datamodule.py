@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.collate import Collator, RowTable, encode
 from datamodules.images import ImageStore, missing_images_error, read_image
 from datamodules.order import EditLoader, EditOrder
-from datamodules.readers.source import RecordSource, Split
 from datamodules.records import Record
-from datamodules.scenarios import Asked, Scenario, true_questions
+from datamodules.scenarios import Prompt, Scenario, true_questions
+from datamodules.sources.source import RecordSource, Split
 from datamodules.tokenisation import PromptEncoder
 from errors import DataError
 from models.rows import EditBatch, Rows
@@ -35,7 +35,7 @@ _ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Kept:
+class KnownFacts:
     """How many facts of a split the unedited model knows, in text and on the pictures used."""
 
     kept: int
@@ -97,7 +97,7 @@ class EditDataModule(L.LightningDataModule):
         self.batch_size, self.accumulate = batch_size, accumulate
         self.eval_batch_size = eval_batch_size
         self.num_workers, self.seed, self.limit = num_workers, seed, limit
-        self.known: dict[Split, Kept] = {}
+        self.known: dict[Split, KnownFacts] = {}
         self.leave_out: frozenset[int] = frozenset()
         self._edits: dict[Split, Edits] = {}
         self._encoder: PromptEncoder | None = None
@@ -149,7 +149,7 @@ class EditDataModule(L.LightningDataModule):
         edits = self._edits[split]
         return [edits[index][1] for index in range(len(edits))]
 
-    def asked(self, split: Split) -> Iterator[tuple[int, str, Asked, Record]]:
+    def asked(self, split: Split) -> Iterator[tuple[int, str, Prompt, Record]]:
         """Every probe of every edit: number of the edit, name of the probe, question, record."""
         probes = self.scenarios[split].probes
         for number, record in enumerate(self.records(split)):
@@ -269,7 +269,7 @@ class EditDataModule(L.LightningDataModule):
                 text += 1
             else:
                 pictures += 1
-        self.known[split] = Kept(len(kept), len(records), text, pictures)
+        self.known[split] = KnownFacts(len(kept), len(records), text, pictures)
         log.info(
             "%s split: %d of %d candidate edits kept; the unedited model misses %d in text, "
             "%d on a picture",
@@ -288,7 +288,7 @@ class EditDataModule(L.LightningDataModule):
             )
         return kept
 
-    def _answers_right(self, asked: Sequence[Asked]) -> list[bool]:
+    def _answers_right(self, asked: Sequence[Prompt]) -> list[bool]:
         encoder, images = self._connected()
         knows = self._knows
         if knows is None:

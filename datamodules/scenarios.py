@@ -23,7 +23,7 @@ ScenarioName = Literal["unimodal", "transitive", "multimodal"]
 Questions = Literal["text", "image_text"]
 
 
-class Asked(NamedTuple):
+class Prompt(NamedTuple):
     """A question with the answer it is scored against and the picture it shows.
 
     `plain` questions stand without the prompt's template where the data says so.
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     plain: bool = False
 
 
-Ask = Callable[[Record], Asked | None]
+PromptMaker = Callable[[Record], Prompt | None]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Scenario:
     """
 
     name: str
-    edit: Ask
-    probes: Mapping[str, Ask]
+    edit: PromptMaker
+    probes: Mapping[str, PromptMaker]
 
     def images(self, record: Record) -> list[str]:
         """The pictures that this scenario needs of a record."""
@@ -58,98 +58,98 @@ class Scenario:
         return sorted({one.image for one in asked if one is not None and one.image is not None})
 
 
-def _edit_text(record: Record) -> Asked:
+def _edit_text(record: Record) -> Prompt:
     edit = record.knowledge_edit
-    return Asked(edit.question, edit.answer_new)
+    return Prompt(edit.question, edit.answer_new)
 
 
-def _edit_image(record: Record) -> Asked:
+def _edit_image(record: Record) -> Prompt:
     edit = record.knowledge_edit
-    return Asked(edit.image_question, edit.answer_new, record.image)
+    return Prompt(edit.image_question, edit.answer_new, record.image)
 
 
-def _edit_unseen(record: Record) -> Asked:
+def _edit_unseen(record: Record) -> Prompt:
     return _edit_image(record)._replace(image=record.image_rephrase)
 
 
-def _rephrase_text(record: Record) -> Asked:
+def _rephrase_text(record: Record) -> Prompt:
     rephrase = record.rephrase_question
-    return Asked(rephrase.rephrase_question, rephrase.answer_new)
+    return Prompt(rephrase.rephrase_question, rephrase.answer_new)
 
 
-def _rephrase_image(record: Record) -> Asked:
+def _rephrase_image(record: Record) -> Prompt:
     rephrase = record.rephrase_question
-    return Asked(rephrase.rephrase_image_question, rephrase.answer_new, record.image)
+    return Prompt(rephrase.rephrase_image_question, rephrase.answer_new, record.image)
 
 
-def _rephrase_unseen(record: Record) -> Asked:
+def _rephrase_unseen(record: Record) -> Prompt:
     return _rephrase_image(record)._replace(image=record.image_rephrase)
 
 
-def _hop_text(record: Record) -> Asked | None:
+def _hop_text(record: Record) -> Prompt | None:
     hop = record.one_hop_question
-    return None if hop is None else Asked(hop.one_hop_question, hop.answer_new)
+    return None if hop is None else Prompt(hop.one_hop_question, hop.answer_new)
 
 
-def _hop_image(record: Record) -> Asked | None:
+def _hop_image(record: Record) -> Prompt | None:
     hop = record.one_hop_question
-    return None if hop is None else Asked(hop.one_hop_image_question, hop.answer_new, record.image)
+    return None if hop is None else Prompt(hop.one_hop_image_question, hop.answer_new, record.image)
 
 
-def _far_text(record: Record) -> Asked:
-    return Asked(record.locality_question.question, record.locality_question.answer, plain=True)
+def _far_text(record: Record) -> Prompt:
+    return Prompt(record.locality_question.question, record.locality_question.answer, plain=True)
 
 
-def _far_image(record: Record) -> Asked:
+def _far_image(record: Record) -> Prompt:
     far = record.image_locality_question
-    return Asked(far.question, far.answer, record.locality_image)
+    return Prompt(far.question, far.answer, record.locality_image)
 
 
-def _extra(kind: LocalityKind, *, picture: bool) -> Ask:
-    def ask(record: Record) -> Asked | None:
+def _extra(kind: LocalityKind, *, picture: bool) -> PromptMaker:
+    def ask(record: Record) -> Prompt | None:
         for extra in record.extra_locality:
             if extra.kind == kind:
                 if picture:
-                    return Asked(extra.image_question, extra.answer, extra.image)
-                return Asked(extra.question, extra.answer)
+                    return Prompt(extra.image_question, extra.answer, extra.image)
+                return Prompt(extra.question, extra.answer)
         return None
 
     return ask
 
 
-def _same_text(record: Record) -> Asked:
+def _same_text(record: Record) -> Prompt:
     probe = record.same_type_entity_question
-    return Asked(record.text_question_about(probe), probe.answer)
+    return Prompt(record.text_question_about(probe), probe.answer)
 
 
-def _same_image(record: Record) -> Asked:
+def _same_image(record: Record) -> Prompt:
     probe = record.same_type_entity_question
-    return Asked(probe.image_question, probe.answer, record.same_entity_image)
+    return Prompt(probe.image_question, probe.answer, record.same_entity_image)
 
 
-def _diff_text(record: Record) -> Asked | None:
+def _diff_text(record: Record) -> Prompt | None:
     probe = record.diff_type_entity_question
-    return None if probe is None else Asked(record.text_question_about(probe), probe.answer)
+    return None if probe is None else Prompt(record.text_question_about(probe), probe.answer)
 
 
-def _diff_image(record: Record) -> Asked | None:
+def _diff_image(record: Record) -> Prompt | None:
     probe = record.diff_type_entity_question
     if probe is None:
         return None
-    return Asked(probe.image_question, probe.answer, record.diff_entity_image)
+    return Prompt(probe.image_question, probe.answer, record.diff_entity_image)
 
 
-def _leak(ask: Ask) -> Ask:
+def _leak(ask: PromptMaker) -> PromptMaker:
     """The same question, scored against the edit's new target: how far the edit leaks into it."""
 
-    def leak(record: Record) -> Asked | None:
+    def leak(record: Record) -> Prompt | None:
         asked = ask(record)
         return asked and asked._replace(answer=record.knowledge_edit.answer_new)
 
     return leak
 
 
-TEXT_PROBES: Mapping[str, Ask] = {
+TEXT_PROBES: Mapping[str, PromptMaker] = {
     "reliability": _edit_text,
     "generality": _rephrase_text,
     "portability": _hop_text,
@@ -161,7 +161,7 @@ TEXT_PROBES: Mapping[str, Ask] = {
     "leak_same": _leak(_same_text),
     "leak_diff": _leak(_diff_text),
 }
-IMAGE_PROBES: Mapping[str, Ask] = {
+IMAGE_PROBES: Mapping[str, PromptMaker] = {
     "reliability_s": _edit_image,
     "reliability_u": _edit_unseen,
     "generality_s": _rephrase_image,
@@ -199,17 +199,17 @@ def training_scenario(name: str, questions: Questions, probes: set[str]) -> Scen
     )
 
 
-def true_questions(record: Record) -> list[Asked]:
+def true_questions(record: Record) -> list[Prompt]:
     """What the unedited model must know for an edit to mean anything.
 
     The edited fact and its paraphrase, in text and on both pictures, with the true answer.
     """
     edit, rephrase = record.knowledge_edit, record.rephrase_question
     asked = [
-        Asked(edit.question, edit.answer_true),
-        Asked(rephrase.rephrase_question, rephrase.answer_true),
+        Prompt(edit.question, edit.answer_true),
+        Prompt(rephrase.rephrase_question, rephrase.answer_true),
     ]
     for image in (record.image, record.image_rephrase):
-        asked.append(Asked(edit.image_question, edit.answer_true, image))
-        asked.append(Asked(rephrase.rephrase_image_question, rephrase.answer_true, image))
+        asked.append(Prompt(edit.image_question, edit.answer_true, image))
+        asked.append(Prompt(rephrase.rephrase_image_question, rephrase.answer_true, image))
     return asked

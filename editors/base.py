@@ -103,8 +103,8 @@ class Scoped(Protocol):
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What a run knows besides the base model; every `build(options, model, setting)` gets it.
+class EditorInputs:
+    """What a run knows besides the base model; every `build(options, model, inputs)` gets it.
 
     Attributes:
         encoder: the run's one prompt function.

@@ -153,7 +153,7 @@ class Objective:
             after = logits[chosen]
             kl = kl.masked_scatter(chosen, kl_divergence(before, after))
             same = same.masked_scatter(chosen, before.argmax(-1) == after.argmax(-1))
-        counts = self._counts(asked, of_all_processes=synced)
+        counts = self._counts(asked, all_gather_objects=synced)
         return self._sum(asked, rows, at, (nll, kl), (right, same), counts)
 
     def _asked(self, batch: EditBatch) -> list[tuple[Term, Tensor]]:
@@ -171,13 +171,13 @@ class Objective:
         return asked
 
     def _counts(
-        self, asked: list[tuple[Term, Tensor]], *, of_all_processes: bool
+        self, asked: list[tuple[Term, Tensor]], *, all_gather_objects: bool
     ) -> dict[str, Tensor]:
         """What the sum over a term's rows is divided by."""
         device = asked[0][1].device
         rows = {term.name: len(term_rows) for term, term_rows in asked}
         counts = torch.tensor([rows.get(term.name, 0) for term in self.terms], device=device)
-        if of_all_processes:
+        if all_gather_objects:
             counts = per_process(counts)
         return dict(zip((term.name for term in self.terms), counts, strict=True))
 

@@ -21,10 +21,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
+from editors import checkpoint as identity
 from editors.base import Edit
 from editors.objective import Objective, OuterLoss
 from errors import ConfigError, ModelError
-from lightning_modules import checkpoint as identity
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 
@@ -118,7 +118,7 @@ class EditorTraining(L.LightningModule):
         """Judges the edits of one batch; nothing is learned."""
         if not self.ready and self.trainer.sanity_checking:
             return
-        batch = replace(batch, rows=self.model.look(batch.rows))  # once for both answers
+        batch = replace(batch, rows=self.model.encode_pictures(batch.rows))  # once for both answers
         state, edit, loss = self.edit_and_judge(batch)
         self.measure("loss", loss.total, len(batch))
         self.measure("reliability", self._reliability(batch, state, edit), len(batch))
@@ -162,7 +162,7 @@ class EditorTraining(L.LightningModule):
         Raises:
             ModelError: the loss is not finite.
         """
-        batch = replace(batch, rows=self.model.look(batch.rows))
+        batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
         state = self.model.prefix(batch.rows, self.editor.first_layer(self.model))
         edit = self.editor.edit(self.model, batch, state)
         loss = self.judge(batch, state, edit)

@@ -3,7 +3,7 @@
 Per batch the shared part of the network runs once (`prefix`), the unedited model's answers and the
 edited models' answers are two suffixes over the same state, and every probe of every edit is scored
 from them. "Before" always means the unedited base model. A batch that is done is on disk before the
-next one begins (`lightning_modules.partial`), and a continued run takes it from there.
+next one begins (`results.partial`), and a continued run takes it from there.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torchmetrics import MetricCollection
 
 from datamodules.datamodule import EditDataModule
@@ -24,10 +24,8 @@ from datamodules.scenarios import Scenario
 from datamodules.tokenisation import PromptEncoder
 from editors.base import Edit, Editor, Reporting, Scoped
 from lightning_modules.generation import Generator
-from lightning_modules.partial import BatchResult, PartialResults, edits_of
-from lightning_modules.processes import of_all_processes
 from lightning_modules.scoring import (
-    SCOPE,
+    SCOPE_PROBABILITY,
     Compared,
     Predictions,
     Scoring,
@@ -44,7 +42,9 @@ from metrics.headlines import EVERYWHERE, GENERATION_MATCH, hop_parts
 from metrics.scope import ScopeQuality
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows
+from results.partial import BatchResult, PartialResults, edits_of
 
+Value = TypeVar("Value")
 ABOUT_THE_EDIT, LEFT_ALONE = ("reliability", "generality"), ("locality", "stability")
 
 
@@ -134,13 +134,13 @@ class EvaluationModule(L.LightningModule):
         for name, metric in self.scores.items(keep_base=True):
             probe, measure = name.split("/")
             scores[probe, measure] = cast(PerEditScores, metric).per_edit()
-        batches = [batch for one in of_all_processes(self.done) for batch in one]
+        batches = [batch for one in all_gather_objects(self.done) for batch in one]
         return Outcome.of(batches, scores, getattr(self.editor, "threshold", 0.5))
 
     @torch.no_grad()
     def _read(self, batch: EditBatch) -> tuple[EditBatch, PrefixState]:
         """The batch with its picture features, and the state below all edits, which none moves."""
-        batch = replace(batch, rows=self.model.look(batch.rows))
+        batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
         return batch, self.model.prefix(batch.rows, self.editor.first_layer(self.model))
 
     def _judged(
@@ -199,7 +199,7 @@ class EvaluationModule(L.LightningModule):
             )
         if isinstance(edit, Scoped):
             with torch.no_grad():
-                scores[SCOPE] = edit.scope_probabilities(batch.rows)
+                scores[SCOPE_PROBABILITY] = edit.scope_probabilities(batch.rows)
         return scores, generated
 
     def _now(self) -> float:
@@ -265,13 +265,14 @@ def scope_quality(rows: Iterable[Mapping[str, Any]], threshold: float) -> dict[s
     """Whether a scope tells the edit's own questions from those that it must leave alone.
 
     Args:
-        rows: lines of edits.parquet; without any of `SCOPE` there is nothing to tell.
+        rows: lines of edits.parquet; without any of `SCOPE_PROBABILITY` there is nothing to tell.
         threshold: of a hard decision.
     """
     told = [
         (row["value"], row["probe"].startswith(ABOUT_THE_EDIT))
         for row in rows
-        if row["metric"] == SCOPE and row["probe"].startswith(ABOUT_THE_EDIT + LEFT_ALONE)
+        if row["metric"] == SCOPE_PROBABILITY
+        and row["probe"].startswith(ABOUT_THE_EDIT + LEFT_ALONE)
     ]
     if not told:
         return {}
@@ -301,3 +302,15 @@ def knows(model: EditableModel) -> Callable[[Rows], Tensor]:
         return at.row_mean(hits) == 1
 
     return right
+
+
+def all_gather_objects(value: Value) -> list[Value]:
+    """The values of all processes in the order of their ranks; the value alone without others.
+
+    Every process has to call this, and every process gets the same answer.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Value | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values  # type: ignore[return-value]

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Adam, Optimizer
 
-from editors.base import Setting
+from editors.base import EditorInputs
 from editors.mend.config import MendOptions
 from editors.mend.editor import Mend, build
 from editors.objective import Objective
@@ -77,19 +77,19 @@ class MendTraining(EditorTraining):
 
 
 def build_training(
-    options: MendOptions, model: EditableModel, setting: Setting, objective: Objective
+    options: MendOptions, model: EditableModel, inputs: EditorInputs, objective: Objective
 ) -> MendTraining:
     """The training that the options describe.
 
     Args:
         options: the editor's options.
         model: the base model.
-        setting: the run's prompt function.
+        inputs: the run's prompt function.
         objective: the outer loss.
     """
     return MendTraining(
         model,
-        build(options, model, setting),
+        build(options, model, inputs),
         objective,
         lr=options.lr,
         lr_of_edit_lr=options.lr_of_edit_lr,

@@ -35,7 +35,7 @@ from models.rows import Answers, EditBatch, Rows
 Positions = Literal["answer", "all"]
 Decode = Callable[[Tensor], str]
 Scores = Mapping[str, Tensor]  # measure -> (R,) fraction of each row
-SCOPE = "scope_probability"  # measure of every probe of an editor with a scope
+SCOPE_PROBABILITY = "scope_probability"  # measure of every probe of an editor with a scope
 POSITIONAL_K = 10  # ranks that the published picture locality compares
 LOGIT_BYTES = 2**30  # logits held at once where every position of a row is compared
 
@@ -177,11 +177,12 @@ def result_rows(
     seconds: float,
     generated: Mapping[int, str] | None = None,
 ) -> Iterator[dict[str, object]]:
-    """Lines of edits.parquet (`reporting.results.EDIT_SCHEMA`), by probe, measure and edit.
+    """Lines of edits.parquet (`results.folder.EDIT_SCHEMA`), by probe, measure and edit.
 
     Args:
         batch: the edits.
-        scores: measure -> (R,) fractions; `SCOPE`, where it is there, is told of every probe.
+        scores: measure -> (R,) fractions; `SCOPE_PROBABILITY`, where it is there, goes into the
+            lines of every probe.
         compared: predictions at answer tokens, for the texts.
         decode: ids -> text.
         scoring: what is measured.
@@ -191,7 +192,7 @@ def result_rows(
     edit_of = batch.rows.edit_index.tolist()
     values = {name: scores[name].tolist() for name in scores}
     texts: dict[int, tuple[str | None, str, str]] = {}
-    everyone = (SCOPE,) if SCOPE in scores else ()
+    everyone = (SCOPE_PROBABILITY,) if SCOPE_PROBABILITY in scores else ()
     for probe, chosen in batch.probes.items():
         for measure in (*measures(probe, scoring), *everyone):
             for row in chosen.tolist():

@@ -26,10 +26,10 @@ from datamodules.tokenisation import PromptEncoder
 from editors.base import Editor, Lasting, Reporting
 from errors import ConfigError
 from lightning_modules.evaluation import EvaluationModule, Metrics, Outcome
-from lightning_modules.partial import BatchResult, PartialResults
 from lightning_modules.scoring import Scoring
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
+from results.partial import BatchResult, PartialResults
 
 IN_PLACE = "edits_in_place"
 

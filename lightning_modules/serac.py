@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from editors.base import Edit, Setting
+from editors.base import Edit, EditorInputs
 from editors.objective import Objective, OuterLoss, per_process
 from editors.serac.config import SeracOptions
 from editors.serac.editor import Serac, SeracEdit, build
@@ -30,7 +30,7 @@ from metrics.scope import ScopeQuality
 from models.editable import EditableModel, PrefixState
 from models.rows import TEXT_ONLY, Answers, EditBatch, Rows, RowText
 
-SCOPE = "scope"  # name of the scope's loss
+SCOPE_LOSS = "scope"  # name of the scope's loss
 
 
 class SeracTraining(EditorTraining):
@@ -123,7 +123,7 @@ class SeracTraining(EditorTraining):
             self._log_scope(log_p, inside, counts, len(batch))
         bce = balanced_bce(log_p, inside, n_inside=counts[0], n_outside=counts[1])
         total = gold.total + self.scope_weight * bce
-        return replace(gold, total=total, terms={**gold.terms, SCOPE: bce})
+        return replace(gold, total=total, terms={**gold.terms, SCOPE_LOSS: bce})
 
     def _whole(self, loss: OuterLoss) -> OuterLoss:
         """The loss with every trained weight in its graph, as data-parallel training wants it.
@@ -197,14 +197,14 @@ class _Gold:
 
 
 def build_training(
-    options: SeracOptions, model: EditableModel, setting: Setting, objective: Objective
+    options: SeracOptions, model: EditableModel, inputs: EditorInputs, objective: Objective
 ) -> SeracTraining:
     """The training that the options describe.
 
     Args:
         options: the editor's options.
         model: the base model.
-        setting: the run's prompt function and training records.
+        inputs: the run's prompt function and training records.
         objective: the outer loss.
 
     Raises:
@@ -212,12 +212,12 @@ def build_training(
     """
     negatives = None
     supervised = options.objective == "supervised"
-    if supervised and options.negatives.share is not None and setting.training:
+    if supervised and options.negatives.share is not None and inputs.training:
         seed = torch.initial_seed() % 2**32  # the run's
-        negatives = HardNegatives(options.negatives, setting.training, seed)
+        negatives = HardNegatives(options.negatives, inputs.training, seed)
     return SeracTraining(
         model,
-        build(options, model, setting),
+        build(options, model, inputs),
         objective,
         supervised=supervised,
         weights=options.weights.model_dump(),

@@ -21,7 +21,7 @@ from models.multimodal import MultimodalModel
 from models.pictures import PictureForm, open_pictures
 from models.roles import find_roles, layer_kinds, named_arguments
 from models.rows import TEXT_ONLY, Rows
-from models.vocabulary import read_tokenizer
+from models.vocabulary import load_tokenizer
 
 # What a model's forward pass may ask for without being given it: results, labels, other media.
 _OPTIONAL = (
@@ -57,7 +57,7 @@ class AutoMLLM(MultimodalModel):
     def of_loaded(cls, hf: PreTrainedModel) -> AutoMLLM:
         """A model that `from_pretrained` loaded; its processor lies where its weights do."""
         path, revision = hf.name_or_path, getattr(hf.config, "_commit_hash", None)
-        tokenizer = read_tokenizer(path, revision, hf.config)
+        tokenizer = load_tokenizer(path, revision, hf.config)
         return cls(hf, open_pictures(path, revision, hf.config, tokenizer))
 
     @staticmethod

@@ -62,7 +62,7 @@ def answer_with_shared_prefix(
         (N, V) in float32 or better, in the order of `at`.
     """
     group = rows.edit_index if group is None else group
-    rows, shift = _to_the_left(model.look(rows))
+    rows, shift = _to_the_left(model.encode_pictures(rows))
     at = replace(at, position=at.position - shift[at.row])
     whole = bool(model.body_inputs(rows))
     shared = rows.attention_mask.sum(1) if whole else shared_lengths(rows, at, group)

@@ -105,7 +105,7 @@ class EditableModel(nn.Module, ABC):
     def picture_features(self, pixel_values: Tensor) -> Tensor:
         """What the language model sees of distinct pictures: (P, C, H, W) -> (P, S, d)."""
 
-    def look(self, rows: Rows) -> Rows:
+    def encode_pictures(self, rows: Rows) -> Rows:
         """The rows with the features of their pictures, so that the tower runs once."""
         if rows.pixel_values is None or rows.features is not None:
             return rows

@@ -17,7 +17,7 @@ from models.chat import ChatForm
 from models.families import Family, family_of
 from models.folder import read_config
 from models.pictures import image_token, open_pictures
-from models.vocabulary import read_tokenizer
+from models.vocabulary import load_tokenizer
 
 log = logging.getLogger(__name__)
 NOWHERE = -1  # the slot id of a model whose vocabulary has no image token
@@ -61,7 +61,7 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
     """
     config, kind = read_config(family, path, revision), family_of(family)
     try:
-        tokenizer = read_tokenizer(path, revision, config)
+        tokenizer = load_tokenizer(path, revision, config)
         images = kind.images and kind.images.from_pretrained(path, revision=revision or "main")
     except (OSError, ValueError) as error:
         raise ModelError(

@@ -78,8 +78,8 @@ class Rows:
             what its family's processor makes of each, in one shape (P, ...): patches, crops.
         edit_index: (R,) the edit under which a row is answered.
         texts: what each row says; empty where the rows were made from tokens alone.
-        features: (P, S, d) what the model sees in the pictures, once `EditableModel.look` was
-            called; then no later pass runs the vision tower again.
+        features: (P, S, d) what the model sees in the pictures, once
+            `EditableModel.encode_pictures` was called; then no later pass runs the vision tower.
     """
 
     input_ids: Tensor
@@ -198,11 +198,11 @@ def pooled_pictures(rows: Rows) -> Tensor | None:
     """Mean features of each row's picture: (R, d), zero rows without one; None without any.
 
     Raises:
-        ValueError: the rows show pictures that `EditableModel.look` was not called for.
+        ValueError: the rows show pictures that `EditableModel.encode_pictures` was not called for.
     """
     if rows.pixel_values is None:
         return None
     if rows.features is None:
-        raise ValueError("EditableModel.look(rows) comes first")
+        raise ValueError("EditableModel.encode_pictures(rows) comes first")
     shown = (rows.image_index != TEXT_ONLY)[:, None]
     return rows.features.mean(1)[rows.image_index.clamp(min=0)] * shown

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 
-def read_tokenizer(
+def load_tokenizer(
     path: str, revision: str | None, config: PretrainedConfig
 ) -> PreTrainedTokenizerBase:
     """The tokenizer as its tokenizer.json says.

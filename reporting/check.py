@@ -15,8 +15,8 @@ from metrics.bootstrap import Estimate
 from reporting.formats import EMPTY, plain_text
 from reporting.labels import SCENARIOS, editor_label, model_label
 from reporting.paper import deviations, paper_row, paper_tables
-from reporting.results import RunResult
 from reporting.tables import metric_cell
+from results.folder import RunResult
 
 PASS, FAIL = "pass", "fail"
 NOT_COMPARABLE, NO_PAPER_ROW = "not comparable", "no paper row"

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from errors import DataError
 from reporting.labels import model_rank
-from reporting.results import SEQUENTIAL, RunResult
+from results.folder import SEQUENTIAL, RunResult
 
 # A row that differs in one of these answers another question than the rows around it.
 SHARED_BY_TABLE = (

@@ -6,7 +6,7 @@ from metrics.bootstrap import Estimate
 from reporting.formats import EMPTY
 from reporting.labels import arrow, editor_label, model_label
 from reporting.paper import paper_columns
-from reporting.results import RunResult
+from results.folder import RunResult
 
 
 def result_table(run: RunResult) -> Table:

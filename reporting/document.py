@@ -45,10 +45,11 @@ from reporting.labels import SCENARIOS, editor_rank, model_label, model_rank, sc
 from reporting.markdown import markdown_page
 from reporting.page import html_page
 from reporting.pairs import paired_table
-from reporting.results import CURVES, SUMMARY, RunResult, read_run, write_text
 from reporting.sequential import sequential_table
 from reporting.tables import cost_table, further_columns, scenario_table
 from reporting.transitivity import gap_table
+from results.files import CURVES, SUMMARY, write_text
+from results.folder import RunResult, read_run
 
 REPORT, PAGE, TABLES = "report.md", "report.html", "tables"
 

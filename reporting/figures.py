@@ -16,7 +16,6 @@ from metrics.bootstrap import Estimate
 from reporting.formats import BEST, SECOND, ResultTable, plain_text
 from reporting.labels import arrow, editor_label, editor_rank, model_label, scenario_rank
 from reporting.paper import paper_columns
-from reporting.results import CURVES, RunResult
 from reporting.sequential import curve_of
 from reporting.style import (
     COLUMN_INCHES,
@@ -28,6 +27,8 @@ from reporting.style import (
     save,
 )
 from reporting.transitivity import GAPS, transitivity_gaps
+from results.files import CURVES
+from results.folder import RunResult
 
 LOSS_WORDS = ("loss", "nll", "kl")  # columns of metrics.csv that are losses
 SCOPE = (

@@ -21,16 +21,9 @@ import pandas as pd
 from metrics.headlines import TOKEN_ACCURACY, headlines_of, variant_of
 from reporting.formats import EMPTY
 from reporting.labels import UNEDITED, editor_label, lower_is_better, model_label
-from reporting.results import (
-    EDIT_SCHEMA,
-    EDITS,
-    PROBE_SCHEMA,
-    PROBES,
-    SEQUENTIAL,
-    RunResult,
-    read_rows,
-)
 from reporting.thumbnails import Picture, Thumbnail, Thumbnails
+from results.files import EDITS, PROBES
+from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, SEQUENTIAL, RunResult, read_rows
 
 CASES = 6  # worst cases, and random ones, of a run
 WORST, RANDOM = "worst", "random"
@@ -274,10 +267,10 @@ def _scores(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(means, index=edits)
 
 
-Asked = Mapping[str, Mapping[str, Any]]  # probe -> question, image and hops
+ProbeText = Mapping[str, Mapping[str, Any]]  # probe -> question, image and hops
 
 
-def _read_asked(run: RunResult, edit_ids: Collection[int]) -> dict[int, Asked]:
+def _read_asked(run: RunResult, edit_ids: Collection[int]) -> dict[int, ProbeText]:
     """What was asked in some edits; nothing in results of before `probes.parquet`."""
     path = run.folder / PROBES
     if not path.is_file():
@@ -305,7 +298,7 @@ class _CaseReader:
     """Makes the cases of one run."""
 
     run: RunResult
-    asked: Mapping[int, Asked]
+    asked: Mapping[int, ProbeText]
     thumbnails: Thumbnails
 
     def case(
@@ -333,7 +326,7 @@ class _CaseReader:
             answers=answers,
         )
 
-    def _answer(self, row: Mapping[Any, Any], asked: Asked) -> Answer:
+    def _answer(self, row: Mapping[Any, Any], asked: ProbeText) -> Answer:
         question = asked.get(str(row["probe"]), {})
         hops = _number(question.get("hops"))
         return Answer(
@@ -348,7 +341,7 @@ class _CaseReader:
             counts_in=str(row["counts_in"]),
         )
 
-    def _edit(self, asked: Asked) -> tuple[str | None, Picture | None]:
+    def _edit(self, asked: ProbeText) -> tuple[str | None, Picture | None]:
         """The edit's own question: only in the transitive scenario is it no probe's as well."""
         own = asked.get(THE_EDIT)
         if own is None and self.run.scenario != "transitive":

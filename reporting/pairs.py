@@ -26,14 +26,8 @@ from reporting.comparable import check_comparable
 from reporting.formats import APART, PLAIN, Cell, ResultTable, Row, fewer_records, metric_column
 from reporting.labels import UNEDITED, editor_label, editor_rank, model_label, model_rank
 from reporting.paper import paper_columns
-from reporting.results import (
-    EDIT_SCHEMA,
-    EDITS,
-    PROBE_SCHEMA,
-    PROBES,
-    RunResult,
-    read_rows,
-)
+from results.files import EDITS, PROBES
+from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, RunResult, read_rows
 
 # Differences that are 0 but for rounding do not make two editors differ (points).
 ROUNDING = 1e-9

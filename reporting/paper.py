@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reporting.labels import PAPER_MODELS, paper_editor
-from reporting.results import RunResult
+from results.folder import RunResult
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.json")
 TRAINED = ("mend", "serac")

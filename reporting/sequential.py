@@ -14,8 +14,9 @@ from reporting.formats import ResultTable, Row, fewer_records, metric_column
 from reporting.labels import editor_label, editor_rank, model_label, model_rank
 from reporting.pairs import hops_of, scores_by_record
 from reporting.paper import paper_columns
-from reporting.results import CURVE, CURVE_SCHEMA, RunResult, read_rows
 from reporting.tables import metric_cell
+from results.files import CURVE
+from results.folder import CURVE_SCHEMA, RunResult, read_rows
 
 Curve = Mapping[int, Mapping[str, Estimate]]
 

@@ -41,7 +41,7 @@ from reporting.labels import (
 )
 from reporting.pairs import Pair, paired_differences, tells_apart
 from reporting.paper import deviations, paper_columns, paper_row, paper_tables
-from reporting.results import SEQUENTIAL, RunResult
+from results.folder import SEQUENTIAL, RunResult
 
 GIB = 2**30
 

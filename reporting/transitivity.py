@@ -18,7 +18,7 @@ from reporting.comparable import share_facts
 from reporting.formats import Cell, Column, ResultTable, Row, fewer_records
 from reporting.labels import editor_label, editor_rank, model_label, model_rank
 from reporting.pairs import difference_cell, record_scores
-from reporting.results import RunResult
+from results.folder import RunResult
 
 # Property -> its metric in text, and about the seen picture.
 GAPS = {

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from datamodules.tokenisation import PictureLayout, PromptEncoder
-from editors.base import Setting
+from editors.base import EditorInputs
 from models.blip2 import Blip2
 from models.deltas import (
     Deltas,
@@ -197,11 +197,11 @@ def trainer() -> L.Trainer:
     )  # fmt: skip
 
 
-def setting() -> Setting:
+def inputs() -> EditorInputs:
     """A prompt function and no training records."""
     tokenizer = opt_tokenizer()
     image = tokenizer.convert_tokens_to_ids("<image>")
-    return Setting(PromptEncoder(tokenizer, PictureLayout(SLOTS, image)))
+    return EditorInputs(PromptEncoder(tokenizer, PictureLayout(SLOTS, image)))
 
 
 def rows_of(prompts: Sequence[Prompt], *, padding: str = "right", extra: int = 0) -> Rows:

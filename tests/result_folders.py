@@ -8,14 +8,9 @@ from PIL import Image
 from metrics.bootstrap import Estimate, estimate
 from metrics.headlines import HEADLINES, record_means
 from reporting.paper import paper_tables
-from reporting.results import (
-    PROBE_SCHEMA,
-    PROBES,
-    RunResult,
-    write_edits,
-    write_rows,
-    write_summary,
-)
+from results.files import PROBES
+from results.folder import PROBE_SCHEMA, RunResult
+from results.writing import write_edits, write_rows, write_summary
 
 SETTINGS = {
     "data_digest": "d0",

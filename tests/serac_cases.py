@@ -19,7 +19,7 @@ from models.editable import EditableModel, PrefixState
 from models.llava import Llava
 from models.rows import TEXT_ONLY, EditBatch, RowText
 from models.text import TextModel
-from tests.builders import INNER, SLOTS, WIDTH, llava, setting
+from tests.builders import INNER, SLOTS, WIDTH, inputs, llava
 from tests.tokenizers_small import opt_tokenizer
 
 TOKENIZER = opt_tokenizer()
@@ -74,7 +74,7 @@ def opt_model(*, seed: int = 0, vocabulary: int = len(TOKENIZER)) -> TextModel:
 def build(model: EditableModel, *, seed: int = 5, **changed: Any) -> Serac:
     """An untrained editor."""
     torch.manual_seed(seed)
-    return build_serac(options(**changed), model, setting())
+    return build_serac(options(**changed), model, inputs())
 
 
 def stirred(model: EditableModel, *, seed: int = 5, **changed: Any) -> Serac:
@@ -89,7 +89,7 @@ def stirred(model: EditableModel, *, seed: int = 5, **changed: Any) -> Serac:
 
 def looked(model: EditableModel, batch: EditBatch) -> EditBatch:
     """The batch with its picture features, as training and evaluation make it."""
-    return replace(batch, rows=model.look(batch.rows))
+    return replace(batch, rows=model.encode_pictures(batch.rows))
 
 
 def made(model: EditableModel, editor: Serac, batch: EditBatch) -> tuple[SeracEdit, PrefixState]:

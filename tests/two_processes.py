@@ -1,4 +1,4 @@
-"""What each of two data-parallel processes runs in tests/unit/test_training_processes.py.
+"""What each of two data-parallel processes runs (lightning_modules/test_training_processes.py).
 
 The same trainings run there in one process with the batches of both, in float64, so that what
 differs is not rounding.
@@ -26,7 +26,7 @@ from lightning_modules import mend, serac
 from lightning_modules.editor_training import EditorTraining
 from models.rows import EditBatch
 from tests import serac_cases
-from tests.builders import MEND_OPTIONS, any_model, edit_batch, setting
+from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
 
 TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
 # Per step the edits of both processes. One-hop questions are missing where a number is odd (MEND's
@@ -120,7 +120,7 @@ def _mend(pictures: bool) -> tuple[EditorTraining, Any]:
     torch.manual_seed(11)
     options = MendOptions.model_validate(MEND_OPTIONS)
     objective = Objective("image_text" if pictures else "text", options.weights.model_dump())
-    return mend.build_training(options, model, setting(), objective), edit_batch
+    return mend.build_training(options, model, inputs(), objective), edit_batch
 
 
 def _serac(objective: str, pictures: bool) -> tuple[EditorTraining, Any]:
@@ -128,7 +128,7 @@ def _serac(objective: str, pictures: bool) -> tuple[EditorTraining, Any]:
     torch.manual_seed(11)
     options = serac_cases.options(objective=objective)
     terms = Objective("image_text" if pictures else "text", options.weights.model_dump())
-    built = serac.build_training(options, model, serac_cases.setting(), terms)
+    built = serac.build_training(options, model, serac_cases.inputs(), terms)
     return built.double(), serac_cases.worded_batch
 
 

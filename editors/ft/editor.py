@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from editors.answer_descent import Schedule, fit_answers
-from editors.base import DeltaEdit, Setting
+from editors.base import DeltaEdit, EditorInputs
 from editors.descent import Project
 from editors.ft.config import FtOptions
 from models.deltas import Delta, DenseDelta, Site
@@ -115,7 +115,7 @@ def at_prompt_end(at: Answers) -> Answers:
     return replace(at, position=first[at.row])
 
 
-def build(options: FtOptions, model: EditableModel, setting: Setting) -> FineTune:
+def build(options: FtOptions, model: EditableModel, inputs: EditorInputs) -> FineTune:
     """The editor that the options describe."""
     return FineTune(
         steps=options.steps,

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from datamodules.records import Record
 from datamodules.tokenisation import Encoded, PromptEncoder
-from editors.base import Setting
+from editors.base import EditorInputs
 from editors.ike.config import IkeOptions, PicturePlace
 from editors.ike.demonstrations import context, own, stated
 from editors.ike.retrieval import Retriever, Sentences, fact, nearest_stored
@@ -246,12 +246,12 @@ class Ike:
         )
 
 
-def build(options: IkeOptions, model: EditableModel, setting: Setting) -> Ike:
+def build(options: IkeOptions, model: EditableModel, inputs: EditorInputs) -> Ike:
     """The editor that the options describe; embeds the training facts."""
     sentences = Sentences(options.encoder, model.device)
-    retriever = Retriever(sentences, setting.training) if options.k else None
+    retriever = Retriever(sentences, inputs.training) if options.k else None
     return Ike(
-        setting.encoder,
+        inputs.encoder,
         retriever,
         k=options.k,
         own_copy=options.own_copy,

@@ -5,7 +5,7 @@
 The adapters are peft's: its layer, wrapped around a base matrix for a moment, draws A and B and
 gives the scaling. It is then dropped; the base model never holds an adapter. All edits start from
 the same A and are fitted side by side as low-rank deltas. An edit equals what peft's own training
-of that one edit gives (tests/unit/test_editors_lora.py).
+of that one edit gives (tests/unit/editors/test_lora.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from editors.answer_descent import Schedule, fit_answers
-from editors.base import DeltaEdit, Setting
+from editors.base import DeltaEdit, EditorInputs
 from editors.lora.config import LoraOptions
 from models.deltas import Delta, LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
@@ -128,6 +128,6 @@ class Lora:
         return Adapter(a.to(precision), b.to(precision), layer.scaling["edit"])
 
 
-def build(options: LoraOptions, model: EditableModel, setting: Setting) -> Lora:
+def build(options: LoraOptions, model: EditableModel, inputs: EditorInputs) -> Lora:
     """The editor that the options describe."""
     return Lora(**options.model_dump(exclude={"name"}))

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from editors.base import DeltaEdit, Setting
+from editors.base import DeltaEdit, EditorInputs
 from editors.mend.config import MendOptions
 from editors.mend.transform import GradientTransform, Init, Sides, surviving
 from errors import ModelError
@@ -143,7 +143,7 @@ class Mend(nn.Module):
         )
 
 
-def build(options: MendOptions, model: EditableModel, setting: Setting) -> Mend:
+def build(options: MendOptions, model: EditableModel, inputs: EditorInputs) -> Mend:
     """The untrained editor that the options describe."""
     return Mend(
         model,

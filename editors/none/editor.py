@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from editors.base import DeltaEdit, Setting
+from editors.base import DeltaEdit, EditorInputs
 from editors.none.config import NoneOptions
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
@@ -22,6 +22,6 @@ class Unedited:
         return DeltaEdit()
 
 
-def build(options: NoneOptions, model: EditableModel, setting: Setting) -> Unedited:
+def build(options: NoneOptions, model: EditableModel, inputs: EditorInputs) -> Unedited:
     """The editor; there is nothing to choose."""
     return Unedited()

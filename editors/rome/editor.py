@@ -12,7 +12,7 @@ from einops import reduce
 from torch import Tensor
 
 from datamodules.tokenisation import PromptEncoder
-from editors.base import DeltaEdit, Setting
+from editors.base import DeltaEdit, EditorInputs
 from editors.rome.config import FactToken, RomeOptions
 from editors.rome.moments import load_second_moment
 from editors.rome.prompts import assemble, sample_prefixes
@@ -100,7 +100,7 @@ class Rome:
         return rank_one(left, key.to(left), value.to(left), values.start + offsets)
 
 
-def build(options: RomeOptions, model: EditableModel, setting: Setting) -> Rome:
+def build(options: RomeOptions, model: EditableModel, inputs: EditorInputs) -> Rome:
     """The editor that the options describe; writes the prefixes, reads the second moment.
 
     Raises:
@@ -110,7 +110,7 @@ def build(options: RomeOptions, model: EditableModel, setting: Setting) -> Rome:
     if options.second_moment is not None:
         second_moment = load_second_moment(options.second_moment, model, options.layer)
     return Rome(
-        setting.encoder,
+        inputs.encoder,
         layer=options.layer,
         settings=Settings(
             steps=options.steps,
@@ -121,7 +121,7 @@ def build(options: RomeOptions, model: EditableModel, setting: Setting) -> Rome:
             stop_loss=options.stop_loss,
         ),
         fact_token=options.fact_token,
-        prefixes=tuple(sample_prefixes(model, setting.encoder, options.contexts, options.seed)),
+        prefixes=tuple(sample_prefixes(model, inputs.encoder, options.contexts, options.seed)),
         essence=options.kl_prompt,
         second_moment=second_moment,
     )

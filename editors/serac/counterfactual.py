@@ -97,7 +97,7 @@ class Counterfactual(nn.Module):
         if not bool(rows.image_slots.any()):
             return embedded
         if rows.features is None:
-            raise ValueError("EditableModel.look(rows) comes first")
+            raise ValueError("EditableModel.encode_pictures(rows) comes first")
         shown = self.pictures(rows.features.to(embedded.dtype)).to(embedded.dtype)  # (P, S, d)
         chosen = shown[rows.image_index[rows.image_index >= 0]]
         return embedded.masked_scatter(rows.image_slots[..., None], chosen)

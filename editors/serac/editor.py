@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.tokenisation import PromptEncoder
-from editors.base import Setting
+from editors.base import EditorInputs
 from editors.serac.config import SeracOptions
 from editors.serac.counterfactual import Counterfactual, build_counterfactual
 from editors.serac.memory import Entry, Memory
@@ -189,15 +189,15 @@ class SeracEdit:
         return nothing.index_put((query, entry), read)
 
 
-def build(options: SeracOptions, model: EditableModel, setting: Setting) -> Serac:
+def build(options: SeracOptions, model: EditableModel, inputs: EditorInputs) -> Serac:
     """The untrained editor that the options describe.
 
     Raises:
         ModelError: an encoder or the counterfactual model is on no disk, or does not fit.
     """
-    tokenizer = setting.encoder.tokenizer
+    tokenizer = inputs.encoder.tokenizer
     return Serac(
-        setting.encoder,
+        inputs.encoder,
         build_scope(options.scope, model, tokenizer),
         build_counterfactual(options.counterfactual, model, tokenizer),
         combine=options.combine,

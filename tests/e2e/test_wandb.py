@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 
 from configs.check import load_config
-from lightning_modules.loggers import open_loggers
-from lightning_modules.wandb_results import SIDE, send_result
-from lightning_modules.wandb_run import GuardedWandb
+from loggers.run_loggers import open_loggers
+from loggers.wandb_results import SIDE, send_result
+from loggers.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
 from reporting.figures import grouped_bars
-from reporting.results import read_run
+from results.folder import read_run
 from tests.e2e.commands import run
 from tests.offline_runs import OfflineRun, read_runs
 from tests.result_folders import edit_row, make_run, summary

@@ -17,9 +17,8 @@ def main() -> None:
     import train
     from configs.launch import run_command
     from configs.schema import ModelOptions
-    from lightning_modules import assembly
-    from lightning_modules.stored import read_stored
     from models.editable import EditableModel
+    from runner import assembly
 
     opened = assembly.open_model
 
@@ -28,7 +27,7 @@ def main() -> None:
 
     torch.set_default_dtype(torch.float64)
     assembly.open_model = in_float64
-    run_command("train", train.main, read_checkpoint=read_stored)
+    run_command("train", train.main)
 
 
 if __name__ == "__main__":

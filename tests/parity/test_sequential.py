@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from datamodules.readers.source import RecordSource
-from datamodules.scenarios import SCENARIOS, Asked
+from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.sources.source import RecordSource
 from datamodules.tokenisation import locate
 from editors.base import DeltaEdit, Editor
 from editors.ft.editor import FineTune
@@ -54,7 +54,7 @@ RUNS = [
     ("ft_two_layers", "unimodal"), ("ft_decayed", "unimodal"),
     ("rome", "unimodal"), ("rome", "transitive"),
 ]  # fmt: skip
-Apply = Callable[[Slow, PreTrainedModel, Asked], None]
+Apply = Callable[[Slow, PreTrainedModel, Prompt], None]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -88,11 +88,11 @@ class SlowRome:
     subjects: dict[str, str]
     layer: int
 
-    def __call__(self, slow: Slow, hf: PreTrainedModel, edit: Asked) -> None:
+    def __call__(self, slow: Slow, hf: PreTrainedModel, edit: Prompt) -> None:
         """Writes the update into the copy."""
         matrix: nn.Linear = hf.model.language_model.layers[self.layer].mlp.down_proj
         subject = self.subjects[edit.question]
-        essence = Asked(f"{subject} is a", edit.answer, plain=True)
+        essence = Prompt(f"{subject} is a", edit.answer, plain=True)
         prompts = [("", edit), *((prefix, edit) for prefix in PREFIXES), ("", essence)]
         rows = [
             slow.encoder.encode(asked.question, asked.answer, plain=asked.plain, before=before)
@@ -158,7 +158,7 @@ class SlowRome:
 def slow_ft_as(editor: FineTune) -> Apply:
     """FT's loop with other settings, on torch's own AdamW."""
 
-    def apply(slow: Slow, hf: PreTrainedModel, edit: Asked) -> None:
+    def apply(slow: Slow, hf: PreTrainedModel, edit: Prompt) -> None:
         blocks = list(hf.model.language_model.layers)[-editor.layers :]
         weights = [
             matrix.weight.requires_grad_(True)

@@ -3,7 +3,7 @@
 Files serac*.npz in TMKE_GOLDEN hold embeddings and logits and what the original makes of them, in
 float64; all sizes are read off the arrays. serac_sampler*.npz hold draws of the original's hard
 negatives, of which only a property is common (a hard draw is one of the edit's near ones);
-tests/unit/test_editors_serac_negatives.py holds our own draws to it.
+tests/unit/editors/test_serac_negatives.py holds our own draws to it.
 """
 
 from __future__ import annotations

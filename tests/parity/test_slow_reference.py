@@ -22,10 +22,10 @@ from transformers import PreTrainedModel
 
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore, read_image
-from datamodules.readers.source import RecordSource
-from datamodules.readers.tmke import read_tmke
 from datamodules.records import Record
-from datamodules.scenarios import SCENARIOS, Asked
+from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.sources.source import RecordSource
+from datamodules.sources.tmke import read_tmke
 from datamodules.tokenisation import Encoded, PictureLayout, PromptEncoder
 from editors.base import Editor
 from editors.ft.editor import FineTune
@@ -37,8 +37,8 @@ from metrics.collection import headline_metrics
 from models.multimodal import MultimodalModel
 from tests.builders import PICTURED, trainer
 from tests.tokenizers_small import opt_tokenizer
-from tests.unit.test_readers import other as tmke_record
-from tests.unit.test_readers import write
+from tests.unit.datamodules.test_sources import other as tmke_record
+from tests.unit.datamodules.test_sources import write
 
 pytestmark = pytest.mark.parity
 TOKENIZER = opt_tokenizer()
@@ -146,18 +146,18 @@ class Slow:
         self.root = source.image_root
         self.encoder = encoder(model)
 
-    def logits(self, hf: nn.Module, asked: Asked) -> tuple[Tensor, Tensor]:
+    def logits(self, hf: nn.Module, asked: Prompt) -> tuple[Tensor, Tensor]:
         """Logits that predict the answer's tokens, and these tokens."""
         row = self.encode(asked)
         answer = torch.tensor(row.answer)
         return self.everywhere(hf, asked, row.ids)[:-1][answer[1:]], torch.tensor(row.ids)[answer]
 
-    def encode(self, asked: Asked) -> Encoded:
+    def encode(self, asked: Prompt) -> Encoded:
         return self.encoder.encode(
             asked.question, asked.answer, picture=asked.image is not None, plain=asked.plain
         )
 
-    def everywhere(self, hf: nn.Module, asked: Asked, row: list[int]) -> Tensor:
+    def everywhere(self, hf: nn.Module, asked: Prompt, row: list[int]) -> Tensor:
         """Logits at every token of a row."""
         ids = torch.tensor([row])
         picture = (
@@ -173,7 +173,7 @@ class Slow:
         ).logits[0]
         return logits
 
-    def loss(self, hf: nn.Module, asked: Asked) -> Tensor:
+    def loss(self, hf: nn.Module, asked: Prompt) -> Tensor:
         return nn.functional.cross_entropy(*self.logits(hf, asked))
 
 
@@ -186,7 +186,7 @@ def matrices(hf: PreTrainedModel, layers: int) -> list[nn.Linear]:
     return [matrix for block in blocks for matrix in (block.mlp.down_proj, block.mlp.up_proj)]
 
 
-def slow_ft(slow: Slow, hf: PreTrainedModel, edit: Asked) -> None:
+def slow_ft(slow: Slow, hf: PreTrainedModel, edit: Prompt) -> None:
     weights = [matrix.weight.requires_grad_(True) for matrix in matrices(hf, 1)]
     optimizer = torch.optim.Adam(weights, lr=FT["lr"])
     for _ in range(int(FT["steps"])):
@@ -199,8 +199,8 @@ def slow_ft(slow: Slow, hf: PreTrainedModel, edit: Asked) -> None:
         optimizer.step()
 
 
-def slow_mend(editor: Mend) -> Callable[[Slow, PreTrainedModel, Asked], None]:
-    def edit_copy(slow: Slow, hf: PreTrainedModel, edit: Asked) -> None:
+def slow_mend(editor: Mend) -> Callable[[Slow, PreTrainedModel, Prompt], None]:
+    def edit_copy(slow: Slow, hf: PreTrainedModel, edit: Prompt) -> None:
         edited = matrices(hf, 2)
         inputs: dict[nn.Module, Tensor] = {}
         deltas: dict[nn.Module, Tensor] = {}
@@ -233,7 +233,7 @@ def slow_mend(editor: Mend) -> Callable[[Slow, PreTrainedModel, Asked], None]:
 
 def reference(
     model: MultimodalModel,
-    apply: Callable[[Slow, PreTrainedModel, Asked], None],
+    apply: Callable[[Slow, PreTrainedModel, Prompt], None],
     source: RecordSource,
     scenario: str,
 ) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Causal trace, second moment, knowledge neurons: one command, each with its table and figure."""

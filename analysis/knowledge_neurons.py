@@ -1,0 +1,299 @@
+"""Knowledge neurons of an edit's questions, before and after the edit (Dai et al., ACL 2022).
+
+Three questions are asked of every edit: its own in text, its own about a picture of the subject,
+and the same about another entity of the subject's type. The neurons of a question are its coarse
+set: those whose attribution (analysis/attribution.py) is above a part of the row's largest one,
+
+    S = { (l, i) : Attr(w_i^l) > threshold * max Attr }
+
+for the answer that the model gives: the true one before the edit, the new one after it, and the
+other entity's own both times. A question that the model does not answer so, token by token, has no
+set. What the sets have in common, and how much of the edit's update falls on them, says where an
+edit made in text lands: `analysis.neuron_report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from analysis.attribution import attributions, n_neurons, update_by_neuron
+from analysis.overlap import Ids
+from configs.check import load_config
+from configs.schema import EvaluateConfig
+from datamodules.datamodule import EditDataModule
+from datamodules.records import Record
+from datamodules.scenarios import (
+    IMAGE_PROBES,
+    SCENARIOS,
+    TEXT_PROBES,
+    Prompt,
+    PromptMaker,
+    Scenario,
+)
+from editors.base import DeltaEdit, Editor
+from errors import ConfigError
+from models.deltas import Role
+from models.editable import EditableModel
+from models.rows import EditBatch
+from runner import assembly
+from runner.start import start
+
+Question = Literal["text", "image", "same_type"]
+When = Literal["before", "after"]
+QUESTIONS: tuple[Question, ...] = ("text", "image", "same_type")
+WHEN: tuple[When, ...] = ("before", "after")
+WHY_NOT: Mapping[str, str] = {
+    "serac": "its edits stand in a memory and are answered by a second model, so that no weight "
+    "of the base changes and its neurons are the same before and after",
+    "ike": "its edits are text in front of the question, so that no weight of the base changes and "
+    "the neurons after the edit would be those of another prompt",
+}
+
+
+@dataclass(frozen=True)
+class NeuronSet:
+    """The coarse set of one question, in ascending order.
+
+    Attributes:
+        ids: (n,) layer * D + number in the layer.
+        attribution: (n,) differences of probabilities.
+    """
+
+    ids: Ids
+    attribution: np.ndarray
+
+
+@dataclass(frozen=True)
+class Update:
+    """How each edit's update of one kind of matrix is spread over the neurons.
+
+    Attributes:
+        layers: the edited ones, ascending.
+        share: (n, layers * D) parts of the squared norm, which sum up to 1; 0 without any update.
+    """
+
+    layers: tuple[int, ...]
+    share: np.ndarray
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """What was found out about n edits.
+
+    Attributes:
+        layers: of the model.
+        per_layer: neurons of a layer, D.
+        edit_ids: (n,).
+        subjects: (n,).
+        sets: when and question -> (n,) sets; None where the model does not give the answer.
+        updates: kind of matrix -> what the edits change; empty for the unedited model.
+    """
+
+    layers: int
+    per_layer: int
+    edit_ids: tuple[int, ...]
+    subjects: tuple[str, ...]
+    sets: Mapping[tuple[When, Question], Sequence[NeuronSet | None]]
+    updates: Mapping[Role, Update]
+
+
+@dataclass
+class _Collected:
+    """The same while batches come in."""
+
+    edit_ids: list[int] = field(default_factory=list)
+    subjects: list[str] = field(default_factory=list)
+    sets: dict[tuple[When, Question], list[NeuronSet | None]] = field(default_factory=dict)
+    updates: dict[Role, list[Update]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NeuronRun:
+    """A configuration's parts, ready to analyse."""
+
+    cfg: EvaluateConfig
+    data: EditDataModule
+    model: EditableModel
+    editor: Editor
+
+
+def refuse(editor: str) -> None:
+    """Refuses an editor that changes no weight, by its name alone.
+
+    Raises:
+        ConfigError: it is one, and why that leaves nothing to see.
+    """
+    if editor in WHY_NOT:
+        raise ConfigError(
+            f"editor={editor} cannot be read through knowledge neurons: {WHY_NOT[editor]}. "
+            "Accepted are editors that change weights (ft, rome, mend, lora), and none for the "
+            "unedited model."
+        )
+
+
+def neuron_scenario(name: str) -> Scenario:
+    """A scenario's edit with the three questions, as they are answered before and after it.
+
+    The same-type question is asked as the scenario has it: in text, or about a picture.
+    """
+    after: dict[Question, PromptMaker] = {
+        "text": TEXT_PROBES["reliability"],
+        "image": IMAGE_PROBES["reliability_s"],
+        "same_type": SCENARIOS[name].probes["stability_same"],
+    }
+    before = {q: ask if q == "same_type" else _true(ask) for q, ask in after.items()}
+    probes = {_probe("before", q): ask for q, ask in before.items()}
+    probes |= {_probe("after", q): ask for q, ask in after.items()}
+    return replace(SCENARIOS[name], probes=probes)
+
+
+def open_run(words: Sequence[str]) -> NeuronRun:
+    """Reads configuration words as `evaluate.py` does, and loads data, model and editor.
+
+    Raises:
+        ConfigError: a mistake in the words, or an editor that cannot be analysed.
+        DataError: records or pictures are missing or broken.
+        ModelError: the base model or the checkpoint cannot be used.
+    """
+    for word in words:
+        if word.startswith("editor="):
+            refuse(word.removeprefix("editor="))
+    plain = ["output_dir=runs/analysis", *words]
+    cfg = cast(EvaluateConfig, load_config("evaluate", plain))
+    refuse(cfg.editor.name)
+    if cfg.protocol.name != "single":
+        raise ConfigError(
+            f"protocol={cfg.protocol.name}: knowledge neurons are read of single edits, each of "
+            "which is compared with the unedited model. Leave protocol out."
+        )
+    device = start(cfg).device
+    parts = assembly.open_test(cfg, neuron_scenario(cfg.scenario.name), device)
+    if isinstance(parts.editor, torch.nn.Module):
+        parts.editor.to(device)
+    return NeuronRun(cfg, parts.data, parts.model, parts.editor)
+
+
+@torch.no_grad()
+def find_neurons(
+    model: EditableModel,
+    editor: Editor,
+    batches: Iterable[EditBatch],
+    *,
+    steps: int,
+    threshold: float,
+) -> Neurons:
+    """The neurons of every question of every edit, and where the updates fall.
+
+    Args:
+        model: the base model.
+        editor: makes the edits.
+        batches: with the probes of `neuron_scenario`.
+        steps: of the integrated gradients.
+        threshold: of the coarse sets, a part of a row's largest attribution.
+
+    Raises:
+        ConfigError: the editor's edits are not weight deltas.
+    """
+    found = _Collected(sets={(when, question): [] for when in WHEN for question in QUESTIONS})
+    for batch in track(batches, "Neurons", console=Console(stderr=True), transient=True):
+        on_device = batch.to(model.device)
+        _add(found, model, editor, on_device, steps=steps, threshold=threshold)
+    updates = {
+        role: Update(parts[0].layers, np.concatenate([part.share for part in parts]))
+        for role, parts in sorted(found.updates.items())
+    }
+    return Neurons(
+        layers=model.n_layers,
+        per_layer=n_neurons(model),
+        edit_ids=tuple(found.edit_ids),
+        subjects=tuple(found.subjects),
+        sets=found.sets,
+        updates=updates,
+    )
+
+
+def coarse_set(attribution: Tensor, threshold: float) -> NeuronSet:
+    """The neurons above a part of the largest attribution; none where no neuron adds anything.
+
+    Args:
+        attribution: (layers, D).
+        threshold: in [0, 1).
+    """
+    flat = attribution.flatten()
+    ids = (flat > threshold * flat.max()).nonzero()[:, 0]
+    return NeuronSet(ids.cpu().numpy(), flat[ids].double().cpu().numpy())
+
+
+def _add(
+    found: _Collected,
+    model: EditableModel,
+    editor: Editor,
+    batch: EditBatch,
+    *,
+    steps: int,
+    threshold: float,
+) -> None:
+    """The edits of one batch."""
+    rows = model.encode_pictures(batch.rows)
+    batch, at = replace(batch, rows=rows), rows.answers()
+    state = model.prefix(rows, editor.first_layer(model))
+    edit = editor.edit(model, batch, state)
+    if not isinstance(edit, DeltaEdit):
+        raise ConfigError(
+            f"editor={editor.name} makes edits that are no weight deltas ({type(edit).__name__}), "
+            "and an update that cannot be seen cannot be compared with neurons. Accepted are "
+            "editors that change weights (ft, rome, mend, lora), and none."
+        )
+    found.edit_ids += batch.edit_ids
+    found.subjects += batch.subjects
+    for when in WHEN:
+        deltas = edit.deltas if when == "after" else {}
+        logits = model.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
+        right = at.row_mean((logits.argmax(-1) == at.target).float()) == 1
+        asked = when == "before" or bool(deltas)
+        for question in QUESTIONS:
+            chosen = batch.probes[_probe(when, question)]
+            chosen = chosen[right[chosen]] if asked else chosen[:0]
+            sets: list[NeuronSet | None] = [None] * len(batch)
+            if len(chosen):
+                values = attributions(model, rows.select(chosen), steps=steps, deltas=deltas)
+                for edit_index, value in zip(rows.edit_index[chosen].tolist(), values, strict=True):
+                    sets[edit_index] = coarse_set(value, threshold)
+            found.sets[when, question] += sets
+    for role, update in _updates(edit, n_neurons(model)).items():
+        found.updates.setdefault(role, []).append(update)
+
+
+def _updates(edit: DeltaEdit, per_layer: int) -> dict[Role, Update]:
+    """The batch's updates, kind by kind of matrix."""
+    squared = update_by_neuron(edit.deltas, per_layer)
+    found: dict[Role, Update] = {}
+    for role in sorted({site.role for site in squared}):
+        sites = sorted(site for site in squared if site.role == role)
+        norms = torch.cat([squared[site].double() for site in sites], 1)
+        total = norms.sum(1, keepdim=True)
+        share = torch.where(total > 0, norms / total, 0.0)
+        found[role] = Update(tuple(site.layer for site in sites), share.cpu().numpy())
+    return found
+
+
+def _true(ask: PromptMaker) -> PromptMaker:
+    """The same question with the answer that was true before the edit."""
+
+    def asked(record: Record) -> Prompt | None:
+        one = ask(record)
+        return one and one._replace(answer=record.knowledge_edit.answer_true)
+
+    return asked
+
+
+def _probe(when: When, question: Question) -> str:
+    return f"{question}_{when}"

@@ -1,0 +1,297 @@
+"""What knowledge neurons say of edits: overlaps of questions, and where the updates land.
+
+Three tables, a line per edit and comparison, and the means over edits:
+
+* `overlaps`: two questions at the same time, and each question with itself before and after.
+* `landing`: the part of an update's squared norm that falls on a question's neurons in the edited
+  layers. Chance is their part of all neurons there, `unrelated` the same update on the neurons of
+  edits of other subjects.
+* `neurons`: the coarse sets themselves.
+
+In the tables values are fractions, and null where there is none; means are percent, with 95 %
+bootstrap intervals over edits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.knowledge_neurons import (
+    QUESTIONS,
+    WHEN,
+    Neurons,
+    NeuronSet,
+    Question,
+    Update,
+    When,
+    find_neurons,
+    open_run,
+)
+from analysis.overlap import Floats, Ids, overlaps, unrelated_mean
+from metrics.bootstrap import estimate, paired_difference
+from results import provenance
+
+PAIRS: tuple[tuple[Question, Question], ...] = (
+    ("text", "image"), ("text", "same_type"), ("image", "same_type"),
+)  # fmt: skip
+MOVED = "before-after"  # a question with itself
+_TRANSFER = "text-image"
+
+Line = dict[str, Any]
+QuestionAt = tuple[When, Question]
+
+
+def analyse(
+    words: Sequence[str], *, steps: int, threshold: float
+) -> tuple[dict[str, Any], dict[str, list[Line]]]:
+    """Everything that `python -m analysis.neurons` writes.
+
+    Args:
+        words: configuration words, as of evaluate.py.
+        steps: of the integrated gradients.
+        threshold: of the coarse sets.
+
+    Returns:
+        The content of neurons.json, and the lines of the three tables by name.
+
+    Raises:
+        ConfigError: a mistake in the words, or an editor that changes no weight.
+        DataError: records or pictures are missing or broken.
+        ModelError: the base model or the checkpoint cannot be used.
+    """
+    run = open_run(words)
+    batches = run.data.test_dataloader()
+    found = find_neurons(run.model, run.editor, batches, steps=steps, threshold=threshold)
+    overlapping, landing = overlap_lines(found), landing_lines(found)
+    cfg, means = run.cfg, numbers(found, overlapping, landing, seed=run.cfg.seed)
+    settings = {
+        "steps": steps,
+        "threshold": threshold,
+        "editor": cfg.editor.model_dump(),
+        "ckpt": cfg.ckpt,
+        "data": cfg.data.model_dump(),
+        "data_digest": run.data.source.digest(),
+        "model_digest": run.model.fingerprint(),
+        "model_revision": cfg.model.revision,
+        "prompt": cfg.data.prompt,
+        "dtype": cfg.model.dtype,
+        "quantise": cfg.model.quantise,
+        "device": str(run.model.device),
+        "git": provenance.git_state(),
+    }
+    header = {
+        "editor": cfg.editor.label,
+        "model": cfg.model.name,
+        "scenario": cfg.scenario.name,
+        "data": cfg.data.name,
+        "n_edits": len(found.edit_ids),
+        "seed": cfg.seed,
+        "settings": settings,
+        "versions": provenance.versions(),
+    }
+    tables = {"neurons": neuron_lines(found), "overlaps": overlapping, "landing": landing}
+    return header | means, tables
+
+
+def comparisons() -> Iterator[tuple[str, str, QuestionAt, QuestionAt]]:
+    """When, name, and the two sets of each comparison."""
+    for when in WHEN:
+        for a, b in PAIRS:
+            yield when, f"{a}-{b}", (when, a), (when, b)
+    for question in QUESTIONS:
+        yield MOVED, question, ("before", question), ("after", question)
+
+
+def neuron_lines(found: Neurons) -> list[Line]:
+    """The coarse sets, a line per neuron."""
+    lines: list[Line] = []
+    for (when, question), sets in found.sets.items():
+        for edit_id, subject, one in zip(found.edit_ids, found.subjects, sets, strict=True):
+            if one is None:
+                continue
+            for neuron, value in zip(one.ids.tolist(), one.attribution.tolist(), strict=True):
+                layer, number = divmod(neuron, found.per_layer)
+                lines.append(
+                    {
+                        "edit_id": edit_id,
+                        "subject": subject,
+                        "when": when,
+                        "question": question,
+                        "layer": layer,
+                        "neuron": number,
+                        "attribution": value,
+                    }
+                )
+    return lines
+
+
+def overlap_lines(found: Neurons) -> list[Line]:
+    """The comparisons, a line per edit; null where a set is missing or both are empty."""
+    lines: list[Line] = []
+    n = found.layers * found.per_layer
+    for when, pair, a, b in comparisons():
+        first, second = _ids(found.sets[a]), _ids(found.sets[b])
+        measured = overlaps(first, second, subjects=found.subjects, n=n)
+        for edit, edit_id in enumerate(found.edit_ids):
+            sizes = {"size_a": _size(first[edit]), "size_b": _size(second[edit])}
+            about = {"edit_id": edit_id, "subject": found.subjects[edit]}
+            lines.append(about | {"when": when, "pair": pair} | sizes | measured.of(edit))
+    return lines
+
+
+def landing_lines(found: Neurons) -> list[Line]:
+    """How much of each update falls on each question's neurons, a line per edit."""
+    lines: list[Line] = []
+    for role, update in found.updates.items():
+        for (when, question), sets in found.sets.items():
+            inside = [_inside(one, update, found.per_layer) for one in sets]
+            share, chance, unrelated = _landing(inside, update, found.subjects)
+            for edit, edit_id in enumerate(found.edit_ids):
+                about = {"edit_id": edit_id, "subject": found.subjects[edit], "matrix": role}
+                values = {"share": share, "chance": chance, "unrelated": unrelated}
+                there = {name: _number(value[edit]) for name, value in values.items()}
+                lines.append(about | {"when": when, "question": question} | there)
+    return lines
+
+
+def numbers(
+    found: Neurons, overlapping: Sequence[Line], landing: Sequence[Line], *, seed: int
+) -> dict[str, Any]:
+    """Means over edits, for neurons.json: percent with interval and number of edits.
+
+    Args:
+        found: the neurons.
+        overlapping: from `overlap_lines`.
+        landing: from `landing_lines`.
+        seed: of the bootstrap.
+    """
+    sizes = {(w, q): [len(s.ids) for s in sets if s] for (w, q), sets in found.sets.items()}
+    spread = {key: _by_layer(found, sets) for key, sets in found.sets.items()}
+    return {
+        "layers": found.layers,
+        "neurons_per_layer": found.per_layer,
+        "edited": {role: list(update.layers) for role, update in found.updates.items()},
+        "answered": _nested({key: len(values) for key, values in sizes.items()}),
+        "neurons": _nested({k: estimate(v, seed=seed).as_dict() for k, v in sizes.items()}),
+        "by_layer": _nested(spread),
+        "overlaps": _nested(
+            {
+                (when, pair): {
+                    measure: _judged(lines, measure, f"chance_{measure}", seed)
+                    for measure in ("jaccard", "share")
+                }
+                for (when, pair), lines in _grouped(overlapping, "when", "pair").items()
+            }
+        ),
+        "transfer": {
+            name: _judged(lines, "jaccard", "chance_jaccard", seed)
+            for name, lines in _by_transfer(found, overlapping).items()
+        },
+        "landing": {
+            role: _nested(
+                {
+                    key: _judged(lines, "share", "chance", seed)
+                    for key, lines in _grouped(of_role, "when", "question").items()
+                }
+            )
+            for (role,), of_role in _grouped(landing, "matrix").items()
+        },
+    }
+
+
+def _judged(lines: Sequence[Line], measure: str, chance: str, seed: int) -> Line:
+    """A measure, its two levels, and by how much it is above that of unrelated questions."""
+    unrelated = chance.replace("chance", "unrelated")
+    there = [line for line in lines if line[measure] is not None]
+    both = [line for line in there if line[unrelated] is not None]
+    above = paired_difference(
+        [100 * line[measure] for line in both], [100 * line[unrelated] for line in both], seed=seed
+    )
+    return {
+        "value": estimate([line[measure] for line in there], seed=seed, scale=100).as_dict(),
+        "chance": estimate([line[chance] for line in there], seed=seed, scale=100).as_dict(),
+        "unrelated": estimate([line[unrelated] for line in both], seed=seed, scale=100).as_dict(),
+        "above_unrelated": above.as_dict(),
+    }
+
+
+def _by_transfer(found: Neurons, overlapping: Sequence[Line]) -> dict[str, list[Line]]:
+    """What text and image question shared before edits that then reach the picture, or do not.
+
+    Counted are edits that are answered in text: those whose new answer the image question gives
+    too, and those where it does not.
+    """
+    parts: dict[str, list[Line]] = {"reached": [], "not_reached": []}
+    shared = [line for line in overlapping if (line["when"], line["pair"]) == ("before", _TRANSFER)]
+    text, image = found.sets["after", "text"], found.sets["after", "image"]
+    for line, in_text, on_picture in zip(shared, text, image, strict=True):
+        if in_text is not None:
+            parts["not_reached" if on_picture is None else "reached"].append(line)
+    return parts
+
+
+def _landing(
+    inside: Sequence[Ids | None], update: Update, subjects: Sequence[str]
+) -> tuple[Floats, Floats, Floats]:
+    """Share, chance and share on other subjects' neurons, each (n,); nan without set or update."""
+    width = update.share.shape[1]
+    table = np.zeros(update.share.shape)
+    for row, ids in enumerate(inside):
+        table[row, [] if ids is None else ids] = 1.0
+    values = update.share @ table.T  # (n, n): an edit's update on the neurons of each
+    missing = np.array([one is None for one in inside])
+    without = update.share.sum(1) == 0
+    values[np.broadcast_to(missing[None, :] | without[:, None], values.shape)] = np.nan
+    share = values.diagonal().copy()
+    chance = np.where(np.isnan(share), np.nan, table.sum(1) / width)
+    return share, chance, unrelated_mean(values, subjects)
+
+
+def _inside(one: NeuronSet | None, update: Update, per_layer: int) -> Ids | None:
+    """A set's neurons in the edited layers, numbered as the update's columns."""
+    if one is None:
+        return None
+    layer, number = np.divmod(one.ids, per_layer)
+    place = np.searchsorted(update.layers, layer)
+    edited = np.isin(layer, update.layers)
+    return np.asarray(place[edited] * per_layer + number[edited], dtype=np.int64)
+
+
+def _by_layer(found: Neurons, sets: Sequence[NeuronSet | None]) -> list[float] | None:
+    """Mean percent of a set in each layer; None where no edit has a set."""
+    shares = [
+        np.bincount(one.ids // found.per_layer, minlength=found.layers) / len(one.ids)
+        for one in sets
+        if one is not None and len(one.ids)
+    ]
+    return (100 * np.mean(shares, 0)).tolist() if shares else None
+
+
+def _ids(sets: Sequence[NeuronSet | None]) -> list[Ids | None]:
+    return [None if one is None else one.ids for one in sets]
+
+
+def _size(ids: Ids | None) -> int | None:
+    return None if ids is None else len(ids)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _grouped(lines: Sequence[Line], *keys: str) -> dict[tuple[str, ...], list[Line]]:
+    found: dict[tuple[str, ...], list[Line]] = {}
+    for line in lines:
+        found.setdefault(tuple(line[key] for key in keys), []).append(line)
+    return found
+
+
+def _nested(flat: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
+    """{(a, b): value} as {a: {b: value}}."""
+    found: dict[str, dict[str, Any]] = {}
+    for (a, b), value in flat.items():
+        found.setdefault(a, {})[b] = value
+    return found

@@ -1,0 +1,120 @@
+"""The benchmark's own files: lists of records in the TMKE authors' schema.
+
+The files named by `data.files` are the test set. Training needs files of its own
+(`data.train_files`); a share of their subjects becomes the validation split, so that no test record
+ever chooses a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from datamodules.records import Record, TmkeRecord
+from datamodules.sources.source import RecordSource
+from errors import DataError
+
+_VALIDATION_SHARE = 0.1
+
+
+def read_tmke(
+    root: Path,
+    *,
+    files: Sequence[str] = (),
+    train_files: Sequence[str] = (),
+    image_root: Path | None = None,
+    seed: int = 0,
+    filter_known: bool = False,
+) -> RecordSource:
+    """Reads the benchmark's files.
+
+    Args:
+        root: the folder with the files.
+        files: names of the test files in it; default: every *.json that is not a train file.
+        train_files: names of the files to train on.
+        image_root: the pictures' folder; default: `root`/images.
+        seed: draws the validation subjects out of the training ones.
+        filter_known: keep only edits of facts that the unedited model knows.
+
+    Returns:
+        The records, by split.
+
+    Raises:
+        DataError: a folder, file, record or field is missing or broken.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.root is {str(root)!r}, and there is no such folder.")
+    names = sorted(files) or sorted(
+        path.name for path in root.glob("*.json") if path.name not in train_files
+    )
+    if not names:
+        raise DataError(
+            f"data.root {root} holds no *.json file with TMKE records. Point data.root at the "
+            "benchmark's folder, or name the files in data.files."
+        )
+    test = [record for name in names for record in read_records(root / name)]
+    train, val = _split([r for name in train_files for r in read_records(root / name)], seed)
+    source = RecordSource(
+        name="tmke",
+        image_root=image_root or root / "images",
+        splits={"train": train, "val": val, "test": test},
+        plain_locality=True,
+        filter_known=filter_known,
+        absent=f"Training files are named in data.train_files; the test files are {names}.",
+    )
+    source.check_disjoint()
+    return source
+
+
+def read_records(path: Path) -> list[TmkeRecord]:
+    """The records of one file.
+
+    Raises:
+        DataError: the file is missing, is not JSON, is not a list, or a record breaks the schema;
+            file, line or index, and field are named.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"the data file {path} cannot be read: {error.strerror}.") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"the data file {path} is not valid JSON: {error.msg} at line {error.lineno}, column "
+            f"{error.colno}. It may be cut short; fetch it again."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"the data file {path} is not UTF-8 text ({error.reason}).") from error
+    if not isinstance(content, list) or not content:
+        raise DataError(
+            f"the data file {path} should hold a list of records, and holds "
+            f"{'an empty list' if content == [] else type(content).__name__}."
+        )
+    return [_record(path, index, item) for index, item in enumerate(content)]
+
+
+def _record(path: Path, index: int, item: object) -> TmkeRecord:
+    try:
+        return TmkeRecord.model_validate(item)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in one['loc']) or 'record'}: {one['msg']}"
+            for one in error.errors()
+        )
+        raise DataError(
+            f"record {index} of {path} breaks the TMKE schema: {wrong}. Correct the record; "
+            "docs/data.md lists the fields."
+        ) from error
+
+
+def _split(records: Sequence[Record], seed: int) -> tuple[list[Record], list[Record]]:
+    subjects = sorted({record.subject for record in records})
+    random.Random(seed).shuffle(subjects)
+    held_out = set(subjects[: round(len(subjects) * _VALIDATION_SHARE)])
+    return (
+        [record for record in records if record.subject not in held_out],
+        [record for record in records if record.subject in held_out],
+    )

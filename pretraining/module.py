@@ -1,0 +1,200 @@
+"""Teaching a tiny multimodal LLM a world, as a LightningModule.
+
+One run from random weights: text and pictures together, one cosine. At first the image slots hold
+the noisy embeddings of the subject's name; when the pictures have learned to produce those, they
+take the slots over. The language model and the vision side are clipped apart, because their
+gradients differ in size by an order of magnitude.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from datamodules.world import World
+from pretraining.batches import IGNORE, StepBatch, TextBatch
+from pretraining.losses import NameSlots, SubjectLens, VisionLosses
+from pretraining.masking import masked_layers, subject_masks
+from pretraining.model import parts_of
+from pretraining.samplers import StepSampler
+from pretraining.settings import PretrainSettings
+
+RAISE_BELOW, RAISE_AFTER = 0.25, 15  # nats, steps: when the warm-up states one more fact
+MOST_WARMUP_FACTS = 6
+
+
+class PretrainingModule(LightningModule):
+    """The training run's losses and optimiser.
+
+    Args:
+        model: freshly built; trained in place.
+        tokenizer: the world's.
+        world: what is taught.
+        sampler: draws the rows; its curriculum is raised from here.
+        settings: the recipe.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        world: World,
+        sampler: StepSampler,
+        settings: PretrainSettings,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.save_hyperparameters(settings.as_dict())
+        self.settings, self.sampler = settings, sampler
+        self.model = model
+        self.parts = parts_of(model)
+        self.slots = NameSlots(world.pictured, tokenizer, settings.image_tokens)
+        self.lens = SubjectLens(world, tokenizer)
+        self.vision = VisionLosses(world, self.slots, settings)
+        self.generator = torch.Generator().manual_seed(settings.seed + 1)
+        self._recent: deque[float] = deque(maxlen=RAISE_AFTER)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with two rates, each warmed up when its half starts, then one cosine."""
+        chosen = self.settings
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": self.parts.language_parameters(), "lr": chosen.lr},
+                {"params": self._vision_side(), "lr": chosen.vision_lr},
+            ],
+            weight_decay=chosen.weight_decay,
+            betas=(0.9, 0.98),
+        )
+        starts = (0, chosen.context_warmup)
+        factors: list[Callable[[int], float]] = [
+            partial(self._rate, start=start) for start in starts
+        ]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def transfer_batch_to_device(
+        self, batch: StepBatch, device: torch.device, dataloader_idx: int
+    ) -> StepBatch:
+        """Batches are made on the CPU, where this model trains."""
+        del device, dataloader_idx
+        return batch
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> None:
+        """One step of the warm-up or of the mixture."""
+        step = batch_idx - self.settings.context_warmup
+        losses = self._warmup_losses(batch) if step < 0 else self._mixed_losses(batch, step)
+        total = torch.stack(list(losses.values())).sum()
+        optimizer = self.optimizers()
+        optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        self.manual_backward(total)
+        for parameters in (self.parts.language_parameters(), self._vision_side()):
+            torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip, error_if_nonfinite=True)
+        optimizer.step()  # type: ignore[union-attr]
+        self.lr_schedulers().step()  # type: ignore[union-attr]
+        self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()})
+        self.log("train/loss", total.detach(), prog_bar=True)
+
+    def _warmup_losses(self, batch: StepBatch) -> dict[str, Tensor]:
+        """Copying from the context; one fact more is stated once copying works."""
+        loss, _ = self._answer_loss(batch.short)
+        self._recent.append(float(loss.detach()))
+        mastered = len(self._recent) == RAISE_AFTER and (
+            sum(self._recent) / RAISE_AFTER < RAISE_BELOW
+        )
+        if mastered and self.sampler.facts_in_context < MOST_WARMUP_FACTS:
+            self.sampler.facts_in_context += 1
+            self._recent.clear()
+        self.log("train/facts_in_context", float(self.sampler.facts_in_context))
+        return {"recall": loss}
+
+    def _mixed_losses(self, batch: StepBatch, step: int) -> dict[str, Tensor]:
+        """All losses of the mixture, weighted."""
+        chosen, losses = self.settings, dict[str, Tensor]()
+        tokens = None
+        if batch.pixels is not None:
+            entity = self.slots.indices(batch.entities)
+            patches = self.parts.patches(batch.pixels)
+            tokens = self.parts.project(patches)  # (P, S, D)
+            found = self.vision(patches, tokens, self.parts.embeddings.detach(), entity)
+            losses["vision"] = self.vision.weighted(found)
+        answer, lens = self._answer_loss(batch.short, tokens, self._picture_share(step))
+        losses["answer"], losses["lens"] = answer, chosen.lens_weight * lens
+        if batch.long:
+            losses["long"] = chosen.long_weight * self._answer_loss(batch.long)[0]
+        return losses
+
+    def _answer_loss(
+        self, groups: list[TextBatch], tokens: Tensor | None = None, share: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and lens loss over all groups, every learned token counting alike."""
+        answer, lens = [], []
+        for batch in groups:
+            hidden, states = self._states(batch, tokens, share)
+            row, position = (batch.labels[:, 1:] != IGNORE).nonzero(as_tuple=True)
+            scores = self.parts.scores(hidden[row, position])  # (learned, V): the head is dear
+            targets = batch.labels[row, position + 1]
+            answer.append(cross_entropy(scores, targets, reduction="sum"))
+            lens.append(self.lens(self.parts, states[self.settings.lens_layer + 1], batch))
+        learned = sum(int((batch.labels[:, 1:] != IGNORE).sum()) for batch in groups)
+        named = sum(sum(map(bool, batch.subjects)) for batch in groups)
+        return torch.stack(answer).sum() / learned, torch.stack(lens).sum() / max(1, named)
+
+    def _states(
+        self, batch: TextBatch, tokens: Tensor | None, share: float
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Final states (B, T, D) and the states between layers."""
+        embedded = self.parts.embed_tokens(batch.input_ids)
+        if tokens is not None and len(batch.image_rows):
+            embedded = self._fill_slots(embedded, batch, tokens[batch.picture_rows], share)
+        with self._masking(batch):
+            return self.parts.hidden(embedded)
+
+    def _fill_slots(
+        self, embedded: Tensor, batch: TextBatch, tokens: Tensor, share: float
+    ) -> Tensor:
+        """Picture features in a share of the image rows, noisy name embeddings in the others."""
+        entity = self.slots.indices(batch.pictures)
+        named = self.parts.embeddings[self.slots.pattern[entity]]  # (I, S, D)
+        count = len(tokens)
+        spread = self.parts.embeddings[self.slots.words].detach().std() * self.settings.slot_noise
+        size = torch.rand(count, 1, 1, generator=self.generator) * spread
+        named = named + torch.randn(named.shape, generator=self.generator) * size
+        shown = torch.rand(count, 1, 1, generator=self.generator) < share
+        slots = self.parts.first_slot + torch.arange(tokens.shape[1])
+        return embedded.index_put((batch.image_rows[:, None], slots), tokens.where(shown, named))
+
+    def _masking(self, batch: TextBatch) -> Any:
+        """The subject mask in a random share of the rows that name their subject."""
+        draw = torch.rand(len(batch.subjects), generator=self.generator)
+        named = torch.tensor([bool(subject) for subject in batch.subjects])
+        hidden = named & (draw < self.settings.mask_share)
+        if not bool(hidden.any()):
+            return nullcontext()
+        low, high = subject_masks(batch.spans, hidden, batch.input_ids.shape[1])
+        return masked_layers(self.parts.layers, low, high, self.settings.mask_layers)
+
+    def _picture_share(self, step: int) -> float:
+        """Share of image rows whose slots hold picture features: 0, a ramp, then 1."""
+        start, end = self.settings.slots_start, self.settings.slots_end
+        done = step / self.settings.steps
+        return min(1.0, max(0.0, (done - start) / max(end - start, 1e-9)))
+
+    def _rate(self, step: int, start: int) -> float:
+        """Factor of a learning rate: linear warm-up from `start`, cosine over the whole run."""
+        chosen = self.settings
+        warm = min(1.0, max(0.0, (step - start + 1) / chosen.warmup_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / chosen.total_steps)))
+        return warm * (chosen.lr_floor + (1 - chosen.lr_floor) * cosine)
+
+    def _vision_side(self) -> list[torch.nn.Parameter]:
+        return [*self.parts.vision_parameters(), *self.vision.parameters()]

@@ -1,0 +1,1 @@
+"""The files of a result: what is in them, how they are written and read."""

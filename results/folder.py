@@ -1,0 +1,300 @@
+"""The folder of one evaluation: what is in it, and how it is read (`results.writing` writes it).
+
+    edits.parquet   one line per edit, probe and metric (`EDIT_SCHEMA`), values as fractions
+    probes.parquet  one line per edit and probe (`PROBE_SCHEMA`): what was asked, of which picture;
+                    the probe `edit` is the question that taught the edit
+    curve.parquet   protocol=sequential only: edits.parquet at every point of the curve, one after
+                    the other, with the number of edits in place (`CURVE_SCHEMA`)
+    summary.json    the run and its metrics: mean in percent, 95 % interval, number of records
+    table.md        the same metrics for a reader
+
+Readers check what they read and name the file and field that is wrong.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from errors import DataError
+from metrics.bootstrap import Estimate
+from results.files import EDITS, PARTIAL, SUMMARY, TABLE
+
+EDIT_SCHEMA = pa.schema(
+    [
+        ("edit_id", pa.int64()),
+        ("subject", pa.string()),
+        ("probe", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("pre_text", pa.string()),
+        ("post_text", pa.string()),
+        ("target", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+PROBE_SCHEMA = pa.schema(
+    [
+        ("edit_id", pa.int64()),
+        ("probe", pa.string()),
+        ("question", pa.string()),
+        ("image", pa.string()),  # below `settings.image_root`; null: asked in text
+        ("hops", pa.int64()),  # steps from the edited fact to the answer; null: not portability
+    ]
+)
+CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field("edits_in_place", pa.int64()))
+
+_TEXT, _NUMBER = (str,), (int, float)
+_SUMMARY_FIELDS: dict[str, tuple[type, ...]] = {
+    "editor": _TEXT,
+    "model": _TEXT,
+    "scenario": _TEXT,
+    "data": _TEXT,
+    "n_edits": (int,),
+    "seed": (int,),
+    "settings": (dict,),
+    "versions": (dict,),
+    "metrics": (dict,),
+    "seconds_per_edit": (*_NUMBER, type(None)),
+    "peak_memory_bytes": (*_NUMBER, type(None)),
+}
+_OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
+    "answer_seconds_per_edit": (*_NUMBER, type(None)),
+    "trained_parameters": (int, type(None)),
+    "protocol": (dict, type(None)),
+    "curve": (dict, type(None)),
+}
+SINGLE, SEQUENTIAL = "single", "sequential"
+_EVALUATE_AGAIN = "evaluate again with evaluate.py into a new folder"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One evaluation, read from its folder.
+
+    Attributes:
+        folder: where it was read.
+        editor: option name of the editor ("none" is the unedited model).
+        model: option name of the model.
+        scenario: "unimodal", "transitive" or "multimodal".
+        data: option name of the data.
+        n_edits: edits that were evaluated.
+        seed: of the run.
+        settings: everything else that fixes the numbers (data and model digest, prompt, positions).
+        versions: of the packages that ran.
+        metrics: named metrics in percent, in the order of the file.
+        seconds_per_edit: mean time of making one edit; None where it was not measured.
+        peak_memory_bytes: None where it was not measured.
+        answer_seconds_per_edit: mean time of answering all probes of one edit under it; None where
+            it was not measured. Methods that make an edit in no time pay here.
+        trained_parameters: weights that training made, 0 for the training-free methods; None in
+            results that do not say.
+        protocol: {"name": "single"}, or {"name": "sequential", "n": [...]}: edits stay in place;
+            None in results that do not say, which are of single edits.
+        curve: protocol=sequential: number of edits in place -> named metrics, as `metrics`.
+    """
+
+    folder: Path
+    editor: str
+    model: str
+    scenario: str
+    data: str
+    n_edits: int
+    seed: int
+    settings: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    metrics: Mapping[str, Estimate]
+    seconds_per_edit: float | None
+    peak_memory_bytes: float | None
+    answer_seconds_per_edit: float | None = None
+    trained_parameters: int | None = None
+    protocol: Mapping[str, Any] | None = None
+    curve: Mapping[int, Mapping[str, Estimate]] | None = None
+
+    @property
+    def protocol_name(self) -> str:
+        """`SINGLE` or `SEQUENTIAL`."""
+        return str((self.protocol or {}).get("name", SINGLE))
+
+    def fact(self, key: str) -> object:
+        """A field of the run or, if there is no such field, of its settings; None if in neither."""
+        if key == "protocol":
+            return self.protocol_name
+        return self.settings.get(key) if key not in _SUMMARY_FIELDS else getattr(self, key)
+
+    def edits(self) -> pd.DataFrame:
+        """The long table of `edits.parquet`.
+
+        Raises:
+            DataError: the file is missing, cannot be read or lacks a column.
+        """
+        return read_edits(self.folder)
+
+
+def read_run(folder: Path) -> RunResult:
+    """Read and check `summary.json` of a result folder.
+
+    Args:
+        folder: written by `evaluate.py`.
+
+    Returns:
+        The run.
+
+    Raises:
+        DataError: the file is missing, is no JSON, or a field is missing or of the wrong type.
+    """
+    path = folder / SUMMARY
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if (folder / PARTIAL).is_dir():
+            raise DataError(
+                f"{folder} holds a run that was not finished ({PARTIAL}/ but no {SUMMARY}); "
+                f"continue it with the same command and output_dir={folder} resume=true, or leave "
+                "the folder out."
+            ) from None
+        raise DataError(
+            f"{path} does not exist; a result folder holds {EDITS}, {SUMMARY} and {TABLE}: give a "
+            "folder that evaluate.py wrote."
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}); {_EVALUATE_AGAIN}.") from error
+    return parse_summary(summary, folder)
+
+
+def parse_summary(summary: object, folder: Path) -> RunResult:
+    """Check the content of a `summary.json`.
+
+    Args:
+        summary: the decoded JSON.
+        folder: its place, for messages.
+
+    Returns:
+        The run.
+
+    Raises:
+        DataError: a field is missing or of the wrong type; the message names all of them.
+    """
+    path = folder / SUMMARY
+    if not isinstance(summary, dict):
+        raise DataError(f"{path} must hold a JSON object; {_EVALUATE_AGAIN}.")
+    wrong = [
+        f"{key} is missing" if key not in summary else f"{key} is {summary[key]!r}"
+        for key, accepted in _SUMMARY_FIELDS.items()
+        if key not in summary or not _is_a(summary[key], accepted)
+    ]
+    wrong += [
+        f"{key} is {summary[key]!r}"
+        for key, accepted in _OPTIONAL_FIELDS.items()
+        if key in summary and not _is_a(summary[key], accepted)
+    ]
+    metrics = _parse_metrics("metrics", summary.get("metrics"), wrong)
+    curve = _parse_curve(summary.get("curve"), wrong)
+    protocol = summary.get("protocol")
+    if isinstance(protocol, dict) and protocol.get("name") not in (SINGLE, SEQUENTIAL):
+        wrong.append(f"protocol.name is {protocol.get('name')!r}")
+    if wrong:
+        raise DataError(
+            f"{path} is not a valid summary: {'; '.join(wrong)}. Accepted are the fields "
+            f'{", ".join(_SUMMARY_FIELDS)}, each metric as {{"mean": percent, "ci95": [low, high], '
+            f'"n": records}}; {_EVALUATE_AGAIN}.'
+        )
+    fields = {key: summary[key] for key in _SUMMARY_FIELDS if key != "metrics"}
+    fields |= {key: summary.get(key) for key in _OPTIONAL_FIELDS}
+    return RunResult(folder=folder, **fields | {"metrics": metrics, "curve": curve})
+
+
+def read_edits(folder: Path) -> pd.DataFrame:
+    """Read the long table of a result folder.
+
+    Args:
+        folder: written by `evaluate.py`.
+
+    Returns:
+        One line per edit, probe and metric, with the columns of `EDIT_SCHEMA`.
+
+    Raises:
+        DataError: the file is missing, cannot be read or lacks a column.
+    """
+    return read_rows(folder / EDITS, EDIT_SCHEMA)
+
+
+def read_rows(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a long table of a result folder: `EDITS`, `PROBES` or `CURVE` with its schema.
+
+    Args:
+        path: the file.
+        schema: its columns.
+        columns: those to read; texts are most of a file and cost most of the time. None: all.
+
+    Raises:
+        DataError: the file is missing, cannot be read or lacks a column.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; {_EVALUATE_AGAIN}.")
+    try:
+        absent = [name for name in schema.names if name not in pq.read_schema(path).names]
+        if absent:
+            raise DataError(
+                f"{path} lacks the columns {', '.join(absent)}; expected are "
+                f"{', '.join(schema.names)}: {_EVALUATE_AGAIN}."
+            )
+        frame: pd.DataFrame = pq.read_table(path, columns=list(columns or schema.names)).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read as parquet ({error}); {_EVALUATE_AGAIN}."
+        ) from error
+    return frame
+
+
+def _is_a(value: object, accepted: tuple[type, ...]) -> bool:
+    """Type test that does not take True for a number and accepts no nan or infinity."""
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        return False
+    return isinstance(value, accepted)
+
+
+def _parse_metrics(place: str, raw: object, wrong: list[str]) -> dict[str, Estimate]:
+    """Named metrics of the file; what is not well formed is added to `wrong`."""
+    metrics: dict[str, Estimate] = {}
+    for name, value in raw.items() if isinstance(raw, dict) else ():
+        found = _parse_estimate(value)
+        if found is None:
+            wrong.append(f"{place}.{name} is {value!r}")
+        else:
+            metrics[name] = found
+    return metrics
+
+
+def _parse_curve(raw: object, wrong: list[str]) -> dict[int, dict[str, Estimate]] | None:
+    """Points of a curve in their order, by number of edits in place."""
+    if not isinstance(raw, dict):
+        return None
+    curve: dict[int, dict[str, Estimate]] = {}
+    for key, point in raw.items():
+        if not (isinstance(key, str) and key.isdecimal() and int(key) and isinstance(point, dict)):
+            wrong.append(f"curve.{key} is {point!r} (expected: edits in place -> metrics)")
+        else:
+            curve[int(key)] = _parse_metrics(f"curve.{key}", point, wrong)
+    return dict(sorted(curve.items()))
+
+
+def _parse_estimate(value: object) -> Estimate | None:
+    """A metric of the file, or None if it is not well formed."""
+    if not isinstance(value, dict):
+        return None
+    mean, interval, n = value.get("mean"), value.get("ci95"), value.get("n")
+    if not _is_a(n, (int,)) or not isinstance(interval, list) or len(interval) != 2:
+        return None
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    if not all(_is_a(number, _NUMBER) for number in (mean, *interval)):
+        return None
+    return Estimate(float(mean), float(interval[0]), float(interval[1]), n)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""What surrounds a run: its parts from a checked configuration, its start, its processes."""

@@ -1,0 +1,294 @@
+"""From checked options to the objects of a run: data, model, editor, trainer."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from configs.schema import (
+    DataOptions,
+    EditingConfig,
+    EvaluateConfig,
+    FolderData,
+    ModelOptions,
+    TmkeData,
+    TrainerOptions,
+    WorldData,
+)
+from datamodules.datamodule import EditDataModule
+from datamodules.images import ImageStore
+from datamodules.records import Record
+from datamodules.scenarios import SCENARIOS, Scenario
+from datamodules.sources.source import RecordSource, Split
+from datamodules.sources.tmke import read_tmke
+from datamodules.sources.world import read_world
+from datamodules.tokenisation import PictureLayout, PromptEncoder, PromptForm
+from datamodules.world import World, generate_world
+from editors.base import Editor, EditorInputs
+from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
+from errors import ConfigError
+from lightning_modules.callbacks import ProgressBar
+from lightning_modules.evaluation import EvaluationModule, knows
+from lightning_modules.scoring import Scoring
+from lightning_modules.sequential import SequentialModule
+from models.editable import EditableModel
+from models.loading import load_model, load_text_config
+from models.memory import tell_memory
+from models.processor import Processor, load_processor
+from results.partial import PartialResults
+from runner.training import check_checkpoint, load_editor
+
+log = logging.getLogger(__name__)
+
+
+def read_source(data: DataOptions) -> RecordSource:
+    """Reads the records that `data=` names; draws a generated world on first use.
+
+    Raises:
+        DataError: something in them is missing or broken.
+    """
+    if isinstance(data, TmkeData):
+        return read_tmke(
+            Path(data.root),
+            files=data.files or (),
+            train_files=data.train_files or (),
+            image_root=Path(data.image_root) if data.image_root else None,
+            seed=data.seed,
+            filter_known=data.filter_known,
+        )
+    if isinstance(data, WorldData | FolderData):
+        return read_world(
+            open_world(data),
+            name=data.name,
+            seed=data.seed,
+            targets_per_fact=data.targets_per_fact,
+            filter_known=data.filter_known,
+        )
+    raise ConfigError(f"data={data.name!r} has no reader.")
+
+
+def open_world(data: DataOptions) -> World:
+    """The world folder of `data=world` (drawn where it is not there yet) or `data=folder`.
+
+    Raises:
+        ConfigError: the data is not a world.
+        DataError: the folder is missing or broken.
+    """
+    if isinstance(data, WorldData):
+        generate_world(Path(data.root), seed=data.world_seed, size=data.size)
+        return World.load(Path(data.root), seed=data.seed, noun=data.noun)
+    if isinstance(data, FolderData):
+        return World.load(Path(data.root), seed=data.seed, noun=data.noun)
+    raise ConfigError(
+        f"data={data.name} holds records, not a world with entities and pictures. "
+        "Use data=world or data=folder."
+    )
+
+
+def make_data(
+    cfg: EditingConfig,
+    source: RecordSource,
+    scenarios: dict[Split, Scenario],
+    *,
+    batch_size: int = 1,
+    accumulate: int = 1,
+) -> EditDataModule:
+    """The DataModule of a run; checks the records and the pictures that the scenarios need.
+
+    Raises:
+        DataError: the editor cannot work with a record, or pictures are missing.
+    """
+    for split in scenarios:
+        cfg.editor.check_records(source.records(split), training_records(source))
+    if isinstance(cfg.editor, TrainedEditorOptions) and "train" in scenarios:
+        cfg.editor.check_training()
+    return EditDataModule(
+        source,
+        scenarios,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        eval_batch_size=cfg.evaluate.batch_size,
+        num_workers=cfg.data.num_workers,
+        seed=cfg.seed,
+        limit=_limit(cfg),
+    )
+
+
+def _limit(cfg: EditingConfig) -> int | None:
+    """How many edits of a split are served; a sequence has no use for more than it makes."""
+    points = cfg.protocol.n if isinstance(cfg, EvaluateConfig) else None
+    return cfg.data.limit if points is None else points[-1]
+
+
+def training_records(source: RecordSource) -> Sequence[Record]:
+    """The records of the training split; none where the data has no such split."""
+    return source.records("train") if source.splits.get("train") else ()
+
+
+def open_processor(model: ModelOptions) -> Processor:
+    """Tokenizer and image processor, without weights."""
+    return load_processor(model.family, model.path, revision=model.revision)
+
+
+def make_encoder(processor: Processor, form: PromptForm) -> PromptEncoder:
+    """The prompt function of a base model."""
+    layout = PictureLayout(
+        processor.image_slots,
+        processor.image_token_id,
+        before_bos=processor.before_bos,
+        ids=processor.picture_ids,
+    )
+    return PromptEncoder(processor.tokenizer, layout, form=form, chat=processor.chat)
+
+
+def check_base(editor: EditorOptions, model: ModelOptions) -> None:
+    """Refuses a base model that the editor's options do not fit, by its config.json alone.
+
+    Raises:
+        ModelError: the model has too few layers, or a network for it is on no disk.
+    """
+    text = load_text_config(model.family, model.path, revision=model.revision)
+    editor.check_base(BaseFacts(text.model_type, text.vocab_size, text.num_hidden_layers))
+
+
+def open_model(options: ModelOptions, device: torch.device | None = None) -> EditableModel:
+    """Loads the base model onto a device; editors are built there, before Lightning starts.
+
+    Raises:
+        ModelError: it cannot be loaded, or the device is too small for its weights.
+    """
+    tell_memory(
+        options.family,
+        options.path,
+        revision=options.revision,
+        dtype=options.dtype,
+        quantise=options.quantise,
+        device=device,
+    )
+    return load_model(
+        options.family,
+        options.path,
+        revision=options.revision,
+        dtype=options.dtype,
+        attention=options.attn,
+        device=device,
+        quantise=options.quantise,
+    )
+
+
+def connect(
+    data: EditDataModule, model: EditableModel, processor: Processor, form: PromptForm
+) -> PromptEncoder:
+    """Hands the model's tokens, pixels and knowledge to the data."""
+    encoder = make_encoder(processor, form)
+    data.connect(encoder, ImageStore(processor.pixels), knows(model))
+    return encoder
+
+
+@dataclass(frozen=True)
+class EvaluationParts:
+    """The parts of an evaluation.
+
+    Attributes:
+        data: serves the test split; it is set up.
+        model: the base model.
+        encoder: its prompt function.
+        editor: with the weights of `ckpt`, where it is a trained one.
+    """
+
+    data: EditDataModule
+    model: EditableModel
+    encoder: PromptEncoder
+    editor: Editor
+
+
+def open_test(cfg: EvaluateConfig, scenario: Scenario, device: torch.device) -> EvaluationParts:
+    """Opens everything that judges an editor; what can be refused early comes before the weights.
+
+    Args:
+        cfg: the configuration.
+        scenario: what is taught and asked.
+        device: where the base model goes.
+
+    Raises:
+        TmkeError: something is missing, damaged or does not fit.
+    """
+    source = read_source(cfg.data)
+    data = make_data(cfg, source, {"test": scenario})
+    processor = open_processor(cfg.model)
+    check_base(cfg.editor, cfg.model)
+    model = open_model(cfg.model, device)
+    check_checkpoint(cfg.ckpt, cfg.editor, model)
+    encoder = connect(data, model, processor, cfg.data.prompt)
+    inputs = EditorInputs(encoder, training_records(source))
+    editor = make_editor(cfg.editor, model, inputs)
+    data.setup("test")
+    if cfg.ckpt is not None:
+        load_editor(cfg.ckpt, editor, model, data)
+    return EvaluationParts(data, model, encoder, editor)
+
+
+def make_evaluation(
+    cfg: EvaluateConfig,
+    model: EditableModel,
+    editor: Editor,
+    encoder: PromptEncoder,
+    data: EditDataModule,
+    partial: PartialResults,
+) -> EvaluationModule:
+    """The evaluation that the groups `protocol` and `metrics` describe.
+
+    Raises:
+        ConfigError: there are fewer edits than the last point of a sequential run.
+    """
+    wanted = cfg.metrics
+    scoring = Scoring(wanted.positions, wanted.generation, wanted.max_new_tokens)
+    scenario, points = SCENARIOS[cfg.scenario.name], cfg.protocol.n
+    if points is None:
+        return EvaluationModule(model, editor, scenario, encoder, scoring, partial)
+    return SequentialModule(
+        model, editor, scenario, encoder, scoring, partial, data=data, points=points
+    )
+
+
+def make_editor(options: EditorOptions, model: EditableModel, inputs: EditorInputs) -> Editor:
+    """The editor of a folder `editors/<name>/`, by its `build(options, model, inputs)`."""
+    module = importlib.import_module(f"editors.{options.name}.editor")
+    return cast(Editor, module.build(options, model, inputs))
+
+
+def make_trainer(
+    options: TrainerOptions,
+    *,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback] = (),
+    root: Path,
+    **arguments: object,
+) -> L.Trainer:
+    """Lightning's Trainer with the project's progress bar.
+
+    Args:
+        options: group `trainer`.
+        loggers: where curves go.
+        callbacks: besides the progress bar.
+        root: the output folder.
+        **arguments: what depends on the command (steps, clipping, accumulation).
+    """
+    bar = [ProgressBar()] if options.enable_progress_bar else []
+    return L.Trainer(
+        **(options.arguments() | arguments),
+        logger=list(loggers) or False,
+        callbacks=[*callbacks, *bar],
+        default_root_dir=str(root),
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # EditOrder serves every process its share
+    )

@@ -1,0 +1,162 @@
+"""The content of `summary.json`: the metrics of one evaluation and how they came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from configs.rundir import settings_that_decide
+from configs.schema import EvaluateConfig
+from datamodules.datamodule import EditDataModule
+from datamodules.records import Record
+from datamodules.scenarios import Prompt
+from datamodules.tokenisation import PromptEncoder
+from editors.base import Editor
+from lightning_modules.evaluation import Outcome, all_gather_objects
+from metrics.bootstrap import Estimate
+from metrics.collection import headline_metrics
+from metrics.headlines import variant_of
+from models.editable import EditableModel
+from results import provenance
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation, ready to start.
+
+    Attributes:
+        cfg: the configuration.
+        data: serves the edits; it is set up.
+        model: the base model.
+        encoder: its prompt function.
+        editor: what is judged.
+        processes: how many take part.
+    """
+
+    cfg: EvaluateConfig
+    data: EditDataModule
+    model: EditableModel
+    encoder: PromptEncoder
+    editor: Editor
+    processes: int
+
+    @property
+    def n_edits(self) -> int:
+        """Edits that are made: all, or as many as the last point of a sequential run asks for."""
+        points = self.cfg.protocol.n
+        return self.data.n_edits("test") if points is None else points[-1]
+
+    def asked(self) -> Iterator[tuple[int, str, Prompt, Record]]:
+        """Every probe of every edit that is made."""
+        return (one for one in self.data.asked("test") if one[0] < self.n_edits)
+
+    @cached_property
+    def digests(self) -> dict[str, str | None]:
+        """Short hashes of what the numbers depend on."""
+        asked = (
+            (number, probe, one.question, one.answer, one.image)
+            for number, probe, one, _ in self.asked()
+        )
+        ckpt = self.cfg.ckpt
+        return {
+            "data_digest": self.data.source.digest(),
+            "model_digest": self.model.fingerprint(),
+            "probe_digest": provenance.digest_of(asked),
+            "ckpt_digest": None if ckpt is None else provenance.file_digest(Path(ckpt)),
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What a continuation of this run must have in common with its beginning."""
+        return settings_that_decide(self.cfg.plain()) | self.digests
+
+    def probes(self) -> Iterator[dict[str, object]]:
+        """Lines of probes.parquet: what was taught, and what was asked."""
+        teach = self.data.scenarios["test"].edit
+        for number, record in enumerate(self.data.records("test")[: self.n_edits]):
+            if (taught := teach(record)) is not None:
+                yield _line(number, "edit", taught)
+        for number, probe, one, record in self.asked():
+            yield _line(number, probe, one, record.hops if probe == "portability" else None)
+
+    def metrics(self, outcome: Outcome) -> dict[str, Estimate]:
+        """The named metrics."""
+        return headline_metrics(
+            outcome.with_hops(self.data.hops("test")),
+            self.cfg.scenario.name,
+            **variant_of(self.settings()),
+            seed=self.cfg.seed,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Everything besides editor, model, scenario, data and seed that fixes the numbers."""
+        cfg, known = self.cfg, self.data.known.get("test")
+        return {
+            "editor": cfg.editor.model_dump(),
+            "data": cfg.data.model_dump(),
+            "image_root": str(self.data.source.image_root.resolve()),
+            "prompt": cfg.data.prompt,
+            "prompt_templates": dict(zip(("text", "picture"), self.encoder.templates, strict=True)),
+            "positions": cfg.metrics.positions,
+            "locality_i": cfg.metrics.locality_i,
+            "generation": cfg.metrics.generation,
+            "batch_size": cfg.evaluate.batch_size,
+            "dtype": cfg.model.dtype,
+            "quantise": cfg.model.quantise,
+            "model_revision": cfg.model.revision,
+            "device": str(self.model.device),
+            "ckpt": cfg.ckpt,
+            **self.digests,
+            "known_facts": asdict(known) if known else None,
+        }
+
+    def summary(self, outcome: Outcome) -> dict[str, Any]:
+        """Everything that summary.json says; called by every process."""
+        cfg, model = self.cfg, self.model
+        memory = all_gather_objects(provenance.peak_memory_bytes(model.device))
+        return {
+            "editor": cfg.editor.label,
+            "model": cfg.model.name,
+            "scenario": cfg.scenario.name,
+            "data": cfg.data.name,
+            "n_edits": self.n_edits,
+            "seed": cfg.seed,
+            "protocol": cfg.protocol.model_dump(exclude_none=True),
+            "settings": self.settings(),
+            "versions": provenance.versions(),
+            "git": provenance.git_state(),
+            "environment": provenance.environment(model.device, model.hf.dtype, self.processes),
+            "metrics": {name: value.as_dict() for name, value in self.metrics(outcome).items()},
+            "editor_report": outcome.report,
+            "seconds_per_edit": _mean(outcome.seconds),
+            "answer_seconds_per_edit": _mean(outcome.answer_seconds),
+            "peak_memory_bytes": max(memory),
+            "trained_parameters": trained_parameters(self.editor) if cfg.editor.trained else 0,
+            "config": cfg.plain(),
+        }
+
+
+def _line(number: int, probe: str, asked: Prompt, hops: int | None = None) -> dict[str, object]:
+    return {
+        "edit_id": number,
+        "probe": probe,
+        "question": asked.question,
+        "image": asked.image,
+        "hops": hops,
+    }
+
+
+def trained_parameters(editor: Editor) -> int:
+    """Number of weights that training moves."""
+    if not isinstance(editor, nn.Module):
+        return 0
+    fixed: frozenset[str] = getattr(editor, "untrained", frozenset())
+    return sum(p.numel() for name, p in editor.named_parameters() if name not in fixed)
+
+
+def _mean(of_edits: Mapping[Any, float]) -> float | None:
+    return sum(of_edits.values()) / len(of_edits) if of_edits else None

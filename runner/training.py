@@ -1,0 +1,198 @@
+"""What every trained editor shares: its questions, its schedule, its checkpoints.
+
+A trained editor is found by convention: `lightning_modules/<name>.py` has
+`build_training(options, model, inputs, objective)`, which makes an `EditorTraining`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
+
+from configs.check import leaves
+from configs.schema import EditingConfig, TrainConfig
+from datamodules.datamodule import EditDataModule
+from datamodules.scenarios import Scenario, training_scenario
+from editors import checkpoint as identity
+from editors.base import Editor, EditorInputs
+from editors.checkpoint import SUBJECTS, read_checkpoint
+from editors.objective import Objective
+from editors.options import EditorOptions, TrainedEditorOptions
+from errors import ConfigError, DataError, ModelError
+from lightning_modules.callbacks import SaveLastStep, StoreConfig
+from models.editable import EditableModel
+
+_MONITOR = "val/loss"
+
+
+def options_of(cfg: EditingConfig) -> TrainedEditorOptions:
+    """The options of a trained editor.
+
+    Raises:
+        ConfigError: the editor has nothing to train.
+    """
+    if not isinstance(cfg.editor, TrainedEditorOptions):
+        raise ConfigError(
+            f"editor={cfg.editor.name} has nothing to train; run python evaluate.py "
+            f"editor={cfg.editor.name} instead."
+        )
+    return cfg.editor
+
+
+def scenario_of(cfg: TrainConfig) -> Scenario:
+    """What training edits see, and the questions of the outer loss."""
+    options, name = options_of(cfg), cfg.scenario.name
+    questions = options.questions_for(name)
+    probes = Objective(questions, options.weights.model_dump()).probes
+    return training_scenario(name, questions, probes)
+
+
+def make_module(cfg: TrainConfig, model: EditableModel, inputs: EditorInputs) -> L.LightningModule:
+    """The training module of the editor."""
+    options = options_of(cfg)
+    module = importlib.import_module(f"lightning_modules.{options.name}")
+    objective = Objective(options.questions_for(cfg.scenario.name), options.weights.model_dump())
+    built = module.build_training(options, model, inputs, objective)
+    return cast(L.LightningModule, built)
+
+
+@dataclass(frozen=True)
+class TrainingSchedule:
+    """The length of a training in Lightning's terms.
+
+    Attributes:
+        max_steps: optimiser steps.
+        val_check_interval: batches between validations, counted across epochs.
+        accumulate_grad_batches: batches per optimiser step.
+        gradient_clip_val: largest global gradient norm.
+        check_val_every_n_epoch: None, so that the interval is counted across epochs.
+    """
+
+    max_steps: int
+    val_check_interval: int
+    accumulate_grad_batches: int
+    gradient_clip_val: float
+    check_val_every_n_epoch: None = None
+
+    @classmethod
+    def of(cls, cfg: TrainConfig, data: EditDataModule, processes: int) -> TrainingSchedule:
+        """`editor.max_iterations` counts edits: a batch of B independent edits is B iterations.
+
+        Args:
+            cfg: the configuration.
+            data: set up.
+            processes: of the whole run; each has its own batches.
+        """
+        options, trainer = options_of(cfg), cfg.trainer
+        steps = trainer.max_steps or options.optimiser_steps(processes)
+        epoch = data.train_order().batches_per_epoch(processes) // options.accumulate
+        every = min(trainer.val_every or epoch, steps)
+        return cls(steps, every * options.accumulate, options.accumulate, options.grad_clip)
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of Lightning's Trainer."""
+        return asdict(self)
+
+
+def callbacks(
+    cfg: TrainConfig, folder: Path, data: EditDataModule, *, logged: bool
+) -> list[Callback]:
+    """Best and last checkpoint and what they say of themselves; rates; early stopping if asked.
+
+    Args:
+        cfg: the configuration.
+        folder: the output folder.
+        data: set up; its training and validation subjects are remembered.
+        logged: whether there is a logger to send rates to.
+    """
+    seen = {r.subject for split in ("train", "val") for r in data.records(split)}
+    chosen: list[Callback] = [
+        StoreConfig(cfg.plain(), sorted(seen)),
+        SaveLastStep(folder / "checkpoints" / "last.ckpt"),
+        ModelCheckpoint(
+            folder / "checkpoints",
+            filename="best",
+            monitor=_MONITOR,
+            save_last=True,
+            enable_version_counter=False,
+        ),
+    ]
+    if logged:
+        chosen.append(LearningRateMonitor(logging_interval="step"))
+    if cfg.trainer.patience is not None:
+        chosen.append(EarlyStopping(_MONITOR, patience=cfg.trainer.patience, check_finite=False))
+    return chosen
+
+
+def steps_done(path: str | None) -> int | None:
+    """Optimiser steps behind a checkpoint; None without one."""
+    return None if path is None else int(read_checkpoint(path)["global_step"])
+
+
+def check_checkpoint(path: str | None, options: EditorOptions, model: EditableModel) -> None:
+    """Refuses a checkpoint that does not fit, before anything is computed with the base model.
+
+    Args:
+        path: the checkpoint; None for none.
+        options: the editor's options.
+        model: the base model.
+
+    Raises:
+        ModelError: the checkpoint belongs to another editor, base model or options, or is damaged.
+    """
+    if path is not None:
+        content = read_checkpoint(path)
+        identity.check(content, options.name, model)
+        _check_options(path, identity.editor_options(content), options)
+
+
+def load_editor(path: str, editor: Editor, model: EditableModel, data: EditDataModule) -> None:
+    """Fills an editor from a checkpoint.
+
+    Args:
+        path: the checkpoint.
+        editor: the editor.
+        model: the base model.
+        data: set up; its test subjects must be new to the editor.
+
+    Raises:
+        ModelError: the checkpoint belongs to another editor or base model, or is damaged.
+        DataError: the editor was trained on a subject that is to be tested.
+    """
+    content = read_checkpoint(path)
+    identity.load_editor(cast(torch.nn.Module, editor), content, model)
+    tested = {record.subject for record in data.records("test")}
+    both = sorted(tested & set(content.get(SUBJECTS, ())))
+    if both:
+        raise DataError(
+            f"ckpt={path} was trained on {len(both)} of the {len(tested)} subjects of the test "
+            f"split ({', '.join(both[:3])}, ...): the result would not be a test. Use the data "
+            "options of its training (data.seed above all), or other data."
+        )
+
+
+def _check_options(path: str, stored: dict[str, Any], options: EditorOptions) -> None:
+    """Refuses options that would make another editor of the same weights."""
+    there, here = dict(leaves(stored)), dict(leaves(options.model_dump(mode="json")))
+    free: frozenset[str] = getattr(options, "training_only", frozenset())
+    differ = [
+        f"{key} is {there[key]} there and {here[key]} here"
+        for key in sorted(there.keys() & here.keys())
+        if there[key] != here[key] and not free & {key, key.split(".")[0]}
+    ]
+    if differ:
+        raise ModelError(
+            f"ckpt={path} holds an editor with other options: {'; '.join(differ)}. Leave the "
+            "editor's options to the checkpoint."
+        )

@@ -1,0 +1,196 @@
+"""Configurations that are wrong: all mistakes in one message, before anything is written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.check import load_config, preflight
+from configs.overrides import hydra_ready
+from errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _a_place_to_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models/pretrained/llava_tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+
+def complaint(command: str, *words: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(command, words)
+    return str(caught.value)
+
+
+def count(message: str) -> int:
+    return sum(line.strip()[:1].isdigit() for line in message.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "parts"),
+    [
+        ("train", ["editor=serc"], ["editor=serc", "editor is one of", "mend"]),
+        ("train", ["model=llava_tin"], ["model=llava_tin", "did you mean llava_tiny"]),
+        ("train", ["editor.lrr=1"], ["no key editor.lrr", "did you mean editor.lr"]),
+        ("train", ["lr=1"], ["no key lr", "did you mean editor.lr"]),
+        ("train", ["trainer.max_step=1"], ["did you mean trainer.max_steps"]),
+        ("train", ["+editor.foo=1"], ["no key editor.foo"]),
+        ("train", ["+foo=1"], ["no key foo"]),
+        ("train", ["editor.lr=abc"], ["editor.lr=abc", "valid number"]),
+        ("train", ["editor.lr=0"], ["editor.lr=0", "greater than 0"]),
+        ("train", ["editor.shared=1"], ["editor.shared=1", "valid boolean"]),
+        ("train", ["seed=1.5"], ["seed=1.5", "valid integer"]),
+        ("train", ["overwrite=please"], ["overwrite=please", "valid boolean"]),
+        ("train", ["editor.sign=up"], ["editor.sign=up", "'published' or 'descent'"]),
+        ("train", ["editor.weights=3"], ["editor.weights"]),
+        ("train", ["trainer.devices=two"], ["trainer.devices=two", "'auto'"]),
+        ("train", ["seed"], ["'seed'", "did you mean seed=VALUE"]),
+        ("train", ["~editor.lr"], ["editor.lr is required"]),
+        ("train", ["editor=null"], ["editor=null", "leave it out"]),
+        ("train", ["seed=1,2"], ["seed=1,2", "-m"]),
+        ("train", ["editor=ft"], ["editor=ft needs no training", "evaluate.py editor=ft"]),
+        ("train", ["data=folder"], ["data.root is required"]),
+        ("train", ["data=folder", "data.root=nope"], ["data.root=nope", "no such folder"]),
+        ("train", ["data=tmke", "data.root=."], ["data.train_files is required"]),
+        ("train", ["data.files=[a]"], ["no key data.files"]),
+        ("train", ["model.path=./nope"], ["model.path=./nope", "no such folder"]),
+        ("train", ["ckpt=nope.ckpt"], ["ckpt=nope.ckpt", "no such file"]),
+        ("evaluate", [], ["editor=NAME, or ckpt=FILE"]),
+        ("evaluate", ["editor=mend"], ["editor=mend is a trained editor", "ckpt=FILE"]),
+        ("evaluate", ["editor.lr=1"], ["choose the editor first"]),
+        ("pretrain", ["experiment=demo"], ["pretrain.py has no group experiment"]),
+        ("pretrain", ["model=llava"], ["only tiny models"]),
+        ("pretrain", ["data=tmke", "data.root=."], ["data=tmke", "world or folder"]),
+        ("pretrain", ["pretrain.steps=x"], ["pretrain.steps=x", "valid integer"]),
+        ("pretrain", ["+pretrain.foo=1"], ["no key pretrain.foo"]),
+        ("pretrain", ["pretrain.heads=-1"], ["pretrain.heads=-1", "greater than or equal to 0"]),
+    ],
+)
+def test_a_mistake_is_named(command: str, words: list[str], parts: list[str]) -> None:
+    message = complaint(command, *words)
+    assert all(part in message for part in parts), message
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    message = complaint(
+        "train",
+        "model=llva",
+        "lr=3",
+        "editor.lr=abc",
+        "editor.rank=0",
+        "editor.sgn=descent",
+        "trainer.precision=7",
+        "seed",
+        "data=folder",
+        "ckpt=nope.ckpt",
+    )
+    for part in (
+        "model=llva", "there is no key lr", "editor.lr=abc", "editor.rank=0", "editor.sgn",
+        "trainer.precision=7", "'seed'", "data.root is required", "ckpt=nope.ckpt",
+    ):  # fmt: skip
+        assert part in message, message
+    assert count(message) == 9
+    assert "9 mistakes" in message
+
+
+def test_a_refused_choice_is_not_complained_about_twice() -> None:
+    assert count(complaint("evaluate", "editor=serc")) == 1
+
+
+def test_an_editor_says_where_it_is_defined(monkeypatch: pytest.MonkeyPatch) -> None:
+    from editors.ft.config import FtOptions
+
+    monkeypatch.setattr(FtOptions, "scenarios", frozenset(("unimodal",)))
+    message = complaint("evaluate", "editor=ft", "scenario=multimodal")
+    assert "editor=ft is not defined for scenario=multimodal: unimodal" in message
+
+
+def sweep(*words: str) -> list[str]:
+    with hydra_ready():
+        return preflight("train", list(words), multirun=True)[1]
+
+
+def test_every_job_of_a_sweep_is_checked() -> None:
+    assert sweep("seed=0,1", "editor.lr=1e-3,1e-4", "scenario=unimodal,transitive") == []
+    problems = sweep("seed=0,x", "editor=mend,ft,serc")
+    assert len(problems) == 2
+    assert any("seed=x" in p for p in problems)
+    assert any("serc" in p for p in problems)
+    assert [p[:23] for p in sweep("editor=mend,ft", "seed=0,1")] == ["editor=ft needs no trai"]
+
+
+def test_a_sweep_of_parallel_jobs_needs_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert any("trainer.devices=auto with -m" in p for p in sweep("seed=0,1", "trainer=ddp"))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert sweep("seed=0,1", "trainer=ddp") == []
+
+
+PROGRAM = """
+import sys
+from configs.launch import run_command
+def main(config):
+    print("ran", config.seed, config.output_dir, "torch" in sys.modules)
+    if config.seed == 13:
+        from errors import DataError
+        raise DataError("the data are broken.")
+run_command("train", main)
+"""
+
+
+def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command as its own process, in a folder of its own."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    return subprocess.run(
+        [sys.executable, str(script), *words],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(ROOT), "TMKE_TEST": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def contents(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.name != "program.py"}
+
+
+def test_a_mistake_ends_the_process_with_status_2_and_no_trace(tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    done = run(tmp_path, "editor=serc", "seed=x")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: train.py did not start")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert contents(tmp_path) == before
+
+
+def test_the_shell_runs_main_before_torch_and_writes_nothing(tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    done = run(tmp_path, "seed=3", "output_dir=out")
+    assert (done.returncode, done.stdout.strip()) == (0, "ran 3 out False"), done.stderr
+    assert contents(tmp_path) == before
+
+
+def test_an_error_of_the_user_inside_main_is_one_paragraph(tmp_path: Path) -> None:
+    done = run(tmp_path, "seed=13")
+    assert (done.returncode, done.stderr) == (2, "error: the data are broken.\n")
+
+
+def test_jobs_of_a_sweep_get_folders_of_their_own(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "seed=3,4", "output_dir=out")
+    assert done.returncode == 0, done.stderr
+    assert "ran 3 out/0 False" in done.stdout
+    assert "ran 4 out/1 False" in done.stdout
+
+
+def test_help_and_cfg_run_nothing(tmp_path: Path) -> None:
+    shown = run(tmp_path, "--cfg", "job", "experiment=demo")
+    assert shown.returncode == 0
+    assert "sign: descent" in shown.stdout
+    assert "ran" not in shown.stdout.split()
+    assert run(tmp_path, "--help").returncode == 0

@@ -1,0 +1,191 @@
+"""The DataModule: checks before work, distinct rows, one batch for many edits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.datamodule import EditDataModule
+from datamodules.images import ImageStore, read_image
+from datamodules.scenarios import SCENARIOS, training_scenario
+from datamodules.sources.source import RecordSource
+from datamodules.sources.tmke import read_tmke
+from datamodules.tokenisation import Encoded, PictureLayout, PromptEncoder
+from errors import DataError
+from models.rows import TEXT_ONLY, EditBatch, Rows
+from tests.tokenizers_small import opt_tokenizer
+from tests.unit.datamodules.test_sources import RECORD, other, write
+
+PICTURES = ("a_0.jpeg", "a_1.jpeg", "b.jpeg", "c.jpeg", "d.jpg")
+TOKENIZER = opt_tokenizer()
+
+
+def pixels(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.resize((4, 4)))).permute(2, 0, 1).float() / 255
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for index, name in enumerate(PICTURES):
+        Image.new("RGB", (8, 8), (40 * index, 90, 10)).save(tmp_path / "images" / name)
+    write(tmp_path / "t.json", RECORD, other("Car A"), other("Car B"))
+    return tmp_path
+
+
+def make(source: RecordSource, scenario: str, **options: int) -> EditDataModule:
+    data = EditDataModule(source, {"test": SCENARIOS[scenario]}, **options)
+    encoder = PromptEncoder(TOKENIZER, PictureLayout(4, TOKENIZER.convert_tokens_to_ids("<image>")))
+    data.connect(encoder, ImageStore(pixels), lambda rows: torch.ones(len(rows), dtype=torch.bool))
+    return data
+
+
+def batches(data: EditDataModule) -> list[EditBatch]:
+    data.setup("test")
+    return list(data.test_dataloader())
+
+
+def text_of(rows: Rows, row: int) -> str:
+    return TOKENIZER.decode(rows.input_ids[row][rows.attention_mask[row] & ~rows.image_slots[row]])
+
+
+def test_a_batch_holds_every_probe_of_every_edit_once(root: Path) -> None:
+    (batch,) = batches(make(read_tmke(root), "multimodal"))
+    rows = batch.rows
+    assert batch.subjects == ("Holden Caprice", "Car A", "Car B")
+    assert batch.edit_ids == (0, 1, 2)
+    assert set(batch.probes) == {
+        name for name in SCENARIOS["multimodal"].probes if not name.endswith(("near", "subject"))
+    }
+    for chosen in batch.probes.values():
+        assert rows.edit_index[chosen].tolist() == [0, 1, 2]
+    # The multimodal edit is the question of reliability_s: one row serves both.
+    assert torch.equal(batch.edit_rows, batch.probes["reliability_s"])
+    assert len(rows) == 3 * len(batch.probes)
+    # Pictures stand once, whoever shows them.
+    assert rows.pixel_values is not None
+    assert len(rows.pixel_values) == len(PICTURES)
+    shown = rows.image_index[batch.probes["reliability_u"]]
+    assert len(set(shown.tolist())) == 1
+    expected = pixels(read_image(root / "images" / "a_1.jpeg"))
+    assert torch.equal(rows.pixel_values[shown[0]], expected)
+    assert rows.image_index[batch.probes["locality_t_far"][0]] == TEXT_ONLY
+
+
+def test_text_locality_stands_without_the_template_where_the_data_says_so(root: Path) -> None:
+    (batch,) = batches(make(read_tmke(root), "unimodal"))
+    assert text_of(batch.rows, int(batch.probes["locality_far"][0])).startswith("</s>Who led")
+    assert text_of(batch.rows, int(batch.probes["generality"][0])).startswith("</s>Question: Who")
+
+
+def test_selecting_rows_keeps_their_pictures(root: Path) -> None:
+    (batch,) = batches(make(read_tmke(root), "transitive"))
+    rows = batch.rows
+    chosen = torch.cat([batch.probes["locality_i_far"], batch.edit_rows])
+    part = rows.select(chosen)
+    assert part.pixel_values is not None
+    assert rows.pixel_values is not None
+    assert len(part.pixel_values) == 1
+    assert part.image_index.tolist() == [0, 0, 0, TEXT_ONLY, TEXT_ONLY, TEXT_ONLY]
+    whole = rows.pixel_values[rows.image_index[chosen[0]]]
+    assert torch.equal(part.pixel_values[0], whole)
+    assert rows.select(batch.edit_rows).pixel_values is None
+
+
+def test_answers_of_a_selection_equal_the_selection_of_answers(root: Path) -> None:
+    (batch,) = batches(make(read_tmke(root), "unimodal"))
+    chosen = batch.probes["portability"].flip(0)
+    one, two = batch.rows.answers().select(chosen), batch.rows.select(chosen).answers()
+    for field in ("row", "position", "target"):
+        assert torch.equal(getattr(one, field), getattr(two, field))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_batch_size_does_not_change_what_is_asked(root: Path, size: int) -> None:
+    def asked(data: EditDataModule) -> list[tuple[str, str]]:
+        return sorted(
+            (name, text_of(batch.rows, row))
+            for batch in batches(data)
+            for name, chosen in batch.probes.items()
+            for row in chosen.tolist()
+        )
+
+    source = read_tmke(root)
+    assert asked(make(source, "transitive", eval_batch_size=size)) == asked(
+        make(source, "transitive", eval_batch_size=8)
+    )
+
+
+def test_limit_takes_the_first_edits(root: Path) -> None:
+    (batch,) = batches(make(read_tmke(root), "unimodal", limit=2))
+    assert batch.subjects == ("Holden Caprice", "Car A")
+
+
+def test_missing_pictures_stop_before_anything_and_are_named(root: Path) -> None:
+    (root / "images" / "b.jpeg").unlink()
+    (root / "images" / "d.jpg").unlink()
+    with pytest.raises(DataError, match=r"5 pictures, and 2 of them are missing.*b\.jpeg, d\.jpg"):
+        make(read_tmke(root), "transitive")
+    assert len(batches(make(read_tmke(root), "unimodal"))) == 1
+
+
+def test_a_truncated_picture_is_named(root: Path) -> None:
+    path = root / "images" / "c.jpeg"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"c\.jpeg cannot be read"):
+        make(read_tmke(root), "multimodal")
+
+
+def test_an_answer_that_tokenises_to_nothing_names_its_record(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make(read_tmke(root), "unimodal")
+    encoder, _ = data._connected()
+    encode = encoder._encode
+
+    def dropping(question: str, answer: str, picture: bool, plain: bool) -> Encoded:
+        return encode(question, "" if "Car B" in question else answer, picture, plain)
+
+    monkeypatch.setattr(encoder, "_encode", dropping)
+    with pytest.raises(DataError, match=r"record 2 \(subject 'Car B'\) of the test split"):
+        data.setup("test")
+
+
+def test_unknown_facts_are_left_out_and_counted(root: Path) -> None:
+    (root / "t.json").unlink()
+    write(root / "t.json", RECORD, other("Car A"), other("Car B"))
+    data = make(read_tmke(root, filter_known=True), "unimodal")
+    encoder, images = data._connected()
+
+    def knows(rows: Rows) -> torch.Tensor:  # misses Car A in text, and nothing else
+        return torch.tensor(["Car A" not in text_of(rows, row) for row in range(len(rows))])
+
+    data.connect(encoder, images, knows)
+    (batch,) = batches(data)
+    assert batch.subjects == ("Holden Caprice", "Car B")
+    known = data.known["test"]
+    assert (known.kept, known.candidates, known.unknown_in_text) == (2, 3, 1)
+
+    nothing = make(read_tmke(root, filter_known=True), "unimodal")
+    nothing.connect(encoder, images, lambda rows: torch.zeros(len(rows), dtype=torch.bool))
+    with pytest.raises(DataError, match="knows none of the 3 facts"):
+        nothing.setup("test")
+
+
+def test_training_asks_only_what_the_objective_needs(root: Path) -> None:
+    write(root / "train.json", *(other(f"Car {n}") for n in range(20)))
+    source = read_tmke(root, train_files=["train.json"], files=["t.json"])
+    wanted = training_scenario("unimodal", "text", {"generality", "locality_far", "locality_near"})
+    data = EditDataModule(source, {"train": wanted, "val": wanted}, batch_size=4, seed=3)
+    encoder = PromptEncoder(TOKENIZER, PictureLayout(4, 3))
+    data.connect(encoder, ImageStore(pixels))
+    data.setup("fit")
+    first, again = next(iter(data.train_dataloader())), next(iter(data.train_dataloader()))
+    assert set(first.probes) == {"generality", "locality_far"}
+    assert first.subjects == again.subjects  # the same seed draws the same order
+    assert len(first) == 4
+    assert len(first.rows) == 12

@@ -1,0 +1,115 @@
+"""The order of edits: every process its share, nothing twice, and a continued epoch goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import Dataset
+
+from datamodules import order as module
+from datamodules.order import EditLoader, EditOrder
+
+
+class Numbers(Dataset[int]):
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def all_gather_objects(
+    world: int, n: int, size: int, seed: int | None, done: Collection[int] = ()
+) -> list[list[list[int]]]:
+    """The batches of each process."""
+    found = []
+    for rank in range(world):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_process", lambda rank=rank: (rank, world))
+            order = EditOrder(n, size, seed, leave_out=done)
+            batches = list(order)
+            assert len(batches) == len(order)
+            found.append(batches)
+    return found
+
+
+@given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 7))
+def test_evaluation_serves_every_edit_exactly_once(world: int, n: int, size: int) -> None:
+    served = all_gather_objects(world, n, size, None)
+    assert all(served), "a process without batches would leave the others waiting"
+    flat = sorted(edit for batches in served for batch in batches for edit in batch)
+    if n < world:  # every process has them all, so that means stay what they are
+        assert flat == sorted(list(range(n)) * world)
+    else:
+        assert flat == list(range(n))
+    assert all(len(batch) <= size for batches in served for batch in batches)
+
+
+@given(
+    st.integers(1, 4), st.integers(1, 40), st.integers(1, 7), st.sets(st.integers(0, 39)),
+)  # fmt: skip
+def test_what_is_left_out_goes_as_whole_batches(
+    world: int, n: int, size: int, done: set[int]
+) -> None:
+    unbroken = all_gather_objects(world, n, size, None)
+    served = all_gather_objects(world, n, size, None, done)
+    for whole, part in zip(unbroken, served, strict=True):
+        assert part, "a process without batches would leave the others waiting"
+        wanted = [batch for batch in whole if not done >= set(batch)]
+        assert part == (wanted or whole[-1:])
+    flat = {edit for batches in served for batch in batches for edit in batch}
+    assert flat | done >= set(range(n))
+
+
+@given(st.integers(2, 4), st.integers(1, 5), st.integers(0, 50))
+def test_processes_together_take_what_one_would(world: int, size: int, seed: int) -> None:
+    n = 60
+    (alone,) = all_gather_objects(1, n, size * world, seed)
+    together = all_gather_objects(world, n, size, seed)
+    joined = [[edit for batch in step for edit in batch] for step in zip(*together, strict=True)]
+    assert joined == alone
+
+
+def test_a_split_smaller_than_a_batch_is_taken_round() -> None:
+    assert [len(batch) for batch in EditOrder(3, 8, seed=0)] == [8]
+
+
+@given(st.integers(2, 5), st.integers(1, 60))
+def test_an_epoch_ends_with_a_whole_optimiser_step(accumulate: int, n: int) -> None:
+    batches = list(EditOrder(n, 2, seed=0, accumulate=accumulate))
+    assert len(batches) % accumulate == 0
+    assert len(batches) >= accumulate
+
+
+def loader(seed: int) -> EditLoader:
+    return EditLoader(Numbers(), EditOrder(10, 3, seed), list)  # type: ignore[arg-type]
+
+
+def test_every_epoch_is_shuffled_anew_and_by_the_seed_alone() -> None:
+    one, two = loader(1), loader(1)
+    epochs = [list(one) for _ in range(3)]
+    assert epochs == [list(two) for _ in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert epochs[0] != list(loader(2))
+
+
+@pytest.mark.parametrize("served", range(8))
+def test_a_loader_goes_on_where_its_state_was_taken(served: int) -> None:
+    def first(source: EditLoader, count: int) -> list[list[int]]:
+        batches: list[list[int]] = []
+        while len(batches) < count:
+            for batch in source:
+                batches.append(batch)  # type: ignore[arg-type]
+                if len(batches) == count:
+                    break
+        return batches
+
+    unbroken = first(loader(5), 9)
+    stopped = loader(5)
+    begun = first(stopped, served)
+    going_on = loader(5)
+    going_on.load_state_dict(stopped.state_dict())
+    assert begun + first(going_on, 9 - served) == unbroken

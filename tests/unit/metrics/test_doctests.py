@@ -1,0 +1,24 @@
+"""The examples in the docstrings of the metrics and of the report are true."""
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "metrics.functional",
+        "metrics.bootstrap",
+        "metrics.collection",
+        "metrics.headlines",
+        "analysis.overlap",
+        "metrics.text",
+        "reporting.labels",
+    ],
+)
+def test_examples(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(module))
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -1,0 +1,233 @@
+"""Answers after a shared beginning, against a whole forward pass of each row by transformers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import context
+from models.context import answer_with_shared_prefix, shared_lengths
+from models.editable import EditableModel
+from models.rows import TEXT_ONLY, Answers, Rows
+from tests.builders import IMAGE_TOKEN, PICTURED, SLOTS, VOCABULARY, any_model
+
+KINDS = (*PICTURED, "llama", "opt", "gpt2")
+SHARED = (17, 5, 0, 30)  # tokens that the rows of each edit begin with
+ROWS = (3, 1, 2, 4)
+
+
+class Said(NamedTuple):
+    """A row before padding; its picture stands in front of token `place`."""
+
+    tokens: tuple[int, ...]
+    answer: int
+    edit: int
+    picture: int | None = None
+    place: int = 0
+
+
+def said(*, pictures: bool) -> list[Said]:
+    """Rows of four edits, mixed; with pictures every other row shows one after its beginning."""
+    found: list[Said] = []
+    for edit, (shared, count) in enumerate(zip(SHARED, ROWS, strict=True)):
+        draw = random.Random(edit)
+
+        def tokens(n: int, draw: random.Random = draw) -> tuple[int, ...]:
+            return tuple(draw.randrange(4, VOCABULARY) for _ in range(n))
+
+        beginning = tokens(shared)
+        for number in range(count):
+            rest = (4 + number, *tokens(draw.randint(3, 8)))  # no two begin with the same token
+            picture = draw.randrange(5) if pictures and number % 2 else None
+            place = shared + draw.randint(0, 2)
+            found.append(Said(beginning + rest, draw.randint(1, 3), edit, picture, place))
+    random.Random(9).shuffle(found)
+    return found
+
+
+def pixels(picture: int) -> Tensor:
+    return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(picture))
+
+
+def ids_of(row: Said) -> list[int]:
+    slots = [] if row.picture is None else [IMAGE_TOKEN] * SLOTS
+    return [*row.tokens[: row.place], *slots, *row.tokens[row.place :]]
+
+
+def padded(all_said: list[Said], padding: str, extra: int = 0) -> Rows:
+    width = max(len(ids_of(row)) for row in all_said) + extra
+    ids = torch.zeros(len(all_said), width, dtype=torch.int64)
+    mask, answer = ids.bool(), ids.bool()
+    for number, row in enumerate(all_said):
+        tokens = ids_of(row)
+        start = 0 if padding == "right" else width - len(tokens)
+        stop = start + len(tokens)
+        ids[number, start:stop] = torch.tensor(tokens)
+        mask[number, start:stop] = True
+        answer[number, stop - row.answer : stop] = True
+    shown = sorted({row.picture for row in all_said if row.picture is not None})
+    return Rows(
+        input_ids=ids,
+        attention_mask=mask,
+        answer_mask=answer,
+        image_slots=ids == IMAGE_TOKEN,
+        image_index=torch.tensor(
+            [TEXT_ONLY if row.picture is None else shown.index(row.picture) for row in all_said]
+        ),
+        pixel_values=torch.stack([pixels(one) for one in shown]) if shown else None,
+        edit_index=torch.tensor([row.edit for row in all_said]),
+    )
+
+
+def alone(model: EditableModel, row: Said) -> Tensor:
+    """Logits of a row's answer tokens, from a batch of one without a cache: (n, V)."""
+    picture = {} if row.picture is None else {"pixel_values": pixels(row.picture)[None]}
+    # BLIP-2's own forward asks for a picture, so text alone goes to its language model.
+    blind = model.family == "blip2" and not picture
+    hf = model.hf.language_model if blind else model.hf
+    with torch.no_grad():
+        logits = hf(input_ids=torch.tensor([ids_of(row)]), use_cache=False, **picture).logits
+    return logits[0, -row.answer - 1 : -1]
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+@pytest.mark.parametrize(
+    ("kind", "pictures"),
+    [*((kind, False) for kind in KINDS), *((kind, True) for kind in PICTURED)],
+)
+def test_every_row_as_if_it_were_alone(kind: str, pictures: bool, padding: str) -> None:
+    model, all_said = any_model(kind), said(pictures=pictures)
+    rows = padded(all_said, padding, extra=3)
+    found = answer_with_shared_prefix(model, rows, rows.answers())
+    expected = torch.cat([alone(model, row) for row in all_said])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PICTURED)
+@pytest.mark.parametrize("looked", [False, True])
+@pytest.mark.parametrize("padding", ["right", "left"])
+@pytest.mark.parametrize(
+    ("last", "left"),
+    [(4, 3), (6, SLOTS + 2)],  # right before its answer, a picture is not in the beginning
+)
+def test_beginnings_with_pictures(
+    kind: str, last: int, left: int, padding: str, looked: bool
+) -> None:
+    model = any_model(kind)
+    pictures = (1, 1, 2, 2, None, None, 3)  # a group per edit and picture; the last stands alone
+    edits = (0, 0, 0, 0, 0, 1, 1)
+    all_said = [
+        Said((4, 5, 6, 7, 8, 20 + number, 9, 10), 2, edit, shown, place=1 if edit == 0 else last)
+        for number, (edit, shown) in enumerate(zip(edits, pictures, strict=True))
+    ]
+    rows = padded(all_said, padding, extra=2)
+    rows = model.encode_pictures(rows) if looked else rows
+    group = torch.tensor([2, 2, 0, 0, 1, 4, 7])
+    found = answer_with_shared_prefix(model, rows, rows.answers(), group=group)
+    expected = torch.cat([alone(model, row) for row in all_said])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    calls = passes(model)
+    answer_with_shared_prefix(model, rows, rows.answers(), group=group)
+    assert calls[0][0] == len(set(group.tolist()))
+    assert calls[1] == (len(pictures), left)
+
+
+@pytest.mark.parametrize("kind", ["llava", "gpt2"])
+def test_some_answers_in_any_order(kind: str) -> None:
+    model, all_said = any_model(kind), said(pictures=kind == "llava")
+    rows = padded(all_said, "right")
+    at = rows.answers()
+    kept = torch.randperm(len(at.row), generator=torch.Generator().manual_seed(0))[:7]
+    some = Answers(at.row[kept], at.position[kept], at.target[kept], at.n_rows)
+    expected = torch.cat([alone(model, row) for row in all_said])[kept]
+    found = answer_with_shared_prefix(model, rows, some)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("room", [1, 60_000])
+def test_little_memory_changes_nothing(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = any_model("llama")
+    rows = padded(said(pictures=False), "right")
+    whole = answer_with_shared_prefix(model, rows, rows.answers())
+    monkeypatch.setattr(context, "MEMORY_BYTES", room)
+    calls = passes(model)
+    parts = answer_with_shared_prefix(model, rows, rows.answers())
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
+    assert len(calls) > 2, "everything was read at once"
+
+
+def passes(model: EditableModel) -> list[tuple[int, int]]:
+    """Filled with (rows, tokens) of every pass through the language model."""
+    seen: list[tuple[int, int]] = []
+
+    def note(_module: nn.Module, _args: object, given: dict[str, Tensor]) -> None:
+        seen.append(tuple(given["inputs_embeds"].shape[:2]))  # type: ignore[arg-type]
+
+    model.decoder.body.register_forward_pre_hook(note, with_kwargs=True)
+    return seen
+
+
+def test_a_beginning_is_read_once_per_edit() -> None:
+    model = any_model("gpt2")
+    rows = padded(said(pictures=False), "right")
+    calls = passes(model)
+    answer_with_shared_prefix(model, rows, rows.answers())
+    longest_rest = int(
+        (rows.attention_mask.sum(1) - shared_lengths(rows, rows.answers(), rows.edit_index)).max()
+    )
+    assert calls == [(len(SHARED), max(SHARED)), (sum(ROWS), longest_rest)]
+
+
+def test_what_rows_share_ends_where_they_part_at_a_picture_and_before_an_answer() -> None:
+    rows = padded(
+        [
+            Said((4, 5, 6, 7, 8), 1, 0),
+            Said((4, 5, 6, 9, 8, 7), 1, 0),  # they part after three tokens
+            Said((4, 5, 6, 7), 2, 1),  # alone: all but the token that predicts the first answer
+            Said((4, 5, 6, 7, 8), 1, 2, picture=0, place=2),
+            Said((4, 5, 6, 7, 8), 1, 2, picture=1, place=2),  # the same slots, another picture
+            Said((4, 5, 6, 7, 8), 3, 3),
+            Said((4, 5, 6, 7, 8), 1, 3),  # the same tokens, and one row answers earlier
+            Said((4, 5), 1, 4),
+            Said((6, 5), 1, 4),
+            Said((4, 5, 6, 7, 8), 1, 5, picture=0, place=1),
+            Said((4, 5, 6, 9, 8), 1, 5, picture=0, place=1),  # the same picture, shared as well
+            Said((4, 5, 6), 1, 6, picture=0, place=2),  # the answer stands right behind it
+        ],
+        "right",
+    )
+    found = shared_lengths(rows, rows.answers(), rows.edit_index).tolist()
+    assert found == [3, 3, 1, 2, 2, 1, 1, 0, 0, 3 + SLOTS, 3 + SLOTS, 2]
+
+
+def test_pictures_that_were_looked_at_are_not_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, all_said = any_model("llava"), said(pictures=True)
+    rows = model.encode_pictures(padded(all_said, "right"))
+    expected = torch.cat([alone(model, row) for row in all_said])
+
+    def blind(_pixel_values: Tensor) -> Tensor:
+        raise AssertionError("the vision tower ran again")
+
+    monkeypatch.setattr(model, "picture_features", blind)
+    found = answer_with_shared_prefix(model, rows, rows.answers())
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(AssertionError, match="ran again"):
+        answer_with_shared_prefix(model, replace(rows, features=None), rows.answers())
+
+
+def test_double_precision_stays_double() -> None:
+    model, all_said = any_model("opt"), said(pictures=False)
+    model.double()
+    rows = padded(all_said, "left")
+    found = answer_with_shared_prefix(model, rows, rows.answers())
+    expected = torch.cat([alone(model, row) for row in all_said])
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,150 @@
+"""Runs whose edits stay in place: protocols kept apart, curves read, tabled and drawn."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from errors import DataError
+from metrics.bootstrap import Estimate, estimate
+from reporting.comparable import check_comparable, split_protocols
+from reporting.document import read_sources
+from reporting.figures import sequential_curves
+from reporting.sequential import curve_of, sequential_table
+from reporting.tables import scenario_table
+from results.files import CURVE
+from results.folder import CURVE_SCHEMA, RunResult, read_run
+from results.writing import write_rows
+from tests.result_folders import edit_row, make_run, summary
+
+SEQUENTIAL = {"name": "sequential", "n": [1, 10]}
+
+
+def point(mean: float, n: int) -> dict[str, object]:
+    return Estimate(mean, mean - 1, mean + 2, n).as_dict()
+
+
+def sequential_run(folder: Path, editor: str = "ft", **changes: object) -> RunResult:
+    curve = {
+        "10": {"Reliability": point(60, 10), "Portability": point(5, 7)},
+        "1": {"Reliability": point(100, 1), "Portability": Estimate(0, 0, 0, 0).as_dict()},
+    }
+    return make_run(folder, editor, **({"protocol": SEQUENTIAL, "curve": curve} | changes))
+
+
+def test_a_curve_is_read_in_the_order_of_its_points(tmp_path: Path) -> None:
+    sequential_run(tmp_path)
+    run = read_run(tmp_path)
+    assert run.protocol_name == "sequential"
+    assert run.curve is not None
+    assert list(run.curve) == [1, 10]
+    assert run.curve[10]["Reliability"] == Estimate(60, 59, 62, 10)
+    assert run.curve[1]["Portability"].n == 0
+
+
+def test_results_that_do_not_say_are_of_single_edits(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert (run.protocol, run.curve, run.protocol_name) == (None, None, "single")
+    single = make_run(tmp_path, protocol={"name": "single"}, curve=None)
+    assert (single.protocol_name, single.fact("protocol")) == ("single", "single")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"protocol": "sequential"}, "protocol is 'sequential'"),
+        ({"protocol": {"name": "batch"}}, "protocol.name is 'batch'"),
+        ({"protocol": {}}, "protocol.name is None"),
+        ({"curve": [1]}, r"curve is \[1\]"),
+        ({"curve": {"one": {}}}, "curve.one is {}"),
+        ({"curve": {"0": {}}}, "curve.0 is {}"),
+        ({"curve": {"1": 3}}, "curve.1 is 3"),
+        ({"curve": {"1": {"Reliability": {"mean": 1}}}}, "curve.1.Reliability is {'mean': 1}"),
+    ],
+)
+def test_broken_curves_and_protocols_are_named(
+    tmp_path: Path, change: Mapping[str, object], complaint: str
+) -> None:
+    fields = summary() | change
+    fields["metrics"] = {}
+    (tmp_path / "summary.json").write_text(json.dumps(fields))
+    with pytest.raises(DataError, match=complaint):
+        read_run(tmp_path)
+
+
+def test_an_unfinished_run_is_told_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(DataError, match="was not finished") as caught:
+        read_run(tmp_path)
+    message = str(caught.value)
+    assert f"output_dir={tmp_path} resume=true" in message
+    assert "\n" not in message
+    whole = make_run(tmp_path / "whole")
+    with pytest.raises(DataError, match="was not finished"):
+        read_sources([whole.folder, tmp_path])
+
+
+def test_sequential_and_single_runs_share_no_table(tmp_path: Path) -> None:
+    single = make_run(tmp_path / "single", "mend")
+    sequential = sequential_run(tmp_path / "sequential")
+    assert split_protocols([sequential, single]) == ((single,), (sequential,))
+    with pytest.raises(DataError) as caught:
+        scenario_table([single, sequential])
+    assert (
+        f"protocol is 'single' in {tmp_path / 'single'} but 'sequential' in "
+        f"{tmp_path / 'sequential'}" in str(caught.value)
+    )
+    old_and_new = [make_run(tmp_path / "old", "ft"), make_run(tmp_path / "new", "ike")]
+    old_and_new.append(make_run(tmp_path / "newer", "rome", protocol={"name": "single"}))
+    check_comparable(old_and_new)
+
+
+def test_a_table_of_sequential_runs_says_so(tmp_path: Path) -> None:
+    assert "after 10 sequential edits" in scenario_table([sequential_run(tmp_path)]).title
+
+
+def test_the_table_of_a_curve(tmp_path: Path) -> None:
+    table = sequential_table(
+        [sequential_run(tmp_path / "b", "mend"), sequential_run(tmp_path / "a", "ft")],
+        ("Reliability", "Portability"),
+    )
+    assert table.heads == ("Model", "Editor", "Edits in place")
+    assert [(*row.heads[1:], row.n, *(cell.text for cell in row.cells)) for row in table.rows] == [
+        ("FT", "1", "1", "100.0", "-"),
+        ("FT", "10", "10", "60.0", "5.0"),
+        ("MEND", "1", "1", "100.0", "-"),
+        ("MEND", "10", "10", "60.0", "5.0"),
+    ]
+    assert table.rows[1].cells[0].half == "1.5"
+    assert table.notes[-1] == "Fewer records than n: Portability 7."
+
+
+def test_a_curve_without_numbers_in_the_summary_comes_from_its_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path, protocol=SEQUENTIAL, seed=3)
+    with pytest.raises(DataError, match="has no curve"):
+        curve_of(run)
+    values = {1: [1.0], 10: [1.0, 0.5, 0.0]}
+    rows = [
+        edit_row(edit_id=edit, value=value) | {"edits_in_place": place}
+        for place, of_edits in reversed(values.items())
+        for edit, value in enumerate(of_edits)
+    ]
+    write_rows(tmp_path / CURVE, CURVE_SCHEMA, rows)
+    curve = curve_of(run)
+    assert list(curve) == [1, 10]
+    expected = estimate([1.0, 0.5, 0.0], scale=100, seed=3)
+    assert curve[10] == {"Reliability": expected}
+    assert not math.isclose(expected.low, expected.high)
+
+
+def test_curves_are_drawn(tmp_path: Path) -> None:
+    runs = [sequential_run(tmp_path / name, name) for name in ("ft", "mend")]
+    files = sequential_curves(runs, tmp_path / "curves")
+    assert [path.suffix for path in files] == [".png", ".pdf"]
+    fewer = sequential_curves(runs, tmp_path / "one", ["Reliability"])
+    assert all(path.stat().st_size > 3000 for path in (*files, *fewer))
+    again = sequential_curves(runs, tmp_path / "again")
+    assert [path.read_bytes() for path in files] == [path.read_bytes() for path in again]

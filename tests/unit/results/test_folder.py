@@ -1,0 +1,176 @@
+"""The files of a result folder: what is written is read back, what is broken is named."""
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from errors import DataError
+from metrics.bootstrap import Estimate
+from reporting.console import result_table
+from reporting.tables import run_markdown
+from results.files import replacing
+from results.folder import EDIT_SCHEMA, read_edits, read_run
+from results.writing import write_edits, write_summary
+from tests.result_folders import edit_row, make_folder, make_run, summary
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    written = make_run(tmp_path, "ft", means={"Reliability": 97.25, "Portability": None})
+    run = read_run(tmp_path)
+    assert run.metrics["Reliability"] == Estimate(97.25, 95.25, 101.25, 10)
+    assert run.metrics["Portability"].n == 0
+    assert math.isnan(run.metrics["Portability"].mean)
+    assert list(run.metrics) == list(written.metrics)
+    assert (run.editor, run.n_edits, run.settings["prompt"]) == ("ft", 10, "default")
+    assert run.fact("seed") == 0
+    assert run.fact("data_digest") == "d0"
+    assert run.fact("unheard_of") is None
+
+
+def test_summary_json_has_the_form_of_the_contract(tmp_path: Path) -> None:
+    make_run(tmp_path, means={"Portability": None})
+    raw = json.loads((tmp_path / "summary.json").read_text())
+    assert raw["metrics"]["Reliability"] == {"mean": 50.0, "ci95": [48.0, 54.0], "n": 10}
+    assert raw["metrics"]["Portability"] == {"mean": None, "ci95": [None, None], "n": 0}
+    assert set(raw) == set(summary())
+
+
+def test_edits_are_read_as_they_were_written(tmp_path: Path) -> None:
+    rows = [edit_row(), edit_row(edit_id=4, value=None, pre_text=None, seconds=None)]
+    write_edits(tmp_path, rows)
+    frame = read_edits(tmp_path)
+    assert list(frame.columns) == EDIT_SCHEMA.names
+    assert frame["edit_id"].tolist() == [3, 4]
+    assert frame["subject"].tolist() == ["Łódź", "Łódź"]
+    assert frame["value"].isna().tolist() == [False, True]
+    assert read_run(make_folder(tmp_path / "run")).edits()["value"].tolist() == [0.5]
+
+
+def test_no_edits_still_give_a_table(tmp_path: Path) -> None:
+    write_edits(tmp_path, [])
+    assert list(read_edits(tmp_path).columns) == EDIT_SCHEMA.names
+
+
+def test_rows_with_other_columns_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    row = edit_row()
+    del row["target"]
+    with pytest.raises(ValueError, match="expected rows with edit_id"):
+        write_edits(tmp_path, [edit_row(), row])
+    with pytest.raises((ValueError, TypeError)):
+        write_edits(tmp_path, [edit_row(edit_id="three")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_summary_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere/summary\.json does not exist"):
+        read_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"{'editor': 1}"])
+def test_a_summary_that_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "summary.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"summary\.json cannot be read as JSON"):
+        read_run(tmp_path)
+
+
+def test_a_summary_that_is_no_object_is_named(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text("[]")
+    with pytest.raises(DataError, match=r"summary\.json must hold a JSON object"):
+        read_run(tmp_path)
+
+
+def test_all_wrong_fields_are_named_at_once(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    path = tmp_path / "summary.json"
+    raw = json.loads(path.read_text())
+    del raw["editor"]
+    raw |= {"seed": "0", "n_edits": True}
+    raw["metrics"]["Locality"] = {"mean": 50.0, "ci95": [48.0], "n": 10}
+    raw["metrics"]["Stability"]["mean"] = None
+    path.write_text(json.dumps(raw))
+    with pytest.raises(DataError) as caught:
+        read_run(tmp_path)
+    message = str(caught.value)
+    for part in (
+        "editor is missing",
+        "seed is '0'",
+        "n_edits is True",
+        "metrics.Locality",
+        "metrics.Stability",
+        str(path),
+        "evaluate.py",
+    ):
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "change", [{"metrics": {"Reliability": {"mean": 5}}}, {"scenario": None}, {"settings": []}]
+)
+def test_a_summary_that_could_not_be_read_is_not_written(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    with pytest.raises(DataError, match="not a valid summary"):
+        write_summary(tmp_path, summary() | change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_does_not_get_into_a_summary(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="seconds_per_edit is nan"):
+        write_summary(tmp_path, summary(seconds_per_edit=math.nan))
+    with pytest.raises(DataError, match=r"metrics\.Reliability"):
+        write_summary(
+            tmp_path, summary() | {"metrics": {"Reliability": Estimate(math.nan, 0, 1, 3)}}
+        )
+    with pytest.raises(ValueError, match="JSON"):
+        write_summary(tmp_path, summary(prompt=math.nan))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_broken_edits_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"edits\.parquet does not exist"):
+        read_edits(tmp_path)
+    (tmp_path / "edits.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(DataError, match=r"edits\.parquet cannot be read as parquet"):
+        read_edits(tmp_path)
+    pq.write_table(pa.table({"edit_id": [1], "subject": ["a"]}), tmp_path / "edits.parquet")
+    with pytest.raises(DataError, match="lacks the columns probe, metric"):
+        read_edits(tmp_path)
+
+
+def test_table_md_shows_every_metric(tmp_path: Path) -> None:
+    run = make_run(tmp_path, means={"Portability": None, "Leak": 7.0})
+    text = run_markdown(run)
+    assert "# MEND on llava_tiny, unimodal scenario" in text
+    assert "| Reliability ↑ | 50.0 | 48.0 to 54.0 | 10 |" in text
+    assert "| Portability ↑ | - | - | 0 |" in text
+    assert "| Leak ↓ | 7.0 | 5.0 to 11.0 | 10 |" in text
+
+
+def test_console_shows_the_papers_columns_first(tmp_path: Path) -> None:
+    table = result_table(make_run(tmp_path, means={"Locality": None}))
+    assert list(table.columns[0].cells) == [
+        *("Reliability ↑", "Generality ↑", "Portability ↑", "Locality ↑", "Stability ↑"),
+        *("Stability_same ↑", "Leak ↓", "Reliability_EM ↑"),
+    ]
+    assert list(table.columns[1].cells)[:4] == ["50.0", "50.0", "50.0", "-"]
+    assert [row.end_section for row in table.rows].index(True) == 4
