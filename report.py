@@ -37,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif not options.check:
             raise ConfigError("--output DIR is required: the folder for the report (or --check).")
         sources = read_sources(options.folders)
+        code = check(sources) if options.check else 0
         if options.output is not None:
-            print(f"wrote {write_report(sources, options.output)}")
-        return check(sources) if options.check else 0
+            print(f"Written to {write_report(sources, options.output)}")
+        return code
     except TmkeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

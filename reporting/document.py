@@ -106,7 +106,7 @@ def write_report(sources: Sources, output: Path) -> Path:
         output: folder of the report; files of the same names are replaced.
 
     Returns:
-        Path of report.md, which is written last.
+        Path of report.html, for who wants to read it; report.md is written last.
 
     Raises:
         DataError: runs cannot share a table, or a file of a run cannot be read.
@@ -119,7 +119,7 @@ def write_report(sources: Sources, output: Path) -> Path:
             write_text(output / TABLES / f"{block.name}.tex", to_latex(block.table))
     write_text(output / PAGE, html_page(document, output))
     write_text(output / REPORT, markdown_page(document))
-    return output / REPORT
+    return output / PAGE
 
 
 def describe(sources: Sources) -> Document:

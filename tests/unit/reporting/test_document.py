@@ -105,7 +105,7 @@ def test_the_unedited_model_alone_has_no_gallery(tmp_path: Path) -> None:
 
 def test_both_pages_and_the_tables_are_written(folders: list[Path], tmp_path: Path) -> None:
     few = [folder for folder in folders if folder.name in ("mend_unimodal", "ft_unimodal")]
-    assert write_report(read_sources(few), tmp_path) == tmp_path / "report.md"
+    assert write_report(read_sources(few), tmp_path) == tmp_path / "report.html"
     assert {path.name for path in tmp_path.iterdir()} == {
         "report.md",
         "report.html",

@@ -89,6 +89,7 @@ def test_a_report_is_not_overwritten_unasked(
     assert "--overwrite" in capsys.readouterr().err
     assert (output / "report.md").read_text() == "mine"
     assert _call(folders, output, "--overwrite") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Written to {output / 'report.html'}"
     assert (output / "report.md").read_text() != "mine"
 
 

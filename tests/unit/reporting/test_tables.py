@@ -7,10 +7,11 @@ import pytest
 
 from errors import DataError
 from metrics.headlines import HEADLINES
+from reporting.console import result_table
 from reporting.formats import BEST, PLAIN, SECOND, Cell, to_html, to_latex, to_markdown
 from reporting.labels import SCENARIOS
 from reporting.paper import paper_tables
-from reporting.tables import further_columns, scenario_table
+from reporting.tables import further_columns, run_markdown, scenario_table
 from results.folder import RunResult
 from tests.result_folders import make_run
 
@@ -215,3 +216,21 @@ def test_paper_tables_are_valid_json_without_duplicates() -> None:
         return dict(pairs)
 
     json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+
+
+def test_table_md_shows_every_metric(tmp_path: Path) -> None:
+    run = make_run(tmp_path, means={"Portability": None, "Leak": 7.0})
+    text = run_markdown(run)
+    assert "# MEND on llava_tiny, unimodal scenario" in text
+    assert "| Reliability ↑ | 50.0 | 48.0 to 54.0 | 10 |" in text
+    assert "| Portability ↑ | - | - | 0 |" in text
+    assert "| Leak ↓ | 7.0 | 5.0 to 11.0 | 10 |" in text
+
+
+def test_console_shows_the_papers_columns_and_names_the_file_with_the_rest(tmp_path: Path) -> None:
+    table = result_table(make_run(tmp_path, means={"Locality": None}))
+    assert list(table.columns[0].cells) == [
+        *("Reliability ↑", "Generality ↑", "Portability ↑", "Locality ↑", "Stability ↑"),
+    ]
+    assert list(table.columns[1].cells) == ["50.0", "50.0", "50.0", "-", "50.0"]
+    assert str(table.caption).endswith("\n3 more metrics: table.md")

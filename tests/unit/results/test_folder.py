@@ -10,8 +10,6 @@ import pytest
 
 from errors import DataError
 from metrics.bootstrap import Estimate
-from reporting.console import result_table
-from reporting.tables import run_markdown
 from results.files import replacing
 from results.folder import EDIT_SCHEMA, read_edits, read_run
 from results.writing import write_edits, write_summary
@@ -155,22 +153,3 @@ def test_broken_edits_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"edit_id": [1], "subject": ["a"]}), tmp_path / "edits.parquet")
     with pytest.raises(DataError, match="lacks the columns probe, metric"):
         read_edits(tmp_path)
-
-
-def test_table_md_shows_every_metric(tmp_path: Path) -> None:
-    run = make_run(tmp_path, means={"Portability": None, "Leak": 7.0})
-    text = run_markdown(run)
-    assert "# MEND on llava_tiny, unimodal scenario" in text
-    assert "| Reliability ↑ | 50.0 | 48.0 to 54.0 | 10 |" in text
-    assert "| Portability ↑ | - | - | 0 |" in text
-    assert "| Leak ↓ | 7.0 | 5.0 to 11.0 | 10 |" in text
-
-
-def test_console_shows_the_papers_columns_first(tmp_path: Path) -> None:
-    table = result_table(make_run(tmp_path, means={"Locality": None}))
-    assert list(table.columns[0].cells) == [
-        *("Reliability ↑", "Generality ↑", "Portability ↑", "Locality ↑", "Stability ↑"),
-        *("Stability_same ↑", "Leak ↓", "Reliability_EM ↑"),
-    ]
-    assert list(table.columns[1].cells)[:4] == ["50.0", "50.0", "50.0", "-"]
-    assert [row.end_section for row in table.rows].index(True) == 4
