@@ -25,7 +25,7 @@ def main(cfg: PretrainConfig) -> None:
     from errors import ConfigError
     from lightning_modules.callbacks import ProgressBar
     from loggers.run_loggers import open_loggers
-    from pretraining import PretrainSettings, pretrain
+    from pretraining import pretrain
     from runner.assembly import open_world
     from runner.start import start
 
@@ -40,7 +40,7 @@ def main(cfg: PretrainConfig) -> None:
     with open_loggers(cfg, folder, name=f"{cfg.model.name} pretraining") as loggers:
         manifest = pretrain(
             world,
-            PretrainSettings(**(cfg.pretrain.model_dump() | {"seed": cfg.seed})),
+            cfg.pretrain,
             folder / "model",
             family=cfg.model.family,
             name=cfg.model.name,

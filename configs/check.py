@@ -232,8 +232,6 @@ def _typed(command: str, name: str, value: Any) -> Any:
         if chosen not in schema.DATA:
             raise ConfigError(f"data.name={chosen}: data is one of {', '.join(schema.DATA)}")
         return schema.DATA[str(chosen)].model_validate(value)
-    if name == "pretrain":
-        return schema.pretrain_options().model_validate(value)
     field = schema.COMMANDS[command].model_fields[name]
     kind: Any = Annotated[field.annotation, field]
     adapter: TypeAdapter[Any] = TypeAdapter(kind)

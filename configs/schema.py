@@ -7,12 +7,11 @@ a typing mistake is reported before anything heavy loads.
 
 from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, field_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
+from configs.pretraining import PretrainOptions
 from editors.options import EditorOptions, Options, ScenarioName
 
 
@@ -179,23 +178,6 @@ class LoggerOptions(Options):
     table_edits: int = Field(ge=0)
 
 
-def pretrain_options() -> type[Options]:
-    """Section `pretrain`: the recipe's numbers, typed as pretrain.yaml has them.
-
-    The class of the recipe itself, `pretraining.settings.PretrainSettings`, knows
-    what goes together; a test keeps its keys and values and those of the YAML file equal.
-
-    Returns:
-        An option class; every number is at least 0, and a key that is null there may be one.
-    """
-    text = Path(__file__).with_name("pretrain.yaml").read_text(encoding="utf-8")
-    keys: dict[str, Any] = {
-        key: (float | None if value is None else type(value), Field(ge=0))
-        for key, value in yaml.safe_load(text)["pretrain"].items()
-    }
-    return create_model("PretrainOptions", __base__=Options, **keys)
-
-
 class RunConfig(Options):
     """What the three commands have in common."""
 
@@ -246,7 +228,7 @@ class PretrainConfig(RunConfig):
     command = "pretrain"
 
     gate: bool
-    pretrain: SerializeAsAny[Options]
+    pretrain: PretrainOptions
 
 
 COMMANDS: Mapping[str, type[RunConfig]] = {

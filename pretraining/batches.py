@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from configs.pretraining import PretrainOptions
 from pretraining.pictures import PictureBank, augment, normalise
 from pretraining.samplers import StepSampler
 from pretraining.samples import Sample
-from pretraining.settings import PretrainSettings
 
 IGNORE = -100
 GROUPS = 2
@@ -113,7 +113,7 @@ class TrainingBatches(IterableDataset[StepBatch]):
     """
 
     def __init__(
-        self, sampler: StepSampler, pictures: PictureBank, settings: PretrainSettings, pad_id: int
+        self, sampler: StepSampler, pictures: PictureBank, settings: PretrainOptions, pad_id: int
     ) -> None:
         super().__init__()
         self.sampler, self.pictures = sampler, pictures

@@ -28,16 +28,16 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from configs.pretraining import PretrainOptions
 from errors import ConfigError
 from models.minigpt4 import MiniGPT4Config, MiniGPT4ForConditionalGeneration
-from pretraining.settings import PretrainSettings
 from pretraining.tokenizer import IMAGE
 
 VISION_STD = 0.02  # BLIP-2's own default, 1e-10, is meant for weights that are loaded afterwards
 
 
 def build_tiny(
-    family: str, settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast
+    family: str, settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
     """A randomly initialised model for a tokenizer; `settings.seed` decides the weights.
 
@@ -52,7 +52,7 @@ def build_tiny(
     return _BUILDERS[family](settings, tokenizer)
 
 
-def _llava(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+def _llava(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     vision = CLIPVisionConfig(**_tower(settings), projection_dim=settings.vision_width)
     config = LlavaConfig(
         vision_config=vision,
@@ -67,7 +67,7 @@ def _llava(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> Pr
     return LlavaForConditionalGeneration(config)
 
 
-def _blip2(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+def _blip2(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     text = OPTConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
@@ -94,7 +94,7 @@ def _blip2(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> Pr
     return model
 
 
-def _minigpt4(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+def _minigpt4(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     config = MiniGPT4Config(
         vision_config=_vision(settings),
         qformer_config=_qformer(settings, tokenizer),
@@ -106,14 +106,14 @@ def _minigpt4(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) ->
     return MiniGPT4ForConditionalGeneration(config)
 
 
-_BUILDERS: Mapping[str, Callable[[PretrainSettings, PreTrainedTokenizerFast], PreTrainedModel]] = {
+_BUILDERS: Mapping[str, Callable[[PretrainOptions, PreTrainedTokenizerFast], PreTrainedModel]] = {
     "llava": _llava,
     "blip2": _blip2,
     "minigpt4": _minigpt4,
 }
 
 
-def _llama(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+def _llama(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
@@ -128,11 +128,11 @@ def _llama(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> Ll
     )
 
 
-def _vision(settings: PretrainSettings) -> Blip2VisionConfig:
+def _vision(settings: PretrainOptions) -> Blip2VisionConfig:
     return Blip2VisionConfig(**_tower(settings), initializer_range=VISION_STD)
 
 
-def _tower(settings: PretrainSettings) -> dict[str, int]:
+def _tower(settings: PretrainOptions) -> dict[str, int]:
     return {
         "hidden_size": settings.vision_width,
         "intermediate_size": settings.vision_mlp_width,
@@ -143,7 +143,7 @@ def _tower(settings: PretrainSettings) -> dict[str, int]:
     }
 
 
-def _qformer(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> Blip2QFormerConfig:
+def _qformer(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> Blip2QFormerConfig:
     return Blip2QFormerConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.vision_width,

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import PreTrainedTokenizerFast
 
+from configs.pretraining import PretrainOptions
 from datamodules.world import Entity, World
 from pretraining.batches import IGNORE, TextBatch
 from pretraining.model import Parts
-from pretraining.settings import PretrainSettings
 
 COSINE_SCALE = 10.0
 HEADS_PER_PICTURE = 3.0  # the attribute loss weighs as much as this many heads
@@ -113,7 +113,7 @@ class VisionLosses(nn.Module):
 
     attributes: Tensor
 
-    def __init__(self, world: World, slots: NameSlots, settings: PretrainSettings) -> None:
+    def __init__(self, world: World, slots: NameSlots, settings: PretrainOptions) -> None:
         super().__init__()
         self.slots, self.settings = slots, settings
         self.sizes = [

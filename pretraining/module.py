@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from configs.pretraining import PretrainOptions
 from datamodules.world import World
 from pretraining.batches import IGNORE, StepBatch, TextBatch
 from pretraining.losses import NameSlots, SubjectLens, VisionLosses
 from pretraining.masking import masked_layers, subject_masks
 from pretraining.model import parts_of
 from pretraining.samplers import StepSampler
-from pretraining.settings import PretrainSettings
 
 RAISE_BELOW, RAISE_AFTER = 0.25, 15  # nats, steps: when the warm-up states one more fact
 MOST_WARMUP_FACTS = 6
@@ -50,11 +50,11 @@ class PretrainingModule(LightningModule):
         tokenizer: PreTrainedTokenizerFast,
         world: World,
         sampler: StepSampler,
-        settings: PretrainSettings,
+        settings: PretrainOptions,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.save_hyperparameters(settings.as_dict())
+        self.save_hyperparameters(settings.model_dump())
         self.settings, self.sampler = settings, sampler
         self.model = model
         self.parts = parts_of(model)

@@ -21,8 +21,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from configs.pretraining import PretrainOptions
 from datamodules.world import World
-from pretraining.settings import PretrainSettings
 
 MEAN, STD = 0.5, 0.25
 WARPED = 0.6  # of the pictures; the others keep their place, as tests show them
@@ -78,7 +78,7 @@ class PictureBank:
         return torch.stack([v[index] for v, index in zip(views, chosen, strict=True)])
 
 
-def augment(pixels: Tensor, settings: PretrainSettings, generator: torch.Generator) -> Tensor:
+def augment(pixels: Tensor, settings: PretrainOptions, generator: torch.Generator) -> Tensor:
     """Moved, re-lit and noisy pictures: (P, 3, S, S) uint8 -> float 8-bit levels."""
     count = len(pixels)
 

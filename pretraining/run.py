@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from configs.pretraining import PretrainOptions
 from datamodules.world import World
 from errors import DataError, ModelError
 from pretraining.batches import TrainingBatches
@@ -32,7 +33,6 @@ from pretraining.saving import (
     save_tiny,
     world_summary,
 )
-from pretraining.settings import PretrainSettings
 from pretraining.texts import world_texts
 from pretraining.tokenizer import world_tokenizer
 from pretraining.trace import causal_trace
@@ -44,7 +44,7 @@ LOOK_EVERY, LOOK_AT = 250, 100  # steps between two looks, questions of a kind a
 
 def pretrain(
     world: World,
-    settings: PretrainSettings,
+    settings: PretrainOptions,
     output_dir: Path,
     *,
     family: str = "llava",
@@ -108,7 +108,7 @@ def pretrain(
     manifest = {
         "model": name,
         "world": world_summary(world),
-        "settings": settings.as_dict(),
+        "settings": settings.model_dump(),
         **assessed,
         "seconds": {
             "training": round(trained - started, 1),
@@ -199,7 +199,7 @@ def _train(
     trainer: Trainer,
     model: PreTrainedModel,
     world: World,
-    settings: PretrainSettings,
+    settings: PretrainOptions,
     tokenizer: PreTrainedTokenizerFast,
     pictures: PictureBank,
 ) -> None:

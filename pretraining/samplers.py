@@ -13,11 +13,11 @@ import random
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from configs.pretraining import PretrainOptions
 from datamodules.world import World
 from datamodules.world.records import world_records
 from errors import DataError
 from pretraining.samples import FACT_CUE, PROMPT_CUE, Encoder, Sample
-from pretraining.settings import PretrainSettings
 
 Item = TypeVar("Item")
 Fact = tuple[str, str]  # (entity, relation)
@@ -234,7 +234,7 @@ class StepSampler:
         settings: how many of each kind.
     """
 
-    def __init__(self, rows: Rows, settings: PretrainSettings) -> None:
+    def __init__(self, rows: Rows, settings: PretrainOptions) -> None:
         world, rng = rows.world, rows.rng
         self.rows, self.settings = rows, settings
         pictured = [entity.name for entity in world.pictured]

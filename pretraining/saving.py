@@ -13,16 +13,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.image_processing_utils import BaseImageProcessor
 
+from configs.pretraining import PretrainOptions
 from datamodules.world import World
 from datamodules.world.schema import WORLD_FILE
 from errors import ModelError
 from models.folder import MANIFEST, sha256
-from pretraining.settings import PretrainSettings
 
 PACKAGES = ("torch", "transformers", "tokenizers", "lightning", "safetensors", "pillow", "numpy")
 
 
-def missed_targets(accuracies: Mapping[str, float], settings: PretrainSettings) -> list[str]:
+def missed_targets(accuracies: Mapping[str, float], settings: PretrainOptions) -> list[str]:
     """The targets that a model misses, in words; a world without pictures has the text one only."""
     targets = {
         "text": settings.text_target,

@@ -17,9 +17,9 @@ from pretraining.samplers import (
     one_hop_questions,
 )
 from pretraining.samples import Encoder, Sample
-from pretraining.settings import PretrainSettings
 from pretraining.texts import world_texts
 from pretraining.tokenizer import world_tokenizer
+from tests.recipes import recipe
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_collate_pads_on_the_right_and_learns_only_answers(rows: Rows, world: Wo
 
 
 def test_grouping_keeps_every_row_and_the_order_of_pictures(rows: Rows, world: World) -> None:
-    sampler = StepSampler(rows, PretrainSettings(text_rows=6, image_rows=7))
+    sampler = StepSampler(rows, recipe(text_rows=6, image_rows=7))
     samples = sampler.short()
     groups = grouped(samples, rows.encoder.pad_id)
     assert sum(len(group.input_ids) for group in groups) == len(samples)

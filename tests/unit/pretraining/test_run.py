@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
+from configs.check import load_config
 from datamodules.world import World, generate_world
 from errors import ConfigError, DataError, ModelError
 from models.families import FAMILIES
 from models.loading import load_model
 from models.processor import load_processor
 from models.rows import RowText
-from pretraining import PretrainSettings, pretrain
+from pretraining import pretrain
 from pretraining.build import build_tiny
 from pretraining.evaluation import encoder_of
 from pretraining.findings import findings
@@ -34,6 +35,7 @@ from pretraining.saving import missed_targets
 from pretraining.texts import world_texts
 from pretraining.tokenizer import world_tokenizer
 from runner.assembly import make_encoder
+from tests.recipes import recipe
 
 TWINS = ("llava", "blip2", "minigpt4")
 SMALL = {
@@ -75,7 +77,7 @@ def taught(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def teach(world: World, folder: Path, family: str = "llava") -> dict[str, Any]:
-    settings = PretrainSettings(**SMALL)
+    settings = recipe(**SMALL)
     return pretrain(
         world, settings, folder, family=family, name=family, gate=False, progress_bar=False
     )
@@ -136,7 +138,7 @@ def test_the_manifest_says_how_and_how_well(
     assert manifest["model"] == family
     assert manifest["world"]["digest"] == world.digest
     assert manifest["world"]["generator"]["size"] == 5
-    assert manifest["settings"] == {**PretrainSettings(**SMALL).as_dict(), "warp": 0.2}
+    assert manifest["settings"] == {**recipe(**SMALL).model_dump(), "warp": 0.2}
     assert {"text", "seen", "unseen", "chain_answer"} <= manifest["accuracy"].keys()
     assert len(manifest["causal_trace"]["subject_last"]) == SMALL["layers"]
     assert {"rel", "gen"} <= manifest["rome_check"]["layer_0"].keys()
@@ -183,7 +185,7 @@ def test_a_missed_target_fails_and_leaves_the_folder_as_it_was(
     world: World, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=r"text .* \(target 99\.0 %\).*gate=false"):
-        pretrain(world, PretrainSettings(**SMALL), tmp_path, progress_bar=False)
+        pretrain(world, recipe(**SMALL), tmp_path, progress_bar=False)
     assert [path.name for path in tmp_path.iterdir()] == ["rejected"]
     assert (tmp_path / "rejected" / "manifest.json").is_file()
 
@@ -191,7 +193,7 @@ def test_a_missed_target_fails_and_leaves_the_folder_as_it_was(
 @pytest.mark.parametrize("family", TWINS)
 def test_training_moves_every_part(world: World, taught: dict[str, Path], family: str) -> None:
     tokenizer = world_tokenizer(world_texts(world))
-    fresh = build_tiny(family, PretrainSettings(**SMALL), tokenizer)
+    fresh = build_tiny(family, recipe(**SMALL), tokenizer)
     model = AutoModelForImageTextToText.from_pretrained(taught[family], dtype=torch.float32)
     # The key bias reaches no loss; in a CLIP tower the class token's norm does not either.
     idle = {"k_proj.bias", "attention.key.bias"}
@@ -209,24 +211,29 @@ def test_a_world_without_pictures_is_refused(tmp_path: Path) -> None:
     ]
     (tmp_path / "entities.json").write_text(json.dumps(entities))
     with pytest.raises(DataError, match="no entity of this world has a picture"):
-        pretrain(World.load(tmp_path), PretrainSettings(**SMALL), tmp_path / "out")
+        pretrain(World.load(tmp_path), recipe(**SMALL), tmp_path / "out")
 
 
 def test_settings_that_cannot_be_built_are_all_named() -> None:
+    wrong = ("width=30", "image_size=30", "lens_layer=9", "slots_start=0.9")
     with pytest.raises(ConfigError) as error:
-        PretrainSettings(width=30, image_size=30, lens_layer=9, slots_start=0.9, qformer_layers=0)
-    for key in ("width=30", "image_size=30", "lens_layer=9", "slots_start=0.9", "qformer_layers=0"):
-        assert key in str(error.value)
+        load_config("pretrain", [f"pretrain.{word}" for word in wrong])
+    for word in wrong:
+        assert word in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        load_config("pretrain", ["pretrain.steps=0", "pretrain.qformer_layers=0"])
+    for word in ("pretrain.steps=0", "pretrain.qformer_layers=0"):
+        assert word in str(error.value)
 
 
 def test_few_views_are_warped_unless_told_otherwise() -> None:
-    assert PretrainSettings().for_views(4).warp == 0.2
-    assert PretrainSettings().for_views(40).warp == 0.0
-    assert PretrainSettings(warp=0.1).for_views(4).warp == 0.1
+    assert recipe().for_views(4).warp == 0.2
+    assert recipe().for_views(40).warp == 0.0
+    assert recipe(warp=0.1).for_views(4).warp == 0.1
 
 
 def test_targets_that_are_not_measured_are_not_missed() -> None:
-    settings = PretrainSettings()
+    settings = recipe()
     assert missed_targets({"text": 99.0, "seen": 97.0}, settings) == []
     assert missed_targets({"text": 98.9, "unseen": 94.0}, settings) == [
         "text 98.9 % (target 99.0 %)",
@@ -245,11 +252,11 @@ def test_normalised_tensors_are_what_the_processor_gives(world: World, family: s
 
 
 def test_augmentation_without_strength_changes_nothing() -> None:
-    off = PretrainSettings(shift=0, contrast=0.0, offset=0.0, noise=0.0, warp=0.0)
+    off = recipe(shift=0, contrast=0.0, offset=0.0, noise=0.0, warp=0.0)
     pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     generator = torch.Generator().manual_seed(0)
     torch.testing.assert_close(augment(pixels, off, generator), pixels.float(), atol=1e-2, rtol=0)
-    moved = augment(pixels, PretrainSettings(warp=0.2), generator)
+    moved = augment(pixels, recipe(warp=0.2), generator)
     assert float((moved - pixels.float()).abs().mean()) > 5
     assert float(moved.min()) >= 0
     assert float(moved.max()) <= 255
@@ -257,7 +264,7 @@ def test_augmentation_without_strength_changes_nothing() -> None:
 
 @pytest.mark.parametrize("family", TWINS)
 def test_image_tokens_start_as_large_as_name_embeddings(world: World, family: str) -> None:
-    settings = PretrainSettings(**SMALL)
+    settings = recipe(**SMALL)
     tokenizer = world_tokenizer(world_texts(world))
     parts = parts_of(build_tiny(family, settings, tokenizer))
     slots = NameSlots(world.pictured, tokenizer, settings.image_tokens)
@@ -292,7 +299,7 @@ def test_a_world_without_attributes_has_no_attribute_loss(tmp_path: Path, world:
     described.pop("attributes", None)
     (root / "world.json").write_text(json.dumps(described))
     bare = World.load(root)
-    settings = PretrainSettings(**SMALL)
+    settings = recipe(**SMALL)
     slots = NameSlots(bare.pictured, world_tokenizer(world_texts(bare)), settings.image_tokens)
     losses = VisionLosses(bare, slots, settings)
     found = losses(

@@ -14,9 +14,10 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from datamodules.world import World, generate_world
 from models.families import FAMILIES
-from pretraining import PretrainSettings, evaluate_tiny, missed_targets
+from pretraining import evaluate_tiny, missed_targets
 from pretraining.findings import findings
 from pretraining.pictures import PictureBank
+from tests.recipes import recipe
 
 SHIPPED = Path(__file__).parents[3] / "models" / "pretrained"
 TWINS = {"llava_tiny": "llava", "blip2_opt_tiny": "blip2", "minigpt4_tiny": "minigpt4"}
@@ -53,8 +54,8 @@ def test_it_was_made_by_the_default_recipe_and_reached_the_targets(
     manifest: dict[str, Any],
 ) -> None:
     # A number that joined the recipe later stands in later manifests only.
-    assert PretrainSettings(**manifest["settings"]) == PretrainSettings().for_views(40)
-    assert missed_targets(manifest["accuracy"], PretrainSettings()) == []
+    assert recipe(**manifest["settings"]) == recipe().for_views(40)
+    assert missed_targets(manifest["accuracy"], recipe()) == []
     assert manifest["targets_missed"] == []
     assert manifest["held"] == findings(manifest)
 
