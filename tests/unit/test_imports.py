@@ -41,7 +41,7 @@ ARROWS = {
     },
 }  # fmt: skip
 # Third-party packages of the strict folders; the standard library is open to all.
-THIRD_PARTY = {"metrics": {"torch", "torchmetrics", "numpy", "jaxtyping"}}
+THIRD_PARTY = {"metrics": {"torch", "torchmetrics", "numpy"}}
 OURS = {*ARROWS, "errors", *ENTRY_POINTS, "benchmarks", "tests"}
 
 
