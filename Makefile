@@ -1,4 +1,4 @@
-# make setup | demo | table | test | test-fast | lint | format | clean
+# `make help` lists the verbs.
 # Needs make and Python 3.11-3.13; every other verb sets up the environment first.
 # Another interpreter: make setup PYTHON=/usr/bin/python3.12.  Another place: make test VENV=/somewhere
 
@@ -15,17 +15,18 @@ TABLE ?= runs/table
 WORLD ?= data=world
 MODELS ?= llava_tiny
 EDITS ?= null
-.PHONY: help setup demo table test test-fast lint format clean
+OUT ?= runs/reference
+.PHONY: help setup demo table reference test test-fast test-quality lint format clean
 
 # Nothing here needs a network once the environment stands; one thread per process, two processes.
 export HF_HUB_OFFLINE ?= 1
 export WANDB_MODE ?= offline
-test test-fast: export OMP_NUM_THREADS = 1
+test test-fast test-quality: export OMP_NUM_THREADS = 1
 
-help:
-	@head -4 Makefile
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s%s\n", $$1, $$2}' Makefile
 
-setup: $(READY)
+setup: $(READY)  ## the environment (.venv) with the pinned versions; PYTHON=, VENV=
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make setup PYTHON=/path/to/python" >&2; exit 2; }
@@ -37,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 
 # Trains MEND on llava_tiny, judges the unedited model, FT and MEND in three scenarios, writes the report.
 SCENARIOS := unimodal,transitive,multimodal
-demo: $(READY)
+demo: $(READY)  ## MEND trained, judged beside FT and the unedited model; a report; DEMO_EDITS=20 is quick
 	$(PY) train.py experiment=demo editor=mend output_dir=$(DEMO)/train-mend overwrite=true
 	$(PY) evaluate.py -m experiment=demo editor=none,ft scenario=$(SCENARIOS) data.limit=$(DEMO_EDITS) \
 	  output_dir=$(DEMO)/training-free overwrite=true
@@ -49,7 +50,7 @@ demo: $(READY)
 # All five editors and the unedited model, three scenarios, one report. All tiny models, 100 edits each:
 # make table TABLE=runs/grid MODELS="blip2_opt_tiny minigpt4_tiny llava_tiny" EDITS=100
 # Another world, with its model: make table TABLE=runs/mine WORLD="data=folder data.root=DIR model.path=RUN/model"
-table: $(READY)
+table: $(READY)  ## all editors in all scenarios, one report; MODELS=, EDITS=, TABLE=, WORLD=
 	for model in $(MODELS); do \
 	  of="model=$$model $(WORLD)"; to=$(TABLE)/$$model; \
 	  for editor in mend serac; do \
@@ -65,22 +66,29 @@ table: $(READY)
 	$(PY) report.py $(foreach model,$(MODELS),$(foreach part,train-mend train-serac mend/? serac/? \
 	  training-free/? rome/?,$(TABLE)/$(model)/$(part))) --output $(TABLE)/report --overwrite
 
+# What refactorings are compared with: python -m benchmarks.same_results compare OLD NEW
+reference: $(READY)  ## results of all commands into OUT=DIR, to compare with those of other code
+	$(PY) -m benchmarks.same_results make $(OUT)
+
 # The longest modules, those of tests/e2e, come first, so that both processes end together.
-test: $(READY)
-	$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+PYTEST := $(PY) -m pytest -n 2 --dist loadscope
+test: $(READY)  ## all tests but those of test-quality, on two cores; ARGS="-k mend" narrows it
+	$(PYTEST) --no-loadscope-reorder -m "not quality" $(ARGS)
 
-# What a developer runs between two edits: no entry point, nothing slow.
-test-fast: $(READY)
-	$(PY) -m pytest -n 2 --dist loadscope -m "not slow and not e2e" $(ARGS)
+test-fast: $(READY)  ## between two edits: no entry point, nothing slow
+	$(PYTEST) -m "not slow and not e2e and not quality" $(ARGS)
 
-lint: $(READY)
+test-quality: $(READY)  ## whole trainings and the results that the documentation promises
+	$(PYTEST) --no-loadscope-reorder -m quality $(ARGS)
+
+lint: $(READY)  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy .
 
-format: $(READY)
+format: $(READY)  ## mends what ruff can mend
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-clean:
+clean:  ## removes the environment and caches
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
