@@ -46,6 +46,7 @@ from datamodules.tokenisation import PictureLayout, PromptEncoder
 from datamodules.world import World, generate_world
 from editors.base import EditorInputs
 from editors.objective import Objective
+from editors.registry import build_editor
 from models.editable import EditableModel
 from models.families import family_of
 from models.minigpt4 import MiniGPT4Config
@@ -53,7 +54,7 @@ from models.rows import EditBatch
 from pretraining.texts import world_texts
 from pretraining.tokenizer import world_tokenizer
 from results.provenance import peak_memory_bytes
-from runner import assembly, training
+from runner import training
 
 FT_STEPS = 25
 WEIGHTS = {"generality": 0.1, "portability": 0.1, "locality": 1.0, "reliability": 0.0, "image": 0.1}
@@ -170,7 +171,7 @@ def work_of(model: EditableModel, world: World) -> dict[str, Callable[[], object
     def edit(*words: str) -> Callable[[], object]:
         cfg = load_config("evaluate", ["model=llava_tiny", "output_dir=unused", *words])
         assert isinstance(cfg, EvaluateConfig)
-        editor = assembly.make_editor(cfg.editor, model, inputs)
+        editor = build_editor(cfg.editor, model, inputs)
         layer = editor.first_layer(model)
         return lambda: editor.edit(model, text, model.prefix(text.rows, layer))
 

@@ -35,7 +35,7 @@ from configs.stored import (
     merge,
     stored_config,
 )
-from editors.options import options_class
+from editors.registry import registration
 from errors import ConfigError, TmkeError
 
 log = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ def _typed(command: str, name: str, value: Any) -> Any:
     if name == "editor":
         if value is None:
             raise ConfigError("choose what to evaluate: editor=NAME, or ckpt=FILE of a trained one")
-        return options_class(str(chosen)).model_validate(value)
+        return registration(str(chosen)).options.model_validate(value)
     if name == "data":
         if chosen not in schema.DATA:
             raise ConfigError(f"data.name={chosen}: data is one of {', '.join(schema.DATA)}")

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs import schema
-from editors.options import EditorOptions, editor_names, options_class
+from editors.options import EditorOptions
+from editors.registry import editor_names, registration
 
 Sections = dict[str, Any]
 
@@ -104,7 +105,7 @@ def _sequential_editor(sections: Sections) -> list[str]:
     editor: EditorOptions | None = sections.get("editor")
     if editor is None or editor.sequential:
         return []
-    able = ", ".join(name for name in editor_names() if options_class(name).sequential)
+    able = ", ".join(n for n in editor_names() if registration(n).options.sequential)
     return [
         f"editor={editor.name} has no way to keep edits in place, which protocol=sequential asks "
         f"for; these have: {able}"

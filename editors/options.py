@@ -1,19 +1,16 @@
-"""Options of an editor, readable without torch, and the registry by convention.
+"""What the options of editors have in common, readable without torch.
 
-The folder `editors/<name>/` is an editor; its `config.py` holds one subclass of `EditorOptions`
-that says which keys `configs/editor/<name>.yaml` may have. Nothing else lists the editors, so a new
-one touches no shared file. The YAML holds the values: the classes here have no defaults.
+An editor's own subclass stands in `editors/<name>/config.py` and says which keys
+`configs/editor/<name>.yaml` may have. The YAML holds the values: the classes have no defaults.
 """
 
-import importlib
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from errors import ConfigError, ModelError
+from errors import ModelError
 
 if TYPE_CHECKING:
     from datamodules.records import Record
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
 Questions = Literal["text", "image_text"]
 ScenarioName = Literal["unimodal", "transitive", "multimodal"]
 EVERY_SCENARIO: frozenset[ScenarioName] = frozenset(("unimodal", "transitive", "multimodal"))
-_FOLDER = Path(__file__).resolve().parent
 
 
 class Options(BaseModel):
@@ -124,18 +120,20 @@ class TrainedEditorOptions(EditorOptions):
             what it then is; `a.b` is option b of section a.
         accumulate: batches whose gradients are added up before the optimiser moves.
         grad_clip: largest global gradient norm.
+        lr_schedule: `constant`, or `cosine` with a short warm-up, down to 5 % over the training.
         weights: weights of the outer loss.
     """
 
     trained: ClassVar[bool] = True
     training_only: ClassVar[frozenset[str]] = frozenset(
-        ("max_iterations", "batch_size", "accumulate", "grad_clip")
+        ("max_iterations", "batch_size", "accumulate", "grad_clip", "lr_schedule", "weights")
     )
 
     max_iterations: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     accumulate: int = Field(ge=1)
     grad_clip: float = Field(gt=0)
+    lr_schedule: Literal["constant", "cosine"]
     weights: OuterWeights
 
     def questions_for(self, scenario: ScenarioName) -> Questions:
@@ -159,41 +157,3 @@ class TrainedEditorOptions(EditorOptions):
             Steps, rounded up.
         """
         return math.ceil(self.max_iterations / (self.batch_size * self.accumulate * processes))
-
-
-def editor_names() -> list[str]:
-    """Names of the editors that this checkout has, sorted."""
-    return sorted(path.parent.name for path in _FOLDER.glob("*/config.py"))
-
-
-def options_class(name: str) -> type[EditorOptions]:
-    """Finds the option class of an editor in `editors/<name>/config.py`.
-
-    Args:
-        name: the editor's folder.
-
-    Returns:
-        The one subclass of EditorOptions that the module defines.
-
-    Raises:
-        ConfigError: there is no such folder, or its module defines none or several.
-    """
-    if name not in editor_names():
-        raise ConfigError(
-            f"editor.name is {name!r}, but there is no editors/{name}/config.py; "
-            f"the editors here are {', '.join(editor_names())}."
-        )
-    module = importlib.import_module(f"editors.{name}.config")
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, EditorOptions)
-        and value.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise ConfigError(
-            f"editors/{name}/config.py defines {len(found)} subclasses of EditorOptions; "
-            "it must define exactly one."
-        )
-    return found[0]

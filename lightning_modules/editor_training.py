@@ -24,6 +24,7 @@ from torchmetrics import MeanMetric
 from editors import checkpoint as identity
 from editors.base import Edit
 from editors.objective import Objective, OuterLoss
+from editors.options import TrainedEditorOptions
 from errors import ConfigError, ModelError
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
@@ -34,28 +35,28 @@ _HALF = ("16-true", "bf16-true")
 
 
 class EditorTraining(L.LightningModule):
-    """Trains an editor for a frozen base model; subclasses say with which optimiser.
+    """Trains an editor for a frozen base model; subclasses build it and say with which optimiser.
 
     Args:
+        options: the editor's options; checkpoints hold them.
         model: the base model.
         editor: the editor to train: a module that follows `editors.base.Editor`.
         objective: the outer loss.
-        options: the editor's options as plain Python, for the checkpoint.
     """
 
     def __init__(
         self,
+        options: TrainedEditorOptions,
         model: EditableModel,
         editor: Any,  # a module and an Editor, which Python's types cannot say
         objective: Objective,
-        *,
-        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self._base = (model,)  # a tuple hides the module from torch
-        self.editor, self.objective = editor, objective
-        self.options = {"name": editor.name, **(options or {})}
-        self.save_hyperparameters({"editor": self.options, "objective": objective.name})
+        self.options, self.editor, self.objective = options, editor, objective
+        self.save_hyperparameters(
+            {"editor": options.model_dump(mode="json"), "objective": objective.name}
+        )
         self.strict_loading = False  # load_state_dict below checks by itself, with a clear message
         self._since_step: list[EditBatch] = []
         names = ["loss", "reliability", *(f"{term.name}/loss" for term in objective.terms)]
@@ -140,7 +141,7 @@ class EditorTraining(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds which editor this is and which base model it belongs to."""
-        identity.stamp(checkpoint, self.options, self.model)
+        identity.stamp(checkpoint, self.options.model_dump(mode="json"), self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another editor or base model."""
@@ -178,9 +179,9 @@ class EditorTraining(L.LightningModule):
         """Adds to a mean over the validation edits."""
         self.validation[_key(name)].update(value, weight)  # type: ignore[operator]
 
-    def scheduled(self, optimizer: Optimizer, schedule: str) -> OptimizerLRScheduler:
-        """The optimiser with its `constant` rate, or under `cosine` with a short warm-up."""
-        if schedule == "constant":
+    def scheduled(self, optimizer: Optimizer) -> OptimizerLRScheduler:
+        """The optimiser, under the schedule of the options."""
+        if self.options.lr_schedule == "constant":
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         return {

@@ -6,9 +6,6 @@ backward for the edits' gradients, and one pass of the edited layers under per-r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Adam, Optimizer
 
@@ -24,30 +21,23 @@ class MendTraining(EditorTraining):
     """Trains a MEND editor for a frozen base model.
 
     Args:
+        options: the editor's options.
         model: the base model.
-        editor: the editor to train.
+        inputs: the run's prompt function.
         objective: the outer loss.
-        lr: Adam's rate for the networks.
-        lr_of_edit_lr: Adam's rate for the step sizes, a parameter group of their own.
-        lr_schedule: `constant`, or `cosine` with a short warm-up.
-        options: the editor's options as plain Python, for the checkpoint.
     """
 
+    options: MendOptions
     editor: Mend
 
     def __init__(
         self,
+        options: MendOptions,
         model: EditableModel,
-        editor: Mend,
+        inputs: EditorInputs,
         objective: Objective,
-        *,
-        lr: float,
-        lr_of_edit_lr: float,
-        lr_schedule: str = "constant",
-        options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(model, editor, objective, options=options)
-        self.lr, self.lr_of_edit_lr, self.lr_schedule = lr, lr_of_edit_lr, lr_schedule
+        super().__init__(options, model, build(options, model, inputs), objective)
 
     @property
     def ready(self) -> bool:
@@ -69,30 +59,12 @@ class MendTraining(EditorTraining):
         networks = [p for name, p in self.editor.named_parameters() if name != "edit_lr"]
         optimizer = Adam(
             [
-                {"params": networks, "lr": self.lr, "name": "networks"},
-                {"params": [self.editor.edit_lr], "lr": self.lr_of_edit_lr, "name": "edit_lr"},
+                {"params": networks, "lr": self.options.lr, "name": "networks"},
+                {
+                    "params": [self.editor.edit_lr],
+                    "lr": self.options.lr_of_edit_lr,
+                    "name": "edit_lr",
+                },
             ]
         )
-        return self.scheduled(optimizer, self.lr_schedule)
-
-
-def build_training(
-    options: MendOptions, model: EditableModel, inputs: EditorInputs, objective: Objective
-) -> MendTraining:
-    """The training that the options describe.
-
-    Args:
-        options: the editor's options.
-        model: the base model.
-        inputs: the run's prompt function.
-        objective: the outer loss.
-    """
-    return MendTraining(
-        model,
-        build(options, model, inputs),
-        objective,
-        lr=options.lr,
-        lr_of_edit_lr=options.lr_of_edit_lr,
-        lr_schedule=options.lr_schedule,
-        options=options.model_dump(mode="json"),
-    )
+        return self.scheduled(optimizer)

@@ -10,9 +10,7 @@ of Mitchell et al. 2022.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -37,54 +35,50 @@ class SeracTraining(EditorTraining):
     """Trains a SERAC editor for a frozen base model.
 
     Args:
+        options: the editor's options; with the objective `supervised` the weight `locality` is that
+            of the scope's loss.
         model: the base model.
-        editor: the editor to train.
+        inputs: the run's prompt function, and training records to draw hard negatives from.
         objective: the outer loss; `supervised` takes its terms and weights, not its mixture.
-        supervised: which of the two objectives.
-        lr: Adam's rate of the scope classifier.
-        counterfactual_lr: Adam's rate of the counterfactual model.
-        lr_schedule: `constant`, or `cosine` with a short warm-up.
-        weights: of the outer loss; `supervised` takes `locality` for the scope's loss.
-        negatives: draws further questions out of scope (`supervised`); None for none.
-        options: the editor's options as plain Python, for the checkpoint.
+
+    Raises:
+        ModelError: an encoder is on no disk, or does not fit.
     """
 
+    options: SeracOptions
     editor: Serac
 
     def __init__(
         self,
+        options: SeracOptions,
         model: EditableModel,
-        editor: Serac,
+        inputs: EditorInputs,
         objective: Objective,
-        *,
-        supervised: bool,
-        lr: float,
-        counterfactual_lr: float,
-        lr_schedule: str = "constant",
-        weights: Mapping[str, float],
-        negatives: HardNegatives | None = None,
-        options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(model, editor, objective, options=options)
+        supervised = options.objective == "supervised"
+        negatives = None
+        if supervised and options.negatives.share is not None and inputs.training:
+            seed = torch.initial_seed() % 2**32  # the run's
+            negatives = HardNegatives(options.negatives, inputs.training, seed)
+        super().__init__(options, model, build(options, model, inputs), objective)
         self.supervised, self.negatives = supervised, negatives
-        self.quality = ScopeQuality(editor.threshold)
-        self.scope_weight = weights["locality"]
+        self.quality = ScopeQuality(self.editor.threshold)
+        weights = options.weights.model_dump()
         self._gold = Objective(objective.name, {**weights, "locality": 0.0})
-        self.lr, self.counterfactual_lr, self.lr_schedule = lr, counterfactual_lr, lr_schedule
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with a group for each network."""
         optimizer = Adam(
             [
-                {"params": _trained(self.editor.scope), "lr": self.lr, "name": "scope"},
+                {"params": _trained(self.editor.scope), "lr": self.options.lr, "name": "scope"},
                 {
                     "params": _trained(self.editor.counterfactual),
-                    "lr": self.counterfactual_lr,
+                    "lr": self.options.counterfactual_lr,
                     "name": "counterfactual",
                 },
             ]
         )
-        return self.scheduled(optimizer, self.lr_schedule)
+        return self.scheduled(optimizer)
 
     def judge(self, batch: EditBatch, state: PrefixState, edit: Edit) -> OuterLoss:
         """The loss of the objective; in validation also what the mixture answers.
@@ -122,7 +116,7 @@ class SeracTraining(EditorTraining):
             counts = per_process(counts)
             self._log_scope(log_p, inside, counts, len(batch))
         bce = balanced_bce(log_p, inside, n_inside=counts[0], n_outside=counts[1])
-        total = gold.total + self.scope_weight * bce
+        total = gold.total + self.options.weights.locality * bce
         return replace(gold, total=total, terms={**gold.terms, SCOPE_LOSS: bce})
 
     def _whole(self, loss: OuterLoss) -> OuterLoss:
@@ -194,39 +188,6 @@ class _Gold:
             raise ValueError("a gold entry needs a memory with owners")
         entry = (rows.edit_index[:, None] == owner[None]).int().argmax(1)
         return self.edit.counterfactual(rows, at, entry)
-
-
-def build_training(
-    options: SeracOptions, model: EditableModel, inputs: EditorInputs, objective: Objective
-) -> SeracTraining:
-    """The training that the options describe.
-
-    Args:
-        options: the editor's options.
-        model: the base model.
-        inputs: the run's prompt function and training records.
-        objective: the outer loss.
-
-    Raises:
-        ModelError: an encoder is on no disk, or does not fit.
-    """
-    negatives = None
-    supervised = options.objective == "supervised"
-    if supervised and options.negatives.share is not None and inputs.training:
-        seed = torch.initial_seed() % 2**32  # the run's
-        negatives = HardNegatives(options.negatives, inputs.training, seed)
-    return SeracTraining(
-        model,
-        build(options, model, inputs),
-        objective,
-        supervised=supervised,
-        weights=options.weights.model_dump(),
-        lr=options.lr,
-        counterfactual_lr=options.counterfactual_lr,
-        lr_schedule=options.lr_schedule,
-        negatives=negatives,
-        options=options.model_dump(mode="json"),
-    )
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import lightning as L
 import torch
@@ -35,6 +33,7 @@ from datamodules.tokenisation import PictureLayout, PromptEncoder, PromptForm
 from datamodules.world import World, generate_world
 from editors.base import Editor, EditorInputs
 from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
+from editors.registry import build_editor
 from errors import ConfigError
 from lightning_modules.callbacks import ProgressBar
 from lightning_modules.evaluation import EvaluationModule, knows
@@ -230,7 +229,7 @@ def open_test(cfg: EvaluateConfig, scenario: Scenario, device: torch.device) -> 
     check_checkpoint(cfg.ckpt, cfg.editor, model)
     encoder = connect(data, model, processor, cfg.data.prompt)
     inputs = EditorInputs(encoder, training_records(source))
-    editor = make_editor(cfg.editor, model, inputs)
+    editor = build_editor(cfg.editor, model, inputs)
     data.setup("test")
     if cfg.ckpt is not None:
         load_editor(cfg.ckpt, editor, model, data)
@@ -258,12 +257,6 @@ def make_evaluation(
     return SequentialModule(
         model, editor, scenario, encoder, scoring, partial, data=data, points=points
     )
-
-
-def make_editor(options: EditorOptions, model: EditableModel, inputs: EditorInputs) -> Editor:
-    """The editor of a folder `editors/<name>/`, by its `build(options, model, inputs)`."""
-    module = importlib.import_module(f"editors.{options.name}.editor")
-    return cast(Editor, module.build(options, model, inputs))
 
 
 def make_trainer(

@@ -1,12 +1,7 @@
-"""What every trained editor shares: its questions, its schedule, its checkpoints.
-
-A trained editor is found by convention: `lightning_modules/<name>.py` has
-`build_training(options, model, inputs, objective)`, which makes an `EditorTraining`.
-"""
+"""What every trained editor shares: its questions, its schedule, its checkpoints."""
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +24,7 @@ from editors.base import Editor, EditorInputs
 from editors.checkpoint import SUBJECTS, read_checkpoint
 from editors.objective import Objective
 from editors.options import EditorOptions, TrainedEditorOptions
+from editors.registry import training_class
 from errors import ConfigError, DataError, ModelError
 from lightning_modules.callbacks import SaveLastStep, StoreConfig
 from models.editable import EditableModel
@@ -61,10 +57,8 @@ def scenario_of(cfg: TrainConfig) -> Scenario:
 def make_module(cfg: TrainConfig, model: EditableModel, inputs: EditorInputs) -> L.LightningModule:
     """The training module of the editor."""
     options = options_of(cfg)
-    module = importlib.import_module(f"lightning_modules.{options.name}")
     objective = Objective(options.questions_for(cfg.scenario.name), options.weights.model_dump())
-    built = module.build_training(options, model, inputs, objective)
-    return cast(L.LightningModule, built)
+    return cast(L.LightningModule, training_class(options)(options, model, inputs, objective))
 
 
 @dataclass(frozen=True)

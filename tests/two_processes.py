@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader
 from editors.mend.config import MendOptions
 from editors.mend.statistics import RunningStatistics
 from editors.objective import Objective
-from lightning_modules import mend, serac
 from lightning_modules.editor_training import EditorTraining
+from lightning_modules.mend import MendTraining
+from lightning_modules.serac import SeracTraining
 from models.rows import EditBatch
 from tests import serac_cases
 from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
@@ -120,7 +121,7 @@ def _mend(pictures: bool) -> tuple[EditorTraining, Any]:
     torch.manual_seed(11)
     options = MendOptions.model_validate(MEND_OPTIONS)
     objective = Objective("image_text" if pictures else "text", options.weights.model_dump())
-    return mend.build_training(options, model, inputs(), objective), edit_batch
+    return MendTraining(options, model, inputs(), objective), edit_batch
 
 
 def _serac(objective: str, pictures: bool) -> tuple[EditorTraining, Any]:
@@ -128,7 +129,7 @@ def _serac(objective: str, pictures: bool) -> tuple[EditorTraining, Any]:
     torch.manual_seed(11)
     options = serac_cases.options(objective=objective)
     terms = Objective("image_text" if pictures else "text", options.weights.model_dump())
-    built = serac.build_training(options, model, serac_cases.inputs(), terms)
+    built = SeracTraining(options, model, serac_cases.inputs(), terms)
     return built.double(), serac_cases.worded_batch
 
 

@@ -1,1 +1,6 @@
 """LoRA: low-rank fine-tuning of MLP matrices on the edit alone, through peft (Hu et al., 2022)."""
+
+from editors.lora.config import LoraOptions
+from editors.registry import Registration
+
+EDITOR = Registration(options=LoraOptions, method="editors.lora.editor:build")

@@ -14,7 +14,6 @@ class MendOptions(TrainedEditorOptions):
         lr: Adam's step size for the networks.
         edit_lr: initial value of the learned step size of an edit, one per edited matrix.
         lr_of_edit_lr: Adam's step size for `edit_lr`, its own parameter group.
-        lr_schedule: `constant`, or `cosine` down to 5 % over the whole training.
         layers: number of last decoder layers whose MLP is edited.
         rank: width of the networks' bottleneck, at most the width of their input.
         n_hidden: hidden layers, so that a network has n_hidden + 1 of them.
@@ -28,7 +27,7 @@ class MendOptions(TrainedEditorOptions):
     """
 
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
-        "lr", "edit_lr", "lr_of_edit_lr", "lr_schedule", "v_init_std", "objective", "weights",
+        "lr", "edit_lr", "lr_of_edit_lr", "v_init_std", "objective",
     }  # fmt: skip
     sequential: ClassVar[bool] = True
 
@@ -36,7 +35,6 @@ class MendOptions(TrainedEditorOptions):
     lr: float = Field(gt=0)
     edit_lr: float = Field(gt=0)
     lr_of_edit_lr: float = Field(ge=0)
-    lr_schedule: Literal["constant", "cosine"]
     layers: int = Field(ge=1)
     rank: int = Field(ge=1)
     n_hidden: int = Field(ge=0)

@@ -101,7 +101,6 @@ class SeracOptions(TrainedEditorOptions):
         questions: whether the outer loss asks in `text` or `image_text`; None for the scenario's.
         lr: Adam's rate of the scope classifier.
         counterfactual_lr: Adam's rate of the counterfactual model.
-        lr_schedule: `constant`, or `cosine` down to 5 % over the whole training.
         combine: `soft` mixes both models' probabilities, `hard` takes one of them.
         scope: the classifier.
         counterfactual: the model.
@@ -109,8 +108,8 @@ class SeracOptions(TrainedEditorOptions):
     """
 
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
-        "objective", "questions", "lr", "counterfactual_lr", "lr_schedule", "combine",
-        "negatives", "weights", "scope.threshold", "scope.encoder", "counterfactual.path",
+        "objective", "questions", "lr", "counterfactual_lr", "combine", "negatives",
+        "scope.threshold", "scope.encoder", "counterfactual.path",
     }  # fmt: skip
     sequential: ClassVar[bool] = True
 
@@ -119,7 +118,6 @@ class SeracOptions(TrainedEditorOptions):
     questions: Questions | None
     lr: float = Field(gt=0)
     counterfactual_lr: float = Field(gt=0)
-    lr_schedule: Literal["constant", "cosine"]
     combine: Literal["soft", "hard"]
     scope: ScopeOptions
     counterfactual: CounterfactualOptions

@@ -22,7 +22,10 @@ ARROWS = {
         "metrics.functional", "models", "datamodules.records", "datamodules.tokenisation",
     },
     "results": {"metrics.bootstrap"},
-    "configs": {"editors.options", "editors.checkpoint", "datamodules.sources", "results.files"},
+    "configs": {
+        "editors.options", "editors.registry", "editors.checkpoint", "datamodules.sources",
+        "results.files",
+    },
     "reporting": {"results", "metrics.bootstrap", "metrics.headlines"},
     "loggers": {
         "results", "configs", "datamodules.images", "metrics.bootstrap", "metrics.headlines",
@@ -149,9 +152,9 @@ def test_options_load_without_torch() -> None:
     code = (
         "import sys\n"
         "import configs.launch\n"
-        "from editors.options import editor_names, options_class\n"
+        "from editors.registry import editor_names, registration\n"
         "assert editor_names(), 'no editor found'\n"
-        "for name in editor_names(): options_class(name)\n"
+        "for name in editor_names(): registration(name)\n"
         "heavy = {'torch', 'lightning', 'transformers', 'datasets', 'wandb', 'pandas'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -11,12 +11,11 @@ from configs.check import load_config
 from configs.overrides import CONFIG_DIR, group_options
 from editors.ft.config import FtOptions
 from editors.mend.config import MendOptions
-from editors.options import editor_names, options_class
-from errors import ConfigError
+from editors.registry import editor_names, registration
 from tests.checkpoints import bare_checkpoint
 
 EXPERIMENTS = group_options("experiment")
-TRAINED = {name for name in editor_names() if options_class(name).trained}
+TRAINED = {name for name in editor_names() if registration(name).options.trained}
 UNTRAINED = set(editor_names()) - TRAINED
 
 
@@ -215,8 +214,3 @@ def test_every_key_is_explained() -> None:
             if key.isidentifier() and not explained:
                 bare.append(f"{name}: {line.strip()}")
     assert not bare
-
-
-def test_an_unknown_editor_folder_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"editors/nope/config\.py.*mend"):
-        options_class("nope")

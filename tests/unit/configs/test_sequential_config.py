@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 
@@ -13,7 +11,6 @@ from configs.launch import _checked_arguments
 from configs.overrides import hydra_ready, with_lists
 from configs.schema import EvaluateConfig
 from editors.ft.config import FtOptions
-from editors.options import editor_names, options_class
 from errors import ConfigError
 
 
@@ -96,19 +93,6 @@ def test_an_editor_that_cannot_keep_edits_is_refused(monkeypatch: pytest.MonkeyP
     assert "editor=ft has no way to keep edits in place" in message
     assert "these have: ike, lora, mend, none, rome, serac" in message
     assert evaluate().protocol.name == "single"
-
-
-@pytest.mark.parametrize("name", editor_names())
-def test_options_say_what_the_edits_can(name: str) -> None:
-    module = importlib.import_module(f"editors.{name}.editor")
-    (editor,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and getattr(value, "name", None) == name
-    )
-    made = get_type_hints(editor.edit)["return"]  # type: ignore[attr-defined]
-    lasting = hasattr(made, "after") and hasattr(made, "in_place")
-    assert options_class(name).sequential == lasting
 
 
 def test_training_knows_no_protocol() -> None:

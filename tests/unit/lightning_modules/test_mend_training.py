@@ -20,7 +20,7 @@ from editors.mend.editor import Mend, build
 from editors.objective import Objective
 from errors import ConfigError, ModelError
 from lightning_modules.editor_training import COSINE_FLOOR, cosine
-from lightning_modules.mend import MendTraining, build_training
+from lightning_modules.mend import MendTraining
 from models.editable import EditableModel
 from models.rows import EditBatch
 from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
@@ -42,7 +42,7 @@ def training(model: EditableModel, **changed: object) -> MendTraining:
     chosen = options(**changed)
     scenario = "multimodal" if model.family == "llava" else "unimodal"
     objective = Objective(chosen.questions_for(scenario), chosen.weights.model_dump())
-    return build_training(chosen, model, inputs(), objective)
+    return MendTraining(chosen, model, inputs(), objective)
 
 
 def loader(numbers: Sequence[int], size: int, *, pictures: bool) -> DataLoader[EditBatch]:

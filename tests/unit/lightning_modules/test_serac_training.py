@@ -22,7 +22,7 @@ from editors.serac.config import SeracOptions
 from editors.serac.editor import SeracEdit
 from editors.serac.editor import build as build_serac
 from editors.serac.similarity import balanced_bce
-from lightning_modules.serac import SeracTraining, build_training
+from lightning_modules.serac import SeracTraining
 from metrics.functional import negative_log_likelihood
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
@@ -46,7 +46,7 @@ def training(model: EditableModel, *, scenario: str = "unimodal", **changed: Any
     chosen = options(**{"weights": WEIGHTS, **changed})
     questions = chosen.questions_for(scenario)  # type: ignore[arg-type]
     objective = Objective(questions, chosen.weights.model_dump())
-    return build_training(chosen, model, inputs(), objective)
+    return SeracTraining(chosen, model, inputs(), objective)
 
 
 def loader(numbers: Sequence[int], *, pictures: bool) -> DataLoader[EditBatch]:
@@ -356,8 +356,8 @@ def test_negatives_come_from_the_training_records() -> None:
     objective = Objective("text", chosen.weights.model_dump())
     with_records = EditorInputs(inputs().encoder, RECORDS)
     model = picture_model()
-    module = build_training(chosen, model, with_records, objective)
+    module = SeracTraining(chosen, model, with_records, objective)
     assert module.negatives is not None
     assert module.negatives.pool == drawn_from_records().pool
     mixture = options(negatives={"share": 0.5})
-    assert build_training(mixture, model, with_records, objective).negatives is None
+    assert SeracTraining(mixture, model, with_records, objective).negatives is None
