@@ -25,6 +25,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 CONFIG_DIR = Path(__file__).resolve().parent
 _BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
+# One experiment of the paper's tables was a file of its own once.
+_OLD_EXPERIMENT = re.compile(
+    r"tmke_table([123])_(ft|ike|mend|serac|rome)_(blip2_opt|minigpt4|llava)"
+)
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ def judge(command: str, words: Iterable[str], *, multirun: bool = False) -> Sort
             found = _group_problems(override)
             problems += found
             good += [] if found else [override]
+            if found and not override.is_sweep_override():
+                good += parse(_old_experiment(override.value())).good
         else:
             keyed.append(override)
     known = _known_keys(command, good)
@@ -187,12 +193,25 @@ def _group_problems(override: Override) -> list[str]:
     for value in _values(override):
         if value is None:
             problems.append(f"{group}=null: leave it out to choose nothing")
+        elif words := _old_experiment(value):
+            problems.append(f"{group}={value}: this experiment is now typed as {' '.join(words)}")
         elif str(value) not in options:
             problems.append(
                 f"{group}={value}: there is no configs/{group}/{value}.yaml; "
                 f"{group} is one of {', '.join(options)}{suggest(str(value), options)}"
             )
     return problems
+
+
+def _old_experiment(name: object) -> list[str]:
+    """The words that an experiment of one row of the paper's tables is typed as today, if it is."""
+    match = _OLD_EXPERIMENT.fullmatch(str(name))
+    if match is None:
+        return []
+    table, editor, model = match.groups()
+    editor = "ft_as_run" if editor == "ft" else editor
+    scenario = ("unimodal", "transitive", "multimodal")[int(table) - 1]
+    return ["experiment=tmke", f"editor={editor}", f"model={model}", f"scenario={scenario}"]
 
 
 def _values(override: Override) -> list[Any]:

@@ -47,8 +47,8 @@ def deviations(run: RunResult) -> list[str]:
 
     Compared are the data, the number of records, the protocol, the prompt, how locality is scored,
     whether the model was quantised, and the length and rate of a training (Tables 5 and 6; FT was
-    run otherwise than its Table 4 says). Other options of an editor are not: the experiment files
-    hold them.
+    run otherwise than its Table 4 says). Other options of an editor are not: experiment=tmke sets
+    them.
 
     Returns:
         Nothing if the run's figures may be held against the paper's.

@@ -1,40 +1,63 @@
-"""Tables 1-3: an experiment file per row, its expected values, and docs/reproduce.md about them."""
+"""Tables 1-3: every row composes, has its published settings, and is made by docs/reproduce.md."""
 
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 
 from configs import schema
 from configs.check import load_config
-from configs.overrides import CONFIG_DIR
 from editors.ft.config import FtOptions
 from editors.ike.config import IkeOptions
 from editors.rome.config import RomeOptions
 from editors.serac.config import SeracOptions
+from errors import ConfigError
 from reporting.labels import PAPER_MODELS, SCENARIOS
-from reporting.paper import deviations, paper_columns, paper_row, paper_tables
+from reporting.paper import deviations, paper_row, paper_tables
 from results.folder import RunResult
 from tests.checkpoints import bare_checkpoint
 
 ROOT = Path(__file__).parents[3]
 DOC = ROOT / "docs" / "reproduce.md"
 LEARNED = ("mend", "serac")
+DATA = ("data.root=data", "data.train_files=[train.json]")
+
+
+class Row(NamedTuple):
+    """A row of the paper, in the words of a command line."""
+
+    editor: str
+    model: str
+    scenario: str
+
+    @property
+    def words(self) -> list[str]:
+        return ["experiment=tmke", *(f"{key}={value}" for key, value in self._asdict().items())]
+
+    @property
+    def figures(self) -> list[float]:
+        name = "FT" if self.editor == "ft_as_run" else self.editor.upper()
+        found = paper_tables()[self.scenario]["rows"][PAPER_MODELS[self.model]][name]
+        return list(found)
+
+
 MODELS = {label: name for name, label in PAPER_MODELS.items()}
-ROWS = {
-    f"tmke_table{number}_{editor.lower()}_{MODELS[model]}": (scenario, model, editor)
-    for number, scenario in enumerate(SCENARIOS, start=1)
+ROWS = [
+    Row("ft_as_run" if editor == "FT" else editor.lower(), MODELS[model], scenario)
+    for scenario in SCENARIOS
     for model, editors in paper_tables()[scenario]["rows"].items()
     for editor in editors
-}
-DATA = ("data.root=data", "data.train_files=[train.json]")
+]
+LEARNED_ROWS = [row for row in ROWS if row.editor in LEARNED]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,60 +71,25 @@ def _a_place_to_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
-def experiment_file(name: str) -> Path:
-    return CONFIG_DIR / "experiment" / f"{name}.yaml"
-
-
-def is_learned(name: str) -> bool:
-    return name.split("_")[2] in LEARNED
-
-
-@cache  # composing is slow, and every test looks at the same files
-def evaluation(name: str) -> schema.EvaluateConfig:
-    editor = name.split("_")[2]
-    more = [f"editor={editor}", "ckpt=editor.ckpt"] if is_learned(name) else []
-    config = load_config("evaluate", [f"experiment={name}", *DATA, *more])
+@cache  # composing is slow, and every test looks at the same rows
+def evaluation(row: Row) -> schema.EvaluateConfig:
+    ckpt = ["ckpt=editor.ckpt"] if row.editor in LEARNED else []
+    config = load_config("evaluate", [*row.words, *DATA, *ckpt])
     assert isinstance(config, schema.EvaluateConfig)
     return config
 
 
-def comment(name: str) -> str:
-    """The head of an experiment file as running text."""
-    lines = experiment_file(name).read_text(encoding="utf-8").splitlines()
-    head = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
-    return " ".join(head)
+@cache
+def training(row: Row) -> schema.TrainConfig:
+    config = load_config("train", [*row.words, *DATA])
+    assert isinstance(config, schema.TrainConfig)
+    return config
 
 
-def test_every_row_of_the_paper_has_a_file_and_no_other() -> None:
-    assert len(ROWS) == 42
-    found = {path.stem for path in (CONFIG_DIR / "experiment").glob("tmke_table*.yaml")}
-    assert found == set(ROWS)
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_a_file_tells_its_commands_and_what_to_expect(name: str) -> None:
-    scenario, model, editor = ROWS[name]
-    head = comment(name)
-    number = SCENARIOS.index(scenario) + 1
-    assert f"Table {number} ({scenario}), row {editor}, {model}, made as published" in head
-    assert f"python evaluate.py experiment={name} data.root=DIR" in head
-    assert (f"python train.py experiment={name} data.root=DIR" in head) is is_learned(name)
-    figures = paper_tables()[scenario]["rows"][model][editor]
-    values = zip(paper_columns(scenario), figures, strict=True)
-    expected = ", ".join(f"{metric} {figure:.1f}" for metric, figure in values)
-    sizes = paper_tables()["records"]
-    assert head.endswith(
-        f"Expected, percent, to within {paper_tables()['tolerance']:g} points "
-        f"({sizes['the test set']:,} records; {sizes['its public part']} of them are public): "
-        f"{expected}"
-    )
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_a_run_of_the_file_may_be_held_against_its_row(name: str) -> None:
+@pytest.mark.parametrize("row", ROWS, ids="-".join)
+def test_a_run_of_a_row_may_be_held_against_it(row: Row) -> None:
     """What `summary.json` would say of the run is what `report.py --check` accepts."""
-    scenario, model, editor = ROWS[name]
-    config = evaluation(name)
+    config = evaluation(row)
     run = RunResult(
         folder=Path(), editor=config.editor.label, model=config.model.name,
         scenario=config.scenario.name, data=config.data.name, n_edits=1324, seed=config.seed,
@@ -114,146 +102,123 @@ def test_a_run_of_the_file_may_be_held_against_its_row(name: str) -> None:
         },
     )  # fmt: skip
     assert deviations(run) == []
-    row = paper_row(run)
-    assert row is not None
-    assert list(row.values()) == paper_tables()[scenario]["rows"][model][editor]
+    published = paper_row(run)
+    assert published is not None
+    assert list(published.values()) == row.figures
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if is_learned(name)])
-def test_a_row_is_trained_and_judged_with_the_same_options(name: str) -> None:
-    trained = load_config("train", [f"experiment={name}", *DATA])
-    assert isinstance(trained, schema.TrainConfig)
-    judged = evaluation(name)
+@pytest.mark.parametrize("row", LEARNED_ROWS, ids="-".join)
+def test_a_row_is_trained_and_judged_with_the_same_options(row: Row) -> None:
+    trained, judged = training(row), evaluation(row)
     assert trained.editor == judged.editor
     assert (trained.data.prompt, trained.scenario) == (judged.data.prompt, judged.scenario)
-    assert trained.trainer.devices == 1
+    assert (trained.trainer.devices, trained.trainer.val_every) == (1, 1000)
 
 
 def test_models_have_their_published_values() -> None:
-    for name, (_, model, editor) in ROWS.items():
-        is_blip2, options = model == "BLIP2-OPT", evaluation(name).editor
-        if editor == "FT":
-            assert isinstance(options, FtOptions)
+    for row in ROWS:
+        is_blip2, options = row.model == "blip2_opt", evaluation(row).editor
+        if isinstance(options, FtOptions):
             lr = 2e-4 if is_blip2 else 1e-4
             assert (options.steps, options.optimizer, options.lr) == (15, "adamw", lr)
-        elif editor == "ROME":
-            assert isinstance(options, RomeOptions)
+        elif isinstance(options, RomeOptions):
             expected = (5, 20, 0.5) if is_blip2 else (5, 25, 1e-3)
             assert (options.layer, options.steps, options.weight_decay) == expected
             assert options.second_moment is None
-        elif editor == "SERAC":
-            assert isinstance(options, SeracOptions)
+        elif isinstance(options, SeracOptions):
             path = "facebook/opt-125m" if is_blip2 else "JackFram/llama-160m"
             assert options.counterfactual.path == path
             assert (options.scope.encoder, options.scope.image) == ("distilbert-base-cased", False)
-        elif editor == "IKE":
-            assert isinstance(options, IkeOptions)
+        elif isinstance(options, IkeOptions):
             assert options.k == 32
-            assert options.picture == ("question" if "table1" in name else "front")
+            assert options.picture == ("question" if row.scenario == "unimodal" else "front")
+        else:
+            assert row.editor == "mend"
 
 
 def test_tables_1_and_2_share_their_trained_editors() -> None:
-    for name in ROWS:
-        if "table1" in name and is_learned(name):
-            assert evaluation(name).editor == evaluation(name.replace("table1", "table2")).editor
+    for row in LEARNED_ROWS:
+        if row.scenario == "unimodal":
+            assert training(row).editor == training(row._replace(scenario="transitive")).editor
 
 
-def doc_tables() -> str:
-    """The tables of docs/reproduce.md as the experiment files and the paper's numbers have them."""
-    parts = []
-    for number, scenario in enumerate(SCENARIOS, start=1):
-        columns = paper_columns(scenario)
-        lines = [
-            f"### Table {number}, {scenario}",
-            "",
-            f"| Model | Editor | NAME | commands | {' | '.join(columns)} |",
-            f"|---|---|---|---|{'---:|' * len(columns)}",
-        ]
-        for name, (own, model, editor) in ROWS.items():
-            if own != scenario:
-                continue
-            commands = "evaluate"
-            if is_learned(name):
-                own_training = number != 2
-                commands = "train, evaluate" if own_training else "evaluate (table 1's checkpoint)"
-            figures = paper_tables()[scenario]["rows"][model][editor]
-            numbers = " | ".join(f"{figure:.1f}" for figure in figures)
-            lines.append(f"| {model} | {editor} | `{name}` | {commands} | {numbers} |")
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("tmke_table1_ft_blip2_opt", Row("ft_as_run", "blip2_opt", "unimodal")),
+        ("tmke_table2_mend_llava", Row("mend", "llava", "transitive")),
+        ("tmke_table3_serac_minigpt4", Row("serac", "minigpt4", "multimodal")),
+    ],
+)
+def test_an_experiment_of_one_row_answers_with_its_new_form(old: str, new: Row) -> None:
+    command = "train" if new.editor in LEARNED else "evaluate"
+    with pytest.raises(ConfigError) as caught:
+        load_config(command, [f"experiment={old}", *DATA])
+    message = str(caught.value)
+    assert f"experiment={old}: this experiment is now typed as {' '.join(new.words)}" in message
+    assert "one mistake" in message
 
 
-def test_the_document_has_the_rows_and_numbers_of_the_files() -> None:
+def test_the_document_has_the_papers_numbers_of_rows_figures_and_points() -> None:
     text = DOC.read_text(encoding="utf-8")
-    assert doc_tables() in text, f"docs/reproduce.md should hold\n\n{doc_tables()}"
-    assert f"within **{paper_tables()['tolerance']:g} points**" in text
-    count = sum(
-        len(figures)
-        for scenario in SCENARIOS
-        for editors in paper_tables()[scenario]["rows"].values()
-        for figures in editors.values()
-    )
-    assert f"{len(ROWS)} rows and {count} numbers" in text
+    assert len(ROWS) == 42
+    assert f"{len(ROWS)} rows and {sum(len(row.figures) for row in ROWS)} numbers" in text
+    assert f"**{paper_tables()['tolerance']:g} points**" in text
 
 
 def documented_commands(folder: Path) -> list[list[str]]:
     """What the shell makes of the document's commands, with a python that only writes them down."""
     blocks = re.findall(r"```bash\n(.*?)```", DOC.read_text(encoding="utf-8"), flags=re.DOTALL)
-    bin_folder, told = folder / "bin", folder / "told"
+    bin_folder, typed = folder / "bin", folder / "typed"
     bin_folder.mkdir()
     stub = bin_folder / "python"
     stub.write_text(
         f"#!{sys.executable}\nimport json, sys\n"
-        f"open({str(told)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+        f"open({str(typed)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
     )
     stub.chmod(0o755)
-    (folder / "configs").symlink_to(CONFIG_DIR)
-    for name in ROWS:
-        (folder / "runs" / "tmke" / name).mkdir(parents=True)
     subprocess.run(
         ["bash", "-eu", "-c", "\n".join(blocks)],
         cwd=folder,
         env=os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"},
         check=True,
     )
-    return [json.loads(line) for line in told.read_text().splitlines()]
+    return [json.loads(line) for line in typed.read_text().splitlines()]
 
 
-def composed(words: list[str]) -> Any:
-    """A documented command as a configuration; a checkpoint stands for the one it would read."""
-    command, rest = words[0].removesuffix(".py"), words[1:]
-    rest = ["data.root=data" if word.startswith("data.root=") else word for word in rest]
-    name = next(word.partition("=")[2] for word in rest if word.startswith("experiment="))
-    if command == "evaluate" and is_learned(name):
-        ckpt = next(word for word in rest if word.startswith("ckpt="))
-        made_by = name.replace("table2", "table1")
-        assert ckpt == f"ckpt=runs/tmke/train/{made_by}/checkpoints/best.ckpt"
-        rest = [word for word in rest if word != ckpt]
-        rest += ["ckpt=editor.ckpt", f"editor={name.split('_')[2]}"]
-    return load_config(command, rest)
+def jobs(command: list[str]) -> Iterator[dict[str, str]]:
+    """The words of a command's jobs: one, or as many as its sweep has."""
+    words = [word.split("=", 1) for word in command[1:] if word != "-m"]
+    values = [value.split(",") if "[" not in value else [value] for _, value in words]
+    for number, choice in enumerate(itertools.product(*values)):
+        job = dict(zip([key for key, _ in words], choice, strict=True))
+        if "-m" in command:
+            job["output_dir"] += f"/{number}"
+        yield job
 
 
-def test_the_documented_commands_make_every_row(tmp_path: Path) -> None:
+def test_the_documented_commands_make_every_row_once(tmp_path: Path) -> None:
     commands = documented_commands(tmp_path)
-    by_script: dict[str, list[list[str]]] = {}
-    for words in commands:
-        by_script.setdefault(words[0], []).append(words)
-    folders = {
-        script: {
-            word.partition("=")[2] for words in listed for word in words if "output_dir=" in word
-        }
-        for script, listed in by_script.items()
-    }
-    trained = [name for name in ROWS if is_learned(name) and "table2" not in name]
-    assert folders["train.py"] == {f"runs/tmke/train/{name}" for name in trained}
-    assert folders["evaluate.py"] == {f"runs/tmke/{name}" for name in ROWS}
-    check = next(words for words in by_script["report.py"] if "--check" in words)
-    assert set(check[2:]) == folders["evaluate.py"]
-    # The others differ in the experiment alone, and those are composed above.
-    one_model = {tuple(words) for words in commands if words[1].endswith("_llava")}
-    assert len(one_model) == 4 + 14
-    for typed in one_model:
-        trainer = composed(list(typed)).trainer
-        assert (trainer.strategy, trainer.devices) == (
-            ("auto", 1) if typed[0] == "train.py" else ("ddp", "auto")
-        )
+    trained: dict[str, Row] = {}
+    made: list[Row] = []
+    folders: list[str] = []
+    for command in commands:
+        script = command[0]
+        for job in jobs(command) if script != "report.py" else ():
+            assert job["experiment"] == "tmke"
+            row = Row(job.get("editor", ""), job.get("model", ""), job["scenario"])
+            if script == "train.py":
+                trained[f"{job['output_dir']}/checkpoints/best.ckpt"] = row
+                continue
+            if "ckpt" in job:
+                row = trained[job["ckpt"]]
+                assert (row.scenario == "multimodal") is (job["scenario"] == "multimodal")
+                row = row._replace(scenario=job["scenario"])
+            if "output_dir" in job:  # the first command of the page is an example
+                made.append(row)
+                folders.append(job["output_dir"])
+    assert sorted(made) == sorted(ROWS)
+    assert len(trained) == 12
+    assert len(set(folders)) == len(ROWS)
+    check = next(words for words in commands if "--check" in words)
+    assert all(fnmatch(folder, check[2]) for folder in folders)

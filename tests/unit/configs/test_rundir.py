@@ -189,7 +189,7 @@ def test_keys_for_the_experiments_data_do_not_land_in_the_checkpoints(trained: P
         ConfigError, match="data: the experiment chooses tmke and the checkpoint world"
     ):
         evaluate(
-            "experiment=tmke_table1_mend_llava",
+            "experiment=tmke",
             f"ckpt={trained}/checkpoints/best.ckpt",
             f"data.root={trained}",
         )
