@@ -67,7 +67,7 @@ def count(message: str) -> int:
         ("pretrain", ["data=tmke", "data.root=."], ["data=tmke", "world or folder"]),
         ("pretrain", ["pretrain.steps=x"], ["pretrain.steps=x", "valid integer"]),
         ("pretrain", ["+pretrain.foo=1"], ["no key pretrain.foo"]),
-        ("pretrain", ["pretrain.heads=-1"], ["pretrain.heads=-1", "greater than or equal to 0"]),
+        ("pretrain", ["pretrain.heads=-1"], ["pretrain.heads=-1", "greater than or equal to 1"]),
     ],
 )
 def test_a_mistake_is_named(command: str, words: list[str], parts: list[str]) -> None:
