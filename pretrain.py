@@ -26,7 +26,6 @@ def main(cfg: PretrainConfig) -> None:
     from lightning_modules.callbacks import ProgressBar
     from loggers.run_loggers import open_loggers
     from pretraining import pretrain
-    from runner.assembly import open_world
     from runner.start import start
 
     if cfg.ckpt is not None:
@@ -35,7 +34,7 @@ def main(cfg: PretrainConfig) -> None:
             "ckpt out and start anew."
         )
     start(cfg)
-    world = open_world(cfg.data)
+    world = cfg.data.open_world()
     folder = prepare_output_dir(cfg)
     with open_loggers(cfg, folder, name=f"{cfg.model.name} pretraining") as loggers:
         manifest = pretrain(

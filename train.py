@@ -35,7 +35,7 @@ def main(cfg: TrainConfig) -> None:
 
     placement = start(cfg)
     options, scenario = training.options_of(cfg), training.scenario_of(cfg)
-    source = assembly.read_source(cfg.data)
+    source = cfg.data.read()
     data = assembly.make_data(
         cfg,
         source,
@@ -49,7 +49,7 @@ def main(cfg: TrainConfig) -> None:
     training.check_checkpoint(cfg.ckpt, cfg.editor, model)
     encoder = assembly.connect(data, model, processor, cfg.data.prompt)
     data.setup("fit")
-    inputs = EditorInputs(encoder, assembly.training_records(source))
+    inputs = EditorInputs(encoder, source.training_records)
     module = training.make_module(cfg, model, inputs)
 
     folder = prepare_output_dir(cfg)

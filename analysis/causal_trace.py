@@ -290,7 +290,7 @@ def trace(options: argparse.Namespace) -> None:
     if numbers.exists() and not options.overwrite:
         raise ConfigError(f"--output {options.output} holds a trace; add --overwrite.")
     cfg, device = configured(options.words)
-    records = list(assembly.read_source(cfg.data).records("test"))
+    records = list(cfg.data.read().records("test"))
     facts = list({(r.subject, r.knowledge_edit.question): r for r in records}.values())
     processor = assembly.open_processor(cfg.model)
     model = assembly.open_model(cfg.model, device)

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
 from datamodules.scenarios import SCENARIOS
-from datamodules.sources.world import read_world
+from datamodules.sources.folder import read_world
 from datamodules.world import World, generate_world
 from editors.ft.editor import FineTune
 from models.editable import EditableModel

@@ -40,8 +40,8 @@ from configs.schema import EvaluateConfig, TrainConfig
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
 from datamodules.scenarios import SCENARIOS, training_scenario
-from datamodules.sources.source import Split
-from datamodules.sources.world import read_world
+from datamodules.source import Split
+from datamodules.sources.folder import read_world
 from datamodules.tokenisation import PictureLayout, PromptEncoder
 from datamodules.world import World, generate_world
 from editors.base import EditorInputs

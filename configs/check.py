@@ -35,6 +35,7 @@ from configs.stored import (
     merge,
     stored_config,
 )
+from datamodules.source import source_options
 from editors.registry import registration
 from errors import ConfigError, TmkeError
 
@@ -229,9 +230,7 @@ def _typed(command: str, name: str, value: Any) -> Any:
             raise ConfigError("choose what to evaluate: editor=NAME, or ckpt=FILE of a trained one")
         return registration(str(chosen)).options.model_validate(value)
     if name == "data":
-        if chosen not in schema.DATA:
-            raise ConfigError(f"data.name={chosen}: data is one of {', '.join(schema.DATA)}")
-        return schema.DATA[str(chosen)].model_validate(value)
+        return source_options(str(chosen)).model_validate(value)
     field = schema.COMMANDS[command].model_fields[name]
     kind: Any = Annotated[field.annotation, field]
     adapter: TypeAdapter[Any] = TypeAdapter(kind)

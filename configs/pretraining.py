@@ -4,8 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from editors.options import Options
 from errors import ConfigError
+from options import Options
 
 MANY_VIEWS, FEW_VIEWS_WARP = 16, 0.2
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs import schema
+from datamodules.source import DataOptions, world_names
 from editors.options import EditorOptions
 from editors.registry import editor_names, registration
 
@@ -92,7 +93,7 @@ def _protocol_rules(command: str, sections: Sections) -> list[str]:
     if protocol.n is None:
         problems.append("protocol.n is required with protocol=sequential: add protocol.n=1,10,100")
         return problems
-    data: schema.DataOptions | None = sections.get("data")
+    data: DataOptions | None = sections.get("data")
     if data is not None and data.limit is not None and data.limit < protocol.n[-1]:
         problems.append(
             f"protocol.n={_listed(protocol.n)} makes {protocol.n[-1]} edits, and "
@@ -150,15 +151,8 @@ def _resume_rules(command: str, sections: Sections) -> list[str]:
 
 
 def _file_rules(command: str, sections: Sections) -> list[str]:
-    problems = []
-    data = sections.get("data")
-    if isinstance(data, schema.FolderData | schema.TmkeData) and not Path(data.root).is_dir():
-        problems.append(f"data.root={data.root}: there is no such folder")
-    if command == "train" and isinstance(data, schema.TmkeData) and not data.train_files:
-        problems.append(
-            "data.train_files is required to train on data=tmke: name the files inside data.root "
-            "that are not the test set, as data.train_files=[a.json,b.json]"
-        )
+    data: DataOptions | None = sections.get("data")
+    problems = [] if data is None else data.problems(command)
     model = sections.get("model")
     if model is not None and command != "pretrain" and _is_local(model.path):
         folder = Path(model.path).expanduser()
@@ -194,12 +188,14 @@ def _pretrain_rules(command: str, sections: Sections) -> list[str]:
     if command != "pretrain":
         return []
     problems = []
-    model, data = sections.get("model"), sections.get("data")
+    model = sections.get("model")
+    data: DataOptions | None = sections.get("data")
     if model is not None and not model.name.endswith("_tiny"):
         problems.append(f"model={model.name}: only tiny models are pretrained here (*_tiny)")
-    if data is not None and not isinstance(data, schema.WorldData | schema.FolderData):
+    if data is not None and not data.is_world:
         problems.append(
-            f"data={data.name}: a model is pretrained on a world; data is world or folder"
+            f"data={data.name}: a model is pretrained on a world; data is "
+            f"{' or '.join(world_names())}"
         )
     return problems
 

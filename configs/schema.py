@@ -12,24 +12,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from configs.pretraining import PretrainOptions
-from editors.options import EditorOptions, Options, ScenarioName
-
-
-def _as_text(value: object) -> object:
-    """A folder called 2026 or a revision of digits only is text, although YAML reads a number."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+from datamodules.source import DataOptions
+from editors.options import EditorOptions, ScenarioName
+from options import Options, Text
 
 
 def _as_numbers(value: object) -> object:
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Text = Annotated[str, BeforeValidator(_as_text)]
-Files = Annotated[list[Text] | None, BeforeValidator(_as_list)]
 Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None
 
 
@@ -49,54 +40,6 @@ class ScenarioOptions(Options):
     """Group `scenario`: what the edit sees and what the probes see."""
 
     name: ScenarioName
-
-
-class DataOptions(Options):
-    """Group `data`, the keys that every source has."""
-
-    name: str
-    seed: int = Field(ge=0)
-    limit: int | None = Field(ge=1)
-    filter_known: bool
-    prompt: Literal["default", "published", "native"]
-    num_workers: int = Field(ge=0)
-
-
-class WorldData(DataOptions):
-    """data=world: a generated world folder."""
-
-    name: Literal["world"]
-    root: Text
-    size: int = Field(ge=8)
-    world_seed: int = Field(ge=0)
-    noun: str | None
-    targets_per_fact: int = Field(ge=1)
-
-
-class FolderData(DataOptions):
-    """data=folder: a world folder that the user brings."""
-
-    name: Literal["folder"]
-    root: Text
-    noun: str | None
-    targets_per_fact: int = Field(ge=1)
-
-
-class TmkeData(DataOptions):
-    """data=tmke: the benchmark's own files."""
-
-    name: Literal["tmke"]
-    root: Text
-    files: Files
-    train_files: Files
-    image_root: Text | None
-
-
-DATA: Mapping[str, type[DataOptions]] = {
-    "world": WorldData,
-    "folder": FolderData,
-    "tmke": TmkeData,
-}
 
 
 class MetricOptions(Options):

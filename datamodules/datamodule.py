@@ -24,7 +24,7 @@ from datamodules.images import ImageStore, missing_images_error, read_image
 from datamodules.order import EditLoader, EditOrder
 from datamodules.records import Record
 from datamodules.scenarios import Prompt, Scenario, true_questions
-from datamodules.sources.source import RecordSource, Split
+from datamodules.source import RecordSource, Split
 from datamodules.tokenisation import PromptEncoder
 from errors import DataError
 from models.rows import EditBatch, Rows

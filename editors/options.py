@@ -8,9 +8,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from errors import ModelError
+from options import Options
 
 if TYPE_CHECKING:
     from datamodules.records import Record
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 Questions = Literal["text", "image_text"]
 ScenarioName = Literal["unimodal", "transitive", "multimodal"]
 EVERY_SCENARIO: frozenset[ScenarioName] = frozenset(("unimodal", "transitive", "multimodal"))
-
-
-class Options(BaseModel):
-    """Base of all option classes: no unknown key, no silent conversion, no change afterwards."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class BaseFacts(NamedTuple):

@@ -12,29 +12,15 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from configs.schema import (
-    DataOptions,
-    EditingConfig,
-    EvaluateConfig,
-    FolderData,
-    ModelOptions,
-    TmkeData,
-    TrainerOptions,
-    WorldData,
-)
+from configs.schema import EditingConfig, EvaluateConfig, ModelOptions, TrainerOptions
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
-from datamodules.records import Record
 from datamodules.scenarios import SCENARIOS, Scenario
-from datamodules.sources.source import RecordSource, Split
-from datamodules.sources.tmke import read_tmke
-from datamodules.sources.world import read_world
+from datamodules.source import RecordSource, Split
 from datamodules.tokenisation import PictureLayout, PromptEncoder, PromptForm
-from datamodules.world import World, generate_world
 from editors.base import Editor, EditorInputs
 from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
 from editors.registry import build_editor
-from errors import ConfigError
 from lightning_modules.callbacks import ProgressBar
 from lightning_modules.evaluation import EvaluationModule, knows
 from lightning_modules.scoring import Scoring
@@ -47,50 +33,6 @@ from results.partial import PartialResults
 from runner.training import check_checkpoint, load_editor
 
 log = logging.getLogger(__name__)
-
-
-def read_source(data: DataOptions) -> RecordSource:
-    """Reads the records that `data=` names; draws a generated world on first use.
-
-    Raises:
-        DataError: something in them is missing or broken.
-    """
-    if isinstance(data, TmkeData):
-        return read_tmke(
-            Path(data.root),
-            files=data.files or (),
-            train_files=data.train_files or (),
-            image_root=Path(data.image_root) if data.image_root else None,
-            seed=data.seed,
-            filter_known=data.filter_known,
-        )
-    if isinstance(data, WorldData | FolderData):
-        return read_world(
-            open_world(data),
-            name=data.name,
-            seed=data.seed,
-            targets_per_fact=data.targets_per_fact,
-            filter_known=data.filter_known,
-        )
-    raise ConfigError(f"data={data.name!r} has no reader.")
-
-
-def open_world(data: DataOptions) -> World:
-    """The world folder of `data=world` (drawn where it is not there yet) or `data=folder`.
-
-    Raises:
-        ConfigError: the data is not a world.
-        DataError: the folder is missing or broken.
-    """
-    if isinstance(data, WorldData):
-        generate_world(Path(data.root), seed=data.world_seed, size=data.size)
-        return World.load(Path(data.root), seed=data.seed, noun=data.noun)
-    if isinstance(data, FolderData):
-        return World.load(Path(data.root), seed=data.seed, noun=data.noun)
-    raise ConfigError(
-        f"data={data.name} holds records, not a world with entities and pictures. "
-        "Use data=world or data=folder."
-    )
 
 
 def make_data(
@@ -107,7 +49,7 @@ def make_data(
         DataError: the editor cannot work with a record, or pictures are missing.
     """
     for split in scenarios:
-        cfg.editor.check_records(source.records(split), training_records(source))
+        cfg.editor.check_records(source.records(split), source.training_records)
     if isinstance(cfg.editor, TrainedEditorOptions) and "train" in scenarios:
         cfg.editor.check_training()
     return EditDataModule(
@@ -126,11 +68,6 @@ def _limit(cfg: EditingConfig) -> int | None:
     """How many edits of a split are served; a sequence has no use for more than it makes."""
     points = cfg.protocol.n if isinstance(cfg, EvaluateConfig) else None
     return cfg.data.limit if points is None else points[-1]
-
-
-def training_records(source: RecordSource) -> Sequence[Record]:
-    """The records of the training split; none where the data has no such split."""
-    return source.records("train") if source.splits.get("train") else ()
 
 
 def open_processor(model: ModelOptions) -> Processor:
@@ -221,14 +158,14 @@ def open_test(cfg: EvaluateConfig, scenario: Scenario, device: torch.device) -> 
     Raises:
         TmkeError: something is missing, damaged or does not fit.
     """
-    source = read_source(cfg.data)
+    source = cfg.data.read()
     data = make_data(cfg, source, {"test": scenario})
     processor = open_processor(cfg.model)
     check_base(cfg.editor, cfg.model)
     model = open_model(cfg.model, device)
     check_checkpoint(cfg.ckpt, cfg.editor, model)
     encoder = connect(data, model, processor, cfg.data.prompt)
-    inputs = EditorInputs(encoder, training_records(source))
+    inputs = EditorInputs(encoder, source.training_records)
     editor = build_editor(cfg.editor, model, inputs)
     data.setup("test")
     if cfg.ckpt is not None:

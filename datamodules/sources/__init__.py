@@ -1,1 +1,1 @@
-"""Readers: where records come from."""
+"""The data sources: one file each, found by its name (see datamodules/source.py)."""

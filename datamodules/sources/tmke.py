@@ -1,4 +1,4 @@
-"""The benchmark's own files: lists of records in the TMKE authors' schema.
+"""data=tmke: the benchmark's own files, lists of records in the TMKE authors' schema.
 
 The files named by `data.files` are the test set. Training needs files of its own
 (`data.train_files`); a share of their subjects becomes the validation split, so that no test record
@@ -15,10 +15,41 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from datamodules.records import Record, TmkeRecord
-from datamodules.sources.source import RecordSource
+from datamodules.source import DataOptions, RecordSource, missing_root
 from errors import DataError
+from options import Files, Text
 
 _VALIDATION_SHARE = 0.1
+
+
+class TmkeData(DataOptions):
+    """The benchmark's own files; configs/data/tmke.yaml explains the keys."""
+
+    root: Text
+    files: Files
+    train_files: Files
+    image_root: Text | None
+
+    def problems(self, command: str) -> list[str]:
+        """The folder has to be there, and training needs files of its own."""
+        problems = missing_root(self.root)
+        if command == "train" and not self.train_files:
+            problems.append(
+                "data.train_files is required to train on data=tmke: name the files inside "
+                "data.root that are not the test set, as data.train_files=[a.json,b.json]"
+            )
+        return problems
+
+    def read(self) -> RecordSource:
+        """Reads the files."""
+        return read_tmke(
+            Path(self.root),
+            files=self.files or (),
+            train_files=self.train_files or (),
+            image_root=Path(self.image_root) if self.image_root else None,
+            seed=self.seed,
+            filter_known=self.filter_known,
+        )
 
 
 def read_tmke(
@@ -118,3 +149,6 @@ def _split(records: Sequence[Record], seed: int) -> tuple[list[Record], list[Rec
         [record for record in records if record.subject not in held_out],
         [record for record in records if record.subject in held_out],
     )
+
+
+SOURCE = TmkeData

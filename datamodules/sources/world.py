@@ -1,46 +1,35 @@
-"""Records made from a world folder: counterfactual edits of its facts, with all their probes."""
+"""data=world: a generated world of companies, landmarks and people, drawn on first use."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from datamodules.records import Record
-from datamodules.sources.source import SPLITS, RecordSource, Split
-from datamodules.world import World, world_records
+from pydantic import Field
+
+from datamodules.sources.folder import FolderData
+
+if TYPE_CHECKING:
+    from datamodules.world import World
 
 
-def read_world(
-    world: World, *, name: str, seed: int = 0, targets_per_fact: int = 8, filter_known: bool = True
-) -> RecordSource:
-    """Makes the records of a world.
+class WorldData(FolderData):
+    """A world folder that is drawn; configs/data/world.yaml explains the keys."""
 
-    Args:
-        world: the world.
-        name: the data set's name in results.
-        seed: draws targets, wordings, probes and the order of the records.
-        targets_per_fact: counterfactual targets per training fact; validation and test edits
-            have one each.
-        filter_known: keep only edits of facts that the unedited model knows.
+    size: int = Field(ge=8)
+    world_seed: int = Field(ge=0)
 
-    Returns:
-        The records by split, shuffled so that the first n are a fair sample.
-    """
-    splits: dict[Split, Sequence[Record]] = {}
-    for split in SPLITS:
-        targets = targets_per_fact if split == "train" else 1
-        records = list(world_records(world, split, seed=seed, targets_per_fact=targets))
-        random.Random(seed).shuffle(records)
-        splits[split] = records
-    return RecordSource(
-        name=name,
-        image_root=world.root,
-        splits=splits,
-        plain_locality=False,
-        filter_known=filter_known,
-        absent=(
-            f"The world {world.root} has {len(world.entities)} entities; an edit needs one with a "
-            "picture and a fact whose relation has another object."
-        ),
-        content=world.digest,
-    )
+    def problems(self, command: str) -> list[str]:
+        """The folder need not be there."""
+        del command
+        return []
+
+    def open_world(self) -> World:
+        """Draws the folder where it is missing, then reads it."""
+        from datamodules.world import generate_world
+
+        generate_world(Path(self.root), seed=self.world_seed, size=self.size)
+        return super().open_world()
+
+
+SOURCE = WorldData

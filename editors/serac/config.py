@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from editors.encoders import encoder_folder
-from editors.options import BaseFacts, Options, Questions, ScenarioName, TrainedEditorOptions
+from editors.options import BaseFacts, Questions, ScenarioName, TrainedEditorOptions
 from editors.serac.published import AUTO, FRESH, published_counterfactual, published_encoder
+from options import Options
 
 
 class Sizes(Options):

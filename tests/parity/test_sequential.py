@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from datamodules.scenarios import SCENARIOS, Prompt
-from datamodules.sources.source import RecordSource
+from datamodules.source import RecordSource
 from datamodules.tokenisation import locate
 from editors.base import DeltaEdit, Editor
 from editors.ft.editor import FineTune

@@ -24,7 +24,7 @@ from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore, read_image
 from datamodules.records import Record
 from datamodules.scenarios import SCENARIOS, Prompt
-from datamodules.sources.source import RecordSource
+from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
 from datamodules.tokenisation import Encoded, PictureLayout, PromptEncoder
 from editors.base import Editor

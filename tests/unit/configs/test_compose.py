@@ -9,6 +9,7 @@ import yaml
 from configs import schema
 from configs.check import load_config
 from configs.overrides import CONFIG_DIR, group_options
+from datamodules.sources.tmke import TmkeData
 from editors.ft.config import FtOptions
 from editors.mend.config import MendOptions
 from editors.registry import editor_names, registration
@@ -165,7 +166,7 @@ def test_numbers_are_fine_where_text_is_asked_for() -> None:
 
 def test_one_file_is_a_list_of_one() -> None:
     config = evaluate("editor=none", "data=tmke", "data.root=data", "data.files=a.json")
-    assert isinstance(config.data, schema.TmkeData)
+    assert isinstance(config.data, TmkeData)
     assert config.data.files == ["a.json"]
 
 

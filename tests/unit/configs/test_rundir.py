@@ -11,6 +11,7 @@ import yaml
 from configs import schema
 from configs.check import build, load_config
 from configs.rundir import check_output_dir, prepare_output_dir, resumes
+from datamodules.sources.world import WorldData
 from editors.checkpoint import CONFIG, IDENTITY
 from editors.mend.config import MendOptions
 from errors import ConfigError
@@ -140,7 +141,7 @@ def test_other_ranks_neither_refuse_nor_write(
 def test_a_checkpoint_brings_editor_model_and_data(trained: Path) -> None:
     config = evaluate(f"ckpt={trained}/checkpoints/best.ckpt", "scenario=transitive")
     assert isinstance(config.editor, MendOptions)
-    assert isinstance(config.data, schema.WorldData)
+    assert isinstance(config.data, WorldData)
     assert (config.editor.rank, config.editor.sign, config.data.size) == (64, "descent", 20)
     assert config.scenario.name == "transitive"
     assert (config.data.limit, config.seed) == (None, 0), (

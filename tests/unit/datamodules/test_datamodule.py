@@ -12,7 +12,7 @@ from PIL import Image
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore, read_image
 from datamodules.scenarios import SCENARIOS, training_scenario
-from datamodules.sources.source import RecordSource
+from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
 from datamodules.tokenisation import Encoded, PictureLayout, PromptEncoder
 from errors import DataError

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules.scenarios import SCENARIOS
-from datamodules.sources.source import RecordSource
+from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
 from editors.base import DeltaEdit, Editor
 from editors.ft.editor import FineTune

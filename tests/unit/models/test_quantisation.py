@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import Blip2Config, CLIPVisionConfig, LlamaConfig, LlavaConfig, OPTConfig
 
 from configs.check import load_config
-from datamodules.sources.world import read_world
+from datamodules.sources.folder import read_world
 from datamodules.tokenisation import PictureLayout, PromptEncoder
 from datamodules.world import World, generate_world
 from editors.base import Editor

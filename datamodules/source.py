@@ -1,0 +1,178 @@
+"""What a data source is, and how `data=NAME` finds it.
+
+The file `datamodules/sources/<name>.py` is a source: its option class says which keys
+`configs/data/<name>.yaml` may have and reads the records, and its last line registers that class,
+`SOURCE = MyData`. Nothing else lists the sources, so a new one touches no shared file
+(docs/add-data.md). Command lines are judged by the option classes, so these files load nothing
+heavy: what a reader needs besides records is imported where it reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from datamodules.records import Record
+from errors import ConfigError, DataError
+from options import Options
+
+if TYPE_CHECKING:
+    from datamodules.world import World
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_FOLDER = Path(__file__).resolve().parent / "sources"
+
+
+class DataOptions(Options):
+    """Group `data`: the keys that every source has, and what a source does.
+
+    Attributes:
+        is_world: whether the records are made from a world folder, which a model can be
+            pretrained on.
+        name: the source, not the YAML file's name: two files may share a source.
+    """
+
+    is_world: ClassVar[bool] = False
+
+    name: str
+    seed: int = Field(ge=0)
+    limit: int | None = Field(ge=1)
+    filter_known: bool
+    prompt: Literal["default", "published", "native"]
+    num_workers: int = Field(ge=0)
+
+    def problems(self, command: str) -> list[str]:
+        """What keeps a command from using these options, one sentence for each mistake.
+
+        Args:
+            command: `train`, `evaluate` or `pretrain`.
+        """
+        del command
+        return []
+
+    def read(self) -> RecordSource:
+        """Reads the records.
+
+        Raises:
+            DataError: something in them is missing or broken.
+        """
+        raise NotImplementedError(f"data={self.name} has no reader")
+
+    def open_world(self) -> World:
+        """The world that the records are made from.
+
+        Raises:
+            ConfigError: they are made from none.
+            DataError: its folder is missing or broken.
+        """
+        raise ConfigError(
+            f"data={self.name} holds records, not a world with entities and pictures. "
+            f"Use {' or '.join(f'data={name}' for name in world_names())}."
+        )
+
+
+def source_names() -> list[str]:
+    """Names of the sources that this checkout has, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def source_options(name: str) -> type[DataOptions]:
+    """The option class that `datamodules/sources/<name>.py` registers.
+
+    Raises:
+        ConfigError: there is no such file, or nothing is registered in it.
+    """
+    if name not in source_names():
+        raise ConfigError(f"data.name={name}: data is one of {', '.join(source_names())}")
+    registered = getattr(import_module(f"datamodules.sources.{name}"), "SOURCE", None)
+    if not (isinstance(registered, type) and issubclass(registered, DataOptions)):
+        raise ConfigError(
+            f"datamodules/sources/{name}.py registers no source; its last line must say SOURCE = "
+            "and its option class, as datamodules/sources/tmke.py does."
+        )
+    return registered
+
+
+def world_names() -> list[str]:
+    """Names of the sources that have a world."""
+    return [name for name in source_names() if source_options(name).is_world]
+
+
+def missing_root(root: str) -> list[str]:
+    """The problem of a `data.root` that is no folder, where it is none."""
+    return [] if Path(root).is_dir() else [f"data.root={root}: there is no such folder"]
+
+
+@dataclass(frozen=True)
+class RecordSource:
+    """Records of a data set, split by subject.
+
+    Attributes:
+        name: the data set, for results and messages.
+        image_root: the folder that image fields are relative to.
+        splits: split -> records; a split may be absent.
+        plain_locality: text locality questions stand without the prompt's template (the TMKE
+            authors' way; a tiny model knows questions only inside the template).
+        filter_known: edits are only made of facts that the unedited model answers right.
+        absent: why a split has no records and what to do, for messages.
+        content: digest of what the records were made from, pictures included, where there is one.
+    """
+
+    name: str
+    image_root: Path
+    splits: dict[Split, Sequence[Record]]
+    plain_locality: bool
+    filter_known: bool
+    absent: str = ""
+    content: str = ""
+
+    def picture(self, name: str) -> Path:
+        """Where the picture of an image field is."""
+        return self.image_root / name
+
+    def records(self, split: Split) -> Sequence[Record]:
+        """The records of a split.
+
+        Raises:
+            DataError: there are none.
+        """
+        records = self.splits.get(split, ())
+        if not records:
+            raise DataError(f"the {split} split of data={self.name} has no records. {self.absent}")
+        return records
+
+    @property
+    def training_records(self) -> Sequence[Record]:
+        """The records of the training split; none where the data has no such split."""
+        return self.splits.get("train", ())
+
+    def digest(self) -> str:
+        """A short hash of all records, to tell whether two results are of the same data."""
+        digest = hashlib.sha256(self.content.encode())
+        for split in SPLITS:
+            for record in self.splits.get(split, ()):
+                digest.update(record.model_dump_json().encode())
+        return digest.hexdigest()[:16]
+
+    def check_disjoint(self) -> None:
+        """Makes sure that no subject stands in two splits.
+
+        Raises:
+            DataError: one does.
+        """
+        seen: dict[str, Split] = {}
+        for split, records in self.splits.items():
+            for record in records:
+                if seen.setdefault(record.subject, split) != split:
+                    raise DataError(
+                        f"the subject {record.subject!r} stands in the {seen[record.subject]} and "
+                        f"the {split} split of data={self.name}: an editor would be tested on "
+                        "what it was trained on. Remove it from one of them."
+                    )
