@@ -23,6 +23,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from editors.registry import editor_names, registration
+
 CONFIG_DIR = Path(__file__).resolve().parent
 _BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
 # One experiment of the paper's tables was a file of its own once.
@@ -238,6 +240,14 @@ def _known_keys(command: str, groups: list[Override]) -> list[str]:
     return list(known)
 
 
+def _new_name(key: str) -> str | None:
+    """What a key that was renamed is called now."""
+    section, _, name = key.partition(".")
+    renamed = [registration(editor).options.renamed for editor in editor_names()]
+    new = next((names[name] for names in renamed if name in names), None)
+    return f"editor.{new}" if section == "editor" and new else None
+
+
 def _as_texts(override: Override) -> list[str]:
     """An override as words without sweeps."""
     if override.is_sweep_override():
@@ -255,6 +265,8 @@ def _key_problem(command: str, override: Override, known: list[str]) -> str | No
         return f"{override.input_line}: {command}.py has no group {section}"
     if section == "editor" and "editor" not in known:
         return f"{override.input_line}: choose the editor first, with editor=NAME or ckpt=FILE"
+    if (new := _new_name(key)) in known:
+        return f"{override.input_line}: {key} is called {new} now"
     same_end = [name for name in known if re.search(rf"\.{re.escape(key)}$", name)]
     hint = f"; did you mean {' or '.join(same_end)}?" if same_end else suggest(key, known)
     if not hint and section in known and "." in key:

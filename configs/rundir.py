@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from configs.schema import RunConfig
+from configs.stored import with_current_keys
 from errors import ConfigError
 from results.files import (
     CONFIG,
@@ -187,7 +188,7 @@ def _check_same_run(config: RunConfig, folder: Path) -> None:
             "folder of the run that is to be continued, or a new one."
         )
     try:
-        stored = settings_that_decide(yaml.safe_load(text))
+        stored = settings_that_decide(with_current_keys(yaml.safe_load(text)))
     except (yaml.YAMLError, AttributeError) as error:
         raise ConfigError(
             f"resume=true: {path} cannot be read ({' '.join(str(error).split())}). Add "

@@ -6,7 +6,7 @@ typed wins, and every difference is told.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 from hydra.core.override_parser.types import Override
 
 from configs.overrides import CONFIG_DIR, flat_keys, group_options
+from editors.registry import with_current_names
 from errors import ConfigError
 
 # What is taken over, by command. `logger`, `output_dir` and the like belong to the new run.
@@ -61,10 +62,18 @@ def stored_config(ckpt: str) -> dict[str, Any]:
                 f"ckpt={ckpt}: {copy_beside} holds no settings; move it away to use those inside "
                 "the checkpoint"
             )
-        return plain
-    from editors.checkpoint import stored_config as config_inside  # loads torch
+    else:
+        from editors.checkpoint import stored_config as config_inside  # loads torch
 
-    return config_inside(path)
+        plain = config_inside(path)
+    return with_current_keys(plain)
+
+
+def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that was written earlier, by the names that its keys have now."""
+    editor = stored.get("editor")
+    known = {"editor": with_current_names(editor)} if isinstance(editor, dict) else {}
+    return {**stored, **known}
 
 
 def choices_of(stored: dict[str, Any], command: str, typed: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from editors.registry import with_current_names
 from errors import ModelError
 from models.editable import EditableModel
 
@@ -81,7 +82,7 @@ def editor_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
             "the checkpoint does not say which editor it holds, so it was not written by train.py. "
             "Give a file that train.py wrote, such as OUTPUT_DIR/checkpoints/best.ckpt."
         )
-    return dict(identity["editor"])
+    return with_current_names(identity["editor"])
 
 
 def check(checkpoint: Mapping[str, Any], editor: str, model: EditableModel) -> None:

@@ -94,14 +94,14 @@ class Objective:
     ) -> None:
         if name not in TERMS:
             raise ConfigError(
-                f"editor.objective is {name!r}; it can be one of {', '.join(sorted(TERMS))}."
+                f"editor.questions is {name!r}; it can be one of {', '.join(sorted(TERMS))}."
             )
         self.name, self.positions = name, positions
         self.terms = tuple(term for term in TERMS[name] if weights.get(term.weight, 0.0) > 0)
         self.weights = {term.name: float(weights[term.weight]) for term in self.terms}
         if not self.terms:
             raise ConfigError(
-                f"editor.weights gives objective {name!r} nothing to train on: all of "
+                f"editor.weights gives questions {name!r} nothing to train on: all of "
                 f"{', '.join(sorted({term.weight for term in TERMS[name]}))} are 0. Give one of "
                 "them a positive weight."
             )
@@ -164,9 +164,9 @@ class Objective:
                 asked.append((term, torch.cat(found)))
         if not asked:
             raise ConfigError(
-                f"objective {self.name!r} trains on the probes {', '.join(sorted(self.probes))}, "
-                f"and this batch asks {', '.join(sorted(batch.probes)) or 'none'}. Choose the "
-                "editor.objective that fits the scenario."
+                f"editor.questions={self.name} asks {', '.join(sorted(self.probes))}, and this "
+                f"batch asks {', '.join(sorted(batch.probes)) or 'none'}. Choose the "
+                "editor.questions that fit the scenario."
             )
         return asked
 

@@ -5,7 +5,7 @@ An editor's own subclass stands in `editors/<name>/config.py` and says which key
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
@@ -44,6 +44,7 @@ class EditorOptions(Options):
         why_not: why it is not defined elsewhere, for the error that says so.
         sequential: whether its edits can stay in place while others follow, as
             `editors.base.Lasting` says.
+        renamed: keys that had another name once, old to new; checkpoints still have the old one.
         name: the folder of the method, not the YAML file's name: two files may share a method.
     """
 
@@ -51,6 +52,7 @@ class EditorOptions(Options):
     scenarios: ClassVar[frozenset[ScenarioName]] = EVERY_SCENARIO
     why_not: ClassVar[str] = ""
     sequential: ClassVar[bool] = False
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     name: str
 
@@ -94,7 +96,7 @@ class OuterWeights(Options):
         reliability: negative log-likelihood (NLL) of the new answer to the edit question itself.
         generality: NLL of the new answer to the rephrased question.
         portability: NLL of the new answer to the one-hop question.
-        image: NLL of the new answer on the other picture (objective `image_text`).
+        image: NLL of the new answer on the other picture (questions `image_text`).
         locality: KL(pre || post) on unrelated questions.
     """
 
@@ -116,12 +118,21 @@ class TrainedEditorOptions(EditorOptions):
         accumulate: batches whose gradients are added up before the optimiser moves.
         grad_clip: largest global gradient norm.
         lr_schedule: `constant`, or `cosine` with a short warm-up, down to 5 % over the training.
+        questions: whether the outer loss asks in `text` or `image_text`; None: as the edit itself.
         weights: weights of the outer loss.
     """
 
     trained: ClassVar[bool] = True
     training_only: ClassVar[frozenset[str]] = frozenset(
-        ("max_iterations", "batch_size", "accumulate", "grad_clip", "lr_schedule", "weights")
+        (
+            "max_iterations",
+            "batch_size",
+            "accumulate",
+            "grad_clip",
+            "lr_schedule",
+            "questions",
+            "weights",
+        )
     )
 
     max_iterations: int = Field(ge=1)
@@ -129,11 +140,12 @@ class TrainedEditorOptions(EditorOptions):
     accumulate: int = Field(ge=1)
     grad_clip: float = Field(gt=0)
     lr_schedule: Literal["constant", "cosine"]
+    questions: Questions | None
     weights: OuterWeights
 
     def questions_for(self, scenario: ScenarioName) -> Questions:
-        """Whether the outer loss asks in text or shows pictures: as the edit itself does."""
-        return "image_text" if scenario == "multimodal" else "text"
+        """Whether the outer loss asks in text or shows pictures."""
+        return self.questions or ("image_text" if scenario == "multimodal" else "text")
 
     def check_training(self) -> None:
         """Makes sure that what training alone needs is there, before any model is loaded.

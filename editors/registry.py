@@ -6,6 +6,7 @@ it holds the option class, and only names the code of the method and of its trai
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -64,6 +65,13 @@ def registration(name: str) -> Registration:
             "Registration(options=..., method=...), as editors/none/__init__.py does."
         )
     return registered
+
+
+def with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored options of an editor, by the names that its keys have now."""
+    name = str(options.get("name"))
+    renamed = registration(name).options.renamed if name in editor_names() else {}
+    return {renamed.get(key, key): value for key, value in options.items()}
 
 
 def build_editor(options: EditorOptions, model: EditableModel, inputs: EditorInputs) -> Editor:

@@ -1,10 +1,11 @@
 """Options of MEND (Mitchell et al., 2022); configs/editor/mend.yaml has values and sources."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from editors.options import Questions, ScenarioName, TrainedEditorOptions
+from editors.options import TrainedEditorOptions
 
 
 class MendOptions(TrainedEditorOptions):
@@ -23,13 +24,13 @@ class MendOptions(TrainedEditorOptions):
         shared: one network for all matrices of the same shape.
         normalise: divide by running statistics of x and delta.
         sign: `published` adds edit_lr * gradient factors, `descent` subtracts.
-        objective: `text`, `image_text`, or None for the one that fits the scenario.
     """
 
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
-        "lr", "edit_lr", "lr_of_edit_lr", "v_init_std", "objective",
+        "lr", "edit_lr", "lr_of_edit_lr", "v_init_std",
     }  # fmt: skip
     sequential: ClassVar[bool] = True
+    renamed: ClassVar[Mapping[str, str]] = {"objective": "questions"}
 
     name: Literal["mend"]
     lr: float = Field(gt=0)
@@ -44,8 +45,3 @@ class MendOptions(TrainedEditorOptions):
     shared: bool
     normalise: bool
     sign: Literal["published", "descent"]
-    objective: Questions | None
-
-    def questions_for(self, scenario: ScenarioName) -> Questions:
-        """As asked for, else as the scenario's edit is."""
-        return self.objective or super().questions_for(scenario)

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from editors.encoders import encoder_folder
-from editors.options import BaseFacts, Questions, ScenarioName, TrainedEditorOptions
+from editors.options import BaseFacts, TrainedEditorOptions
 from editors.serac.published import AUTO, FRESH, published_counterfactual, published_encoder
 from options import Options
 
@@ -99,7 +99,6 @@ class SeracOptions(TrainedEditorOptions):
     Attributes:
         objective: `mixture`, the outer loss on the soft mixture of both models, or `supervised`,
             the gold entry's NLL and balanced BCE of the scope.
-        questions: whether the outer loss asks in `text` or `image_text`; None for the scenario's.
         lr: Adam's rate of the scope classifier.
         counterfactual_lr: Adam's rate of the counterfactual model.
         combine: `soft` mixes both models' probabilities, `hard` takes one of them.
@@ -109,24 +108,19 @@ class SeracOptions(TrainedEditorOptions):
     """
 
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
-        "objective", "questions", "lr", "counterfactual_lr", "combine", "negatives",
+        "objective", "lr", "counterfactual_lr", "combine", "negatives",
         "scope.threshold", "scope.encoder", "counterfactual.path",
     }  # fmt: skip
     sequential: ClassVar[bool] = True
 
     name: Literal["serac"]
     objective: Literal["mixture", "supervised"]
-    questions: Questions | None
     lr: float = Field(gt=0)
     counterfactual_lr: float = Field(gt=0)
     combine: Literal["soft", "hard"]
     scope: ScopeOptions
     counterfactual: CounterfactualOptions
     negatives: NegativesOptions
-
-    def questions_for(self, scenario: ScenarioName) -> Questions:
-        """As asked for, else as the scenario's edit is."""
-        return self.questions or super().questions_for(scenario)
 
     @model_validator(mode="after")
     def _supervised_needs_others(self) -> "SeracOptions":

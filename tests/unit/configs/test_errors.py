@@ -40,6 +40,12 @@ def count(message: str) -> int:
         ("train", ["trainer.max_step=1"], ["did you mean trainer.max_steps"]),
         ("train", ["+editor.foo=1"], ["no key editor.foo"]),
         ("train", ["+foo=1"], ["no key foo"]),
+        (
+            "train",
+            ["editor.objective=text"],
+            ["editor.objective=text: editor.objective is called editor.questions now"],
+        ),
+        ("train", ["editor=serac", "editor.objective=text"], ["'mixture' or 'supervised'"]),
         ("train", ["editor.lr=abc"], ["editor.lr=abc", "valid number"]),
         ("train", ["editor.lr=0"], ["editor.lr=0", "greater than 0"]),
         ("train", ["editor.shared=1"], ["editor.shared=1", "valid boolean"]),

@@ -12,7 +12,7 @@ from configs import schema
 from configs.check import build, load_config
 from configs.rundir import check_output_dir, prepare_output_dir, resumes
 from datamodules.sources.world import WorldData
-from editors.checkpoint import CONFIG, IDENTITY
+from editors.checkpoint import CONFIG, IDENTITY, editor_options, read_checkpoint
 from editors.mend.config import MendOptions
 from errors import ConfigError
 
@@ -223,6 +223,26 @@ def test_a_checkpoint_elsewhere_brings_its_own_settings(trained: Path, tmp_path:
     config = evaluate(f"ckpt={moved}")
     assert isinstance(config.editor, MendOptions)
     assert config.editor.rank == 64
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_key_under_its_old_name_is_understood(
+    trained: Path, tmp_path: Path, beside: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = yaml.safe_load((trained / "config.yaml").read_text())
+    del stored["editor"]["questions"]
+    stored["editor"]["objective"] = "image_text"  # as MEND's `questions` was called once
+    ckpt = trained / "checkpoints" / "best.ckpt"
+    if beside:
+        (trained / "config.yaml").write_text(yaml.safe_dump(stored))
+    else:
+        ckpt = tmp_path / "moved.ckpt"
+        torch.save({IDENTITY: {"editor": stored["editor"], "base": {}}, CONFIG: stored}, ckpt)
+        assert editor_options(read_checkpoint(ckpt))["questions"] == "image_text"
+    config = evaluate(f"ckpt={ckpt}")
+    assert isinstance(config.editor, MendOptions)
+    assert config.editor.questions == "image_text"
+    assert not caplog.messages
 
 
 def test_a_broken_copy_of_the_settings_is_named(trained: Path) -> None:

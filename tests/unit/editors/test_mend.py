@@ -246,5 +246,5 @@ def test_objectives_that_cannot_train_are_refused() -> None:
     model, batch = any_model("llama"), edit_batch([1])
     objective = Objective("image_text", {"generality": 1.0})
     assert objective.probes == {"generality_s"}
-    with pytest.raises(ConfigError, match=r"Choose the editor\.objective that fits"):
+    with pytest.raises(ConfigError, match=r"Choose the editor\.questions that fit"):
         objective(model, DeltaEdit(), batch, model.prefix(batch.rows, 2))
