@@ -39,35 +39,30 @@ def main(cfg: EvaluateConfig) -> None:
         return
     placement = start(cfg)
     parts = assembly.open_test(cfg, SCENARIOS[cfg.scenario.name], placement.device)
-    data, model, encoder, editor = parts.data, parts.model, parts.encoder, parts.editor
-    run = Run(cfg, data, model, encoder, editor, placement.processes)
+    run = Run(
+        cfg, parts.data, parts.model, parts.encoder, parts.editor,
+        placement.processes, placement.device,
+    )  # fmt: skip
     partial = PartialResults(Path(cfg.output_dir), run.identity())
-    module = assembly.make_evaluation(cfg, model, editor, encoder, data, partial)
+    module = assembly.make_evaluation(cfg, parts, partial)
     folder = prepare_output_dir(cfg)
-    module.continue_with(partial.open(), data)
-    opened = open_loggers(
-        cfg,
-        folder,
-        name=f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}",
-        curves=False,
-    )
-    with opened as loggers:
+    module.resume(partial.open(), parts.data)
+    name = f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}"
+    with open_loggers(cfg, folder, name=name, curves=False) as loggers:
         trainer = assembly.make_trainer(cfg.trainer, loggers=loggers, root=folder)
         with abort_all_on_error(trainer):
-            trainer.test(module, datamodule=module.served_by(data), verbose=False)
-            outcome = module.outcome()
-            summary = run.summary(outcome) | module.told(run.metrics)
+            trainer.test(module, datamodule=module.edit_source(parts.data), verbose=False)
         if trainer.is_global_zero:
-            probes = list(run.probes())
+            summary, lines, probes = run.summary(module), module.outcome.lines, list(run.probes())
             write_result(
-                folder, summary, outcome.rows, probes, module.curve_rows(), markdown=run_markdown
+                folder, summary, lines, probes, module.curve_lines(), markdown=run_markdown
             )
             partial.remove()
             figure = draw(folder)
             if cfg.protocol.n is not None:
                 figure(folder / "curve")
             edits = cfg.logger.table_edits
-            send_result(loggers, summary, outcome.rows, probes, table_edits=edits, draw=figure)
+            send_result(loggers, summary, lines, probes, table_edits=edits, draw=figure)
             show(folder, "Written to")
 
 

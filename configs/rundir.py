@@ -17,6 +17,7 @@ from results.files import (
     RUN_FILES,
     RUN_FOLDERS,
     SUMMARY,
+    differences,
     is_first_process,
     remove_half_written,
 )
@@ -195,11 +196,7 @@ def _check_same_run(config: RunConfig, folder: Path) -> None:
             "overwrite=true to start anew."
         ) from error
     now = settings_that_decide(config.plain())
-    differing = [
-        f"{key} was {stored.get(key)!r} and is {now.get(key)!r}"
-        for key in {**stored, **now}
-        if stored.get(key) != now.get(key)
-    ]
+    differing = differences(stored, now)
     if differing:
         raise ConfigError(
             f"resume=true: output_dir={folder} holds another run: {'; '.join(differing)}. Type "

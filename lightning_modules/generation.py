@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules.tokenisation import PromptEncoder
 from editors.base import Edit
-from lightning_modules.scoring import Compared
+from lightning_modules.scoring import Comparison
 from metrics.text import generation_match
 from models.editable import EditableModel
 from models.rows import Answers, Rows
@@ -39,90 +39,88 @@ class Generator:
 
     @torch.no_grad()
     def generate(
-        self, edit: Edit, rows: Rows, chosen: Tensor, scored: Compared
+        self, edit: Edit, rows: Rows, to_answer: Tensor, comparison: Comparison
     ) -> dict[int, list[int]]:
         """What the edited models say after the prompts of some rows.
 
         Args:
             edit: the edits.
             rows: of the batch.
-            chosen: (n,) the rows to answer.
-            scored: the teacher-forced predictions for all rows.
+            to_answer: (n,) the rows to answer.
+            comparison: the teacher-forced predictions for all rows.
 
         Returns:
             row -> its tokens, up to and without the end token.
         """
-        said = {row: self._followed(scored, row) for row in chosen.tolist()}
-        longest = {row: max(self.max_new_tokens, int((scored.at.row == row).sum())) for row in said}
-        while going := [
-            row for row, ids in said.items() if not self._ended(ids) and len(ids) < longest[row]
+        answers = {row: _followed(comparison, row) for row in to_answer.tolist()}
+        n_target = comparison.at.row.bincount(minlength=len(rows)).tolist()
+        longest = {row: max(self.max_new_tokens, n_target[row]) for row in answers}
+        while unfinished := [
+            row for row, ids in answers.items() if not self._ended(ids) and len(ids) < longest[row]
         ]:
-            for row, token in zip(going, self._next(edit, rows, going, said), strict=True):
-                said[row].append(token)
-        return {row: self._cut(ids) for row, ids in said.items()}
+            tokens = self._next_tokens(edit, rows, unfinished, answers)
+            for row, token in zip(unfinished, tokens, strict=True):
+                answers[row].append(token)
+        return {row: self._before_end(ids) for row, ids in answers.items()}
 
     def matches(
-        self, edit: Edit, rows: Rows, chosen: Tensor, scored: Compared
+        self, edit: Edit, rows: Rows, to_answer: Tensor, comparison: Comparison
     ) -> tuple[Tensor, dict[int, str]]:
-        """Whether the generated answers are the wanted ones, and the answers.
+        """Whether the generated answers are the targets, and the answers.
 
         Returns:
-            (R,) 1 or 0, nan for rows that were not chosen; row -> text.
+            (R,) 1 or 0, nan for rows that were not answered; row -> text.
         """
         values = torch.full((len(rows),), torch.nan)
         texts: dict[int, str] = {}
-        for row, ids in self.generate(edit, rows, chosen, scored).items():
-            said = self._text(ids)
-            target = self.encoder.decode(scored.at.target[scored.at.row == row])
-            values[row] = generation_match(said, target)
-            texts[row] = said.split("\n", 1)[0].strip()
+        for row, ids in self.generate(edit, rows, to_answer, comparison).items():
+            text = self._text(ids)
+            target = self.encoder.decode(comparison.at.target[comparison.at.row == row])
+            values[row] = generation_match(text, target)
+            texts[row] = text.split("\n", 1)[0].strip()
         return values, texts
 
-    def _followed(self, scored: Compared, row: int) -> list[int]:
-        """The tokens of the draft that greedy decoding takes, and the one it takes instead."""
-        here = scored.at.row == row
-        predicted, target = scored.post.best[here].tolist(), scored.at.target[here].tolist()
-        same = [one == other for one, other in zip(predicted, target, strict=True)]
-        return predicted if all(same) else predicted[: same.index(False) + 1]
-
-    def _next(
-        self, edit: Edit, rows: Rows, going: Sequence[int], said: dict[int, list[int]]
+    def _next_tokens(
+        self, edit: Edit, rows: Rows, unfinished: Sequence[int], answers: dict[int, list[int]]
     ) -> list[int]:
         """The likeliest next token of each row that goes on."""
         # A last token is only there to be predicted: no position before it can see it.
-        texts = [rows.texts[row]._replace(said=(*said[row], self.encoder.pad_id)) for row in going]
+        texts = [
+            rows.texts[row]._replace(said=(*answers[row], self.encoder.pad_id))
+            for row in unfinished
+        ]
         encoded = [
             self.encoder.encode(
                 text.question, text.answer, picture=text.picture, plain=text.plain, said=text.said
             )
             for text in texts
         ]
-        place = torch.tensor(going, device=rows.input_ids.device)
+        of_rows = torch.tensor(unfinished, device=rows.input_ids.device)
         longer = self.encoder.rows(
             encoded,
             texts,
-            edit_index=rows.edit_index[place].tolist(),
-            image_index=rows.image_index[place].tolist(),
+            edit_index=rows.edit_index[of_rows].tolist(),
+            image_index=rows.image_index[of_rows].tolist(),
         ).to(rows.input_ids.device)
         longer = replace(longer, pixel_values=rows.pixel_values, features=rows.features)
-        every = longer.answers()
-        last = torch.cat([every.row[1:] != every.row[:-1], every.row.new_ones(1).bool()])
-        at = Answers(every.row[last], every.position[last], every.target[last], len(longer))
+        answer = longer.answers()
+        last = torch.cat([answer.row[1:] != answer.row[:-1], answer.row.new_ones(1).bool()])
+        at = Answers(answer.row[last], answer.position[last], answer.target[last], len(longer))
         state = self.model.prefix(longer, self.first_layer)
         tokens: list[int] = edit.answer(self.model, longer, state, at).argmax(-1).tolist()
         return tokens
 
-    def _cut(self, ids: list[int]) -> list[int]:
+    def _before_end(self, ids: list[int]) -> list[int]:
         """The tokens before the first end token."""
-        ends = [place for place, token in enumerate(ids) if token in self._ends()]
+        ends = [index for index, token in enumerate(ids) if token in self._end_tokens()]
         return ids[: ends[0]] if ends else ids
 
     def _ended(self, ids: list[int]) -> bool:
-        return len(self._cut(ids)) < len(ids) or "\n" in self._text(ids)
+        return len(self._before_end(ids)) < len(ids) or "\n" in self._text(ids)
 
-    def _ends(self) -> set[int]:
-        told = getattr(self.model.hf, "generation_config", None)  # MiniGPT-4's class has none
-        configured = getattr(told, "eos_token_id", None)
+    def _end_tokens(self) -> set[int]:
+        config = getattr(self.model.hf, "generation_config", None)  # MiniGPT-4's class has none
+        configured = getattr(config, "eos_token_id", None)
         ends = configured if isinstance(configured, list) else [configured]
         return {
             token for token in (*ends, self.encoder.tokenizer.eos_token_id) if token is not None
@@ -131,3 +129,12 @@ class Generator:
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self.encoder.tokenizer.decode(ids, skip_special_tokens=True)
         return text.lstrip(" ")
+
+
+def _followed(comparison: Comparison, row: int) -> list[int]:
+    """The tokens of the draft that greedy decoding takes, and the one it takes instead."""
+    tokens = comparison.at.row == row
+    predicted = comparison.post.best[tokens].tolist()
+    target = comparison.at.target[tokens].tolist()
+    same = [one == other for one, other in zip(predicted, target, strict=True)]
+    return predicted if all(same) else predicted[: same.index(False) + 1]

@@ -7,7 +7,7 @@ editor that changes nothing scores a Locality of exactly 100.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,7 @@ from metrics.headlines import (
     EVERYWHERE,
     EXACT_MATCH,
     GENERATION_MATCH,
+    SCOPE_PROBABILITY,
     TOKEN_ACCURACY,
     TOKEN_AGREEMENT,
     TOKEN_AGREEMENT_POSITIONAL,
@@ -32,10 +33,8 @@ from metrics.headlines import (
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows
 
-Positions = Literal["answer", "all"]
 Decode = Callable[[Tensor], str]
 Scores = Mapping[str, Tensor]  # measure -> (R,) fraction of each row
-SCOPE_PROBABILITY = "scope_probability"  # measure of every probe of an editor with a scope
 POSITIONAL_K = 10  # ranks that the published picture locality compares
 LOGIT_BYTES = 2**30  # logits held at once where every position of a row is compared
 
@@ -50,7 +49,7 @@ class Scoring:
         max_new_tokens: longest generated answer.
     """
 
-    positions: Positions = "answer"
+    positions: Literal["answer", "all"] = "answer"
     generation: bool = False
     max_new_tokens: int = 16
 
@@ -73,7 +72,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """What the unedited and the edited model predict at the same positions.
 
     Attributes:
@@ -116,12 +115,17 @@ def measures(probe: str, scoring: Scoring) -> tuple[str, ...]:
     )
 
 
+def columns(probes: Iterable[str], scoring: Scoring) -> list[tuple[str, str]]:
+    """Every (probe, measure) that an evaluation may score, the scope's probability among them."""
+    return [(probe, m) for probe in probes for m in (*measures(probe, scoring), SCOPE_PROBABILITY)]
+
+
 @torch.no_grad()
 def compare(
     model: EditableModel, edit: Edit, rows: Rows, state: PrefixState, at: Answers, pre: Predictions
-) -> Compared:
+) -> Comparison:
     """Asks the edited models what the unedited one was asked already."""
-    return Compared(at, pre, Predictions.of(edit.answer(model, rows, state, at)))
+    return Comparison(at, pre, Predictions.of(edit.answer(model, rows, state, at)))
 
 
 @torch.no_grad()
@@ -143,34 +147,37 @@ def compare_everywhere(
     Returns:
         measure -> (R,) fractions, nan for the other rows.
     """
-    found: dict[str, Tensor] = {}
+    agreements: dict[str, Tensor] = {}
     for part in chosen.split(_rows_at_once(model, rows)):
-        some, of_some = rows.select(part), state.select(part)
-        at = some.positions(torch.ones_like(part, dtype=torch.bool))
-        pre = Predictions.of(model.suffix(of_some, at=at))
-        both = compare(model, edit, some, of_some, at, pre)
-        for name, values in both.agreements(EVERYWHERE).items():
-            whole = found.setdefault(name, values.new_full((len(rows),), torch.nan))
+        part_rows, part_state = rows.select(part), state.select(part)
+        at = part_rows.positions(torch.ones_like(part, dtype=torch.bool))
+        pre = Predictions.of(model.suffix(part_state, at=at))
+        comparison = compare(model, edit, part_rows, part_state, at, pre)
+        for name, values in comparison.agreements(EVERYWHERE).items():
+            whole = agreements.setdefault(name, values.new_full((len(rows),), torch.nan))
             whole[part] = values
-    return found
+    return agreements
 
 
 def locality_rows(batch: EditBatch) -> Tensor:
     """Distinct rows of a batch that serve a locality probe."""
-    asked = [rows for probe, rows in batch.probes.items() if probe.startswith("locality")]
-    return torch.cat([batch.edit_rows[:0], *asked]).unique()
+    return _rows_of(batch, lambda probe: probe.startswith("locality"))
 
 
-def scored_rows(batch: EditBatch) -> Tensor:
+def target_rows(batch: EditBatch) -> Tensor:
     """Distinct rows of a batch that are scored against a target."""
-    asked = [rows for probe, rows in batch.probes.items() if not probe.startswith("locality")]
-    return torch.cat([batch.edit_rows[:0], *asked]).unique()
+    return _rows_of(batch, lambda probe: not probe.startswith("locality"))
 
 
-def result_rows(
+def _rows_of(batch: EditBatch, is_meant: Callable[[str], bool]) -> Tensor:
+    rows = [rows for probe, rows in batch.probes.items() if is_meant(probe)]
+    return torch.cat([batch.edit_rows[:0], *rows]).unique()
+
+
+def result_lines(
     batch: EditBatch,
     scores: Scores,
-    compared: Compared,
+    comparison: Comparison,
     decode: Decode,
     *,
     scoring: Scoring,
@@ -183,7 +190,7 @@ def result_rows(
         batch: the edits.
         scores: measure -> (R,) fractions; `SCOPE_PROBABILITY`, where it is there, goes into the
             lines of every probe.
-        compared: predictions at answer tokens, for the texts.
+        comparison: predictions at answer tokens, for the texts.
         decode: ids -> text.
         scoring: what is measured.
         seconds: per edit, to make it.
@@ -192,12 +199,12 @@ def result_rows(
     edit_of = batch.rows.edit_index.tolist()
     values = {name: scores[name].tolist() for name in scores}
     texts: dict[int, tuple[str | None, str, str]] = {}
-    everyone = (SCOPE_PROBABILITY,) if SCOPE_PROBABILITY in scores else ()
-    for probe, chosen in batch.probes.items():
-        for measure in (*measures(probe, scoring), *everyone):
-            for row in chosen.tolist():
+    of_all_probes = (SCOPE_PROBABILITY,) if SCOPE_PROBABILITY in scores else ()
+    for probe, probe_rows in batch.probes.items():
+        for measure in (*measures(probe, scoring), *of_all_probes):
+            for row in probe_rows.tolist():
                 if row not in texts:
-                    texts[row] = _texts(compared, row, decode)
+                    texts[row] = _texts(comparison, row, decode)
                 pre, post, target = texts[row]
                 if measure == GENERATION_MATCH and generated is not None:
                     pre, post = None, generated[row]
@@ -214,13 +221,13 @@ def result_rows(
                 }
 
 
-def _texts(compared: Compared, row: int, decode: Decode) -> tuple[str | None, str, str]:
+def _texts(comparison: Comparison, row: int, decode: Decode) -> tuple[str | None, str, str]:
     """Answers before and after the edit, and the target."""
-    here = compared.at.row == row
+    tokens = comparison.at.row == row
     return (
-        decode(compared.pre.best[here]),
-        decode(compared.post.best[here]),
-        decode(compared.at.target[here]),
+        decode(comparison.pre.best[tokens]),
+        decode(comparison.post.best[tokens]),
+        decode(comparison.at.target[tokens]),
     )
 
 

@@ -1,17 +1,17 @@
 """From scores of single probes to the metrics that a result reports.
 
-`PerEditScores` keeps one score per edit, over batches and processes. `headline_metrics` computes
-the named metrics of `metrics.headlines` from such scores: every metric is the unweighted mean over
-records of the mean over the record's own probes,
+`EditScores` keeps the score of every (edit, probe, measure), over batches and processes.
+`headline_metrics` computes the named metrics of `metrics.headlines` from them: every metric is the
+unweighted mean over records of the mean over the record's own probes,
 
     M = 100/|R| * sum_{r in R} 1/|P_r| * sum_{p in P_r} score(r, p)          (percent)
 
 (TMKE, ICCV 2025, supplementary material), where R holds the records that have such a probe.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -20,89 +20,78 @@ from torchmetrics.utilities import dim_zero_cat
 from metrics.bootstrap import RESAMPLES, Estimate, estimates
 from metrics.headlines import Scores, headlines_of, record_means
 
+Column = tuple[str, str]  # probe and measure
 
-class PerEditScores(Metric):
-    """Mean over edits of one probe's score, in percent.
 
-    A distributed sampler repeats samples to fill its last batch, so scores travel with the number
-    of their edit, and an edit that occurs again counts once (the first occurrence). Scores of nan
-    (the record has no such probe) are left out.
+class EditScores(Metric):
+    """The scores of edits, by probe and measure.
 
-    >>> metric = PerEditScores()
-    >>> metric.update(torch.tensor([0, 1]), torch.tensor([1.0, 0.0]))
-    >>> metric.update(torch.tensor([1, 2]), torch.tensor([0.0, 1.0]))  # edit 1 again: padding
-    >>> round(metric.compute().item(), 2)
-    66.67
-    >>> metric.per_edit()
-    {0: 1.0, 1: 0.0, 2: 1.0}
+    An edit may reach two processes where there are fewer edits than processes, and a continued run
+    may score a batch again: scores travel with the number of their edit, and the first one counts.
+
+    Args:
+        columns: the (probe, measure) pairs that are scored.
+
+    >>> scores = EditScores([("reliability", "exact_match"), ("leak_same", "exact_match")])
+    >>> scores.update([(0, ("reliability", "exact_match"), 1.0)])
+    >>> scores.update([(1, ("reliability", "exact_match"), 0.5),
+    ...                (0, ("reliability", "exact_match"), 0.0)])  # edit 0 again
+    >>> scores.compute()
+    {('reliability', 'exact_match'): {0: 1.0, 1: 0.5}}
     """
 
     is_differentiable = False
-    higher_is_better = True
+    higher_is_better = None  # each measure says so for itself
     full_state_update = False
 
-    edit_ids: list[Tensor]
-    scores: list[Tensor]
+    keys: list[Tensor]
+    values: list[Tensor]
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, columns: Sequence[Column], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("edit_ids", default=[], dist_reduce_fx="cat")
-        self.add_state("scores", default=[], dist_reduce_fx="cat")
-        self._hold_empty_tensors()
+        self.columns = tuple(columns)
+        self._number = {column: number for number, column in enumerate(self.columns)}
+        self.add_state("keys", default=[], dist_reduce_fx="cat")
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+        self._start_empty()
 
-    def update(self, edit_ids: Tensor, scores: Tensor) -> None:
-        """Add the scores of a batch.
+    def update(self, scored: Iterable[tuple[int, Column, float]]) -> None:
+        """Adds scores.
 
         Args:
-            edit_ids: (B,) integers that name the edits.
-            scores: (B,) fractions in [0, 1] or nan.
+            scored: number of the edit, column, and a fraction in [0, 1]; nan where a record has
+                no such probe.
 
         Raises:
-            ValueError: the shapes differ or the ids are not integers.
+            KeyError: a column that was not announced.
         """
-        if edit_ids.dim() != 1 or edit_ids.shape != scores.shape:
-            raise ValueError(
-                "expected one id and one score per edit, got shapes "
-                f"{tuple(edit_ids.shape)} and {tuple(scores.shape)}"
-            )
-        if edit_ids.is_floating_point():
-            raise ValueError(f"expected integers as edit ids, got {edit_ids.dtype}")
-        self.edit_ids.append(edit_ids.detach().to(self.device, torch.int64))
-        self.scores.append(scores.detach().to(self.device, torch.float32))
+        entries = list(scored)
+        keys = [(edit, self._number[column]) for edit, column, _ in entries]
+        values = [value for _, _, value in entries]
+        self.keys.append(torch.tensor(keys, dtype=torch.int64, device=self.device).view(-1, 2))
+        self.values.append(torch.tensor(values, dtype=torch.float32, device=self.device))
 
-    def compute(self) -> Tensor:
-        """Mean over edits in percent, a float32 scalar; nan without scores."""
-        scores = list(self._first_scores().values())
-        return torch.tensor(100 * float(np.mean(scores)) if scores else float("nan"))
-
-    def per_edit(self) -> dict[int, float]:
-        """Score of each edit, as a fraction, of all processes, in the order of the ids."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
-            return self._first_scores()
+    def compute(self) -> dict[Column, dict[int, float]]:
+        """Column -> edit -> fraction, of all processes; edits and columns in order."""
+        first: dict[tuple[int, int], float] = {}
+        keys, values = dim_zero_cat(self.keys).tolist(), dim_zero_cat(self.values).tolist()
+        for (edit, number), value in zip(keys, values, strict=True):
+            first.setdefault((number, edit), value)
+        scores: dict[Column, dict[int, float]] = {}
+        for number, edit in sorted(first):
+            scores.setdefault(self.columns[number], {})[edit] = first[number, edit]
+        return scores
 
     def reset(self) -> None:
-        """Forget all scores."""
+        """Forgets all scores."""
         super().reset()
-        self._hold_empty_tensors()
+        self._start_empty()
 
-    def _first_scores(self) -> dict[int, float]:
-        ids = dim_zero_cat(self.edit_ids).tolist()
-        scores = dim_zero_cat(self.scores).tolist()
-        # Later items win in a dict, so going backwards keeps the first occurrence of an edit.
-        first = dict(zip(reversed(ids), reversed(scores), strict=True))
-        return {edit: first[edit] for edit in sorted(first) if not np.isnan(first[edit])}
-
-    def _hold_empty_tensors(self) -> None:
+    def _start_empty(self) -> None:
         # torchmetrics gathers a float tensor from a process without scores, which does not go with
-        # the int64 ids of the others, so the states start as empty tensors of their own type.
-        self.edit_ids.append(torch.empty(0, dtype=torch.int64, device=self.device))
-        self.scores.append(torch.empty(0, dtype=torch.float32, device=self.device))
-
-
-class PerEditLeak(PerEditScores):
-    """The same for leaks, the edit's answer given about other entities: less is better."""
-
-    higher_is_better = False
+        # the int64 keys of the others: the states start as empty tensors of their own type.
+        self.keys.append(torch.empty(0, 2, dtype=torch.int64, device=self.device))
+        self.values.append(torch.empty(0, dtype=torch.float32, device=self.device))
 
 
 def headline_metrics(
@@ -119,7 +108,7 @@ def headline_metrics(
 
     Args:
         scores: per (probe, measure) the score of each edit, fractions in [0, 1], as
-            `PerEditScores.per_edit` gives them. Measures that no metric uses are passed over.
+            `EditScores.compute` gives them. Measures that no metric uses are passed over.
         scenario: "unimodal", "transitive" or "multimodal".
         positional_image_locality: see `headlines_of`, as the next two.
         everywhere: localities compare every token of a row.

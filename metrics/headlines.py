@@ -20,6 +20,7 @@ EXACT_MATCH = "exact_match"
 TOKEN_AGREEMENT = "token_agreement"
 TOKEN_AGREEMENT_POSITIONAL = "token_agreement_positional"
 GENERATION_MATCH = "generation_match"
+SCOPE_PROBABILITY = "scope_probability"  # of an editor with a scope: no metric, told of all probes
 EVERYWHERE = "_everywhere"  # suffix of an agreement over all tokens of a row, not its answer alone
 MOST_HOPS = 4  # VLKEB asks up to four steps away from the edited fact
 

@@ -6,9 +6,10 @@ before anything heavy is imported.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 CONFIG = "config.yaml"  # the resolved settings, of every command
 CURVES = "metrics.csv"  # loss curves of a training
@@ -61,3 +62,12 @@ def is_first_process() -> bool:
     """Whether this is rank 0; the others are started with their rank in the environment."""
     ranks = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two runs, a clause for each key."""
+    return [
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]

@@ -23,12 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from errors import ConfigError, DataError
-from results.files import PARTIAL, is_first_process, replacing, write_text
+from results.files import PARTIAL, differences, is_first_process, replacing, write_text
 from results.folder import CURVE_SCHEMA, EDIT_SCHEMA
 
 log = logging.getLogger(__name__)
 RUN = "run.json"
-_FACTS = b"tmke"
+_FACTS = b"tmke"  # key of what a batch's file says besides its lines
+
+Line = dict[str, Any]  # of edits.parquet
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ class BatchResult:
 
     Attributes:
         edit_ids: its edits.
-        rows: lines of edits.parquet; in a sequential run those of curve.parquet.
+        lines: of edits.parquet; in a sequential run of curve.parquet.
         answer_seconds: per edit, to answer all its probes.
         report: what the editor says of each edit, in their order.
     """
 
     edit_ids: tuple[int, ...]
-    rows: list[dict[str, Any]]
+    lines: list[Line]
     answer_seconds: float = 0.0
     report: Mapping[str, list[float]] = field(default_factory=dict)
 
@@ -71,11 +73,7 @@ class PartialResults:
             if is_first_process():
                 write_text(self.folder / RUN, json.dumps(self.identity, indent=1))
             return []
-        differing = [
-            f"{key} was {earlier.get(key)!r} and is {self.identity.get(key)!r}"
-            for key in {**earlier, **self.identity}
-            if earlier.get(key) != self.identity.get(key)
-        ]
+        differing = differences(earlier, self.identity)
         if differing:
             raise ConfigError(
                 f"resume=true: {self.folder.parent} holds the beginning of another run: "
@@ -84,9 +82,9 @@ class PartialResults:
             )
         # A name that begins with a dot was being written when the earlier run ended.
         files = sorted(self.folder.glob("[0-9]*.parquet"))
-        done = [batch for path in files if (batch := _read(path))]
-        log.info("resume: %d edits are there already", sum(len(batch.edit_ids) for batch in done))
-        return done
+        batches = [batch for path in files if (batch := _read(path))]
+        log.info("resume: %d edits are there already", sum(len(b.edit_ids) for b in batches))
+        return batches
 
     def add(self, batch: BatchResult) -> None:
         """Writes a batch.
@@ -94,9 +92,9 @@ class PartialResults:
         Raises:
             DataError: it cannot be written.
         """
-        edited = any("edits_in_place" in row for row in batch.rows)
-        table = pa.Table.from_pylist(batch.rows, schema=CURVE_SCHEMA if edited else EDIT_SCHEMA)
-        facts = {key: value for key, value in asdict(batch).items() if key != "rows"}
+        is_curve = any("edits_in_place" in line for line in batch.lines)
+        table = pa.Table.from_pylist(batch.lines, schema=CURVE_SCHEMA if is_curve else EDIT_SCHEMA)
+        facts = {key: value for key, value in asdict(batch).items() if key != "lines"}
         table = table.replace_schema_metadata({_FACTS: json.dumps(facts).encode()})
         name = f"{batch.edit_ids[0]:08d}-{batch.edit_ids[-1]:08d}.parquet"
         with explain_unwritable(self.folder.parent), replacing(self.folder / name) as temporary:

@@ -174,26 +174,20 @@ def open_test(cfg: EvaluateConfig, scenario: Scenario, device: torch.device) -> 
 
 
 def make_evaluation(
-    cfg: EvaluateConfig,
-    model: EditableModel,
-    editor: Editor,
-    encoder: PromptEncoder,
-    data: EditDataModule,
-    partial: PartialResults,
+    cfg: EvaluateConfig, parts: EvaluationParts, partial: PartialResults | None = None
 ) -> EvaluationModule:
     """The evaluation that the groups `protocol` and `metrics` describe.
 
     Raises:
         ConfigError: there are fewer edits than the last point of a sequential run.
     """
-    wanted = cfg.metrics
-    scoring = Scoring(wanted.positions, wanted.generation, wanted.max_new_tokens)
+    options = cfg.metrics
+    scoring = Scoring(options.positions, options.generation, options.max_new_tokens)
     scenario, points = SCENARIOS[cfg.scenario.name], cfg.protocol.n
+    arguments = (parts.model, parts.editor, scenario, parts.encoder, scoring, partial)
     if points is None:
-        return EvaluationModule(model, editor, scenario, encoder, scoring, partial)
-    return SequentialModule(
-        model, editor, scenario, encoder, scoring, partial, data=data, points=points
-    )
+        return EvaluationModule(*arguments)
+    return SequentialModule(*arguments, data=parts.data, points=points)
 
 
 def make_trainer(

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from configs.rundir import settings_that_decide
@@ -17,12 +18,13 @@ from datamodules.records import Record
 from datamodules.scenarios import Prompt
 from datamodules.tokenisation import PromptEncoder
 from editors.base import Editor
-from lightning_modules.evaluation import Outcome, all_gather_objects
+from lightning_modules.evaluation import EvaluationModule
 from metrics.bootstrap import Estimate
 from metrics.collection import headline_metrics
 from metrics.headlines import variant_of
 from models.editable import EditableModel
 from results import provenance
+from results.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Run:
         encoder: its prompt function.
         editor: what is judged.
         processes: how many take part.
+        device: of the first process.
     """
 
     cfg: EvaluateConfig
@@ -44,6 +47,7 @@ class Run:
     encoder: PromptEncoder
     editor: Editor
     processes: int
+    device: torch.device
 
     @property
     def n_edits(self) -> int:
@@ -108,16 +112,15 @@ class Run:
             "dtype": cfg.model.dtype,
             "quantise": cfg.model.quantise,
             "model_revision": cfg.model.revision,
-            "device": str(self.model.device),
+            "device": str(self.device),
             "ckpt": cfg.ckpt,
             **self.digests,
             "known_facts": asdict(known) if known else None,
         }
 
-    def summary(self, outcome: Outcome) -> dict[str, Any]:
-        """Everything that summary.json says; called by every process."""
-        cfg, model = self.cfg, self.model
-        memory = all_gather_objects(provenance.peak_memory_bytes(model.device))
+    def summary(self, module: EvaluationModule) -> dict[str, Any]:
+        """Everything that summary.json says of a finished evaluation."""
+        cfg, outcome = self.cfg, module.outcome
         return {
             "editor": cfg.editor.label,
             "model": cfg.model.name,
@@ -129,14 +132,15 @@ class Run:
             "settings": self.settings(),
             "versions": provenance.versions(),
             "git": provenance.git_state(),
-            "environment": provenance.environment(model.device, model.hf.dtype, self.processes),
+            "environment": provenance.environment(self.device, self.model.hf.dtype, self.processes),
             "metrics": {name: value.as_dict() for name, value in self.metrics(outcome).items()},
             "editor_report": outcome.report,
             "seconds_per_edit": _mean(outcome.seconds),
             "answer_seconds_per_edit": _mean(outcome.answer_seconds),
-            "peak_memory_bytes": max(memory),
+            "peak_memory_bytes": module.peak_memory_bytes,
             "trained_parameters": trained_parameters(self.editor) if cfg.editor.trained else 0,
             "config": cfg.plain(),
+            **module.summary_fields(self.metrics),
         }
 
 

@@ -236,11 +236,11 @@ def test_edits_in_place_equal_overwritten_weights(
     copied.hf.load_state_dict(edited.state_dict())
     for batch_size in (1, 4):
         module = run(model, editor, source, scenario, batch_size)
-        for n, outcome in module.curve().items():
+        for n, outcome in module.curve.items():
             metrics = headline_metrics(outcome.scores, scenario, resamples=2)
             for name, value in expected[n].items():
                 assert metrics[name].mean == pytest.approx(value, abs=1e-6), (n, name)
-        edits = module.in_place
+        edits = module.edits
         assert isinstance(edits, DeltaEdit)
         for site, delta in edits.deltas.items():
             base = linear_weight(model.linear(site))
@@ -271,7 +271,7 @@ def test_a_later_edit_depends_on_the_earlier_ones(
     with torch.no_grad():
         state = model.prefix(batch.rows, editor.first_layer(model))
         alone = editor.edit(model, batch, state)
-    in_sequence = module.in_place
+    in_sequence = module.edits
     assert isinstance(alone, DeltaEdit)
     assert isinstance(in_sequence, DeltaEdit)
     for site, delta in in_sequence.deltas.items():
@@ -292,4 +292,4 @@ def test_the_first_edit_is_a_single_edit(
         first = [row for row in rows if row["edit_id"] == 0]
         return [{k: v for k, v in row.items() if k != "seconds"} for row in first]
 
-    assert lines(sequence.curve()[1].rows) == lines(single.outcome().rows)
+    assert lines(sequence.curve[1].lines) == lines(single.outcome.lines)

@@ -129,7 +129,7 @@ def engine(
     trainer().test(module, datamodule=data, verbose=False)
     compared = scoring is not None and scoring.positions == "all"
     metrics = headline_metrics(
-        module.outcome().scores,
+        module.outcome.scores,
         scenario,
         everywhere=compared,
         positional_image_locality=compared,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metrics.bootstrap import bootstrap_ci
-from metrics.collection import PerEditScores
+from metrics.collection import EditScores
 from metrics.functional import (
     IGNORE,
     answer_positions,
@@ -161,17 +161,16 @@ def test_one_loop_per_position_gives_the_same(shape: tuple[int, int, int]) -> No
 def test_mean_over_edits_ignores_batches_order_and_repeats(
     values: list[float], data: st.DataObject
 ) -> None:
-    whole = PerEditScores()
-    whole.update(torch.arange(len(values)), torch.tensor(values))
+    column = ("reliability", "token_accuracy")
+    whole = EditScores([column])
+    whole.update((edit, column, value) for edit, value in enumerate(values))
     repeats = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=5))
     ids = data.draw(st.permutations(range(len(values)))) + repeats
-    pieces = PerEditScores()
+    pieces = EditScores([column])
     size = data.draw(st.integers(1, len(ids)))
     for start in range(0, len(ids), size):
-        chosen = torch.tensor(ids[start : start + size])
-        pieces.update(chosen, torch.tensor(values)[chosen])
-    assert pieces.per_edit() == whole.per_edit()
-    assert pieces.compute().item() == whole.compute().item()
+        pieces.update((edit, column, values[edit]) for edit in ids[start : start + size])
+    assert pieces.compute() == whole.compute() == {column: dict(enumerate(values))}
 
 
 @RUNS

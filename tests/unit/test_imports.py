@@ -21,7 +21,7 @@ ARROWS = {
     "editors": {
         "metrics.functional", "models", "datamodules.records", "datamodules.tokenisation",
     },
-    "results": {"metrics.bootstrap"},
+    "results": {"metrics"},
     "configs": {
         "editors.options", "editors.registry", "editors.checkpoint", "datamodules.source",
         "results.files",

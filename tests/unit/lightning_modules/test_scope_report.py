@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from datamodules.scenarios import SCENARIOS
-from lightning_modules.evaluation import EvaluationModule, Outcome
+from lightning_modules.evaluation import EvaluationModule
 from metrics.scope import ScopeQuality
+from results.outcome import ScoredEdits
 from results.partial import BatchResult
 from tests.serac_cases import looked, made, picture_model, stirred, worded_batch
 
@@ -57,7 +58,7 @@ def test_an_evaluation_reports_the_scope_of_its_probes(threshold: float) -> None
                 inside += found[rows].tolist()
             elif name.startswith("locality"):
                 outside += found[rows].tolist()
-    outcome = module.outcome()
+    outcome = module.compute_outcome()
     report = outcome.report
     hits = sum(p > threshold for p in inside)
     fired = hits + sum(p > threshold for p in outside)
@@ -75,6 +76,9 @@ def module_probes() -> set[str]:
 def test_reports_are_means_over_the_edits_of_all_processes() -> None:
     first = BatchResult((0, 1), [], 0.5, {"shown": [1.0, 1.0], "dropped": [3.0, 3.0]})
     second = BatchResult((2,), [], 0.2, {"shown": [4.0], "dropped": [0.0]})
-    outcome = Outcome.of([first, second, first], {}, 0.5)  # a batch that came twice counts once
+    scored = ScoredEdits([])
+    for batch in (first, second, first):  # a batch that came twice counts once
+        scored.add(batch)
+    outcome = scored.outcome()
     assert outcome.report == {"shown": 2.0, "dropped": 2.0}
     assert outcome.answer_seconds == {0: 0.5, 1: 0.5, 2: 0.2}

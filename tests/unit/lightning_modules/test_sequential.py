@@ -20,7 +20,7 @@ from editors.ft.editor import FineTune
 from editors.none.editor import Unedited
 from errors import ConfigError
 from lightning_modules.evaluation import EvaluationModule
-from lightning_modules.sequential import SequentialModule, check_points, curve_summary
+from lightning_modules.sequential import SequentialModule, check_points
 from metrics.collection import headline_metrics
 from models.editable import EditableModel, PrefixState
 from models.llava import Llava
@@ -94,7 +94,7 @@ def untimed(rows: Lines, *left_out: str) -> Lines:
 
 
 def test_every_point_asks_all_edits_so_far(usual: SequentialModule) -> None:
-    rows = usual.curve_rows()
+    rows = usual.curve_lines()
     assert all(set(row) == set(CURVE_SCHEMA.names) for row in rows)
     for n in POINTS:
         here = [row for row in rows if row["edits_in_place"] == n]
@@ -102,15 +102,15 @@ def test_every_point_asks_all_edits_so_far(usual: SequentialModule) -> None:
         assert {edit for edit, _, _ in asked} == set(range(n))
         assert len(asked) == len(set(asked)) == n * 16  # eight probes with two measures each
     last = [row for row in rows if row["edits_in_place"] == POINTS[-1]]
-    outcome = usual.outcome()
-    assert untimed(outcome.rows) == untimed(last, "edits_in_place")
+    outcome = usual.outcome
+    assert untimed(outcome.lines) == untimed(last, "edits_in_place")
     assert set(outcome.seconds) == set(outcome.answer_seconds) == set(range(5))
-    point = usual.curve()[5].scores
+    point = usual.curve[5].scores
     assert {key: of_edits for key, of_edits in outcome.scores.items() if of_edits} == point
 
 
 def test_an_edit_has_the_time_that_it_took_at_every_point(usual: SequentialModule) -> None:
-    by_point = [outcome.seconds for outcome in usual.curve().values()]
+    by_point = [outcome.seconds for outcome in usual.curve.values()]
     assert len(set(by_point[-1].values())) == 5
     for seconds in by_point:
         assert seconds.items() <= by_point[-1].items()
@@ -120,18 +120,18 @@ def test_the_size_of_a_batch_changes_nothing(
     usual: SequentialModule, model: Llava, source: RecordSource
 ) -> None:
     larger = ran(sequence(model, strong(), source, batch_size=4))
-    assert untimed(larger.curve_rows()) == untimed(usual.curve_rows())
+    assert untimed(larger.curve_lines()) == untimed(usual.curve_lines())
 
 
 def test_what_was_found_right_after_an_edit_is_its_part_of_that_point(
     model: Llava, source: RecordSource
 ) -> None:
     module = ran(sequence(model, strong(), source, points=(1, 2, 3, 4, 5), batch_size=1))
-    made = module.when_made()[5].rows
-    for n, outcome in module.curve().items():
-        newest = [row for row in outcome.rows if row["edit_id"] == n - 1]
+    made = module.when_made[5].lines
+    for n, outcome in module.curve.items():
+        newest = [row for row in outcome.lines if row["edit_id"] == n - 1]
         assert untimed(newest) == untimed([row for row in made if row["edit_id"] == n - 1])
-    forgotten = module.curve()[5].rows
+    forgotten = module.curve[5].lines
     assert untimed(forgotten) != untimed(made), "no edit disturbs another: this shows nothing"
 
 
@@ -141,9 +141,9 @@ def test_before_is_always_the_unedited_model(model: Llava, source: RecordSource)
     trainer().test(single, datamodule=datamodule(model, source, "unimodal", 5), verbose=False)
     unedited = {
         (row["edit_id"], row["probe"], row["metric"]): row["post_text"]
-        for row in single.outcome().rows
+        for row in single.outcome.lines
     }
-    rows = module.curve_rows()
+    rows = module.curve_lines()
     for row in rows:
         assert row["pre_text"] == unedited[row["edit_id"], row["probe"], row["metric"]]
     moved = [row for row in rows if row["probe"] == "locality_far" and row["value"] < 1]
@@ -155,12 +155,12 @@ def test_the_unedited_model_has_a_flat_curve(
     model: Llava, source: RecordSource, scenario: str
 ) -> None:
     module = ran(sequence(model, Unedited(), source, scenario=scenario))
-    for outcome in module.curve().values():
+    for outcome in module.curve.values():
         metrics = headline_metrics(outcome.scores, scenario, resamples=2)
         localities = [v.mean for name, v in metrics.items() if name.startswith("Locality") and v.n]
         assert localities
         assert set(localities) == {100}
-    rows = module.curve_rows()
+    rows = module.curve_lines()
     first = [row for row in rows if row["edit_id"] < 2]
     flat = [
         untimed([r for r in first if r["edits_in_place"] == n], "edits_in_place") for n in POINTS
@@ -209,31 +209,31 @@ def test_a_point_that_was_scored_is_not_scored_again(
     assert len(list(done.folder.glob("*.parquet"))) == len(POINTS)
     sorted(done.folder.glob("*.parquet"))[-1].unlink()  # the last point is missing
     scored: list[int] = []
-    counted = SequentialModule._point
+    counted = SequentialModule._score_point
 
     def point(self: SequentialModule, n: int, edits: Any) -> BatchResult:
         scored.append(n)
         return counted(self, n, edits)
 
-    monkeypatch.setattr(SequentialModule, "_point", point)
+    monkeypatch.setattr(SequentialModule, "_score_point", point)
     again = sequence(model, strong(), source, done=done)
     for result in PartialResults(tmp_path, {}).open():
-        again.take(result)
+        again.add(result)
     ran(again)
     assert scored == [POINTS[-1]]
-    assert untimed(again.curve_rows()) == untimed(whole.curve_rows())
-    assert untimed(again.outcome().rows) == untimed(whole.outcome().rows)
+    assert untimed(again.curve_lines()) == untimed(whole.curve_lines())
+    assert untimed(again.outcome.lines) == untimed(whole.outcome.lines)
     assert len(list(done.folder.glob("*.parquet"))) == len(POINTS)
 
 
 def test_the_summary_has_metrics_of_every_point(usual: SequentialModule) -> None:
-    found = curve_summary(
-        usual, lambda outcome: headline_metrics(outcome.scores, "unimodal", resamples=50)
+    found = usual.summary_fields(
+        lambda outcome: headline_metrics(outcome.scores, "unimodal", resamples=50)
     )
     assert list(found) == ["curve", "when_made", "left_out"]
     for part in found.values():
         assert list(part) == ["2", "3", "5"]
-    last = headline_metrics(usual.outcome().scores, "unimodal", resamples=50)
+    last = headline_metrics(usual.outcome.scores, "unimodal", resamples=50)
     assert found["curve"]["5"] == {name: value.as_dict() for name, value in last.items()}
     assert [found["curve"][n]["Reliability"]["n"] for n in ("2", "3", "5")] == [2, 3, 5]
     made, left = (found[part]["5"]["Reliability"]["mean"] for part in ("when_made", "curve"))
@@ -265,16 +265,16 @@ def test_probes_that_another_edit_in_place_contradicts_are_left_out(
 ) -> None:
     source = crossing(tmp_path)
     module = ran(sequence(model, Unedited(), source, points=(1, 2, 3)))
-    probes = partial(asked, module.curve_rows())
+    probes = partial(asked, module.curve_lines())
     assert "locality_far" in probes(1, 0)
     assert "locality_far" in probes(2, 0)
     assert "locality_far" not in probes(3, 0)
     assert not {"stability_same", "leak_same"} & probes(2, 1)
     assert {"stability_diff", "leak_diff", "locality_far"} <= probes(2, 1)
     assert module.left_out() == {1: 0, 2: 2, 3: 3}
-    made = asked([row | {"edits_in_place": 0} for row in module.when_made()[3].rows], 0, 0)
+    made = asked([row | {"edits_in_place": 0} for row in module.when_made[3].lines], 0, 0)
     assert "locality_far" in made, "edit 2 had not been made"
-    assert headline_metrics(module.curve()[3].scores, "unimodal", resamples=2)["Locality"].n == 2
+    assert headline_metrics(module.curve[3].scores, "unimodal", resamples=2)["Locality"].n == 2
 
 
 def asked(rows: Lines, n: int, edit: int) -> set[str]:

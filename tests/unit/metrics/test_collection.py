@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from metrics.collection import PerEditLeak, PerEditScores, headline_metrics
+from metrics.collection import EditScores, headline_metrics
 from metrics.headlines import HEADLINES, Headline, headlines_of, record_means
 
 TEXT_NAMES = ["Reliability", "Generality", "Portability", "Locality", "Stability"]
@@ -19,74 +19,60 @@ PICTURE_NAMES = [
 ]
 
 
-def test_scores_are_averaged_over_edits_in_percent() -> None:
-    metric = PerEditScores()
-    metric.update(torch.tensor([4, 2]), torch.tensor([1.0, 0.25]))
-    metric.update(torch.tensor([7]), torch.tensor([0.0]))
-    assert metric.compute().item() == pytest.approx(100 * 1.25 / 3)
-    assert metric.per_edit() == {2: 0.25, 4: 1.0, 7: 0.0}
+ANSWERED, LEAKED = ("reliability", "token_accuracy"), ("leak_same", "token_accuracy")
+
+
+def scores_of(*batches: dict[int, float]) -> EditScores:
+    scores = EditScores([ANSWERED, LEAKED])
+    for batch in batches:
+        scores.update((edit, ANSWERED, value) for edit, value in batch.items())
+    return scores
+
+
+def test_scores_come_by_column_and_edit_in_order() -> None:
+    scores = EditScores([ANSWERED, LEAKED])
+    scores.update([(4, LEAKED, 0.5), (4, ANSWERED, 1.0), (2, ANSWERED, 0.25)])
+    scores.update([(7, ANSWERED, 0.0)])
+    found = scores.compute()
+    assert list(found.items()) == [(ANSWERED, {2: 0.25, 4: 1.0, 7: 0.0}), (LEAKED, {4: 0.5})]
+    assert list(found[ANSWERED]) == [2, 4, 7]
 
 
 def test_an_edit_counts_once_with_its_first_score() -> None:
-    metric = PerEditScores()
-    metric.update(torch.tensor([0, 1, 0]), torch.tensor([1.0, 0.0, 0.5]))
-    metric.update(torch.tensor([1]), torch.tensor([1.0]))
-    assert metric.per_edit() == {0: 1.0, 1: 0.0}
-    assert metric.compute().item() == 50
+    scores = scores_of({0: 1.0, 1: 0.0}, {0: 0.5}, {1: 1.0})
+    assert scores.compute() == {ANSWERED: {0: 1.0, 1: 0.0}}
 
 
-def test_nan_is_left_out() -> None:
-    metric = PerEditScores()
-    metric.update(torch.tensor([0, 1]), torch.tensor([float("nan"), 0.5]))
-    assert metric.compute().item() == 50
-    assert metric.per_edit() == {1: 0.5}
-    empty = PerEditScores()
-    empty.update(torch.tensor([0]), torch.tensor([float("nan")]))
-    assert math.isnan(empty.compute())
+def test_nan_is_no_score_of_a_record() -> None:
+    scores = scores_of({0: math.nan, 1: 0.5}).compute()
+    assert math.isnan(scores[ANSWERED][0])
+    reliability = headline_metrics(scores, "unimodal")["Reliability"]
+    assert (reliability.mean, reliability.n) == (50, 1)
 
 
 def test_reset_forgets_and_the_metric_goes_on() -> None:
-    metric = PerEditScores()
-    metric.update(torch.tensor([0]), torch.tensor([1.0]))
-    metric.reset()
-    metric.update(torch.tensor([5]), torch.tensor([0.0]))
-    assert metric.per_edit() == {5: 0.0}
+    scores = scores_of({0: 1.0})
+    scores.reset()
+    scores.update([(5, ANSWERED, 0.0)])
+    assert scores.compute() == {ANSWERED: {5: 0.0}}
 
 
-def test_forward_gives_the_batch_and_keeps_the_whole() -> None:
-    metric = PerEditScores()
-    metric.update(torch.tensor([0]), torch.tensor([1.0]))
-    assert metric(torch.tensor([1]), torch.tensor([0.0])).item() == 0
-    assert metric.compute().item() == 50
+def test_the_metric_survives_copies() -> None:
+    scores = scores_of({0: 1.0})
+    assert pickle.loads(pickle.dumps(scores)).compute() == {ANSWERED: {0: 1.0}}
+    assert copy.deepcopy(scores).compute() == {ANSWERED: {0: 1.0}}
 
 
-def test_metric_survives_copies() -> None:
-    metric = PerEditScores()
-    metric.update(torch.tensor([0]), torch.tensor([1.0]))
-    assert pickle.loads(pickle.dumps(metric)).per_edit() == {0: 1.0}
-    assert copy.deepcopy(metric).per_edit() == {0: 1.0}
-
-
-def test_what_the_classes_say_about_themselves() -> None:
-    assert PerEditScores.higher_is_better is True
-    assert PerEditLeak.higher_is_better is False
-    assert PerEditScores.is_differentiable is False
-    assert PerEditScores.full_state_update is False
-
-
-def test_wrong_updates_are_refused() -> None:
-    metric = PerEditScores()
-    with pytest.raises(ValueError, match="one id and one score"):
-        metric.update(torch.tensor([0, 1]), torch.tensor([1.0]))
-    with pytest.raises(ValueError, match="integers"):
-        metric.update(torch.tensor([0.0]), torch.tensor([1.0]))
+def test_a_column_that_was_not_announced_is_refused() -> None:
+    with pytest.raises(KeyError, match="generality"):
+        scores_of().update([(0, ("generality", "token_accuracy"), 1.0)])
 
 
 # Five edits over two processes; the sampler pads the second one with edit 0 again. In the second
 # case one process has nothing at all.
-SHARES = [
-    {0: ([0, 2, 4], [1.0, 0.0, 0.5]), 1: ([1, 3, 0], [0.25, 1.0, 1.0])},
-    {0: ([0, 1], [1.0, 0.0]), 1: ([], [])},
+SHARES: list[dict[int, dict[int, float]]] = [
+    {0: {0: 1.0, 2: 0.0, 4: 0.5}, 1: {1: 0.25, 3: 1.0, 0: 1.0}},
+    {0: {0: 1.0, 1: 0.0}, 1: {}},
 ]
 
 
@@ -97,13 +83,11 @@ def _score_in_a_process(rank: int, folder: str) -> None:
     )
     found = []
     for shares in SHARES:
-        metric = PerEditScores()
-        ids, scores = shares[rank]
-        if ids:
-            metric.update(torch.tensor(ids), torch.tensor(scores))
-        per_edit = metric.per_edit()
+        scores = scores_of(*([shares[rank]] if shares[rank] else []))
         # Gathering twice must not feed the gathered state back into the metric.
-        found.append((per_edit, metric.compute().item(), len(metric.scores)))
+        first = scores.compute()
+        scores._computed = None
+        found.append((first, scores.compute(), len(scores.values)))
     torch.save(found, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -116,14 +100,11 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         _score_in_a_process, args=(str(tmp_path),), nprocs=2, start_method="spawn"
     )
     for number, shares in enumerate(SHARES):
-        single = PerEditScores()
-        for ids, scores in shares.values():
-            single.update(torch.tensor(ids, dtype=torch.int64), torch.tensor(scores))
+        single = scores_of(*shares.values()).compute()
         for rank in (0, 1):
-            per_edit, mean, n_states = torch.load(tmp_path / f"{rank}.pt")[number]
-            assert per_edit == single.per_edit()
-            assert mean == single.compute().item()
-            assert n_states == 1 + bool(shares[rank][0])  # its own batches and the empty start
+            first, again, n_states = torch.load(tmp_path / f"{rank}.pt")[number]
+            assert first == again == single
+            assert n_states == 1 + bool(shares[rank])  # its own batches and the empty start
 
 
 def test_names_are_the_contract() -> None:

@@ -11,7 +11,8 @@ import torch
 
 from datamodules.scenarios import SCENARIOS
 from errors import ConfigError, DataError
-from lightning_modules.evaluation import EvaluationModule, Outcome
+from lightning_modules.evaluation import EvaluationModule
+from results.outcome import Outcome
 from results.partial import BatchResult, PartialResults, edits_of
 from tests.serac_cases import looked, picture_model, stirred, worded_batch
 
@@ -102,11 +103,11 @@ def test_a_continued_evaluation_finds_what_an_unbroken_one_does(tmp_path: Path) 
         broken.test_step(looked_at(model, one), 0)
     again, partial = module(tmp_path / "broken")
     for earlier in partial.open():
-        again.take(earlier)
-    measured = again.outcome().seconds
+        again.add(earlier)
+    measured = again.compute_outcome().seconds
     again.test_step(looked_at(model, batches[1]), 0)  # a batch that comes twice counts once
     again.test_step(looked_at(model, batches[2]), 0)
-    found, expected = again.outcome(), whole.outcome()
+    found, expected = again.compute_outcome(), whole.compute_outcome()
     assert found.scores == expected.scores
     assert without_time(found) == without_time(expected)
     assert found.report == expected.report
@@ -121,4 +122,4 @@ def looked_at(model: Any, one: Any) -> Any:
 
 
 def without_time(outcome: Outcome) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in outcome.rows]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in outcome.lines]
