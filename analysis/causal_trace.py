@@ -25,8 +25,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from analysis.command import configured, exit_code
+from datamodules.prompt_encoder import Encoded, PromptEncoder, locate_phrase
 from datamodules.records import Record
-from datamodules.tokenisation import Encoded, PromptEncoder, locate
 from errors import ConfigError, DataError
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
@@ -168,7 +168,7 @@ def token_places(row: Encoded, subject: str) -> dict[str, list[int]]:
     Raises:
         DataError: the prompt does not name the subject.
     """
-    first, last = locate(row, subject)
+    first, last = locate_phrase(row, subject)
     end = row.answer.index(True) - 1
     return {
         "subject_first": [first] if first < last else [],
@@ -184,9 +184,9 @@ def _ask(model: EditableModel, encoder: PromptEncoder, records: Sequence[Record]
     texts = [RowText(r.knowledge_edit.question, r.knowledge_edit.answer_true) for r in records]
     encoded = [encoder.encode(text.question, text.answer) for text in texts]
     rows = encoder.rows(encoded, texts, edit_index=range(len(texts))).to(model.device)
-    starts = encoder.starts(encoded).tolist()
+    starts = encoder.row_starts(encoded).tolist()
     places = [token_places(e, r.subject) for e, r in zip(encoded, records, strict=True)]
-    spans = [locate(e, r.subject) for e, r in zip(encoded, records, strict=True)]
+    spans = [locate_phrase(e, r.subject) for e, r in zip(encoded, records, strict=True)]
     at = rows.answers()
     first = torch.cat([at.row.new_ones(1), at.row[1:] != at.row[:-1]]).bool()
 

@@ -39,10 +39,10 @@ from configs.check import load_config
 from configs.schema import EvaluateConfig, TrainConfig
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from datamodules.scenarios import SCENARIOS, training_scenario
 from datamodules.source import Split
 from datamodules.sources.folder import read_world
-from datamodules.tokenisation import PictureLayout, PromptEncoder
 from datamodules.world import World, generate_world
 from editors.base import EditorInputs
 from editors.objective import Objective

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from datamodules.images import ImageStore
+from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.records import Record
 from datamodules.scenarios import Prompt, Scenario
-from datamodules.tokenisation import Encoded, PromptEncoder
 from models.rows import TEXT_ONLY, EditBatch, Rows, RowText
 
 Locate = Callable[[str], Path]

@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.collate import Collator, RowTable, encode
 from datamodules.images import ImageStore, missing_images_error, read_image
 from datamodules.order import EditLoader, EditOrder
+from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
 from datamodules.scenarios import Prompt, Scenario, true_questions
 from datamodules.source import RecordSource, Split
-from datamodules.tokenisation import PromptEncoder
 from errors import DataError
 from models.rows import EditBatch, Rows
 
@@ -149,7 +149,7 @@ class EditDataModule(L.LightningDataModule):
         edits = self._edits[split]
         return [edits[index][1] for index in range(len(edits))]
 
-    def asked(self, split: Split) -> Iterator[tuple[int, str, Prompt, Record]]:
+    def probe_prompts(self, split: Split) -> Iterator[tuple[int, str, Prompt, Record]]:
         """Every probe of every edit: number of the edit, name of the probe, question, record."""
         probes = self.scenarios[split].probes
         for number, record in enumerate(self.records(split)):

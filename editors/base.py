@@ -15,8 +15,8 @@ from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
+from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
-from datamodules.tokenisation import PromptEncoder
 from models.deltas import Deltas, joined
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from datamodules.tokenisation import Encoded, PromptEncoder
+from datamodules.prompt_encoder import Encoded, PromptEncoder
 from errors import ModelError
 from models.rows import Answers, Rows, last_tokens
 

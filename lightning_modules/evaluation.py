@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from datamodules.datamodule import EditDataModule
+from datamodules.prompt_encoder import PromptEncoder
 from datamodules.scenarios import Scenario
-from datamodules.tokenisation import PromptEncoder
 from editors.base import Edit, Editor, Reporting, Scoped
 from lightning_modules.generation import Generator
 from lightning_modules.scoring import (

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from datamodules.tokenisation import PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from editors.base import Edit
 from lightning_modules.scoring import Comparison
 from metrics.text import generation_match
@@ -86,12 +86,16 @@ class Generator:
         """The likeliest next token of each row that goes on."""
         # A last token is only there to be predicted: no position before it can see it.
         texts = [
-            rows.texts[row]._replace(said=(*answers[row], self.encoder.pad_id))
+            rows.texts[row]._replace(generated=(*answers[row], self.encoder.pad_id))
             for row in unfinished
         ]
         encoded = [
             self.encoder.encode(
-                text.question, text.answer, picture=text.picture, plain=text.plain, said=text.said
+                text.question,
+                text.answer,
+                picture=text.picture,
+                plain=text.plain,
+                generated=text.generated,
             )
             for text in texts
         ]

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader
 
 from datamodules.contradicted import contradicted
 from datamodules.datamodule import EditDataModule
+from datamodules.prompt_encoder import PromptEncoder
 from datamodules.scenarios import Scenario
-from datamodules.tokenisation import PromptEncoder
 from editors.base import Editor, Lasting, Reporting
 from errors import ConfigError
 from lightning_modules.evaluation import EvaluationModule, Metrics

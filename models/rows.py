@@ -54,14 +54,14 @@ class RowText(NamedTuple):
         answer: what the row is scored against; a scope decision must never look at it.
         picture: whether it shows a picture.
         plain: whether the question stands without the template.
-        said: tokens that stand in place of the answer's own, while an answer is being generated.
+        generated: tokens in place of the answer's own, while an answer is being generated.
     """
 
     question: str
     answer: str
     picture: bool = False
     plain: bool = False
-    said: tuple[int, ...] = ()
+    generated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

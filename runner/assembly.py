@@ -15,9 +15,9 @@ from lightning.pytorch.loggers import Logger
 from configs.schema import EditingConfig, EvaluateConfig, ModelOptions, TrainerOptions
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder, PromptForm
 from datamodules.scenarios import SCENARIOS, Scenario
 from datamodules.source import RecordSource, Split
-from datamodules.tokenisation import PictureLayout, PromptEncoder, PromptForm
 from editors.base import Editor, EditorInputs
 from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
 from editors.registry import build_editor

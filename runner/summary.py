@@ -14,9 +14,9 @@ from torch import nn
 from configs.rundir import settings_that_decide
 from configs.schema import EvaluateConfig
 from datamodules.datamodule import EditDataModule
+from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
 from datamodules.scenarios import Prompt
-from datamodules.tokenisation import PromptEncoder
 from editors.base import Editor
 from lightning_modules.evaluation import EvaluationModule
 from metrics.bootstrap import Estimate
@@ -57,7 +57,7 @@ class Run:
 
     def asked(self) -> Iterator[tuple[int, str, Prompt, Record]]:
         """Every probe of every edit that is made."""
-        return (one for one in self.data.asked("test") if one[0] < self.n_edits)
+        return (one for one in self.data.probe_prompts("test") if one[0] < self.n_edits)
 
     @cached_property
     def digests(self) -> dict[str, str | None]:

@@ -29,7 +29,7 @@ from transformers import (
     OPTForCausalLM,
 )
 
-from datamodules.tokenisation import PictureLayout, PromptEncoder
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from editors.base import EditorInputs
 from models.blip2 import Blip2
 from models.deltas import (

@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from datamodules.records import Record
-from datamodules.tokenisation import PictureLayout, PromptEncoder
 from editors.ike.retrieval import Retriever, Sentences
 from models.editable import EditableModel
 from models.rows import TEXT_ONLY, EditBatch, RowText

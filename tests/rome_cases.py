@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from datamodules.tokenisation import PictureLayout, PromptEncoder
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from models.editable import EditableModel
 from models.rows import EditBatch, RowText
 from tests.builders import SLOTS, llava, text_model

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import OPTConfig, OPTForCausalLM
 
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from datamodules.records import Record
-from datamodules.tokenisation import PictureLayout, PromptEncoder
 from editors.serac.config import NegativesOptions, SeracOptions
 from editors.serac.editor import Serac, SeracEdit
 from editors.serac.editor import build as build_serac

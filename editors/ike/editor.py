@@ -29,8 +29,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.records import Record
-from datamodules.tokenisation import Encoded, PromptEncoder
 from editors.base import EditorInputs
 from editors.ike.config import IkeOptions, PicturePlace
 from editors.ike.demonstrations import context, own, stated
@@ -165,7 +165,7 @@ class IkeEdit:
             plain=True,
             before=before,
             picture_first=self.picture == "front",
-            said=text.said,
+            generated=text.generated,
         )
 
 

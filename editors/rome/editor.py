@@ -11,7 +11,7 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-from datamodules.tokenisation import PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from editors.base import DeltaEdit, EditorInputs
 from editors.rome.config import FactToken, RomeOptions
 from editors.rome.moments import load_second_moment

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from datamodules.tokenisation import Encoded, PromptEncoder, locate
+from datamodules.prompt_encoder import Encoded, PromptEncoder, locate_phrase
 from editors.rome.config import FactToken
 from editors.rome.values import Prompts
 from models.editable import EditableModel
@@ -103,7 +103,7 @@ def assemble(
     at = rows.answers()
     asked = ~torch.isin(at.row, essence_rows)
     prompts = Prompts(
-        lookup=encoder.starts(encoded) + torch.tensor(inside),
+        lookup=encoder.row_starts(encoded) + torch.tensor(inside),
         edit=torch.tensor(edit),
         plain=torch.arange(0, len(encoded), each),
         essence=essence_rows,
@@ -118,7 +118,7 @@ def lookup(row: Encoded, subject: str, fact_token: FactToken) -> int:
     Raises:
         DataError: the prompt does not contain the subject.
     """
-    first, last = locate(row, subject)
+    first, last = locate_phrase(row, subject)
     return {
         "subject_first": first,
         "subject_last": last,

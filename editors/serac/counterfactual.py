@@ -24,7 +24,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from datamodules.tokenisation import PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from editors.encoders import encoder_folder
 from editors.reread import reread
 from editors.serac.config import AUTO, FRESH, CounterfactualOptions, Sizes
@@ -77,7 +77,7 @@ class Counterfactual(nn.Module):
                 picture=text.picture,
                 plain=text.plain,
                 before=f"{entry}{AFTER_ENTRY}",
-                said=text.said,
+                generated=text.generated,
             )
             for text, entry in zip(rows.texts, entries, strict=True)
         ]

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from datamodules.tokenisation import PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from editors.base import EditorInputs
 from editors.serac.config import SeracOptions
 from editors.serac.counterfactual import Counterfactual, build_counterfactual

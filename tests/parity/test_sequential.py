@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from datamodules.prompt_encoder import locate_phrase
 from datamodules.scenarios import SCENARIOS, Prompt
 from datamodules.source import RecordSource
-from datamodules.tokenisation import locate
 from editors.base import DeltaEdit, Editor
 from editors.ft.editor import FineTune
 from editors.rome.editor import Rome
@@ -100,7 +100,7 @@ class SlowRome:
         ]
         ids = [torch.tensor([row.ids]) for row in rows]
         answers = [torch.tensor(row.answer) for row in rows]
-        places = [locate(row, subject)[1] for row in rows]
+        places = [locate_phrase(row, subject)[1] for row in rows]
         found = [self._read(hf, matrix, *one) for one in zip(ids, places, strict=True)]
         start = found[0][1]
         kept = self._logits(hf, matrix, ids[-1], places[-1], torch.zeros_like(start))

@@ -22,11 +22,11 @@ from transformers import PreTrainedModel
 
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore, read_image
+from datamodules.prompt_encoder import Encoded, PictureLayout, PromptEncoder
 from datamodules.records import Record
 from datamodules.scenarios import SCENARIOS, Prompt
 from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
-from datamodules.tokenisation import Encoded, PictureLayout, PromptEncoder
 from editors.base import Editor
 from editors.ft.editor import FineTune
 from editors.mend.editor import Mend

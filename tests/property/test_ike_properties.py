@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from datamodules.tokenisation import PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from editors.ike.config import PicturePlace
 from editors.ike.demonstrations import context, kinds
 from editors.ike.editor import Ike, IkeEdit

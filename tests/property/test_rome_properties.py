@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from datamodules.tokenisation import PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from editors.rome.editor import Rome
 from editors.rome.prompts import assemble
 from editors.rome.update import factored, left_vector, rank_one

@@ -19,7 +19,7 @@ ARROWS = {
     "models": set(),
     "datamodules": {"models.chat", "models.rows"},
     "editors": {
-        "metrics.functional", "models", "datamodules.records", "datamodules.tokenisation",
+        "metrics.functional", "models", "datamodules.records", "datamodules.prompt_encoder",
     },
     "results": {"metrics"},
     "configs": {

@@ -18,8 +18,8 @@ from analysis.causal_trace import KINDS, TOKENS, Kind, Trace, known, token_place
 from analysis.trace_figure import trace_figure
 from configs.check import load_config
 from configs.schema import EvaluateConfig
+from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
-from datamodules.tokenisation import PromptEncoder
 from datamodules.world import World, generate_world, world_records
 from errors import DataError
 from models.deltas import Site

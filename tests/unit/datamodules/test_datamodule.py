@@ -11,10 +11,10 @@ from PIL import Image
 
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore, read_image
+from datamodules.prompt_encoder import Encoded, PictureLayout, PromptEncoder
 from datamodules.scenarios import SCENARIOS, training_scenario
 from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
-from datamodules.tokenisation import Encoded, PictureLayout, PromptEncoder
 from errors import DataError
 from models.rows import TEXT_ONLY, EditBatch, Rows
 from tests.tokenizers_small import opt_tokenizer

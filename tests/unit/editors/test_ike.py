@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.tokenisation import PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from editors.base import EditorInputs, Reporting
 from editors.ike.config import IkeOptions, PicturePlace
 from editors.ike.demonstrations import context, demonstration, kinds

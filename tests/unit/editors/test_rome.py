@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import editors.rome.editor as editor_module
 import editors.rome.prompts as prompts_module
-from datamodules.tokenisation import PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from editors.rome.config import FactToken
 from editors.rome.editor import Rome
 from editors.rome.prompts import assemble, sample_prefixes

@@ -14,7 +14,7 @@ import torch
 import transformers as hub
 from PIL import Image
 
-from datamodules.tokenisation import PictureLayout, PromptEncoder
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from errors import ModelError
 from models.loading import load_model
 from models.pictures import FREE_SIDE, PictureForm, open_pictures, side_of

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from transformers import Blip2Config, CLIPVisionConfig, LlamaConfig, LlavaConfig, OPTConfig
 
 from configs.check import load_config
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from datamodules.sources.folder import read_world
-from datamodules.tokenisation import PictureLayout, PromptEncoder
 from datamodules.world import World, generate_world
 from editors.base import Editor
 from editors.ft.editor import FineTune

@@ -41,7 +41,7 @@ class Encoded(NamedTuple):
         slots: which of them are picture slots.
         offsets: the characters of `text` that each stands for; (0, 0) for specials and slots.
         text: the whole string.
-        begins: where in `text` the prompt begins, after what was said before it.
+        prompt_start: where in `text` the prompt begins, after what was said before it.
     """
 
     ids: list[int]
@@ -49,13 +49,13 @@ class Encoded(NamedTuple):
     slots: list[bool]
     offsets: list[tuple[int, int]]
     text: str
-    begins: int
+    prompt_start: int
 
-    def saying(self, said: Sequence[int]) -> Encoded:
+    def with_answer(self, tokens: Sequence[int]) -> Encoded:
         """The same prompt with other tokens in place of the answer; `text` keeps the answer."""
-        start, more = self.answer.index(True), len(said)
+        start, more = self.answer.index(True), len(tokens)
         return self._replace(
-            ids=[*self.ids[:start], *said],
+            ids=[*self.ids[:start], *tokens],
             answer=[*self.answer[:start], *[True] * more],
             slots=[*self.slots[:start], *[False] * more],
             offsets=[*self.offsets[:start], *[(0, 0)] * more],
@@ -156,7 +156,7 @@ class PromptEncoder:
         plain: bool = False,
         before: str = "",
         picture_first: bool = False,
-        said: Sequence[int] = (),
+        generated: Sequence[int] = (),
     ) -> Encoded:
         """Tokenises one row.
 
@@ -169,7 +169,7 @@ class PromptEncoder:
             before: text in front of the prompt (ROME's prefixes, IKE's demonstrations), with
                 whatever separates the two.
             picture_first: the slots stand where the layout says although there is text in front.
-            said: tokens in place of the answer's own, while an answer is being generated.
+            generated: tokens in place of the answer's own, while an answer is being generated.
 
         Raises:
             DataError: the answer has no token of its own.
@@ -181,7 +181,7 @@ class PromptEncoder:
             if key not in self._cache:
                 self._cache[key] = self._encode(*key)
             row = self._cache[key]
-        return row.saying(said) if said else row
+        return row.with_answer(generated) if generated else row
 
     def rows(
         self,
@@ -206,7 +206,7 @@ class PromptEncoder:
             texts=tuple(texts),
         )
 
-    def starts(self, encoded: Sequence[Encoded]) -> Tensor:
+    def row_starts(self, encoded: Sequence[Encoded]) -> Tensor:
         """Where each row begins once they are padded together: (R,)."""
         lengths = torch.tensor([len(row.ids) for row in encoded])
         return lengths.max() - lengths if self.padding_side == "left" else torch.zeros_like(lengths)
@@ -301,18 +301,18 @@ class PromptEncoder:
         return list(output["input_ids"]), [(a, b) for a, b in output["offset_mapping"]]
 
     def _picture_place(
-        self, ids: list[int], offsets: list[tuple[int, int]], begins: int
+        self, ids: list[int], offsets: list[tuple[int, int]], prompt_start: int
     ) -> tuple[PictureLayout, int]:
         """How a picture stands in a row, and the token before which it does."""
         if self.layout is None:
             raise ModelError("a row shows a picture, and this model was loaded as text-only.")
-        if begins:
-            return self.layout, next(i for i, (_, end) in enumerate(offsets) if end > begins)
+        if prompt_start:
+            return self.layout, next(i for i, (_, end) in enumerate(offsets) if end > prompt_start)
         begins_with_bos = bool(ids) and ids[0] == self.tokenizer.bos_token_id
         return self.layout, int(begins_with_bos and not self.layout.before_bos)
 
 
-def locate(row: Encoded, phrase: str) -> tuple[int, int]:
+def locate_phrase(row: Encoded, phrase: str) -> tuple[int, int]:
     """First and last token of a phrase in the prompt of a row, its first mention as whole words.
 
     Args:
@@ -322,15 +322,16 @@ def locate(row: Encoded, phrase: str) -> tuple[int, int]:
     Raises:
         DataError: the prompt does not contain it.
     """
-    ends = min(a for (a, _), answer in zip(row.offsets, row.answer, strict=True) if answer)
+    end = min(a for (a, _), answer in zip(row.offsets, row.answer, strict=True) if answer)
     for flags in (0, re.IGNORECASE):
         for pattern in (rf"(?<!\w){re.escape(phrase)}(?!\w)", re.escape(phrase)):
-            found = re.compile(pattern, flags).search(row.text, row.begins, ends)
+            found = re.compile(pattern, flags).search(row.text, row.prompt_start, end)
             if found is not None:
                 start, stop = found.span()
                 inside = [i for i, (a, b) in enumerate(row.offsets) if a < stop and b > start]
                 return inside[0], inside[-1]
+    prompt = row.text[row.prompt_start : end]
     raise DataError(
-        f"the subject {phrase!r} does not occur in the prompt {row.text[row.begins : ends]!r}, "
+        f"the subject {phrase!r} does not occur in the prompt {prompt!r}, "
         "so its tokens cannot be found. Correct the record's subject or question."
     )

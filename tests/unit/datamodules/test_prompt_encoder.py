@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.tokenisation import PictureLayout, PromptEncoder, locate
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder, locate_phrase
 from errors import DataError, ModelError
 from models.chat import ChatForm
 from tests.tokenizers_small import llama_tokenizer, opt_tokenizer
@@ -147,7 +147,7 @@ def test_without_an_image_token_both_sides_of_a_native_picture_are_tokenised_apa
     tail = tokenizer(f"</Img> {QUESTION} ###Assistant: {ANSWER}", add_special_tokens=False)
     assert row.ids == [*head, *[-1] * 4, *tail["input_ids"]]
     assert answer_text(enc, row.ids, row.answer) == ANSWER
-    first, last = locate(row, "Gofin Works")
+    first, last = locate_phrase(row, "Gofin Works")
     assert "Gofin" in enc.decode(row.ids[first : last + 1])
 
 
