@@ -5,6 +5,9 @@ to do. Entry points print the message alone and exit with status 2; any other ex
 keeps its traceback.
 """
 
+import sys
+from collections.abc import Callable
+
 
 class TmkeError(Exception):
     """Base of every error that the user can fix."""
@@ -20,3 +23,12 @@ class DataError(TmkeError):
 
 class ModelError(TmkeError):
     """A base model or checkpoint is missing, damaged or of the wrong kind."""
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """What a command returns; or 2, and its message on stderr, after an error of the user."""
+    try:
+        return command()
+    except TmkeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

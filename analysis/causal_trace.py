@@ -1,6 +1,6 @@
 """Causal trace: which hidden states carry a fact (Meng et al. 2022, section 2).
 
-    python -m analysis.causal_trace model=llava_tiny data=world --output runs/trace
+    python -m analysis causal_trace model=llava_tiny data=world --output runs/trace
 
 A question is asked three times: as it is; with noise on the embeddings of the subject's tokens; and
 with that noise, but one state put back to its clean value. How much of the answer's probability
@@ -11,12 +11,8 @@ are traced: those whose answer it predicts, token by token.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -24,20 +20,18 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from analysis.command import configured, exit_code
+from analysis import NOISE
 from datamodules.prompt_encoder import Encoded, PromptEncoder, locate_phrase
 from datamodules.records import Record
-from errors import ConfigError, DataError
+from errors import DataError
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
-from models.hooks import replaced
+from models.hooks import forward_hooks, replaced
 from models.rows import Answers, RowText
-from runner import assembly
 
-Kind = Literal["state", "mlp"]
-KINDS: tuple[Kind, ...] = ("state", "mlp")
+StateKind = Literal["state", "mlp"]
+STATE_KINDS: tuple[StateKind, ...] = ("state", "mlp")
 TOKENS = ("subject_first", "subject_middle", "subject_last", "first_after", "further", "last")
-NOISE = 3.0  # standard deviations of the token embeddings, as published
 ROWS_AT_ONCE = 64
 
 
@@ -54,7 +48,7 @@ class Trace:
 
     clean: float
     corrupted: float
-    effect: Mapping[Kind, Tensor]
+    effect: Mapping[StateKind, Tensor]
     facts: int
 
     def best_layer(self) -> int:
@@ -79,12 +73,16 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Prompts of some facts: their state before the first layer, and where everything is."""
+class _Prompts:
+    """Prompts of some facts: their state before the first layer, and where everything is.
+
+    `at` is the first token of each answer, `answers` all of them; `subject` and each kind of
+    `tokens` are rows and positions.
+    """
 
     state: PrefixState
     answers: Answers
-    at: Answers  # the first token of each answer
+    at: Answers
     subject: tuple[Tensor, Tensor]
     tokens: Mapping[str, tuple[Tensor, Tensor]]
 
@@ -115,18 +113,18 @@ def causal_trace(
     deviation = float(model.hf.get_input_embeddings().weight.float().std()) * noise
     generator = torch.Generator().manual_seed(seed)
     clean, corrupted = [], []
-    effects: dict[Kind, list[Tensor]] = {kind: [] for kind in KINDS}
+    effects: dict[StateKind, list[Tensor]] = {kind: [] for kind in STATE_KINDS}
     parts = [records[i : i + ROWS_AT_ONCE] for i in range(0, len(records), ROWS_AT_ONCE)]
     for part in track(parts, "Tracing", console=Console(stderr=True), transient=True):
-        asked = _ask(model, encoder, part)
-        values, probability = _clean(model, asked)
+        prompts = _encode(model, encoder, part)
+        values, probability = _clean(model, prompts)
         clean.append(probability)
         for _ in range(draws):
-            noisy = _corrupt(asked, deviation, generator)
-            base = _probability(model, noisy, asked.at)
+            noisy = _corrupt(prompts, deviation, generator)
+            base = _probability(model, noisy, prompts.at)
             corrupted.append(base)
-            for kind in KINDS:
-                effects[kind].append(_restored(model, noisy, asked, values[kind], kind) - base)
+            for kind in STATE_KINDS:
+                effects[kind].append(_restored(model, noisy, prompts, values[kind], kind) - base)
     return Trace(
         clean=float(torch.cat(clean).mean()),
         corrupted=float(torch.cat(corrupted).mean()),
@@ -136,33 +134,33 @@ def causal_trace(
 
 
 @torch.no_grad()
-def known(
-    model: EditableModel, encoder: PromptEncoder, records: Sequence[Record], wanted: int
+def known_records(
+    model: EditableModel, encoder: PromptEncoder, records: Sequence[Record], limit: int
 ) -> list[Record]:
-    """The first `wanted` records whose true answer the model predicts, token by token.
+    """The first `limit` records whose true answer the model predicts, token by token.
 
     Raises:
         DataError: there is none, or a question does not name its subject.
     """
-    found: list[Record] = []
+    known: list[Record] = []
     for start in range(0, len(records), ROWS_AT_ONCE):
         part = records[start : start + ROWS_AT_ONCE]
-        asked = _ask(model, encoder, part)
-        at = asked.answers
-        right = model.suffix(asked.state, at=at).argmax(-1) == at.target
+        prompts = _encode(model, encoder, part)
+        at = prompts.answers
+        right = model.suffix(prompts.state, at=at).argmax(-1) == at.target
         all_right = at.row_mean(right.float()) == 1
-        found += [record for record, ok in zip(part, all_right.tolist(), strict=True) if ok]
-        if len(found) >= wanted:
-            return found[:wanted]
-    if not found:
+        known += [record for record, ok in zip(part, all_right.tolist(), strict=True) if ok]
+        if len(known) >= limit:
+            return known[:limit]
+    if not known:
         raise DataError(
             f"the model predicts the answer of none of {len(records)} facts, so there is nothing "
             "to trace. Take data that it knows."
         )
-    return found
+    return known
 
 
-def token_places(row: Encoded, subject: str) -> dict[str, list[int]]:
+def token_positions(row: Encoded, subject: str) -> dict[str, list[int]]:
     """The tokens of a prompt by their kind; a subject of one token has only a last one.
 
     Raises:
@@ -180,79 +178,77 @@ def token_places(row: Encoded, subject: str) -> dict[str, list[int]]:
     }
 
 
-def _ask(model: EditableModel, encoder: PromptEncoder, records: Sequence[Record]) -> _Asked:
+def _encode(model: EditableModel, encoder: PromptEncoder, records: Sequence[Record]) -> _Prompts:
     texts = [RowText(r.knowledge_edit.question, r.knowledge_edit.answer_true) for r in records]
     encoded = [encoder.encode(text.question, text.answer) for text in texts]
     rows = encoder.rows(encoded, texts, edit_index=range(len(texts))).to(model.device)
     starts = encoder.row_starts(encoded).tolist()
-    places = [token_places(e, r.subject) for e, r in zip(encoded, records, strict=True)]
+    positions = [token_positions(e, r.subject) for e, r in zip(encoded, records, strict=True)]
     spans = [locate_phrase(e, r.subject) for e, r in zip(encoded, records, strict=True)]
     at = rows.answers()
-    first = torch.cat([at.row.new_ones(1), at.row[1:] != at.row[:-1]]).bool()
+    begins = torch.cat([at.row.new_ones(1), at.row[1:] != at.row[:-1]]).bool()
 
     def flat(of_rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        pairs = [(r, p + starts[r]) for r, found in enumerate(of_rows) for p in found]
+        pairs = [(r, p + starts[r]) for r, tokens in enumerate(of_rows) for p in tokens]
         table = torch.tensor(pairs, dtype=torch.int64, device=model.device).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
-    return _Asked(
+    return _Prompts(
         state=model.prefix(rows, 0),
         answers=at,
-        at=Answers(at.row[first], at.position[first], at.target[first], len(rows)),
-        subject=flat([range(one, other + 1) for one, other in spans]),
-        tokens={name: flat([found[name] for found in places]) for name in TOKENS},
+        at=Answers(at.row[begins], at.position[begins], at.target[begins], len(rows)),
+        subject=flat([range(first, last + 1) for first, last in spans]),
+        tokens={name: flat([of_row[name] for of_row in positions]) for name in TOKENS},
     )
 
 
-def _clean(model: EditableModel, asked: _Asked) -> tuple[dict[Kind, list[Tensor]], Tensor]:
+def _clean(model: EditableModel, prompts: _Prompts) -> tuple[dict[StateKind, list[Tensor]], Tensor]:
     """States after every layer and outputs of every MLP, and the answers' probabilities."""
-    caught: dict[Kind, list[Tensor]] = {kind: [] for kind in KINDS}
-    shape = (*asked.state.hidden.shape[:2], -1)
+    outputs: dict[StateKind, list[Tensor]] = {kind: [] for kind in STATE_KINDS}
+    shape = (*prompts.state.hidden.shape[:2], -1)
 
-    def keep(kind: Kind) -> Callable[..., None]:
+    def store(kind: StateKind) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: object, output: Tensor | tuple[Tensor, ...]) -> None:
             tensor = output[0] if isinstance(output, tuple) else output
-            caught[kind].append(tensor.reshape(shape))
+            outputs[kind].append(tensor.reshape(shape))
 
         return hook
 
-    handles = [
-        _module(model, kind, layer).register_forward_hook(keep(kind))
-        for kind in KINDS
-        for layer in range(model.n_layers)
-    ]
-    try:
-        probability = _probability(model, asked.state, asked.at)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return caught, probability
+    layers = range(model.n_layers)
+    hooks = [(_module(model, k, layer), store(k)) for k in STATE_KINDS for layer in layers]
+    with forward_hooks(hooks):
+        return outputs, _probability(model, prompts.state, prompts.at)
 
 
-def _corrupt(asked: _Asked, deviation: float, generator: torch.Generator) -> PrefixState:
-    hidden = asked.state.hidden
-    row, position = asked.subject
+def _corrupt(prompts: _Prompts, deviation: float, generator: torch.Generator) -> PrefixState:
+    hidden = prompts.state.hidden
+    row, position = prompts.subject
     noise = torch.randn(len(row), hidden.shape[-1], generator=generator) * deviation
-    moved = hidden[row, position] + noise.to(hidden)
-    return replace(asked.state, hidden=hidden.index_put((row, position), moved))
+    noisy = hidden[row, position] + noise.to(hidden)
+    return replace(prompts.state, hidden=hidden.index_put((row, position), noisy))
 
 
 def _restored(
-    model: EditableModel, noisy: PrefixState, asked: _Asked, clean: Sequence[Tensor], kind: Kind
+    model: EditableModel,
+    noisy: PrefixState,
+    prompts: _Prompts,
+    clean: Sequence[Tensor],
+    kind: StateKind,
 ) -> Tensor:
     """Probabilities with one state put back: (tokens, layers, R), NaN without such a token."""
-    found = noisy.hidden.new_full((len(TOKENS), model.n_layers, len(noisy.hidden)), torch.nan)
-    for place, name in enumerate(TOKENS):
-        row, position = asked.tokens[name]
+    size = (len(TOKENS), model.n_layers, len(noisy.hidden))
+    probabilities = noisy.hidden.new_full(size, torch.nan)
+    for token, name in enumerate(TOKENS):
+        row, position = prompts.tokens[name]
         if not len(row):
             continue
-        has = row.unique()
+        rows = row.unique()
         for layer in range(model.n_layers):
-            module = _module(model, kind, layer)
             vectors = clean[layer][row, position]
-            with replaced(module, row, position, vectors, len(noisy.hidden)):
-                found[place, layer, has] = _probability(model, noisy, asked.at)[has].to(found)
-    return found
+            with replaced(_module(model, kind, layer), row, position, vectors, size[-1]):
+                restored = _probability(model, noisy, prompts.at)[rows]
+            probabilities[token, layer, rows] = restored.to(probabilities)
+    return probabilities
 
 
 def _probability(model: EditableModel, state: PrefixState, at: Answers) -> Tensor:
@@ -261,66 +257,5 @@ def _probability(model: EditableModel, state: PrefixState, at: Answers) -> Tenso
     return logits.softmax(-1).gather(1, at.target[:, None])[:, 0]
 
 
-def _module(model: EditableModel, kind: Kind, layer: int) -> nn.Module:
+def _module(model: EditableModel, kind: StateKind, layer: int) -> nn.Module:
     return model.decoder.layers[layer] if kind == "state" else model.linear(Site(layer, "mlp_out"))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
-
-    Returns:
-        Exit code: 0, or 2 after an error that the user can fix.
-    """
-    options = _parser().parse_intermixed_args(arguments)
-    return exit_code(lambda: trace(options))
-
-
-def trace(options: argparse.Namespace) -> None:
-    """Traces the test records of a data set and writes heat map and numbers.
-
-    Raises:
-        ConfigError: an option is out of range, or the output is there already.
-        DataError: the model knows none of the facts.
-    """
-    from analysis.trace_figure import trace_figure
-
-    if options.facts < 1 or options.draws < 1 or options.noise <= 0:
-        raise ConfigError("--facts and --draws should be at least 1, --noise above 0.")
-    numbers = options.output / "trace.json"
-    if numbers.exists() and not options.overwrite:
-        raise ConfigError(f"--output {options.output} holds a trace; add --overwrite.")
-    cfg, device = configured(options.words)
-    records = list(cfg.data.read().records("test"))
-    facts = list({(r.subject, r.knowledge_edit.question): r for r in records}.values())
-    processor = assembly.open_processor(cfg.model)
-    model = assembly.open_model(cfg.model, device)
-    encoder = assembly.make_encoder(processor, cfg.data.prompt)
-    facts = known(model, encoder, facts, options.facts)
-    found = causal_trace(model, encoder, facts, noise=options.noise, draws=options.draws)
-    options.output.mkdir(parents=True, exist_ok=True)
-    numbers.write_text(json.dumps(found.as_dict(), indent=1), encoding="utf-8")
-    effects = {str(kind): effect.numpy() for kind, effect in found.effect.items()}
-    files = trace_figure(effects, TOKENS, options.output / "trace", model=cfg.model.name)
-    print(
-        f"{found.facts} facts, probability of the answer {found.clean:.3f}, with a corrupted "
-        f"subject {found.corrupted:.3f}\nMLP output at the subject's last token: layer "
-        f"{found.best_layer()} brings back most (editor.layer={found.best_layer()})\n"
-        f"Written: {', '.join(str(file) for file in [numbers, *files])}"
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.causal_trace", description=__doc__.split("\n\n")[0]
-    )
-    parser.add_argument("words", nargs="*", metavar="model=NAME", help="configuration words")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--overwrite", action="store_true")
-    parser.add_argument("--facts", type=int, default=100, help="at most so many (default: 100)")
-    parser.add_argument("--draws", type=int, default=5, help="of the noise (default: 5)")
-    parser.add_argument("--noise", type=float, default=NOISE, help=f"deviations ({NOISE})")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from torch import Tensor
 
 from analysis.attribution import attributions, n_neurons, update_by_neuron
 from analysis.overlap import Ids
-from configs.check import load_config
-from configs.schema import EvaluateConfig
-from datamodules.datamodule import EditDataModule
 from datamodules.records import Record
 from datamodules.scenarios import (
     IMAGE_PROBES,
@@ -43,19 +40,11 @@ from errors import ConfigError
 from models.deltas import Role
 from models.editable import EditableModel
 from models.rows import EditBatch
-from runner import assembly
-from runner.start import start
 
 Question = Literal["text", "image", "same_type"]
 When = Literal["before", "after"]
 QUESTIONS: tuple[Question, ...] = ("text", "image", "same_type")
 WHEN: tuple[When, ...] = ("before", "after")
-WHY_NOT: Mapping[str, str] = {
-    "serac": "its edits stand in a memory and are answered by a second model, so that no weight "
-    "of the base changes and its neurons are the same before and after",
-    "ike": "its edits are text in front of the question, so that no weight of the base changes and "
-    "the neurons after the edit would be those of another prompt",
-}
 
 
 @dataclass(frozen=True)
@@ -115,30 +104,6 @@ class _Collected:
     updates: dict[Role, list[Update]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class NeuronRun:
-    """A configuration's parts, ready to analyse."""
-
-    cfg: EvaluateConfig
-    data: EditDataModule
-    model: EditableModel
-    editor: Editor
-
-
-def refuse(editor: str) -> None:
-    """Refuses an editor that changes no weight, by its name alone.
-
-    Raises:
-        ConfigError: it is one, and why that leaves nothing to see.
-    """
-    if editor in WHY_NOT:
-        raise ConfigError(
-            f"editor={editor} cannot be read through knowledge neurons: {WHY_NOT[editor]}. "
-            "Accepted are editors that change weights (ft, rome, mend, lora), and none for the "
-            "unedited model."
-        )
-
-
 def neuron_scenario(name: str) -> Scenario:
     """A scenario's edit with the three questions, as they are answered before and after it.
 
@@ -153,32 +118,6 @@ def neuron_scenario(name: str) -> Scenario:
     probes = {_probe("before", q): ask for q, ask in before.items()}
     probes |= {_probe("after", q): ask for q, ask in after.items()}
     return replace(SCENARIOS[name], probes=probes)
-
-
-def open_run(words: Sequence[str]) -> NeuronRun:
-    """Reads configuration words as `evaluate.py` does, and loads data, model and editor.
-
-    Raises:
-        ConfigError: a mistake in the words, or an editor that cannot be analysed.
-        DataError: records or pictures are missing or broken.
-        ModelError: the base model or the checkpoint cannot be used.
-    """
-    for word in words:
-        if word.startswith("editor="):
-            refuse(word.removeprefix("editor="))
-    plain = ["output_dir=runs/analysis", *words]
-    cfg = cast(EvaluateConfig, load_config("evaluate", plain))
-    refuse(cfg.editor.name)
-    if cfg.protocol.name != "single":
-        raise ConfigError(
-            f"protocol={cfg.protocol.name}: knowledge neurons are read of single edits, each of "
-            "which is compared with the unedited model. Leave protocol out."
-        )
-    device = start(cfg).device
-    parts = assembly.open_test(cfg, neuron_scenario(cfg.scenario.name), device)
-    if isinstance(parts.editor, torch.nn.Module):
-        parts.editor.to(device)
-    return NeuronRun(cfg, parts.data, parts.model, parts.editor)
 
 
 @torch.no_grad()
@@ -202,20 +141,20 @@ def find_neurons(
     Raises:
         ConfigError: the editor's edits are not weight deltas.
     """
-    found = _Collected(sets={(when, question): [] for when in WHEN for question in QUESTIONS})
+    collected = _Collected(sets={(when, question): [] for when in WHEN for question in QUESTIONS})
     for batch in track(batches, "Neurons", console=Console(stderr=True), transient=True):
         on_device = batch.to(model.device)
-        _add(found, model, editor, on_device, steps=steps, threshold=threshold)
+        _add(collected, model, editor, on_device, steps=steps, threshold=threshold)
     updates = {
         role: Update(parts[0].layers, np.concatenate([part.share for part in parts]))
-        for role, parts in sorted(found.updates.items())
+        for role, parts in sorted(collected.updates.items())
     }
     return Neurons(
         layers=model.n_layers,
         per_layer=n_neurons(model),
-        edit_ids=tuple(found.edit_ids),
-        subjects=tuple(found.subjects),
-        sets=found.sets,
+        edit_ids=tuple(collected.edit_ids),
+        subjects=tuple(collected.subjects),
+        sets=collected.sets,
         updates=updates,
     )
 
@@ -233,7 +172,7 @@ def coarse_set(attribution: Tensor, threshold: float) -> NeuronSet:
 
 
 def _add(
-    found: _Collected,
+    collected: _Collected,
     model: EditableModel,
     editor: Editor,
     batch: EditBatch,
@@ -252,47 +191,49 @@ def _add(
             "and an update that cannot be seen cannot be compared with neurons. Accepted are "
             "editors that change weights (ft, rome, mend, lora), and none."
         )
-    found.edit_ids += batch.edit_ids
-    found.subjects += batch.subjects
+    collected.edit_ids += batch.edit_ids
+    collected.subjects += batch.subjects
     for when in WHEN:
         deltas = edit.deltas if when == "after" else {}
         logits = model.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
         right = at.row_mean((logits.argmax(-1) == at.target).float()) == 1
-        asked = when == "before" or bool(deltas)
+        is_asked = when == "before" or bool(deltas)
         for question in QUESTIONS:
-            chosen = batch.probes[_probe(when, question)]
-            chosen = chosen[right[chosen]] if asked else chosen[:0]
+            probe = batch.probes[_probe(when, question)]
+            answered = probe[right[probe]] if is_asked else probe[:0]
             sets: list[NeuronSet | None] = [None] * len(batch)
-            if len(chosen):
-                values = attributions(model, rows.select(chosen), steps=steps, deltas=deltas)
-                for edit_index, value in zip(rows.edit_index[chosen].tolist(), values, strict=True):
+            if len(answered):
+                values = attributions(model, rows.select(answered), steps=steps, deltas=deltas)
+                for edit_index, value in zip(
+                    rows.edit_index[answered].tolist(), values, strict=True
+                ):
                     sets[edit_index] = coarse_set(value, threshold)
-            found.sets[when, question] += sets
+            collected.sets[when, question] += sets
     for role, update in _updates(edit, n_neurons(model)).items():
-        found.updates.setdefault(role, []).append(update)
+        collected.updates.setdefault(role, []).append(update)
 
 
 def _updates(edit: DeltaEdit, per_layer: int) -> dict[Role, Update]:
     """The batch's updates, kind by kind of matrix."""
     squared = update_by_neuron(edit.deltas, per_layer)
-    found: dict[Role, Update] = {}
+    updates: dict[Role, Update] = {}
     for role in sorted({site.role for site in squared}):
         sites = sorted(site for site in squared if site.role == role)
         norms = torch.cat([squared[site].double() for site in sites], 1)
         total = norms.sum(1, keepdim=True)
         share = torch.where(total > 0, norms / total, 0.0)
-        found[role] = Update(tuple(site.layer for site in sites), share.cpu().numpy())
-    return found
+        updates[role] = Update(tuple(site.layer for site in sites), share.cpu().numpy())
+    return updates
 
 
 def _true(ask: PromptMaker) -> PromptMaker:
     """The same question with the answer that was true before the edit."""
 
-    def asked(record: Record) -> Prompt | None:
-        one = ask(record)
-        return one and one._replace(answer=record.knowledge_edit.answer_true)
+    def ask_true(record: Record) -> Prompt | None:
+        prompt = ask(record)
+        return prompt and prompt._replace(answer=record.knowledge_edit.answer_true)
 
-    return asked
+    return ask_true
 
 
 def _probe(when: When, question: Question) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from analysis.knowledge_neurons import (
     QUESTIONS,
@@ -28,11 +29,14 @@ from analysis.knowledge_neurons import (
     Update,
     When,
     find_neurons,
-    open_run,
+    neuron_scenario,
 )
 from analysis.overlap import Floats, Ids, overlaps, unrelated_mean
+from configs.schema import EvaluateConfig
 from metrics.bootstrap import estimate, paired_difference
 from results import provenance
+from runner import assembly
+from runner.start import start
 
 PAIRS: tuple[tuple[Question, Question], ...] = (
     ("text", "image"), ("text", "same_type"), ("image", "same_type"),
@@ -45,12 +49,12 @@ QuestionAt = tuple[When, Question]
 
 
 def analyse(
-    words: Sequence[str], *, steps: int, threshold: float
+    cfg: EvaluateConfig, *, steps: int, threshold: float
 ) -> tuple[dict[str, Any], dict[str, list[Line]]]:
-    """Everything that `python -m analysis.neurons` writes.
+    """Everything that `python -m analysis knowledge_neurons` writes.
 
     Args:
-        words: configuration words, as of evaluate.py.
+        cfg: of `evaluate.py`, whose editor changes weights.
         steps: of the integrated gradients.
         threshold: of the coarse sets.
 
@@ -58,28 +62,30 @@ def analyse(
         The content of neurons.json, and the lines of the three tables by name.
 
     Raises:
-        ConfigError: a mistake in the words, or an editor that changes no weight.
+        ConfigError: the editor's edits are not weight deltas.
         DataError: records or pictures are missing or broken.
         ModelError: the base model or the checkpoint cannot be used.
     """
-    run = open_run(words)
-    batches = run.data.test_dataloader()
-    found = find_neurons(run.model, run.editor, batches, steps=steps, threshold=threshold)
-    overlapping, landing = overlap_lines(found), landing_lines(found)
-    cfg, means = run.cfg, numbers(found, overlapping, landing, seed=run.cfg.seed)
+    device = start(cfg).device
+    parts = assembly.open_test(cfg, neuron_scenario(cfg.scenario.name), device)
+    if isinstance(parts.editor, nn.Module):
+        parts.editor.to(device)
+    batches = parts.data.test_dataloader()
+    neurons = find_neurons(parts.model, parts.editor, batches, steps=steps, threshold=threshold)
+    overlapping, landing = overlap_lines(neurons), landing_lines(neurons)
     settings = {
         "steps": steps,
         "threshold": threshold,
         "editor": cfg.editor.model_dump(),
         "ckpt": cfg.ckpt,
         "data": cfg.data.model_dump(),
-        "data_digest": run.data.source.digest(),
-        "model_digest": run.model.fingerprint(),
+        "data_digest": parts.data.source.digest(),
+        "model_digest": parts.model.fingerprint(),
         "model_revision": cfg.model.revision,
         "prompt": cfg.data.prompt,
         "dtype": cfg.model.dtype,
         "quantise": cfg.model.quantise,
-        "device": str(run.model.device),
+        "device": str(parts.model.device),
         "git": provenance.git_state(),
     }
     header = {
@@ -87,13 +93,13 @@ def analyse(
         "model": cfg.model.name,
         "scenario": cfg.scenario.name,
         "data": cfg.data.name,
-        "n_edits": len(found.edit_ids),
+        "n_edits": len(neurons.edit_ids),
         "seed": cfg.seed,
         "settings": settings,
         "versions": provenance.versions(),
     }
-    tables = {"neurons": neuron_lines(found), "overlaps": overlapping, "landing": landing}
-    return header | means, tables
+    tables = {"neurons": neuron_lines(neurons), "overlaps": overlapping, "landing": landing}
+    return header | numbers(neurons, overlapping, landing, seed=cfg.seed), tables
 
 
 def comparisons() -> Iterator[tuple[str, str, QuestionAt, QuestionAt]]:
@@ -105,15 +111,15 @@ def comparisons() -> Iterator[tuple[str, str, QuestionAt, QuestionAt]]:
         yield MOVED, question, ("before", question), ("after", question)
 
 
-def neuron_lines(found: Neurons) -> list[Line]:
+def neuron_lines(neurons: Neurons) -> list[Line]:
     """The coarse sets, a line per neuron."""
     lines: list[Line] = []
-    for (when, question), sets in found.sets.items():
-        for edit_id, subject, one in zip(found.edit_ids, found.subjects, sets, strict=True):
-            if one is None:
+    for (when, question), sets in neurons.sets.items():
+        for edit_id, subject, coarse in zip(neurons.edit_ids, neurons.subjects, sets, strict=True):
+            if coarse is None:
                 continue
-            for neuron, value in zip(one.ids.tolist(), one.attribution.tolist(), strict=True):
-                layer, number = divmod(neuron, found.per_layer)
+            for neuron, value in zip(coarse.ids.tolist(), coarse.attribution.tolist(), strict=True):
+                layer, number = divmod(neuron, neurons.per_layer)
                 lines.append(
                     {
                         "edit_id": edit_id,
@@ -128,52 +134,52 @@ def neuron_lines(found: Neurons) -> list[Line]:
     return lines
 
 
-def overlap_lines(found: Neurons) -> list[Line]:
+def overlap_lines(neurons: Neurons) -> list[Line]:
     """The comparisons, a line per edit; null where a set is missing or both are empty."""
     lines: list[Line] = []
-    n = found.layers * found.per_layer
+    n = neurons.layers * neurons.per_layer
     for when, pair, a, b in comparisons():
-        first, second = _ids(found.sets[a]), _ids(found.sets[b])
-        measured = overlaps(first, second, subjects=found.subjects, n=n)
-        for edit, edit_id in enumerate(found.edit_ids):
+        first, second = _ids(neurons.sets[a]), _ids(neurons.sets[b])
+        overlap = overlaps(first, second, subjects=neurons.subjects, n=n)
+        for edit, edit_id in enumerate(neurons.edit_ids):
             sizes = {"size_a": _size(first[edit]), "size_b": _size(second[edit])}
-            about = {"edit_id": edit_id, "subject": found.subjects[edit]}
-            lines.append(about | {"when": when, "pair": pair} | sizes | measured.of(edit))
+            about = {"edit_id": edit_id, "subject": neurons.subjects[edit]}
+            lines.append(about | {"when": when, "pair": pair} | sizes | overlap.of(edit))
     return lines
 
 
-def landing_lines(found: Neurons) -> list[Line]:
+def landing_lines(neurons: Neurons) -> list[Line]:
     """How much of each update falls on each question's neurons, a line per edit."""
     lines: list[Line] = []
-    for role, update in found.updates.items():
-        for (when, question), sets in found.sets.items():
-            inside = [_inside(one, update, found.per_layer) for one in sets]
-            share, chance, unrelated = _landing(inside, update, found.subjects)
-            for edit, edit_id in enumerate(found.edit_ids):
-                about = {"edit_id": edit_id, "subject": found.subjects[edit], "matrix": role}
+    for role, update in neurons.updates.items():
+        for (when, question), sets in neurons.sets.items():
+            inside = [_inside(one, update, neurons.per_layer) for one in sets]
+            share, chance, unrelated = _landing(inside, update, neurons.subjects)
+            for edit, edit_id in enumerate(neurons.edit_ids):
+                about = {"edit_id": edit_id, "subject": neurons.subjects[edit], "matrix": role}
                 values = {"share": share, "chance": chance, "unrelated": unrelated}
-                there = {name: _number(value[edit]) for name, value in values.items()}
-                lines.append(about | {"when": when, "question": question} | there)
+                fractions = {name: _number(value[edit]) for name, value in values.items()}
+                lines.append(about | {"when": when, "question": question} | fractions)
     return lines
 
 
 def numbers(
-    found: Neurons, overlapping: Sequence[Line], landing: Sequence[Line], *, seed: int
+    neurons: Neurons, overlapping: Sequence[Line], landing: Sequence[Line], *, seed: int
 ) -> dict[str, Any]:
     """Means over edits, for neurons.json: percent with interval and number of edits.
 
     Args:
-        found: the neurons.
+        neurons: the neurons.
         overlapping: from `overlap_lines`.
         landing: from `landing_lines`.
         seed: of the bootstrap.
     """
-    sizes = {(w, q): [len(s.ids) for s in sets if s] for (w, q), sets in found.sets.items()}
-    spread = {key: _by_layer(found, sets) for key, sets in found.sets.items()}
+    sizes = {(w, q): [len(s.ids) for s in sets if s] for (w, q), sets in neurons.sets.items()}
+    spread = {key: _by_layer(neurons, sets) for key, sets in neurons.sets.items()}
     return {
-        "layers": found.layers,
-        "neurons_per_layer": found.per_layer,
-        "edited": {role: list(update.layers) for role, update in found.updates.items()},
+        "layers": neurons.layers,
+        "neurons_per_layer": neurons.per_layer,
+        "edited": {role: list(update.layers) for role, update in neurons.updates.items()},
         "answered": _nested({key: len(values) for key, values in sizes.items()}),
         "neurons": _nested({k: estimate(v, seed=seed).as_dict() for k, v in sizes.items()}),
         "by_layer": _nested(spread),
@@ -188,7 +194,7 @@ def numbers(
         ),
         "transfer": {
             name: _judged(lines, "jaccard", "chance_jaccard", seed)
-            for name, lines in _by_transfer(found, overlapping).items()
+            for name, lines in _by_transfer(neurons, overlapping).items()
         },
         "landing": {
             role: _nested(
@@ -205,20 +211,20 @@ def numbers(
 def _judged(lines: Sequence[Line], measure: str, chance: str, seed: int) -> Line:
     """A measure, its two levels, and by how much it is above that of unrelated questions."""
     unrelated = chance.replace("chance", "unrelated")
-    there = [line for line in lines if line[measure] is not None]
-    both = [line for line in there if line[unrelated] is not None]
+    measured = [line for line in lines if line[measure] is not None]
+    both = [line for line in measured if line[unrelated] is not None]
     above = paired_difference(
         [100 * line[measure] for line in both], [100 * line[unrelated] for line in both], seed=seed
     )
     return {
-        "value": estimate([line[measure] for line in there], seed=seed, scale=100).as_dict(),
-        "chance": estimate([line[chance] for line in there], seed=seed, scale=100).as_dict(),
+        "value": estimate([line[measure] for line in measured], seed=seed, scale=100).as_dict(),
+        "chance": estimate([line[chance] for line in measured], seed=seed, scale=100).as_dict(),
         "unrelated": estimate([line[unrelated] for line in both], seed=seed, scale=100).as_dict(),
         "above_unrelated": above.as_dict(),
     }
 
 
-def _by_transfer(found: Neurons, overlapping: Sequence[Line]) -> dict[str, list[Line]]:
+def _by_transfer(neurons: Neurons, overlapping: Sequence[Line]) -> dict[str, list[Line]]:
     """What text and image question shared before edits that then reach the picture, or do not.
 
     Counted are edits that are answered in text: those whose new answer the image question gives
@@ -226,7 +232,7 @@ def _by_transfer(found: Neurons, overlapping: Sequence[Line]) -> dict[str, list[
     """
     parts: dict[str, list[Line]] = {"reached": [], "not_reached": []}
     shared = [line for line in overlapping if (line["when"], line["pair"]) == ("before", _TRANSFER)]
-    text, image = found.sets["after", "text"], found.sets["after", "image"]
+    text, image = neurons.sets["after", "text"], neurons.sets["after", "image"]
     for line, in_text, on_picture in zip(shared, text, image, strict=True):
         if in_text is not None:
             parts["not_reached" if on_picture is None else "reached"].append(line)
@@ -260,10 +266,10 @@ def _inside(one: NeuronSet | None, update: Update, per_layer: int) -> Ids | None
     return np.asarray(place[edited] * per_layer + number[edited], dtype=np.int64)
 
 
-def _by_layer(found: Neurons, sets: Sequence[NeuronSet | None]) -> list[float] | None:
+def _by_layer(neurons: Neurons, sets: Sequence[NeuronSet | None]) -> list[float] | None:
     """Mean percent of a set in each layer; None where no edit has a set."""
     shares = [
-        np.bincount(one.ids // found.per_layer, minlength=found.layers) / len(one.ids)
+        np.bincount(one.ids // neurons.per_layer, minlength=neurons.layers) / len(one.ids)
         for one in sets
         if one is not None and len(one.ids)
     ]
@@ -283,15 +289,15 @@ def _number(value: float) -> float | None:
 
 
 def _grouped(lines: Sequence[Line], *keys: str) -> dict[tuple[str, ...], list[Line]]:
-    found: dict[tuple[str, ...], list[Line]] = {}
+    grouped: dict[tuple[str, ...], list[Line]] = {}
     for line in lines:
-        found.setdefault(tuple(line[key] for key in keys), []).append(line)
-    return found
+        grouped.setdefault(tuple(line[key] for key in keys), []).append(line)
+    return grouped
 
 
 def _nested(flat: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
     """{(a, b): value} as {a: {b: value}}."""
-    found: dict[str, dict[str, Any]] = {}
+    nested: dict[str, dict[str, Any]] = {}
     for (a, b), value in flat.items():
-        found.setdefault(a, {})[b] = value
-    return found
+        nested.setdefault(a, {})[b] = value
+    return nested

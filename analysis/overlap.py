@@ -64,8 +64,8 @@ def overlaps(
     Raises:
         ValueError: the lengths differ.
 
-    >>> found = overlaps([np.array([0, 1, 2])], [np.array([1, 2, 3])], subjects=["s"], n=10)
-    >>> found.of(0)["jaccard"], found.of(0)["unrelated_jaccard"]
+    >>> pair = overlaps([np.array([0, 1, 2])], [np.array([1, 2, 3])], subjects=["s"], n=10)
+    >>> pair.of(0)["jaccard"], pair.of(0)["unrelated_jaccard"]
     (0.5, None)
     """
     if not len(a) == len(b) == len(subjects):
@@ -74,10 +74,10 @@ def overlaps(
     first, second = table[: len(a)], table[len(a) :]
     common = first @ second.T  # (n, n)
     of_a, of_b = first.sum(1)[:, None], second.sum(1)[None, :]
-    has_a, has_b = (np.array([one is not None for one in sets], dtype=bool) for sets in (a, b))
-    there = has_a[:, None] & has_b[None, :]
-    jaccard = _ratio(common, of_a + of_b - common, there)
-    share = _ratio(common, np.broadcast_to(of_a, common.shape), there)
+    has_a, has_b = (np.array([ids is not None for ids in sets], dtype=bool) for sets in (a, b))
+    measured = has_a[:, None] & has_b[None, :]
+    jaccard = _ratio(common, of_a + of_b - common, measured)
+    share = _ratio(common, np.broadcast_to(of_a, common.shape), measured)
     chance = [
         math.nan if np.isnan(value) else expected_jaccard(int(sa), int(sb), n)
         for value, sa, sb in zip(jaccard.diagonal(), of_a[:, 0], of_b[0], strict=True)
@@ -131,18 +131,18 @@ def unrelated_mean(values: Floats, subjects: Sequence[str]) -> Floats:
 
 def _indicators(sets: Sequence[Ids | None]) -> Floats:
     """The sets as rows of 0 and 1, over the things that occur in any."""
-    present = [np.empty(0, np.int64) if one is None else one for one in sets]
+    present = [np.empty(0, np.int64) if ids is None else ids for ids in sets]
     things = np.unique(np.concatenate([np.empty(0, np.int64), *present]))
     table = np.zeros((len(present), len(things)))
-    for row, one in enumerate(present):
-        table[row, np.searchsorted(things, one)] = 1.0
+    for row, ids in enumerate(present):
+        table[row, np.searchsorted(things, ids)] = 1.0
     return table
 
 
-def _ratio(above: Floats, below: Floats, there: npt.NDArray[np.bool_]) -> Floats:
-    found = np.full(above.shape, np.nan)
-    np.divide(above, below, out=found, where=there & (below > 0))
-    return found
+def _ratio(above: Floats, below: Floats, measured: npt.NDArray[np.bool_]) -> Floats:
+    ratio = np.full(above.shape, np.nan)
+    np.divide(above, below, out=ratio, where=measured & (below > 0))
+    return ratio
 
 
 def _log_choose(n: int, k: int) -> float:

@@ -1,6 +1,4 @@
-"""Estimates the second moment C = E[k k^T] that ROME may weigh its keys with.
-
-    python -m analysis.second_moment model=llava --layer 5 --text corpus.txt
+"""The second moment C = E[k k^T] that ROME may weigh its keys with: its text, and its file.
 
 The text is a .txt or .md file (one document a line), or what the datasets library reads: .jsonl,
 .json, .csv, .parquet with a text column, a folder of such files, or a dataset of the hub. Of more
@@ -11,10 +9,8 @@ that is there already is not made again. Use it with `editor.second_moment=FILE`
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import random
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,65 +19,68 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from analysis.command import configured, exit_code
 from editors.rome.moments import save_second_moment, second_moment
-from errors import ConfigError, DataError
+from errors import DataError
 from models.deltas import Site
 from models.editable import EditableModel
-from runner import assembly
 
 PLAIN = (".txt", ".md")
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-CACHE = Path("runs/second_moments")
 SAMPLE_SEED = 1  # of the published sample
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+def write_moment(
+    model: EditableModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    name: str,
+    source: str,
+    layer: int,
+    batch_size: int,
+    folder: Path,
+) -> str:
+    """Runs the model over a text and writes the moment, unless that file is there already.
+
+    Args:
+        model: the base model.
+        tokenizer: its own.
+        texts: documents.
+        name: of the model, for the file's name.
+        source: of the text, for messages.
+        layer: whose keys.
+        batch_size: documents at once.
+        folder: where the file goes.
 
     Returns:
-        Exit code: 0, or 2 after an error that the user can fix.
-    """
-    options = _parser().parse_intermixed_args(arguments)
-    return exit_code(lambda: estimate(options))
-
-
-def estimate(options: argparse.Namespace) -> None:
-    """Reads the text, runs the model, writes the file and names it.
+        One line about the file.
 
     Raises:
-        ConfigError: an option is out of range.
-        DataError: the text cannot be read.
-        ModelError: the model or its layer is not there.
+        DataError: the text has no token.
+        ModelError: the layer is not there.
     """
-    if options.samples < 1 or options.batch < 1 or options.layer < 0:
-        raise ConfigError("--samples and --batch should be at least 1, --layer at least 0.")
-    texts = read_texts(options.text, options.column, options.split)
-    if len(texts) > options.samples:
-        texts = random.Random(SAMPLE_SEED).sample(texts, options.samples)
-    cfg, device = configured(options.words)
-    processor = assembly.open_processor(cfg.model)
-    model = assembly.open_model(cfg.model, device)
-    site = Site(options.layer, "mlp_out")
+    site = Site(layer, "mlp_out")
     model.linear(site)
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
     facts = {
         "model": model.fingerprint(),
-        "layer": str(options.layer),
-        "data": digest,
+        "layer": str(layer),
+        "data": hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12],
         "documents": str(len(texts)),
     }
-    name = "_".join(f"{key}-{value}" for key, value in facts.items())
-    path = options.cache / f"{cfg.model.name}_{name}.safetensors"
+    file_name = "_".join(f"{key}-{value}" for key, value in facts.items())
+    path = folder / f"{name}_{file_name}.safetensors"
     if path.is_file():
-        print(f"{path} is there already")
-        return
-    batches = tokenised(model, processor.tokenizer, texts, options.batch)
-    moment, tokens = second_moment(model, site, batches)
+        return f"{path} is there already"
+    moment, tokens = second_moment(model, site, token_batches(model, tokenizer, texts, batch_size))
     if not tokens:
-        raise DataError(f"--text {options.text}: no token in {len(texts)} documents.")
+        raise DataError(f"--text {source}: no token in {len(texts)} documents.")
     save_second_moment(path, moment, facts=facts | {"tokens": str(tokens)})
-    print(f"{path}: {len(texts)} documents, {tokens} tokens, {moment.shape[0]} dimensions")
+    return f"{path}: {len(texts)} documents, {tokens} tokens, {moment.shape[0]} dimensions"
+
+
+def sample_texts(texts: list[str], size: int) -> list[str]:
+    """The published random sample of more than `size` documents."""
+    return random.Random(SAMPLE_SEED).sample(texts, size) if len(texts) > size else texts
 
 
 def read_texts(text: str | Path, column: str, split: str = "train") -> list[str]:
@@ -141,7 +140,7 @@ def _read_table(text: str, column: str, split: str) -> list[str]:
     return [str(text) for text in table[column] if text is not None]
 
 
-def tokenised(
+def token_batches(
     model: EditableModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of (ids, mask), each document cut to the model's positions."""
@@ -157,24 +156,3 @@ def tokenised(
             return_tensors="pt",
         ).to(model.device)
         yield tokens["input_ids"], tokens["attention_mask"].to(torch.bool)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.second_moment", description=__doc__.split("\n\n")[0]
-    )
-    parser.add_argument("words", nargs="*", metavar="model=NAME", help="configuration words")
-    parser.add_argument("--layer", type=int, required=True, help="decoder layer, from 0")
-    parser.add_argument(
-        "--text", required=True, metavar="FILE", help="a file, a folder, or a dataset of the hub"
-    )
-    parser.add_argument("--column", default="text", help="of a table (default: text)")
-    parser.add_argument("--split", default="train", help="of a dataset (default: train)")
-    parser.add_argument("--samples", type=int, default=100_000, help="documents (default: 100000)")
-    parser.add_argument("--batch", type=int, default=16, help="documents at once (default: 16)")
-    parser.add_argument("--cache", type=Path, default=CACHE, help=f"folder (default: {CACHE})")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

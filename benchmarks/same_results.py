@@ -34,7 +34,7 @@ EDITORS = (*LEARNED, "none", "ft", "ike", "lora", "rome")
 SCENARIOS = "scenario=unimodal,transitive,multimodal"
 TEXT_SCENARIOS = "scenario=unimodal,transitive"  # ROME is not defined for picture edits
 TRACE, MOMENT, NEURONS = (
-    ("-m", f"analysis.{name}") for name in ("causal_trace", "second_moment", "neurons")
+    ("-m", "analysis", name) for name in ("causal_trace", "second_moment", "knowledge_neurons")
 )
 # A result is made with one thread: the order of a sum depends on their number.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}

@@ -19,12 +19,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from configs.models import every_model, model_options
-from errors import TmkeError
+from errors import exit_status
 
 if TYPE_CHECKING:  # nothing heavy is imported before the words are checked
     from models.check import Item, Report
 
-COMPLETE, MISSING, USER_ERROR = 0, 1, 2
+COMPLETE, MISSING = 0, 1
 _NARROWEST = 120  # columns of a table that goes into a file or a pipe
 
 
@@ -38,14 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code.
     """
     words = _parser().parse_args(arguments).words
-    try:
-        chosen = [model_options(words)] if words else every_model()
-        from models.check import check_model
+    return exit_status(lambda: check(words))
 
-        reports = [check_model(m.name, m.family, m.path, m.revision) for m in chosen]
-    except TmkeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
+
+def check(words: Sequence[str]) -> int:
+    """Prints a table and a verdict for each model; 0 if every file is there, else 1.
+
+    Raises:
+        ConfigError: the words are no model.
+    """
+    models = [model_options(words)] if words else every_model()
+    from models.check import check_model
+
+    reports = [check_model(m.name, m.family, m.path, m.revision) for m in models]
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, _NARROWEST)

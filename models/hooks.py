@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,6 +35,18 @@ def hooked(module: nn.Module, stop: Callable[..., None]) -> Iterator[None]:
 
 
 @contextmanager
+def forward_hooks(hooks: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    """Calls each `hook(module, args, output)` after its module runs, inside the block only.
+
+    What a hook returns, unless None, takes the place of the module's output.
+    """
+    with ExitStack() as stack:
+        for module, hook in hooks:
+            stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+
+@contextmanager
 def tapped(
     linears: Mapping[Site, nn.Module], taps: dict[Site, tuple[Tensor, Tensor]]
 ) -> Iterator[None]:
@@ -49,12 +61,8 @@ def tapped(
 
         return tap
 
-    handles = [module.register_forward_hook(tap_for(site)) for site, module in linears.items()]
-    try:
+    with forward_hooks((module, tap_for(site)) for site, module in linears.items()):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -76,11 +84,8 @@ def added(
         moved = whole[row, position] + vectors.to(output.dtype)
         return whole.index_put((row, position), moved).reshape(output.shape)
 
-    handle = module.register_forward_hook(add)
-    try:
+    with forward_hooks([(module, add)]):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -103,8 +108,5 @@ def replaced(
         changed = whole.index_put((row, position), vectors.to(whole.dtype)).reshape(tensor.shape)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
-    handle = module.register_forward_hook(put)
-    try:
+    with forward_hooks([(module, put)]):
         yield
-    finally:
-        handle.remove()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datamodules.records import Record
 
 FactToken = Literal["subject_last", "subject_first", "subject_first_after_last", "last"]
-COMMAND = "python -m analysis.second_moment model=NAME --layer {layer} --text FILE"
+COMMAND = "python -m analysis second_moment model=NAME --layer {layer} --text FILE"
 
 
 class RomeOptions(EditorOptions):
@@ -33,7 +33,7 @@ class RomeOptions(EditorOptions):
         contexts: [[length, number], ...] of prefixes that the model itself writes and k* is
             averaged over, lengths in tokens and with the start token; the plain prompt comes first.
         seed: of these prefixes.
-        second_moment: a file that `python -m analysis.second_moment` wrote; None for the
+        second_moment: a file that `python -m analysis second_moment` wrote; None for the
             identity, as in the published runs on these models.
     """
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from transformers.utils import logging as transformers_logging
 
-from errors import TmkeError
+from errors import exit_status
 from models.minigpt4.convert import Sources, convert
 from models.minigpt4.original import Layout
 from models.minigpt4.vicuna import VERSIONS
@@ -38,26 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0, or 2 after an error that the user can fix.
     """
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
-    try:
-        with _told(console):
-            convert(
-                Sources(options.vit, options.qformer, options.projection, options.vicuna),
-                options.output,
-                version=options.vicuna_version,
-                dtype=options.dtype,
-                layout=Layout(options.vit_depth, options.vit_heads, options.qformer_heads),
-                overwrite=options.overwrite,
-            )
-    except TmkeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(lambda: _convert(options))
+
+
+def _convert(options: argparse.Namespace) -> int:
+    with _log_to(Console(stderr=True)):
+        convert(
+            Sources(options.vit, options.qformer, options.projection, options.vicuna),
+            options.output,
+            version=options.vicuna_version,
+            dtype=options.dtype,
+            layout=Layout(options.vit_depth, options.vit_heads, options.qformer_heads),
+            overwrite=options.overwrite,
+        )
     print(f"wrote {options.output}")
     return 0
 
 
 @contextmanager
-def _told(console: Console) -> Iterator[None]:
+def _log_to(console: Console) -> Iterator[None]:
     """Log lines of the conversion on the console, and no bars of transformers beside them."""
     log = logging.getLogger("models.minigpt4")
     handler = RichHandler(console=console, show_path=False, show_level=False)

@@ -22,7 +22,8 @@ def test_a_checkpoint_brings_editor_and_model(tmp_path: Path) -> None:
         f"output_dir={tmp_path / 'run'}",
     )  # fmt: skip
     ckpt = f"ckpt={tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}"
-    words = ("-m", "analysis.neurons", ckpt, "--steps", "4", "scenario=multimodal", "data.limit=4")
+    words = ("-m", "analysis", "knowledge_neurons", ckpt, "--steps", "4",
+             "scenario=multimodal", "data.limit=4")  # fmt: skip
     printed = run(*words, "--output", output)
     assert "MEND on blip2_opt_tiny, multimodal" in printed
     found = json.loads((output / "neurons.json").read_text())

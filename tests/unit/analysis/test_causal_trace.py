@@ -14,8 +14,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from analysis import causal_trace
-from analysis.causal_trace import KINDS, TOKENS, Kind, Trace, known, token_places
-from analysis.trace_figure import trace_figure
+from analysis.__main__ import main
+from analysis.causal_trace import (
+    STATE_KINDS,
+    TOKENS,
+    StateKind,
+    Trace,
+    known_records,
+    token_positions,
+)
+from analysis.figures import trace_figure
 from configs.check import load_config
 from configs.schema import EvaluateConfig
 from datamodules.prompt_encoder import PromptEncoder
@@ -81,7 +89,7 @@ class Slow:
         edit = record.knowledge_edit
         self.model = model
         self.row = encoder.encode(edit.question, edit.answer_true)
-        self.places = token_places(self.row, record.subject)
+        self.places = token_positions(self.row, record.subject)
         spans = [p for name in TOKENS[:3] for p in self.places[name]]
         self.subject = sorted(spans)
 
@@ -134,7 +142,7 @@ def slow_trace(model: EditableModel, encoder: PromptEncoder, records: list[Recor
     deviation = NOISE * float(model.hf.get_input_embeddings().weight.float().std())
     draw = torch.Generator().manual_seed(SEED)
     clean, corrupted = [fact.probability() for fact in facts], []
-    effects: dict[Kind, list[Tensor]] = {kind: [] for kind in KINDS}
+    effects: dict[StateKind, list[Tensor]] = {kind: [] for kind in STATE_KINDS}
     for _ in range(DRAWS):
         sizes = [len(fact.subject) for fact in facts]
         noise = torch.randn(sum(sizes), width, generator=draw) * deviation
@@ -142,7 +150,7 @@ def slow_trace(model: EditableModel, encoder: PromptEncoder, records: list[Recor
             with fact.corrupted(part):
                 base = fact.probability()
             corrupted.append(base)
-            for kind in KINDS:
+            for kind in STATE_KINDS:
                 found = torch.full((len(TOKENS), model.n_layers), torch.nan).double()
                 for place, name in enumerate(TOKENS):
                     for layer in range(model.n_layers) if fact.places[name] else ():
@@ -167,7 +175,7 @@ def test_equals_the_slow_reference(kind: str, records: list[Record]) -> None:
     assert found.facts == 3
     assert found.clean == pytest.approx(slow.clean, rel=1e-6)
     assert found.corrupted == pytest.approx(slow.corrupted, rel=1e-6)
-    for each in KINDS:
+    for each in STATE_KINDS:
         largest = float(slow.effect[each].nan_to_num().abs().max())
         torch.testing.assert_close(
             found.effect[each], slow.effect[each], rtol=0, atol=1e-6 * largest, equal_nan=True
@@ -196,7 +204,7 @@ def test_facts_in_parts_are_the_same_facts(
     whole = causal_trace.causal_trace(model, encoder, facts, draws=1, seed=SEED)
     monkeypatch.setattr(causal_trace, "ROWS_AT_ONCE", 2)
     parts = causal_trace.causal_trace(model, encoder, facts, draws=1, seed=SEED)
-    for kind in KINDS:
+    for kind in STATE_KINDS:
         torch.testing.assert_close(
             parts.effect[kind], whole.effect[kind], rtol=1e-6, atol=1e-12, equal_nan=True
         )
@@ -206,7 +214,7 @@ def test_every_prompt_token_has_one_kind() -> None:
     _, encoder = model_and_encoder("opt")
     for question, answer, subject in FACTS:
         row = encoder.encode(question, answer)
-        places = token_places(row, subject)
+        places = token_positions(row, subject)
         assert list(places) == list(TOKENS)
         flat = [place for name in TOKENS for place in places[name]]
         assert flat == list(range(flat[0], row.answer.index(True)))
@@ -221,10 +229,10 @@ def test_only_what_the_model_knows_is_traced(
     edit = records[1].knowledge_edit
     wrong = edit.model_copy(update={"answer_true": edit.answer_new})
     mixed = [records[0], records[1].model_copy(update={"knowledge_edit": wrong}), *records[2:5]]
-    assert known(model, encoder, mixed, 10) == [records[0], *records[2:5]]
-    assert known(model, encoder, mixed, 2) == [records[0], records[2]]
+    assert known_records(model, encoder, mixed, 10) == [records[0], *records[2:5]]
+    assert known_records(model, encoder, mixed, 2) == [records[0], records[2]]
     with pytest.raises(DataError, match="none of 1 facts"):
-        known(model, encoder, mixed[1:2], 10)
+        known_records(model, encoder, mixed[1:2], 10)
 
 
 def test_the_command_finds_where_the_shipped_model_keeps_its_facts(
@@ -232,9 +240,9 @@ def test_the_command_finds_where_the_shipped_model_keeps_its_facts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(root)
-    words = ["model=llava_tiny", "data=folder", f"data.root={world}", "--facts", "24",
-             "--draws", "1", "--output", str(tmp_path / "trace")]  # fmt: skip
-    assert causal_trace.main(words) == 0
+    words = ["causal_trace", "model=llava_tiny", "data=folder", f"data.root={world}",
+             "--facts", "24", "--draws", "1", "--output", str(tmp_path / "trace")]  # fmt: skip
+    assert main(words) == 0
     said = capsys.readouterr().out
     found = json.loads((tmp_path / "trace" / "trace.json").read_text())
     assert "editor.layer=0" in said
@@ -246,9 +254,9 @@ def test_the_command_finds_where_the_shipped_model_keeps_its_facts(
     assert max(effect) == effect[0] > 0.1
     for name in ("trace.png", "trace.pdf"):
         assert (tmp_path / "trace" / name).stat().st_size > 1000
-    assert causal_trace.main(words) == 2
+    assert main(words) == 2
     assert "add --overwrite" in capsys.readouterr().err
-    assert causal_trace.main([*words, "--overwrite", "--facts", "0"]) == 2
+    assert main([*words, "--overwrite", "--facts", "0"]) == 2
     assert "--facts and --draws" in capsys.readouterr().err
 
 
@@ -264,7 +272,7 @@ def test_numbers_and_best_layer() -> None:
 
 def test_the_heat_map_shows_both_kinds(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
-    effects = {kind: draw.random((len(TOKENS), 12)) for kind in KINDS}
+    effects = {kind: draw.random((len(TOKENS), 12)) for kind in STATE_KINDS}
     effects["state"][1] = np.nan
     files = trace_figure(effects, TOKENS, tmp_path / "map", model="some model")
     assert [file.name for file in files] == ["map.png", "map.pdf"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from analysis.commands import check_editor, knowledge_neurons
 from analysis.knowledge_neurons import (
     QUESTIONS,
     WHEN,
@@ -18,8 +21,6 @@ from analysis.knowledge_neurons import (
     coarse_set,
     find_neurons,
     neuron_scenario,
-    open_run,
-    refuse,
 )
 from analysis.neuron_report import (
     landing_lines,
@@ -301,11 +302,17 @@ def test_the_questions_of_a_scenario(name: str, tmp_path_factory: pytest.TempPat
     assert asked["same_type_after"].image == shown
 
 
+def flags(*words: str) -> argparse.Namespace:
+    return argparse.Namespace(
+        words=list(words), output=Path("none"), overwrite=False, steps=1, threshold=0.2, edits=None
+    )
+
+
 @pytest.mark.parametrize("editor", ["serac", "ike"])
 def test_editors_that_change_no_weight_are_refused_before_anything_loads(editor: str) -> None:
     with pytest.raises(ConfigError, match=f"editor={editor} .* no weight of the base changes"):
-        open_run([f"editor={editor}", "model=llava_tiny"])
-    refuse("ft")
+        knowledge_neurons(flags(f"editor={editor}", "model=llava_tiny"))
+    check_editor("ft")
 
 
 def test_edits_that_follow_on_each_other_are_refused(
@@ -313,7 +320,9 @@ def test_edits_that_follow_on_each_other_are_refused(
 ) -> None:
     monkeypatch.chdir(str(root))
     with pytest.raises(ConfigError, match="protocol=sequential"):
-        open_run(["editor=ft", "model=llava_tiny", "protocol=sequential", "protocol.n=[1,2]"])
+        knowledge_neurons(
+            flags("editor=ft", "model=llava_tiny", "protocol=sequential", "protocol.n=[1,2]")
+        )
 
 
 def test_dense_updates_are_spread_as_their_norm(model: EditableModel) -> None:

@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis import neurons
-from analysis.neuron_figure import MOVED, PAIRS, QUESTIONS, WHEN, neuron_figure
-from analysis.neuron_files import TABLES, write_neurons
-from analysis.neuron_table import neuron_table
+from analysis import commands
+from analysis.__main__ import main
+from analysis.figures import PAIRS, neuron_figure
+from analysis.knowledge_neurons import QUESTIONS, WHEN
+from analysis.neuron_report import MOVED
+from analysis.neuron_tables import TABLES, neuron_table, write_neurons
 from datamodules.world import generate_world
 from errors import ConfigError
 
@@ -125,17 +127,17 @@ def options(tmp_path: Path, **changes: object) -> argparse.Namespace:
 )
 def test_options_out_of_range(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        neurons.checked_words(options(tmp_path, **changes))
+        commands.check_neuron_flags(options(tmp_path, **changes))
 
 
 def test_an_output_that_is_taken(tmp_path: Path) -> None:
     (tmp_path / "neurons.json").write_text("{}")
     with pytest.raises(ConfigError, match="--overwrite"):
-        neurons.checked_words(options(tmp_path, output=tmp_path))
+        commands.check_neuron_flags(options(tmp_path, output=tmp_path))
     taken = options(tmp_path, output=tmp_path, overwrite=True, edits=4)
-    assert neurons.checked_words(taken) == ["editor=ft", "data.limit=4"]
+    assert commands.check_neuron_flags(taken) == ["editor=ft", "data.limit=4"]
     with pytest.raises(ConfigError, match="is a file"):
-        neurons.checked_words(options(tmp_path, output=tmp_path / "neurons.json"))
+        commands.check_neuron_flags(options(tmp_path, output=tmp_path / "neurons.json"))
 
 
 def test_the_command_from_edits_to_figure(
@@ -144,9 +146,10 @@ def test_the_command_from_edits_to_figure(
     monkeypatch.chdir(root)
     world = generate_world(tmp_path / "world", seed=0, size=50, seen_views=1, unseen_views=1)
     output = tmp_path / "out"
-    words = ["editor=ft", "model=llava_tiny", "scenario=transitive", "experiment=demo",
-             "--output", str(output), "data=folder", f"data.root={world}"]  # fmt: skip
-    assert neurons.main([*words, "--edits", "6", "--steps", "5"]) == 0
+    words = ["knowledge_neurons", "editor=ft", "model=llava_tiny", "scenario=transitive",
+             "experiment=demo", "--output", str(output), "data=folder",
+             f"data.root={world}"]  # fmt: skip
+    assert main([*words, "--edits", "6", "--steps", "5"]) == 0
     assert "Jaccard, before: text-image" in capsys.readouterr().out
     found = json.loads((output / "neurons.json").read_text())
     assert (found["editor"], found["n_edits"], found["layers"]) == ("ft", 6, 4)
@@ -162,8 +165,8 @@ def test_the_command_from_edits_to_figure(
     largest = table.groupby(["edit_id", "when", "question"])["attribution"].transform("max")
     assert (table["attribution"] > 0.2 * largest).all()
     assert (output / "neurons.png").stat().st_size > 1000
-    assert neurons.main(words) == 2
+    assert main(words) == 2
     assert "--overwrite" in capsys.readouterr().err
     refused = [word.replace("editor=ft", "editor=serac") for word in words]
-    assert neurons.main([*refused, "--overwrite"]) == 2
+    assert main([*refused, "--overwrite"]) == 2
     assert "no weight of the base changes" in capsys.readouterr().err

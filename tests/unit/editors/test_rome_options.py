@@ -90,7 +90,7 @@ def test_a_record_that_does_not_name_its_subject_is_named(tmp_path: Path) -> Non
 def test_a_missing_second_moment_is_refused_before_the_model_loads() -> None:
     with pytest.raises(ConfigError) as caught:
         options("editor.second_moment=nope.safetensors", "editor.layer=7").check_records((), ())
-    for part in ("editor.second_moment=nope.safetensors", "analysis.second_moment",
+    for part in ("editor.second_moment=nope.safetensors", "analysis second_moment",
                  "--layer 7"):  # fmt: skip
         assert part in str(caught.value)
 

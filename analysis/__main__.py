@@ -1,0 +1,96 @@
+r"""Looks into a model: where it keeps a fact, what its keys look like, which neurons answer.
+
+    python -m analysis causal_trace model=llava_tiny data=world --output DIR
+    python -m analysis second_moment model=llava --layer 5 --text corpus.txt
+    python -m analysis knowledge_neurons editor=ft model=llava_tiny scenario=transitive \
+        experiment=demo data.limit=50 --output DIR
+
+All take configuration words as evaluate.py does. docs/rome.md explains the first two,
+docs/neurons.md the third.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis import NOISE, STEPS, THRESHOLD, commands
+from errors import exit_status
+
+CACHE = Path("runs/second_moments")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: without the program's name; those of the process if None.
+
+    Returns:
+        Exit code: 0, or 2 after an error that the user can fix.
+    """
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    if unknown := [word for word in others if word.startswith("-")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.words += others  # words that stand behind a flag
+    return exit_status(lambda: options.run(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, examples, keys = (__doc__ or "").strip().split("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis", description=summary, epilog=f"examples:\n{examples}\n\n{keys}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    kinds = parser.add_subparsers(metavar="ANALYSIS", required=True)
+
+    trace = kinds.add_parser("causal_trace", help="which hidden states carry a fact")
+    trace.set_defaults(run=commands.causal_trace)
+    _add_output(trace)
+    trace.add_argument("--facts", type=int, default=100, help="at most so many (default: 100)")
+    trace.add_argument("--draws", type=int, default=5, help="of the noise (default: 5)")
+    trace.add_argument("--noise", type=float, default=NOISE, help=f"deviations ({NOISE})")
+
+    moment = kinds.add_parser("second_moment", help="C = E[k k^T], by which ROME weighs keys")
+    moment.set_defaults(run=commands.second_moment)
+    moment.add_argument("--layer", type=int, required=True, help="decoder layer, from 0")
+    moment.add_argument(
+        "--text", required=True, metavar="FILE", help="a file, a folder, or a dataset of the hub"
+    )
+    moment.add_argument("--column", default="text", help="of a table (default: text)")
+    moment.add_argument("--split", default="train", help="of a dataset (default: train)")
+    moment.add_argument("--samples", type=int, default=100_000, help="documents (default: 100000)")
+    moment.add_argument("--batch", type=int, default=16, help="documents at once (default: 16)")
+    moment.add_argument("--cache", type=Path, default=CACHE, help=f"folder (default: {CACHE})")
+
+    neurons = kinds.add_parser(
+        "knowledge_neurons", help="whether a text edit lands where a picture's answer is read"
+    )
+    neurons.set_defaults(run=commands.knowledge_neurons)
+    _add_output(neurons)
+    neurons.add_argument(
+        "--steps", type=int, default=STEPS, help=f"of the integral (default: {STEPS})"
+    )
+    neurons.add_argument(
+        "--threshold", type=float, default=THRESHOLD,
+        help=f"of a set, a part of the largest attribution (default: {THRESHOLD})",
+    )  # fmt: skip
+    neurons.add_argument("--edits", type=int, metavar="N", help="the first N edits, as data.limit")
+
+    for parser_of_kind in kinds.choices.values():
+        parser_of_kind.add_argument(
+            "words", nargs="*", metavar="KEY=VALUE", help="configuration words, as of evaluate.py"
+        )
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""What each analysis command checks, runs and writes; torch loads after words and flags."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from configs.check import load_config
+from configs.schema import EvaluateConfig
+from errors import ConfigError
+
+NUMBERS = "neurons.json"
+NO_WEIGHTS: Mapping[str, str] = {
+    "serac": "its edits stand in a memory and are answered by a second model, so that no weight "
+    "of the base changes and its neurons are the same before and after",
+    "ike": "its edits are text in front of the question, so that no weight of the base changes and "
+    "the neurons after the edit would be those of another prompt",
+}
+_NARROWEST = 120  # columns of a table that goes into a file or a pipe
+
+
+def causal_trace(options: argparse.Namespace) -> int:
+    """Traces the test records of a data set and writes heat map and numbers.
+
+    Raises:
+        ConfigError: an option is out of range, or the output is there already.
+        DataError: the model knows none of the facts.
+    """
+    if options.facts < 1 or options.draws < 1 or options.noise <= 0:
+        raise ConfigError("--facts and --draws should be at least 1, --noise above 0.")
+    numbers = options.output / "trace.json"
+    if numbers.exists() and not options.overwrite:
+        raise ConfigError(f"--output {options.output} holds a trace; add --overwrite.")
+    cfg = _config("editor=none", *options.words)
+
+    from analysis.causal_trace import TOKENS, causal_trace, known_records
+    from analysis.figures import trace_figure
+    from runner import assembly
+    from runner.start import start
+
+    device = start(cfg).device
+    records = list(cfg.data.read().records("test"))
+    facts = list({(r.subject, r.knowledge_edit.question): r for r in records}.values())
+    processor = assembly.open_processor(cfg.model)
+    model = assembly.open_model(cfg.model, device)
+    encoder = assembly.make_encoder(processor, cfg.data.prompt)
+    facts = known_records(model, encoder, facts, options.facts)
+    trace = causal_trace(model, encoder, facts, noise=options.noise, draws=options.draws)
+    options.output.mkdir(parents=True, exist_ok=True)
+    numbers.write_text(json.dumps(trace.as_dict(), indent=1), encoding="utf-8")
+    effects = {str(kind): effect.numpy() for kind, effect in trace.effect.items()}
+    files = trace_figure(effects, TOKENS, options.output / "trace", model=cfg.model.name)
+    print(
+        f"{trace.facts} facts, probability of the answer {trace.clean:.3f}, with a corrupted "
+        f"subject {trace.corrupted:.3f}\nMLP output at the subject's last token: layer "
+        f"{trace.best_layer()} brings back most (editor.layer={trace.best_layer()})\n"
+        f"Written: {', '.join(str(file) for file in [numbers, *files])}"
+    )
+    return 0
+
+
+def second_moment(options: argparse.Namespace) -> int:
+    """Reads a text, runs the model, writes the moment to a file and names it.
+
+    Raises:
+        ConfigError: an option is out of range.
+        DataError: the text cannot be read.
+        ModelError: the model or its layer is not there.
+    """
+    if options.samples < 1 or options.batch < 1 or options.layer < 0:
+        raise ConfigError("--samples and --batch should be at least 1, --layer at least 0.")
+    cfg = _config("editor=none", *options.words)
+
+    from analysis.second_moment import read_texts, sample_texts, write_moment
+    from runner import assembly
+    from runner.start import start
+
+    texts = sample_texts(read_texts(options.text, options.column, options.split), options.samples)
+    device = start(cfg).device
+    processor = assembly.open_processor(cfg.model)
+    model = assembly.open_model(cfg.model, device)
+    print(
+        write_moment(
+            model, processor.tokenizer, texts, name=cfg.model.name, source=options.text,
+            layer=options.layer, batch_size=options.batch, folder=options.cache,
+        )
+    )  # fmt: skip
+    return 0
+
+
+def knowledge_neurons(options: argparse.Namespace) -> int:
+    """Finds the neurons of every edit's questions; writes tables and figure, prints the means.
+
+    Raises:
+        ConfigError: an option is out of range, the output is taken, or the editor changes no
+            weight.
+        DataError: records or pictures are missing or broken.
+        ModelError: the base model or the checkpoint cannot be used.
+    """
+    words = check_neuron_flags(options)
+    for word in words:
+        if word.startswith("editor="):
+            check_editor(word.removeprefix("editor="))
+    cfg = _config(*words)
+    check_editor(cfg.editor.name)
+    if cfg.protocol.name != "single":
+        raise ConfigError(
+            f"protocol={cfg.protocol.name}: knowledge neurons are read of single edits, each of "
+            "which is compared with the unedited model. Leave protocol out."
+        )
+
+    from rich.console import Console
+
+    from analysis.neuron_report import analyse
+    from analysis.neuron_tables import neuron_table, write_neurons
+
+    numbers, tables = analyse(cfg, steps=options.steps, threshold=options.threshold)
+    files = write_neurons(options.output, numbers, tables)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _NARROWEST)
+    console.print(neuron_table(numbers))
+    print(f"Written: {', '.join(map(str, files))}")
+    return 0
+
+
+def check_neuron_flags(options: argparse.Namespace) -> list[str]:
+    """The configuration words, after everything that needs no model was checked.
+
+    Raises:
+        ConfigError: an option is out of range, or the output is taken.
+    """
+    if options.steps < 1 or not 0 <= options.threshold < 1:
+        raise ConfigError(
+            f"--steps {options.steps} --threshold {options.threshold}: steps should be at least 1, "
+            "and the threshold, a part of the largest attribution, at least 0 and below 1."
+        )
+    _check_free(options.output, overwrite=options.overwrite)
+    if options.edits is None:
+        return list(options.words)
+    if options.edits < 1 or any(word.startswith("data.limit=") for word in options.words):
+        raise ConfigError(
+            f"--edits {options.edits}: at least 1 is needed, and it says the same as data.limit: "
+            "give one of them."
+        )
+    return [*options.words, f"data.limit={options.edits}"]
+
+
+def check_editor(name: str) -> None:
+    """Refuses an editor that changes no weight, by its name alone.
+
+    Raises:
+        ConfigError: it is one, and why that leaves nothing to see.
+    """
+    if name in NO_WEIGHTS:
+        raise ConfigError(
+            f"editor={name} cannot be read through knowledge neurons: {NO_WEIGHTS[name]}. "
+            "Accepted are editors that change weights (ft, rome, mend, lora), and none for the "
+            "unedited model."
+        )
+
+
+def _check_free(output: Path, *, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file; give a folder, new or empty.")
+    if (output / NUMBERS).exists() and not overwrite:
+        raise ConfigError(
+            f"--output {output} holds {NUMBERS} already; give another folder, or --overwrite to "
+            "replace it."
+        )
+
+
+def _config(*words: str) -> EvaluateConfig:
+    """The configuration of `evaluate.py` with these words.
+
+    Raises:
+        ConfigError: all mistakes in one message.
+    """
+    return cast(EvaluateConfig, load_config("evaluate", ["output_dir=runs/analysis", *words]))

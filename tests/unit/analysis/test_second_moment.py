@@ -1,0 +1,137 @@
+"""The command that estimates the second moment of ROME's keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+
+from analysis.__main__ import main
+from analysis.second_moment import read_texts, token_batches
+from errors import DataError
+from tests.rome_cases import model_and_encoder
+
+LINES = ["Who founded Gofin Works?", "", "The car is produced by Tama Duva.", "Lisburg"]
+
+
+def table(path: Path, column: str = "text") -> Path:
+    frame = pd.DataFrame({column: LINES, "number": range(len(LINES))})
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    elif path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".json":
+        frame.to_json(path, orient="records")
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        path.write_text("\n".join(LINES) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.jsonl", "a.json", "a.csv", "a.parquet"])
+def test_documents_of_every_kind_of_file(tmp_path: Path, name: str) -> None:
+    path = table(tmp_path / name)
+    expected = [line for line in LINES if line]
+    assert read_texts(path, "text") == expected
+
+
+def test_documents_of_a_folder_and_of_another_column(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    table(folder / "part.parquet", column="body")
+    assert read_texts(folder, "body") == [line for line in LINES if line]
+    with pytest.raises(DataError, match=r"no column 'text'; it has body, number.*--column"):
+        read_texts(folder, "text")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("none.txt", None, "no such file"),
+        ("a.docx", "x", "known are .txt"),
+        ("empty.txt", "\n \n", "holds no text"),
+        ("bad.jsonl", "{", "cannot be read"),
+    ],
+)
+def test_unreadable_text_is_named(
+    tmp_path: Path, name: str, content: str | None, part: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError, match=part) as caught:
+        read_texts(path, "text")
+    assert f"--text {path}" in str(caught.value)
+
+
+def test_documents_are_cut_to_what_the_model_reads() -> None:
+    model, encoder = model_and_encoder("opt")
+    long = "Tama Duva " * 200
+    (ids, mask), (last, _) = token_batches(model, encoder.tokenizer, [long, "car", "model"], 2)
+    assert ids.shape == mask.shape == (2, model.max_positions)
+    assert mask.sum(1)[0] == model.max_positions
+    assert ids[1][mask[1]].tolist() == encoder.tokenizer("car")["input_ids"]
+    assert len(last) == 1
+
+
+def test_the_command_writes_a_file_that_says_what_it_is(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    text = table(tmp_path / "corpus.txt")
+    words = [
+        "second_moment",
+        "model=llava_tiny",
+        "--layer",
+        "0",
+        "--text",
+        str(text),
+        "--cache",
+        str(tmp_path),
+    ]
+    assert main([*words, "--samples", "2"]) == 0
+    said = capsys.readouterr().out
+    (path,) = tmp_path.glob("*.safetensors")
+    assert str(path) in said
+    assert "2 documents" in said
+    with safe_open(path, framework="pt") as file:
+        facts, moment = file.metadata(), file.get_tensor("second_moment")
+    assert (facts["layer"], facts["documents"]) == ("0", "2")
+    assert path.name.startswith("llava_tiny_model-") and facts["model"] in path.name  # noqa: PT018
+    assert facts["data"] in path.name
+    assert torch.equal(moment, moment.mT)
+    assert torch.linalg.eigvalsh(moment).min() > -1e-9
+    written = path.stat().st_mtime_ns
+    assert main([*words, "--samples", "2"]) == 0
+    assert "is there already" in capsys.readouterr().out
+    assert path.stat().st_mtime_ns == written
+    assert main([*words, "--samples", "3"]) == 0  # another sample, another file
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--layer", "0", "--samples", "0"], "--samples and --batch should be at least 1"),
+        (["--layer", "-1"], "--layer at least 0"),
+        (["--layer", "9"], "layer 9 was asked for"),
+        (["--layer", "0", "model=nope"], "model=nope"),
+    ],
+)
+def test_a_wrong_command_ends_with_one_sentence(
+    tmp_path: Path, root: Path, words: list[str], part: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(root)
+    given = ["--text", str(table(tmp_path / "a.txt")), "--cache", str(tmp_path / "cache")]
+    model = [] if any(word.startswith("model=") for word in words) else ["model=llava_tiny"]
+    assert main(["second_moment", *words, *given, *model]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert part in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "cache").exists()
