@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from analysis.knowledge_neurons import QUESTIONS
 from analysis.neuron_report import MOVED
 from analysis.neuron_report import PAIRS as QUESTION_PAIRS
-from reporting.figures import COLUMN_INCHES, PALETTE, STYLE, save
+from reporting.style import COLUMN_INCHES, PALETTE, STYLE, save
 from reporting.labels import editor_label, model_label
 
 TITLES = {"state": "state after the layer", "mlp": "output of the MLP"}

@@ -31,13 +31,13 @@ class CheckedCell:
         metric: its name.
         ours: mean with its interval, in percent; None where the run has no such metric.
         paper: the published figure, in percent.
-        verdict: `PASS`, `FAIL` or `NOT_COMPARABLE`; a metric without records fails.
+        is_comparable: whether the run was made as the paper's.
     """
 
     metric: str
     ours: Estimate | None
     paper: float
-    verdict: str
+    is_comparable: bool
 
     @property
     def difference(self) -> float | None:
@@ -45,6 +45,14 @@ class CheckedCell:
         if self.ours is None or self.ours.n == 0:
             return None
         return round(self.ours.mean - self.paper, 1)
+
+    @property
+    def verdict(self) -> str:
+        """`PASS`, `FAIL` or `NOT_COMPARABLE`; a metric without records fails."""
+        if not self.is_comparable:
+            return NOT_COMPARABLE
+        off = self.difference
+        return PASS if off is not None and abs(off) <= paper_tables()["tolerance"] else FAIL
 
 
 @dataclass(frozen=True)
@@ -68,31 +76,23 @@ class CheckedRun:
 
 
 def check_run(run: RunResult) -> CheckedRun:
-    """Hold one run against the paper.
-
-    Args:
-        run: of any model and editor.
-    """
+    """Holds a run of any model and editor against the paper."""
     published = paper_row(run)
     if published is None:
-        return CheckedRun(run, (), (_no_row(run),))
+        where = f"{run.editor} on {run.model} in the {run.scenario} scenario"
+        return CheckedRun(run, (), (f"{NO_PAPER_ROW} for {where}",))
     reasons = tuple(deviations(run))
-    cells = []
-    for metric, paper in published.items():
-        cell = CheckedCell(metric, run.metrics.get(metric), paper, FAIL)
-        off = cell.difference
-        verdict = PASS if off is not None and abs(off) <= paper_tables()["tolerance"] else FAIL
-        cells.append(CheckedCell(metric, cell.ours, paper, NOT_COMPARABLE if reasons else verdict))
-    return CheckedRun(run, tuple(cells), reasons)
+    cells = tuple(
+        CheckedCell(metric, run.metrics.get(metric), paper, is_comparable=not reasons)
+        for metric, paper in published.items()
+    )
+    return CheckedRun(run, cells, reasons)
 
 
-def checked_as_text(checked: Sequence[CheckedRun]) -> RenderableType:
-    """A table per run and a last line that counts, for the terminal.
-
-    Args:
-        checked: of `check_run`.
-    """
-    return Group(*(part for one in checked for part in _run_parts(one)), _count(checked))
+def checked_as_text(checked_runs: Sequence[CheckedRun]) -> RenderableType:
+    """A table per run and a last line that counts, for the terminal."""
+    parts = [part for checked in checked_runs for part in _run_parts(checked)]
+    return Group(*parts, _count(checked_runs))
 
 
 def _run_parts(checked: CheckedRun) -> Iterator[RenderableType]:
@@ -125,17 +125,13 @@ def _run_parts(checked: CheckedRun) -> Iterator[RenderableType]:
         yield Text(f"{NOT_COMPARABLE}: {'; '.join(checked.reasons)}\n")
 
 
-def _count(checked: Sequence[CheckedRun]) -> Text:
-    verdicts = [cell.verdict for one in checked for cell in one.cells]
+def _count(checked_runs: Sequence[CheckedRun]) -> Text:
+    verdicts = [cell.verdict for checked in checked_runs for cell in checked.cells]
     parts = [f"{verdicts.count(PASS)} of {len(verdicts)} cells pass"]
     parts += [
         f"{count} {name}" for name in (FAIL, NOT_COMPARABLE) if (count := verdicts.count(name))
     ]
-    without = sum(not one.cells for one in checked)
+    without = sum(not checked.cells for checked in checked_runs)
     if without:
-        parts.append(f"{without} of {len(checked)} runs have {NO_PAPER_ROW}")
+        parts.append(f"{without} of {len(checked_runs)} runs have {NO_PAPER_ROW}")
     return Text("; ".join(parts))
-
-
-def _no_row(run: RunResult) -> str:
-    return f"{NO_PAPER_ROW} for {run.editor} on {run.model} in the {run.scenario} scenario"

@@ -1,10 +1,14 @@
-"""Which runs may stand in one table: those that differ in the editor and the model alone."""
+"""Runs side by side: in which order, and which may stand in one table.
+
+A table compares runs that differ in the editor and the model alone.
+"""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from errors import DataError
-from reporting.labels import model_rank
+from reporting.labels import editor_rank, model_rank, scenario_rank
 from results.folder import SEQUENTIAL, RunResult
 
 # A row that differs in one of these answers another question than the rows around it.
@@ -14,6 +18,22 @@ SHARED_BY_TABLE = (
 )
 # What was asked is compared per model: filtering by what a model knows gives each its own edits.
 SHARED_BY_MODEL = ("model_digest", "n_edits", "probe_digest")
+
+
+def in_order(runs: Sequence[RunResult]) -> list[RunResult]:
+    """By scenario, model and editor, as the paper has them."""
+    return sorted(
+        runs,
+        key=lambda run: (
+            scenario_rank(run.scenario), model_rank(run.model), editor_rank(run.editor),
+        ),
+    )  # fmt: skip
+
+
+def by_model(runs: Sequence[RunResult]) -> list[tuple[str, list[RunResult]]]:
+    """Models with their runs, both `in_order`."""
+    ordered = sorted(in_order(runs), key=lambda run: model_rank(run.model))
+    return [(model, list(group)) for model, group in groupby(ordered, key=lambda run: run.model)]
 
 
 def check_comparable(runs: Sequence[RunResult]) -> None:
@@ -29,10 +49,9 @@ def check_comparable(runs: Sequence[RunResult]) -> None:
             twice. The message names all differences with the folders.
     """
     problems = list(_differences(runs, SHARED_BY_TABLE))
-    for _, same_model in groupby(sorted(runs, key=_model), key=_model):
-        members = list(same_model)
-        problems += _differences(members, SHARED_BY_MODEL)
-        problems += _repeated(members)
+    for _, of_model in by_model(runs):
+        problems += _differences(of_model, SHARED_BY_MODEL)
+        problems += _repeated_editors(of_model)
     if problems:
         raise DataError(
             f"These runs of the {runs[0].scenario} scenario cannot share a table: "
@@ -42,7 +61,7 @@ def check_comparable(runs: Sequence[RunResult]) -> None:
         )
 
 
-def share_facts(runs: Sequence[RunResult]) -> bool:
+def are_comparable(runs: Sequence[RunResult]) -> bool:
     """Whether runs, also of several scenarios, agree in data, seed, scoring and model."""
     return not list(_differences(runs, (*SHARED_BY_TABLE, "model", "model_digest")))
 
@@ -52,11 +71,7 @@ def split_protocols(
 ) -> tuple[tuple[RunResult, ...], tuple[RunResult, ...]]:
     """Runs of single edits, which stand in tables, and sequential ones, which are shown as curves.
 
-    Args:
-        runs: of any scenarios and models.
-
-    Returns:
-        Both in the order in which they came; either may be empty.
+    Both keep their order; either may be empty.
     """
     sequential = tuple(run for run in runs if run.protocol_name == SEQUENTIAL)
     return tuple(run for run in runs if run.protocol_name != SEQUENTIAL), sequential
@@ -64,27 +79,21 @@ def split_protocols(
 
 def _differences(runs: Sequence[RunResult], keys: Iterable[str]) -> Iterable[str]:
     """For each fact in which a run differs from the first one, a phrase that names both."""
+    first = runs[0]
     for key in keys:
-        first = runs[0]
-        for other in runs[1:]:
-            if other.fact(key) != first.fact(key):
-                yield (
-                    f"{key} is {first.fact(key)!r} in {first.folder} but {other.fact(key)!r} in "
-                    f"{other.folder}"
-                )
-                break
-
-
-def _repeated(runs: Sequence[RunResult]) -> Iterable[str]:
-    seen: dict[str, RunResult] = {}
-    for run in runs:
-        if run.editor in seen:
+        other = next((run for run in runs if run.fact(key) != first.fact(key)), None)
+        if other is not None:
             yield (
-                f"{run.editor} on {run.model} is both in {seen[run.editor].folder} and in "
-                f"{run.folder}"
+                f"{key} is {first.fact(key)!r} in {first.folder} but {other.fact(key)!r} in "
+                f"{other.folder}"
             )
-        seen.setdefault(run.editor, run)
 
 
-def _model(run: RunResult) -> tuple[int, str]:
-    return model_rank(run.model)
+def _repeated_editors(runs: Sequence[RunResult]) -> Iterable[str]:
+    folders: dict[str, Path] = {}
+    for run in runs:
+        if run.editor in folders:
+            yield (
+                f"{run.editor} on {run.model} is both in {folders[run.editor]} and in {run.folder}"
+            )
+        folders.setdefault(run.editor, run.folder)

@@ -29,25 +29,31 @@ from reporting.blocks import (
     spans,
     text,
 )
-from reporting.comparable import SHARED_BY_TABLE, share_facts, split_protocols
+from reporting.comparable import (
+    SHARED_BY_TABLE,
+    are_comparable,
+    by_model,
+    in_order,
+    split_protocols,
+)
 from reporting.figures import (
+    gap_bars,
     grouped_bars,
     read_curves,
     scenario_heat_map,
     sequential_curves,
     table_picture,
     training_curves,
-    transitivity_gap,
 )
 from reporting.formats import ResultTable, to_latex
 from reporting.gallery import CASES, read_gallery
-from reporting.labels import SCENARIOS, editor_rank, model_label, model_rank, scenario_rank
+from reporting.labels import SCENARIOS, editor_note, model_label
 from reporting.markdown import markdown_page
 from reporting.page import html_page
 from reporting.pairs import paired_table
 from reporting.sequential import sequential_table
 from reporting.tables import cost_table, further_columns, scenario_table
-from reporting.transitivity import gap_table
+from reporting.transitivity import gap_table, transitivity_gaps
 from results.files import CURVES, SUMMARY, write_text
 from results.folder import RunResult, read_run
 
@@ -111,7 +117,7 @@ def write_report(sources: Sources, output: Path) -> Path:
     Raises:
         DataError: runs cannot share a table, or a file of a run cannot be read.
     """
-    document = describe(sources)
+    document = build_document(sources)
     for block in document.walk():
         if isinstance(block, Figure):
             block.draw(output / FIGURES / block.name)
@@ -122,7 +128,7 @@ def write_report(sources: Sources, output: Path) -> Path:
     return output / PAGE
 
 
-def describe(sources: Sources) -> Document:
+def build_document(sources: Sources) -> Document:
     """The whole report as a value. Nothing is written, so runs that do not fit leave no files.
 
     Args:
@@ -134,7 +140,7 @@ def describe(sources: Sources) -> Document:
     Raises:
         DataError: runs cannot share a table, or a file of a run cannot be read.
     """
-    runs = sorted(sources.runs, key=_place)
+    runs = in_order(sources.runs)
     single, sequential = split_protocols(runs)
     sections = [
         *(_scenario_section(of_one) for of_one in _by_scenario(single)),
@@ -145,25 +151,14 @@ def describe(sources: Sources) -> Document:
         _provenance_section(runs),
         *_gallery_section(runs),
     ]
-    return Document("Results", (_how_to_read(), *sections))
+    return Document("Results", (_how_to_read(runs), *sections))
 
 
 def _by_scenario(runs: Sequence[RunResult]) -> list[list[RunResult]]:
-    return [list(members) for _, members in groupby(runs, key=lambda run: run.scenario)]
+    return [list(of_one) for _, of_one in groupby(runs, key=lambda run: run.scenario)]
 
 
-def _by_model(runs: Sequence[RunResult]) -> list[tuple[str, list[RunResult]]]:
-    ordered = sorted(runs, key=lambda run: model_rank(run.model))
-    return [
-        (model, list(members)) for model, members in groupby(ordered, key=lambda run: run.model)
-    ]
-
-
-def _place(run: RunResult) -> tuple[tuple[int, str], ...]:
-    return scenario_rank(run.scenario), model_rank(run.model), editor_rank(run.editor)
-
-
-def _how_to_read() -> Text:
+def _how_to_read(runs: Sequence[RunResult]) -> Text:
     return text(
         "Means in percent over n edits ± half the 95 % bootstrap interval over records. Per model "
         "the best editor is ",
@@ -172,6 +167,7 @@ def _how_to_read() -> Text:
         Span("underlined", "underlined"),
         " (italic in the pictures); the unedited model is not ranked. A dash means that no record "
         "has the probe.",
+        *(f" {note}" for note in editor_note(run.editor for run in runs)),
     )
 
 
@@ -189,7 +185,7 @@ def _scenario_section(runs: Sequence[RunResult]) -> Section:
             repeats_table=True,
         ),
     ]
-    for model, of_model in _by_model(runs):
+    for model, of_model in by_model(runs):
         title = f"{model_label(model)}, {scenario} scenario"
         blocks.append(
             Figure(
@@ -225,18 +221,17 @@ def _shared_facts(run: RunResult) -> Text:
 
 def _transfer_section(runs: Sequence[RunResult]) -> list[Section]:
     """What text edits lose on the way to pictures; a heat map per model of several scenarios."""
-    blocks: list[Block] = []
-    gaps = gap_table(runs)
-    if gaps:
-        blocks.append(Table(gaps, "transitivity_gap"))
-    with_gap = {row.heads[0] for row in gaps.rows} if gaps else set()
-    for model, of_model in _by_model(runs):
+    gaps = transitivity_gaps(runs)
+    table = gap_table(gaps)
+    blocks: list[Block] = [Table(table, "transitivity_gap")] if table else []
+    for model, of_model in by_model(runs):
         label = model_label(model)
-        if label in with_gap:
+        model_gaps = [gap for gap in gaps if gap.model == model]
+        if model_gaps:
             blocks.append(
                 Figure(
                     f"gap_{_slug(model)}",
-                    partial(transitivity_gap, of_model),
+                    partial(gap_bars, model_gaps),
                     f"Bars: the gaps of the table, two bars per editor, {label}",
                     f"{label}: text minus seen picture, with the intervals of the table.",
                 )
@@ -248,7 +243,7 @@ def _transfer_section(runs: Sequence[RunResult]) -> list[Section]:
 
 def _heat_map(model: str, runs: Sequence[RunResult]) -> Block:
     label = model_label(model)
-    if not share_facts(runs):
+    if not are_comparable(runs):
         return text(
             f"No heat map for {label}: its runs differ between scenarios in the data, the seed, "
             "the prompt, the scoring or the model's weights."
@@ -270,7 +265,7 @@ def _sequence_sections(runs: Sequence[RunResult]) -> list[Section]:
             _shared_facts(of_one[0]),
             Table(sequential_table(of_one), f"{scenario}_sequence"),
         ]
-        for model, of_model in _by_model(of_one):
+        for model, of_model in by_model(of_one):
             title = f"{model_label(model)}, {scenario} scenario"
             blocks.append(
                 Figure(

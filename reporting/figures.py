@@ -1,4 +1,7 @@
-"""Figures of result folders and training runs, each as PNG and PDF (`reporting.style`)."""
+"""Figures of result folders and training runs, each as PNG and PDF (`reporting.style`).
+
+`base` is always the path of the figure without suffix, and the files written are returned.
+"""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,29 +16,18 @@ from matplotlib.transforms import Bbox
 
 from errors import DataError
 from metrics.bootstrap import Estimate
+from reporting.comparable import in_order
 from reporting.formats import BEST, SECOND, ResultTable, plain_text
 from reporting.labels import arrow, editor_label, editor_rank, model_label, scenario_rank
 from reporting.paper import paper_columns
 from reporting.sequential import curve_of
-from reporting.style import (
-    COLUMN_INCHES,
-    DASHES,
-    HATCHES,
-    MARKERS,
-    PALETTE,
-    STYLE,
-    save,
-)
-from reporting.transitivity import GAPS, transitivity_gaps
+from reporting.style import COLUMN_INCHES, DASHES, HATCHES, MARKERS, PALETTE, STYLE, save
+from reporting.transitivity import GAPS, Gap
 from results.files import CURVES
 from results.folder import RunResult
 
 LOSS_WORDS = ("loss", "nll", "kl")  # columns of metrics.csv that are losses
-SCOPE = (
-    "scope/precision",
-    "scope/recall",
-    "scope/margin",
-)  # a router that never fires
+SCOPE = ("scope/precision", "scope/recall", "scope/margin")  # show a router that never fires
 MAX_PANELS = 8
 NOTE_CHARACTERS = 15  # per inch, below a table
 SMOOTH_FROM = 60  # curves with more points than this get a running mean over them
@@ -58,20 +50,17 @@ def training_curves(folder: Path, base: Path | None = None) -> list[Path]:
         folder: of a training run. Its metrics.csv is Lightning's CSV log with columns
             `train/<name>` and `val/<name>`; losses are those whose name holds loss, nll or kl, or
             all of them if none does. Beside the losses stands the quality of a scope classifier.
-        base: path of the figure without suffix; `curves` in the folder itself if None.
-
-    Returns:
-        The files written.
+        base: `curves` in the folder itself if None.
 
     Raises:
         DataError: the file is missing or unreadable, or has no curve in it.
     """
     curves = read_curves(folder / CURVES)
     with mpl.rc_context(STYLE):
-        columns = min(3, len(curves))
-        lines = -(-len(curves) // columns)
-        figure = Figure(figsize=(COLUMN_INCHES, 2.3 * lines), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        across = min(3, len(curves))
+        down = -(-len(curves) // across)
+        figure = Figure(figsize=(COLUMN_INCHES, 2.3 * down), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).ravel()
         for axis, (name, splits) in zip(axes, curves.items(), strict=False):
             for split, series in splits.items():
                 _draw_curve(axis, split, series)
@@ -79,46 +68,31 @@ def training_curves(folder: Path, base: Path | None = None) -> list[Path]:
             axis.set_xlabel("step")
         for axis in axes[len(curves) :]:
             axis.set_visible(False)
-        drawn = {
+        lines = {
             text: line
             for axis in axes
             for line, text in zip(*axis.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(lines.values(), lines, loc="outside lower center", ncols=3, frameon=False)
         return save(figure, base or folder / "curves")
 
 
 def grouped_bars(runs: Sequence[RunResult], base: Path) -> list[Path]:
-    """One group of bars per metric, one bar per editor, with 95 % intervals.
-
-    Args:
-        runs: of one scenario and one model.
-        base: path of the figure without suffix.
-
-    Returns:
-        The files written.
-    """
-    ordered = sorted(runs, key=lambda run: editor_rank(run.editor))
+    """One group of bars per metric, one bar per editor, of one scenario and one model."""
+    ordered = in_order(runs)
     names = paper_columns(ordered[0].scenario)
-    width = 0.8 / len(ordered)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 3.0), layout="constrained")
         axis = figure.subplots()
         for number, run in enumerate(ordered):
-            found = [run.metrics.get(name) for name in names]
-            means = np.array([value.mean if value else np.nan for value in found])
-            ends = np.array([(v.low, v.high) if v else (np.nan, np.nan) for v in found]).T
-            axis.bar(
-                np.arange(len(names)) + (number - (len(ordered) - 1) / 2) * width,
-                means,
-                width,
-                # A bootstrap interval may miss the mean by rounding; an error bar cannot be < 0.
-                yerr=np.clip([means - ends[0], ends[1] - means], 0, None),
+            _draw_bars(
+                axis,
+                np.arange(len(names)) + (number - (len(ordered) - 1) / 2) * 0.8 / len(ordered),
+                [run.metrics.get(name) for name in names],
+                0.8 / len(ordered),
                 label=editor_label(run.editor),
                 color=PALETTE[number % len(PALETTE)],
                 hatch=HATCHES[number % len(HATCHES)],
-                edgecolor="white",
-                error_kw={"elinewidth": 0.8, "capsize": 2},
             )
         axis.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
         axis.set_ylim(0, 105)
@@ -129,29 +103,21 @@ def grouped_bars(runs: Sequence[RunResult], base: Path) -> list[Path]:
 
 
 def scenario_heat_map(runs: Sequence[RunResult], base: Path) -> list[Path]:
-    """Editors by scenarios, one panel per property: what transfers from text to pictures.
-
-    Args:
-        runs: of one model, over the scenarios.
-        base: path of the figure without suffix.
-
-    Returns:
-        The files written.
-    """
+    """Editors of one model by scenarios, a panel per property: what transfers to pictures."""
     editors = sorted({run.editor for run in runs}, key=editor_rank)
     scenarios = sorted({run.scenario for run in runs}, key=scenario_rank)
-    by_place = {(run.editor, run.scenario): run for run in runs}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 1.6 + 0.28 * len(editors)), layout="constrained")
         axes = figure.subplots(1, len(HEAT_MAP_METRICS), sharey=True)
         for axis, names in zip(axes, HEAT_MAP_METRICS, strict=True):
-            values = np.full((len(editors), len(scenarios)), np.nan)
-            for (editor, scenario), run in by_place.items():
-                found = [run.metrics[name] for name in names if name in run.metrics]
-                if found:
-                    values[editors.index(editor), scenarios.index(scenario)] = found[0].mean
-            axis.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-            _write_values(axis, values)
+            means = np.full((len(editors), len(scenarios)), np.nan)
+            for run in runs:
+                measured = [run.metrics[name] for name in names if name in run.metrics]
+                if measured:
+                    cell = editors.index(run.editor), scenarios.index(run.scenario)
+                    means[cell] = measured[0].mean
+            axis.imshow(means, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+            _write_values(axis, means)
             axis.set_title("\n".join(names) if len(names) > 1 else f"{names[0]}\n", fontsize=8)
             axis.set_xticks(range(len(scenarios)), scenarios, rotation=60, ha="right")
         axes[0].set_yticks(range(len(editors)), [editor_label(name) for name in editors])
@@ -159,46 +125,26 @@ def scenario_heat_map(runs: Sequence[RunResult], base: Path) -> list[Path]:
         return save(figure, base)
 
 
-def transitivity_gap(runs: Sequence[RunResult], base: Path) -> list[Path]:
-    """Per editor, how much lower Reliability and Generality are about pictures than in text.
+def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
+    """Per editor of one model, how much lower properties are about pictures than in text.
 
     `reporting.transitivity.gap_caption` says of which kind the 95 % intervals are.
-
-    Args:
-        runs: of one model, in the unimodal and the transitive scenario.
-        base: path of the figure without suffix.
-
-    Returns:
-        The files written.
-
-    Raises:
-        DataError: no editor has both runs with an `edits.parquet`, or a table cannot be read.
     """
-    gaps = transitivity_gaps(runs)
-    if not gaps:
-        raise DataError(
-            f"No transitivity gap of {model_label(runs[0].model)}: an editor has to be judged in "
-            "the unimodal and the transitive scenario, on the same data and with the same scoring."
-        )
     editors = list(dict.fromkeys(gap.editor for gap in gaps))
     width = 0.8 / len(GAPS)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 2.8), layout="constrained")
         axis = figure.subplots()
         for number, metric in enumerate(GAPS):
-            own = [gap for gap in gaps if gap.metric == metric]
-            means = np.array([gap.value.mean for gap in own])
-            ends = np.array([(gap.value.low, gap.value.high) for gap in own]).T
-            axis.bar(
-                np.array([editors.index(gap.editor) for gap in own]) + (number - 0.5) * width,
-                means,
+            of_metric = [gap for gap in gaps if gap.metric == metric]
+            _draw_bars(
+                axis,
+                np.array([editors.index(gap.editor) for gap in of_metric]) + (number - 0.5) * width,
+                [gap.value for gap in of_metric],
                 width,
-                yerr=np.clip([means - ends[0], ends[1] - means], 0, None) if own else None,
                 label=metric,
                 color=PALETTE[4 + number],
                 hatch=HATCHES[number],
-                edgecolor="white",
-                error_kw={"elinewidth": 0.8, "capsize": 2},
             )
         axis.axhline(0, color="black", lw=0.8)
         axis.set_xticks(range(len(editors)), [editor_label(name) for name in editors])
@@ -208,26 +154,20 @@ def transitivity_gap(runs: Sequence[RunResult], base: Path) -> list[Path]:
         return save(figure, base)
 
 
-def sequential_curves(
-    runs: Sequence[RunResult], base: Path, columns: Sequence[str] | None = None
-) -> list[Path]:
+def sequential_curves(runs: Sequence[RunResult], base: Path) -> list[Path]:
     """Each metric over the number of edits in place, one panel per metric, with 95 % bands.
 
     Args:
         runs: of one scenario and model, with protocol "sequential".
-        base: path of the figure without suffix.
-        columns: metrics to show; the paper's columns of the scenario if None.
-
-    Returns:
-        The files written.
+        base: see above.
 
     Raises:
         DataError: a run has no curve.
     """
-    ordered = sorted(runs, key=lambda run: editor_rank(run.editor))
-    names = paper_columns(ordered[0].scenario) if columns is None else tuple(columns)
+    ordered = in_order(runs)
+    names = paper_columns(ordered[0].scenario)
     curves = [(editor_label(run.editor), curve_of(run)) for run in ordered]
-    places = sorted({place for _, curve in curves for place in curve})
+    ticks = sorted({edits_in_place for _, curve in curves for edits_in_place in curve})
     across = min(4, len(names))
     down = -(-len(names) // across)
     with mpl.rc_context(STYLE):
@@ -240,7 +180,7 @@ def sequential_curves(
                 )
             axis.set_title(arrow(name), fontsize=9)
             axis.set_xscale("log")
-            axis.set_xticks(places, [f"{place:,}" for place in places])
+            axis.set_xticks(ticks, [f"{edits_in_place:,}" for edits_in_place in ticks])
             axis.minorticks_off()
             axis.set_ylim(0, 105)
         for axis in axes[len(names) :]:
@@ -258,15 +198,7 @@ def sequential_curves(
 
 
 def table_picture(table: ResultTable, base: Path) -> list[Path]:
-    """A result table as a picture, for a README or a slide.
-
-    Args:
-        table: what to draw.
-        base: path of the figure without suffix.
-
-    Returns:
-        The files written.
-    """
+    """A result table as a picture, for a README or a slide."""
     titles = [column.title.replace("_", " ") for column in table.columns]
     header = [*table.heads, "n", *titles]
     body = [[*row.heads, row.n, *(plain_text(cell) for cell in row.cells)] for row in table.rows]
@@ -315,25 +247,38 @@ def read_curves(path: Path) -> dict[str, dict[str, pd.Series]]:
             if len(series):
                 curves.setdefault(name.removesuffix("_epoch"), {})[split] = series
     losses = {
-        name: found for name, found in curves.items() if any(word in name for word in LOSS_WORDS)
+        name: splits for name, splits in curves.items() if any(word in name for word in LOSS_WORDS)
     }
     scope = {name: curves[name] for name in SCOPE if losses and name in curves}
-    chosen = dict(list((losses or curves).items())[: MAX_PANELS - len(scope)]) | scope
-    if not chosen:
+    panels = dict(list((losses or curves).items())[: MAX_PANELS - len(scope)]) | scope
+    if not panels:
         raise DataError(
             f"{path} holds no curve; expected are a column step and columns train/<name> or "
             f"val/<name>, found are {', '.join(map(str, log.columns)) or 'none'}."
         )
-    return chosen
+    return panels
+
+
+def _draw_bars(
+    axis: Any, centres: np.ndarray, values: Sequence[Estimate | None], width: float, **style: str
+) -> None:
+    """Bars with 95 % intervals; none where nothing was measured."""
+    means = np.array([value.mean if value else np.nan for value in values])
+    ends = np.array([(v.low, v.high) if v else (np.nan, np.nan) for v in values]).reshape(-1, 2).T
+    # A bootstrap interval may miss the mean by rounding; an error bar cannot be < 0.
+    errors = np.clip([means - ends[0], ends[1] - means], 0, None)
+    axis.bar(
+        centres, means, width, yerr=errors, edgecolor="white",
+        error_kw={"elinewidth": 0.8, "capsize": 2}, **style,
+    )  # fmt: skip
 
 
 def _draw_points(axis: Any, number: int, label: str, points: Mapping[int, Estimate | None]) -> None:
     """One editor's line with its band; points without records are left out."""
     measured = {n: value for n, value in points.items() if value and value.n}
     style = number % len(PALETTE)
-    places = list(measured)
     axis.plot(
-        places,
+        list(measured),
         [value.mean for value in measured.values()],
         linestyle=DASHES[style],
         marker=MARKERS[style],
@@ -342,7 +287,7 @@ def _draw_points(axis: Any, number: int, label: str, points: Mapping[int, Estima
         label=label,
     )
     axis.fill_between(
-        places,
+        list(measured),
         [value.low for value in measured.values()],
         [value.high for value in measured.values()],
         color=PALETTE[style],

@@ -1,4 +1,6 @@
-r"""A table as a value, and the same table in Markdown, LaTeX (booktabs) and HTML.
+r"""A table as a value, and the same table in Markdown and LaTeX (booktabs).
+
+`templates/table.html` is the same in HTML.
 
 A cell is a number as text with what belongs to it: half its 95 % interval (`98.2 ± 1.5`) or the
 interval itself (`+3.1 [1.0, 5.2]`), the number of records behind it, and marks. The best is bold,
@@ -8,8 +10,6 @@ the second underlined, and a dagger says that a number is not told apart from th
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-
-from jinja2 import Environment
 
 from reporting.labels import lower_is_better
 
@@ -89,6 +89,11 @@ class ResultTable:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def groups(self) -> list[list[Row]]:
+        """The lines that belong together."""
+        return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row.heads[0])]
+
 
 def metric_column(name: str) -> Column:
     """The column of a named metric; only leaks are better when they are low."""
@@ -101,26 +106,25 @@ def fewer_records(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, 
     Where all rows have the same number it is said once, else with the rows that have it.
     """
     phrases = []
-    for place, column in enumerate(columns):
-        counts = [(row, row.cells[place].n) for row in rows if row.n]
-        measured = [(row, n) for row, n in counts if n]
+    for number, column in enumerate(columns):
+        measured = [(row, n) for row in rows if row.n and (n := row.cells[number].n)]
         fewer = sorted({n for row, n in measured if n < int(row.n)})
         if len(fewer) == 1 and all(n == fewer[0] for _, n in measured):
             phrases.append(f"{column.name} {fewer[0]}")
         else:
-            phrases += [f"{column.name} {n} ({_where(n, measured)})" for n in fewer]
+            phrases += [f"{column.name} {n} ({_rows_with(n, measured)})" for n in fewer]
     return (f"Fewer records than n: {', '.join(phrases)}.",) if phrases else ()
 
 
-def _where(n: int, measured: Sequence[tuple[Row, int]]) -> str:
+def _rows_with(n: int, measured: Sequence[tuple[Row, int]]) -> str:
     """The rows with n records: a model by its name alone where all its rows have as many."""
     names: dict[str, None] = {}
-    for first, group in groupby(measured, key=lambda pair: pair[0].heads[0]):
-        members = list(group)
-        if all(found == n for _, found in members):
-            names[first] = None
+    for model, group in groupby(measured, key=lambda pair: pair[0].heads[0]):
+        of_model = list(group)
+        if all(records == n for _, records in of_model):
+            names[model] = None
         else:
-            names |= {" ".join(row.heads): None for row, found in members if found == n}
+            names |= {" ".join(row.heads): None for row, records in of_model if records == n}
     return ", ".join(names)
 
 
@@ -149,33 +153,22 @@ def to_latex(table: ResultTable) -> str:
         r"\toprule",
         " & ".join(header) + r" \\",
     ]
-    for first, rows in groupby(table.rows, key=lambda row: row.heads[0]):
+    for rows in table.groups:
         lines.append(r"\midrule")
         for number, row in enumerate(rows):
-            name = _tex(first) if number == 0 else ""
+            name = _tex(row.heads[0]) if number == 0 else ""
             cells = [_latex_cell(cell) for cell in row.cells]
             lines.append(" & ".join([name, *map(_tex, row.heads[1:]), row.n, *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
-def to_html(table: ResultTable) -> str:
-    """One `<table class="results">` with its caption, notes in the foot; everything is escaped.
-
-    Classes: `number` on cells of numbers, `best`, `second`, `apart` and `tied` on what they say,
-    `measured`, `paper` and `difference` on rows. No style is set.
-    """
-    groups = [list(rows) for _, rows in groupby(table.rows, key=lambda row: row.heads[0])]
-    tags = {BEST: "strong", SECOND: "u", APART: "strong"}
-    return _HTML.render(table=table, groups=groups, tags=tags, tied=TIED)
+def plain_text(cell: Cell, number: str | None = None) -> str:
+    """A cell without its mark, for pictures and terminals; `number` is its text as marked."""
+    return f"{number or cell.text}{_spread(cell)}{f' {TIED}' if cell.is_tied else ''}"
 
 
-def plain_text(cell: Cell) -> str:
-    """A cell without its mark: for pictures and terminals."""
-    return f"{cell.text}{_beside(cell)}{f' {TIED}' if cell.is_tied else ''}"
-
-
-def _beside(cell: Cell) -> str:
+def _spread(cell: Cell) -> str:
     if cell.half:
         return f" ± {cell.half}"
     return f" {cell.interval}" if cell.interval else ""
@@ -187,8 +180,7 @@ def _markdown_line(cells: Sequence[str]) -> str:
 
 def _markdown_cell(cell: Cell) -> str:
     bold = f"**{cell.text}**"
-    marked = {BEST: bold, APART: bold, SECOND: f"<u>{cell.text}</u>"}.get(cell.mark, cell.text)
-    return f"{marked}{_beside(cell)}{f' {TIED}' if cell.is_tied else ''}"
+    return plain_text(cell, {BEST: bold, APART: bold, SECOND: f"<u>{cell.text}</u>"}.get(cell.mark))
 
 
 def _latex_cell(cell: Cell) -> str:
@@ -198,7 +190,7 @@ def _latex_cell(cell: Cell) -> str:
     bold = rf"\textbf{{{number}}}"
     marked = {BEST: bold, APART: bold, SECOND: rf"\underline{{{number}}}"}.get(cell.mark, number)
     tied = r"$^{\dagger}$" if cell.is_tied else ""
-    return marked + _tex(_beside(cell).replace("-", "−")) + tied
+    return marked + _tex(_spread(cell).replace("-", "−")) + tied
 
 
 def _tex(text: str) -> str:
@@ -216,50 +208,3 @@ _TEX_SPECIAL = {character: "\\" + character for character in "&%$#_{}"} | {
     HIGHER: r"$\uparrow$",
     LOWER: r"$\downarrow$",
 }
-
-_HTML = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
-<table class="results">
-<caption>{{ table.title }}</caption>
-<thead>
-<tr>
-{% for head in table.heads %}
-<th scope="col">{{ head }}</th>
-{% endfor %}
-<th scope="col" class="number">n</th>
-{% for column in table.columns %}
-<th scope="col" class="number">{{ column.title }}</th>
-{% endfor %}
-</tr>
-</thead>
-{% for rows in groups %}
-<tbody>
-{% for row in rows %}
-<tr class="{{ row.kind }}">
-{% if loop.first %}
-<th scope="rowgroup" rowspan="{{ rows | length }}">{{ row.heads[0] }}</th>
-{% endif %}
-{% for head in row.heads[1:] %}
-<th scope="row">{{ head }}</th>
-{% endfor %}
-<td class="number">{{ row.n }}</td>
-{% for cell in row.cells %}
-<td class="number{{ ' ' + cell.mark if cell.mark }}{{ ' tied' if cell.is_tied }}">
-{%- if cell.mark %}<{{ tags[cell.mark] }}>{{ cell.text }}</{{ tags[cell.mark] }}>
-{%- else %}{{ cell.text }}{% endif %}
-{%- if cell.half %} <span class="half">± {{ cell.half }}</span>{% endif %}
-{%- if cell.interval %} <span class="interval">{{ cell.interval }}</span>{% endif %}
-{%- if cell.is_tied %}<sup>{{ tied }}</sup>{% endif %}</td>
-{% endfor %}
-</tr>
-{% endfor %}
-</tbody>
-{% endfor %}
-{% if table.notes %}
-<tfoot>
-{% for note in table.notes %}
-<tr><td colspan="{{ table.heads | length + 1 + table.columns | length }}">{{ note }}</td></tr>
-{% endfor %}
-</tfoot>
-{% endif %}
-</table>
-""")

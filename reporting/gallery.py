@@ -12,7 +12,7 @@ same records.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,11 +102,11 @@ class Case:
     answers: tuple[Answer, ...]
 
     @property
-    def telling(self) -> Answer | None:
+    def worst_answer(self) -> Answer | None:
         """The answer that went worst, in the order in which cases are ranked."""
         for mean in _MEANS:
-            counted = [a for a in self.answers if a.counts_in == mean and a.score is not None]
-            wrong = [answer for answer in counted if answer.score != 1]
+            counted = [answer for answer in self.answers if answer.counts_in == mean]
+            wrong = [answer for answer in counted if answer.score not in (None, 1)]
             if wrong:
                 return min(wrong, key=lambda answer: answer.score or 0.0)
         return self.answers[0] if self.answers else None
@@ -156,36 +156,22 @@ def read_gallery(runs: Sequence[RunResult], cases: int = CASES) -> Gallery:
     return Gallery(groups, thumbnails.by_key)
 
 
-def worst_first(scores: pd.DataFrame) -> pd.DataFrame:
-    """Order edits by how badly they went.
-
-    Args:
-        scores: columns `edited` and `kept`, fractions or nan, by edit id.
-
-    Returns:
-        The same rows, worst first. Edits without a probe that should have changed come last.
-    """
-    named = scores.rename_axis("edit_id").reset_index()
-    ordered = named.sort_values(["edited", "kept", "edit_id"], na_position="last")
-    return ordered.set_index("edit_id")
-
-
-def random_sample(edit_ids: Sequence[int], seed: int, cases: int) -> list[int]:
+def sample_edits(edit_ids: Iterable[int], seed: int, number: int) -> list[int]:
     """The same edits for every editor, model and version of numpy.
 
     Args:
         edit_ids: to choose from, in any order.
         seed: of the run.
-        cases: how many; all if there are fewer.
+        number: how many; all if there are fewer.
 
     Returns:
-        The chosen ids.
+        Those with the smallest SHA-256 of "seed:edit id", the smallest first.
     """
 
-    def place(edit_id: int) -> str:
+    def digest(edit_id: int) -> str:
         return hashlib.sha256(f"{seed}:{edit_id}".encode()).hexdigest()
 
-    return sorted(edit_ids, key=place)[:cases]
+    return sorted(edit_ids, key=digest)[:number]
 
 
 def percent(fraction: float | None) -> str:
@@ -201,38 +187,31 @@ def _read_group(run: RunResult, cases: int, thumbnails: Thumbnails) -> CaseGroup
     path = run.folder / EDITS
     if not path.is_file():
         return CaseGroup(run, (), (f"{path} does not exist: there are no answers to show.",))
-    rows = _reported(read_rows(path, EDIT_SCHEMA, _COLUMNS), run)
-    scores = worst_first(_scores(rows))
-    means = {
-        int(edit_id): (_number(edited), _number(kept))
-        for edit_id, edited, kept in zip(
-            scores.index, scores["edited"], scores["kept"], strict=True
-        )
-    }
-    failed = [
-        edit_id for edit_id, both in means.items() if any(m is not None and m < 1 for m in both)
-    ]
-    random = random_sample(list(means), run.seed, cases)
+    rows = _headline_rows(read_rows(path, EDIT_SCHEMA, _COLUMNS), run)
+    means = _means(rows).sort_values(["edited", "kept", "edit_id"], na_position="last")
+    failed = means.index[(means < 1).any(axis=1)]
     picked: dict[int, list[str]] = {}
-    for name, chosen in ((WORST, failed[:cases]), (RANDOM, random)):
-        for edit_id in chosen:
-            picked.setdefault(edit_id, []).append(name)
-    shown = rows[rows["edit_id"].isin(picked)]
-    reader = _CaseReader(run, _read_asked(run, picked), thumbnails)
-    by_edit = {int(str(edit_id)): own for edit_id, own in shown.groupby("edit_id")}
-    found = [
-        reader.case(by_edit[edit_id], tuple(names), *means[edit_id])
-        for edit_id, names in picked.items()
-    ]
-    return CaseGroup(run, tuple(found), _notes(run))
+    for reason, edit_ids in (
+        (WORST, failed[:cases]),
+        (RANDOM, sample_edits(means.index, run.seed, cases)),
+    ):
+        for edit_id in edit_ids:
+            picked.setdefault(int(edit_id), []).append(reason)
+    by_edit = dict(list(rows[rows["edit_id"].isin(picked)].groupby("edit_id")))
+    read_case = _CaseReader(run, _read_questions(run, picked), thumbnails)
+    means_by_edit = means.to_dict("index")
+    picked_cases = (
+        read_case(edit_id, by_edit[edit_id], tuple(reasons), means_by_edit[edit_id])
+        for edit_id, reasons in picked.items()
+    )
+    return CaseGroup(run, tuple(picked_cases), _notes(run))
 
 
-def _reported(rows: pd.DataFrame, run: RunResult) -> pd.DataFrame:
+def _headline_rows(rows: pd.DataFrame, run: RunResult) -> pd.DataFrame:
     """One row per edit and probe, in the order of the metrics, with the measure of the summary."""
     lines = headlines_of(run.scenario, **variant_of(run.settings))
-    measures: dict[str, str] = {}
-    for line in lines:  # of a probe's metrics the first is the one that tables show
-        measures = dict.fromkeys(line.probes, line.measure) | measures
+    # Of a probe's metrics the first is the one that tables show.
+    measures = {probe: line.measure for line in reversed(lines) for probe in line.probes}
     counts_in = {
         probe: mean
         for mean, names in _MEANS.items()
@@ -242,22 +221,22 @@ def _reported(rows: pd.DataFrame, run: RunResult) -> pd.DataFrame:
     }
     unknown = sorted({str(probe) for probe in rows["probe"].unique()} - measures.keys())
     measures |= dict.fromkeys(unknown, TOKEN_ACCURACY)
-    order = dict.fromkeys([*(probe for line in lines for probe in line.probes), *unknown])
-    places = {probe: place for place, probe in enumerate(sorted(order, key=_family))}
+    probes = dict.fromkeys([*(probe for line in lines for probe in line.probes), *unknown])
+    ranks = {probe: rank for rank, probe in enumerate(sorted(probes, key=_family))}
     once = rows[rows["metric"] == rows["probe"].map(measures)].drop_duplicates(_ROW)
-    placed = once.assign(
-        place=once["probe"].map(places), counts_in=once["probe"].map(counts_in).fillna("")
+    ranked = once.assign(
+        rank=once["probe"].map(ranks), counts_in=once["probe"].map(counts_in).fillna("")
     )
-    return placed.sort_values(["edit_id", "place"])
+    return ranked.sort_values(["edit_id", "rank"])
 
 
 def _family(probe: str) -> int:
-    """Place of a probe's kind; within it the order of the metrics stays."""
-    kinds = [place for place, name in enumerate(_FAMILIES) if probe.startswith(name)]
+    """Rank of a probe's kind; within it the order of the metrics stays."""
+    kinds = [rank for rank, name in enumerate(_FAMILIES) if probe.startswith(name)]
     return kinds[0] if kinds else len(_FAMILIES)
 
 
-def _scores(rows: pd.DataFrame) -> pd.DataFrame:
+def _means(rows: pd.DataFrame) -> pd.DataFrame:
     """`edited` and `kept` of each edit, as the head of this file defines them."""
     edits = pd.Index(rows["edit_id"].unique(), name="edit_id")
     means = {
@@ -267,21 +246,17 @@ def _scores(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(means, index=edits)
 
 
-ProbeText = Mapping[str, Mapping[str, Any]]  # probe -> question, image and hops
+ProbeRow = Mapping[Any, Any]  # a line of probes.parquet; empty in results of before that file
 
 
-def _read_asked(run: RunResult, edit_ids: Collection[int]) -> dict[int, ProbeText]:
-    """What was asked in some edits; nothing in results of before `probes.parquet`."""
+def _read_questions(run: RunResult, edit_ids: Collection[int]) -> dict[tuple[int, str], ProbeRow]:
+    """What was asked in some edits, by edit and probe."""
     path = run.folder / PROBES
     if not path.is_file():
         return {}
     rows = read_rows(path, PROBE_SCHEMA)
-    chosen = rows[rows["edit_id"].isin(edit_ids)].drop_duplicates(_ROW)
-    found: dict[int, dict[str, Mapping[str, Any]]] = {}
-    for row in chosen.to_dict("records"):
-        named = {str(name): value for name, value in row.items()}
-        found.setdefault(int(row["edit_id"]), {})[str(row["probe"])] = named
-    return dict(found)
+    rows = rows[rows["edit_id"].isin(edit_ids)].drop_duplicates(_ROW)
+    return {(row["edit_id"], row["probe"]): row for row in rows.to_dict("records")}
 
 
 def _notes(run: RunResult) -> tuple[str, ...]:
@@ -298,39 +273,36 @@ class _CaseReader:
     """Makes the cases of one run."""
 
     run: RunResult
-    asked: Mapping[int, ProbeText]
+    questions: Mapping[tuple[int, str], ProbeRow]
     thumbnails: Thumbnails
 
-    def case(
-        self,
-        rows: pd.DataFrame,
-        picked: tuple[str, ...],
-        edited: float | None,
-        kept: float | None,
+    def __call__(
+        self, edit_id: int, rows: pd.DataFrame, picked: tuple[str, ...], means: Mapping[Any, float]
     ) -> Case:
         """The case of one edit, from its rows in the order of the metrics."""
-        edit_id = int(rows["edit_id"].iloc[0])
-        asked = self.asked.get(edit_id, {})
-        answers = tuple(self._answer(row, asked) for row in rows.to_dict("records"))
-        question, picture = self._edit(asked)
-        first = next((answer for answer in answers if answer.probe.startswith(_FIRST)), None)
+        answers = tuple(self._answer(row) for row in rows.to_dict("records"))
+        # Only in the transitive scenario is the edit's own question no probe's as well.
+        repeats = () if self.run.scenario == "transitive" else _ASK_THE_EDIT
+        known = [self.questions.get((edit_id, probe)) for probe in (THE_EDIT, *repeats)]
+        question = next(filter(None, known), {})
+        targets = [answer.target for answer in answers if answer.probe.startswith(_FIRST)]
         return Case(
             edit_id=edit_id,
             subject=_text(rows["subject"].iloc[0]) or "",
-            question=question,
-            picture=picture,
-            target=first.target if first else None,
+            question=_text(question.get("question")),
+            picture=self._picture(question),
+            target=next(iter(targets), None),
             picked=picked,
-            edited=edited,
-            kept=kept,
+            edited=_number(means["edited"]),
+            kept=_number(means["kept"]),
             answers=answers,
         )
 
-    def _answer(self, row: Mapping[Any, Any], asked: ProbeText) -> Answer:
-        question = asked.get(str(row["probe"]), {})
+    def _answer(self, row: Mapping[Any, Any]) -> Answer:
+        question = self.questions.get((row["edit_id"], row["probe"]), {})
         hops = _number(question.get("hops"))
         return Answer(
-            probe=str(row["probe"]),
+            probe=row["probe"],
             question=_text(question.get("question")),
             picture=self._picture(question),
             target=_text(row["target"]),
@@ -338,18 +310,11 @@ class _CaseReader:
             after=_text(row["post_text"]),
             score=_number(row["value"]),
             hops=None if hops is None else int(hops),
-            counts_in=str(row["counts_in"]),
+            counts_in=row["counts_in"],
         )
 
-    def _edit(self, asked: ProbeText) -> tuple[str | None, Picture | None]:
-        """The edit's own question: only in the transitive scenario is it no probe's as well."""
-        own = asked.get(THE_EDIT)
-        if own is None and self.run.scenario != "transitive":
-            own = next((row for name, row in asked.items() if name in _ASK_THE_EDIT), None)
-        return (_text(own.get("question")), self._picture(own)) if own else (None, None)
-
-    def _picture(self, asked: Mapping[str, Any]) -> Picture | None:
-        name = _text(asked.get("image"))
+    def _picture(self, question: ProbeRow) -> Picture | None:
+        name = _text(question.get("image"))
         root = self.run.settings.get("image_root")
         return self.thumbnails.of(name, None if root is None else str(root)) if name else None
 

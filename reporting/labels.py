@@ -1,9 +1,15 @@
 """How editors, models and scenarios are called and ordered in tables and figures: as the paper."""
 
+from collections.abc import Iterable
+
 SCENARIOS = ("unimodal", "transitive", "multimodal")
 UNEDITED = "none"
 UNEDITED_LABEL = "Unedited"
 PAPER_MODELS = {"blip2_opt": "BLIP2-OPT", "minigpt4": "MiniGPT-4", "llava": "LLaVA-1.5"}
+FT_NOTE = (
+    "FT is fine-tuning as the paper's Table 4 has it, at most 20,000 steps of Adam at 1e-6; "
+    "FT (as run) is what its authors ran."
+)
 
 _SPELLED = {"lora": "LoRA", "ft_l": "FT-L"}
 _EDITORS = (UNEDITED, "ft", "ike", "mend", "serac", "rome")
@@ -24,6 +30,11 @@ def editor_label(name: str) -> str:
     return _SPELLED.get(method, method.upper()) + (
         f" ({variant.replace('_', ' ')})" if variant else ""
     )
+
+
+def editor_note(editors: Iterable[str]) -> tuple[str, ...]:
+    """Which FT is which, for a list with both; nothing for any other list."""
+    return (FT_NOTE,) if {"ft", "ft_as_run"} <= set(editors) else ()
 
 
 def model_label(name: str) -> str:

@@ -11,7 +11,7 @@ from reporting.blocks import FIGURES, Block, Document, Figure, Items, Section, S
 from reporting.formats import EMPTY, to_markdown
 from reporting.gallery import WORST, Case, CaseGroup, Gallery, percent
 
-_SHOWN = 80  # characters of a text in the table of worst cases
+_MOST_CHARACTERS = 80  # characters of a text in the table of worst cases
 
 
 def markdown_page(document: Document) -> str:
@@ -88,18 +88,12 @@ def _markdown_group(group: CaseGroup, level: int) -> str:
 
 def _markdown_case(case: Case) -> list[str]:
     """One line; of its answers the one that decided."""
-    telling = case.telling
-    cells = [
-        str(case.edit_id),
-        case.subject,
-        case.question or EMPTY,
-        case.target or EMPTY,
-        telling.probe if telling else EMPTY,
-        (telling.after if telling else None) or EMPTY,
-    ]
-    written = [markdown_text(_shorten(cell)) for cell in cells]
-    return [*written, percent(case.edited), percent(case.kept)]
+    worst = case.worst_answer
+    texts = [case.subject, case.question, case.target]
+    texts += [worst.probe, worst.after] if worst else [None, None]
+    cells = [markdown_text(_shorten(text or EMPTY)) for text in texts]
+    return [str(case.edit_id), *cells, percent(case.edited), percent(case.kept)]
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"

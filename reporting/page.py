@@ -10,13 +10,14 @@ import hashlib
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from reporting.blocks import FIGURES, Document, Section
-from reporting.formats import to_html
+from reporting.formats import ResultTable
 from reporting.gallery import RANDOM, WORST, Answer, CaseGroup, Gallery, percent
 from reporting.labels import editor_label, model_label
 from reporting.thumbnails import Thumbnail
@@ -38,14 +39,24 @@ def html_page(document: Document, output: Path) -> str:
         OSError: a figure is missing.
     """
     script = _read("report.js")
-    environment = _environment(document, output / FIGURES)
-    return environment.get_template("report.html").render(
+    templates = _page_templates(document, output / FIGURES)
+    return templates.get_template("report.html").render(
         document=document,
         style=Markup(_read("report.css")),
         script=Markup(script),
         script_hash=_base64(hashlib.sha256(script.encode()).digest()),
         thumbnails=_thumbnails(document),
     )
+
+
+def to_html(table: ResultTable) -> str:
+    """One `<table class="results">` with its caption, notes in the foot; everything is escaped.
+
+    Classes: `number` on cells of numbers, `best`, `second`, `apart` and `tied` on what they say,
+    `measured`, `paper` and `difference` on rows. No style is set.
+    """
+    module: Any = _templates().get_template("table.html").module
+    return str(module.results(table))
 
 
 def grade(fraction: float | None) -> str:
@@ -59,20 +70,23 @@ def grade(fraction: float | None) -> str:
     return "good" if fraction > 0.995 else "bad" if fraction < 0.005 else "part"
 
 
-def _environment(document: Document, figures: Path) -> Environment:
-    """Templates with what they ask of blocks; every text is escaped unless it is `Markup`."""
-    environment = Environment(
+def _templates() -> Environment:
+    """Every text is escaped unless it is `Markup`."""
+    return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    anchors = _anchors(document)
+
+
+def _page_templates(document: Document, figures: Path) -> Environment:
+    """Templates with what they ask of blocks."""
+    environment, anchors = _templates(), _anchors(document)
     environment.filters |= {
         "kind": lambda block: type(block).__name__,
         "anchor": lambda section: anchors[id(section)],
-        "table": lambda block: Markup(to_html(block.table)),
         "source": lambda figure: _picture_uri(figures / f"{figure.name}.png"),
         "size": lambda figure: _size(figures / f"{figure.name}.png"),
         "choices": _choices,
@@ -114,14 +128,14 @@ def _thumbnails(document: Document) -> dict[str, tuple[Thumbnail, str]]:
 
 def _anchors(document: Document) -> dict[int, str]:
     """The id that a section has in the page, by `id` of the section."""
-    found: dict[int, str] = {}
-    taken: Counter[str] = Counter()
+    anchors: dict[int, str] = {}
+    uses: Counter[str] = Counter()
     for block in document.walk():
         if isinstance(block, Section):
             slug = re.sub(r"[^a-z0-9]+", "-", block.title.lower()).strip("-") or "section"
-            taken[slug] += 1
-            found[id(block)] = slug if taken[slug] == 1 else f"{slug}-{taken[slug]}"
-    return found
+            uses[slug] += 1
+            anchors[id(block)] = slug if uses[slug] == 1 else f"{slug}-{uses[slug]}"
+    return anchors
 
 
 def _choices(gallery: Gallery) -> dict[str, dict[str, str]]:

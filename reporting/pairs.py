@@ -10,9 +10,9 @@ editors differ; two intervals of means that overlap do not say that they are ali
 the seed and the number of records alone, so all metrics and pairs with as many share them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import combinations, groupby
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +22,9 @@ import pandas as pd
 from errors import DataError
 from metrics.bootstrap import Estimate, estimates
 from metrics.headlines import Headline, headlines_of, variant_of
-from reporting.comparable import check_comparable
+from reporting.comparable import by_model, check_comparable
 from reporting.formats import APART, PLAIN, Cell, ResultTable, Row, fewer_records, metric_column
-from reporting.labels import UNEDITED, editor_label, editor_rank, model_label, model_rank
+from reporting.labels import UNEDITED, editor_label, editor_note, model_label
 from reporting.paper import paper_columns
 from results.files import EDITS, PROBES
 from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, RunResult, read_rows
@@ -42,7 +42,7 @@ class Pair(NamedTuple):
     metric: str
 
 
-def record_scores(run: RunResult) -> pd.DataFrame | None:
+def record_scores(run: RunResult) -> pd.DataFrame:
     """The score of each record in each named metric.
 
     Args:
@@ -51,14 +51,14 @@ def record_scores(run: RunResult) -> pd.DataFrame | None:
     Returns:
         One line per edit, in the order of their ids, one column per metric that a record has, in
         percent; nan where the record has no such probe. Their means over lines are the metrics of
-        `summary.json`. None if the folder has no `edits.parquet`. Not to be changed: it is kept.
+        `summary.json`. Empty if the folder has no `edits.parquet`. Not to be changed: it is kept.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has a score twice.
     """
     path = run.folder / EDITS
     if not path.is_file():
-        return None
+        return pd.DataFrame()
     state = path.stat()
     headlines = headlines_of(run.scenario, **variant_of(run.settings))
     return _read_scores(run.folder, (state.st_mtime_ns, state.st_size), headlines)
@@ -80,33 +80,33 @@ def scores_by_record(
     """
     long = long.dropna(subset=["value"])
     if hops is not None and hops.nunique() > 1:
-        asked = long[(long["probe"] == "portability") & long["edit_id"].isin(hops.index)]
-        names = "portability_" + asked["edit_id"].map(hops).astype(int).astype(str) + "hop"
-        long = pd.concat([long, asked.assign(probe=names)])
-    edits, place = np.unique(long["edit_id"], return_inverse=True)
-    columns: dict[tuple[str, str], np.ndarray] = {}
-    for (probe, measure), part in long.assign(place=place).groupby(["probe", "metric"]):
-        column = columns[str(probe), str(measure)] = np.full(len(edits), np.nan)
-        column[part["place"]] = part["value"]
-        if len(part) > np.isfinite(column).sum():
+        far = long[(long["probe"] == "portability") & long["edit_id"].isin(hops.index)]
+        names = "portability_" + far["edit_id"].map(hops).astype(int).astype(str) + "hop"
+        long = pd.concat([long, far.assign(probe=names)])
+    edits, lines = np.unique(long["edit_id"], return_inverse=True)
+    by_probe: dict[tuple[str, str], np.ndarray] = {}
+    for (probe, measure), rows in long.assign(line=lines).groupby(["probe", "metric"]):
+        values = by_probe[str(probe), str(measure)] = np.full(len(edits), np.nan)
+        values[rows["line"]] = rows["value"]
+        if len(rows) > np.isfinite(values).sum():
             raise ValueError(f"{measure} of {probe}")
-    found: dict[str, np.ndarray] = {}
-    for line in headlines:
-        keys = [(probe, line.measure) for probe in line.probes]
-        own = [columns[key] for key in keys if key in columns]
-        if own:
-            found[line.name] = 100 * _mean_of_those_there(np.stack(own))
-    return pd.DataFrame(found, index=pd.Index(edits, name="edit_id"))
+    scores: dict[str, np.ndarray] = {}
+    for headline in headlines:
+        keys = [(probe, headline.measure) for probe in headline.probes]
+        parts = [by_probe[key] for key in keys if key in by_probe]
+        if parts:
+            scores[headline.name] = 100 * _mean_of_measured(np.stack(parts))
+    return pd.DataFrame(scores, index=pd.Index(edits, name="edit_id"))
 
 
 def paired_differences(
-    runs: Sequence[RunResult], wanted: Sequence[Pair], *, seed: int
+    runs: Sequence[RunResult], pairs: Sequence[Pair], *, seed: int
 ) -> dict[Pair, Estimate]:
     """Differences between editors, with 95 % intervals.
 
     Args:
         runs: of one scenario and model, each editor once.
-        wanted: what to compare.
+        pairs: what to compare.
         seed: of the draws.
 
     Returns:
@@ -116,32 +116,27 @@ def paired_differences(
     Raises:
         DataError: a table cannot be read.
     """
-    scores = _aligned({run.editor: record_scores(run) for run in runs})
-    vectors: dict[Pair, np.ndarray] = {}
-    for pair in wanted:
-        first = scores.get(pair.first, {}).get(pair.metric)
-        second = scores.get(pair.second, {}).get(pair.metric)
-        if first is not None and second is not None:
-            difference = first - second
-            shared = difference[np.isfinite(difference)]
-            if shared.size:
-                vectors[pair] = shared
-    return dict(zip(vectors, estimates(list(vectors.values()), seed=seed), strict=True))
+    scores = {run.editor: record_scores(run) for run in runs}
+    differences: dict[Pair, np.ndarray] = {}
+    for pair in pairs:
+        first, second = scores[pair.first], scores[pair.second]
+        if pair.metric in first and pair.metric in second:
+            difference = (first[pair.metric] - second[pair.metric]).dropna()
+            if len(difference):
+                differences[pair] = difference.to_numpy()
+    return dict(zip(differences, estimates(list(differences.values()), seed=seed), strict=True))
 
 
-def tells_apart(difference: Estimate) -> bool:
+def excludes_zero(difference: Estimate) -> bool:
     """Whether the interval of a difference excludes 0."""
     return difference.low > ROUNDING or difference.high < -ROUNDING
 
 
-def paired_table(
-    runs: Sequence[RunResult], columns: Sequence[str] | None = None
-) -> ResultTable | None:
+def paired_table(runs: Sequence[RunResult]) -> ResultTable | None:
     """Every editor against every other one, and against the unedited model.
 
     Args:
         runs: of one scenario, of any models.
-        columns: metrics to show; the paper's columns of the scenario if None.
 
     Returns:
         A row per model and pair, cells `+12.3 [10.1, 14.6]` in points; n counts the records that
@@ -152,37 +147,35 @@ def paired_table(
     """
     check_comparable(runs)
     scenario, seed = runs[0].scenario, runs[0].seed
-    shown = tuple(paper_columns(scenario) if columns is None else columns)
+    metrics = paper_columns(scenario)
     rows: list[Row] = []
-    for model, members in groupby(sorted(runs, key=_order), key=lambda run: run.model):
-        of_model = list(members)
-        names = [run.editor for run in of_model]
-        pairs = [(a, b) if a != UNEDITED else (b, a) for a, b in combinations(names, 2)]
-        pairs.sort(key=lambda pair: (names.index(pair[0]), pair[1] == UNEDITED))
-        wanted = [Pair(*pair, name) for pair in pairs for name in shown]
-        found = paired_differences(of_model, wanted, seed=seed)
-        rows += [
-            row
-            for pair in pairs
-            if (row := _pair_row(model, pair, [found.get(Pair(*pair, name)) for name in shown]))
-        ]
+    for model, of_model in by_model(runs):
+        editors = [run.editor for run in of_model]
+        editors.sort(key=lambda editor: editor == UNEDITED)  # last: what it is compared with
+        pairs = list(combinations(editors, 2))
+        asked = [Pair(*pair, metric) for pair in pairs for metric in metrics]
+        differences = paired_differences(of_model, asked, seed=seed)
+        for pair in pairs:
+            estimates_of_pair = [differences.get(Pair(*pair, metric)) for metric in metrics]
+            rows += _pair_row(model, pair, estimates_of_pair)
     if not rows:
         return None
-    titled = tuple(metric_column(name) for name in shown)
+    columns = tuple(metric_column(metric) for metric in metrics)
     notes = (
         "First minus second, in points with the 95 % interval of the difference, paired over the n "
         "records that both have. Bold: the interval excludes 0.",
-        *fewer_records(rows, titled),
+        *fewer_records(rows, columns),
+        *editor_note(run.editor for run in runs),
     )
     title = f"Paired differences, {scenario} scenario, data {runs[0].data}, seed {seed} (points)"
-    return ResultTable(title, ("Model", "Pair"), titled, tuple(rows), notes)
+    return ResultTable(title, ("Model", "Pair"), columns, tuple(rows), notes)
 
 
 def difference_cell(value: Estimate | None) -> Cell:
     """`+12.3 [10.1, 14.6]`, marked where the interval excludes 0."""
     if value is None or value.n == 0:
         return Cell()
-    mark = APART if tells_apart(value) else PLAIN
+    mark = APART if excludes_zero(value) else PLAIN
     # Adding 0.0 makes a negative zero positive.
     mean, low, high = (round(number, 1) + 0.0 for number in (value.mean, value.low, value.high))
     ends = [f"{low:.1f}", f"{high:.1f}"]
@@ -196,35 +189,19 @@ def difference_cell(value: Estimate | None) -> Cell:
 
 def _pair_row(
     model: str, pair: tuple[str, str], differences: Sequence[Estimate | None]
-) -> Row | None:
+) -> list[Row]:
     """None where the two share no record."""
     n = max((value.n for value in differences if value), default=0)
-    if not n:
-        return None
-    label = f"{editor_label(pair[0])} − {editor_label(pair[1])}"
+    label = " − ".join(map(editor_label, pair))
     cells = tuple(difference_cell(value) for value in differences)
-    return Row((model_label(model), label), str(n), cells)
+    return [Row((model_label(model), label), str(n), cells)] if n else []
 
 
-def _mean_of_those_there(values: np.ndarray) -> np.ndarray:
+def _mean_of_measured(values: np.ndarray) -> np.ndarray:
     """(k, n) -> (n,): the mean over the first axis without the nan; nan where all are."""
     counts = np.isfinite(values).sum(axis=0)
     sums = np.where(np.isfinite(values), values, 0).sum(axis=0)
     return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-
-
-def _aligned(
-    scores: Mapping[str, pd.DataFrame | None],
-) -> dict[str, dict[str, np.ndarray]]:
-    """Per editor and metric one vector over the records of all, nan where there is no score."""
-    tables = {editor: table for editor, table in scores.items() if table is not None}
-    if not tables:
-        return {}
-    index = pd.Index(sorted(set().union(*(table.index for table in tables.values()))))
-    return {
-        editor: {str(name): column.to_numpy() for name, column in table.reindex(index).items()}
-        for editor, table in tables.items()
-    }
 
 
 @lru_cache(maxsize=128)
@@ -247,10 +224,6 @@ def hops_of(folder: Path) -> "pd.Series[int] | None":
     """Steps from the edited fact to its portability answer by edit; None where nothing tells."""
     if not (folder / PROBES).is_file():
         return None
-    asked = read_rows(folder / PROBES, PROBE_SCHEMA, ("edit_id", "probe", "hops"))
-    told: pd.DataFrame = asked[asked["probe"] == "portability"].dropna(subset=["hops"])
-    return told.drop_duplicates("edit_id").set_index("edit_id")["hops"]
-
-
-def _order(run: RunResult) -> tuple[tuple[int, str], tuple[int, str]]:
-    return model_rank(run.model), editor_rank(run.editor)
+    probes = read_rows(folder / PROBES, PROBE_SCHEMA, ("edit_id", "probe", "hops"))
+    far: pd.DataFrame = probes[probes["probe"] == "portability"].dropna(subset=["hops"])
+    return far.drop_duplicates("edit_id").set_index("edit_id")["hops"]

@@ -55,7 +55,7 @@ def deviations(run: RunResult) -> list[str]:
     """
     facts = {key: (run.fact(key), value) for key, value in paper_tables()["as_published"].items()}
     facts |= _training_facts(run)
-    found = [
+    differing = [
         f"{key} is {value!r}, published {published!r}"
         for key, (value, published) in facts.items()
         if value != published
@@ -63,8 +63,8 @@ def deviations(run: RunResult) -> list[str]:
     sizes = paper_tables()["records"]
     if run.n_edits not in sizes.values():
         known = " or ".join(f"{size:,} ({name})" for name, size in sizes.items())
-        found.append(f"n_edits is {run.n_edits:,}, published {known}")
-    return found
+        differing.append(f"n_edits is {run.n_edits:,}, published {known}")
+    return differing
 
 
 def _training_facts(run: RunResult) -> dict[str, tuple[object, object]]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from errors import DataError
 from metrics.bootstrap import Estimate, estimates
 from metrics.headlines import headlines_of, variant_of
-from reporting.comparable import check_comparable
+from reporting.comparable import check_comparable, in_order
 from reporting.formats import ResultTable, Row, fewer_records, metric_column
-from reporting.labels import editor_label, editor_rank, model_label, model_rank
+from reporting.labels import editor_label, editor_note, model_label
 from reporting.pairs import hops_of, scores_by_record
 from reporting.paper import paper_columns
 from reporting.tables import metric_cell
@@ -46,24 +46,20 @@ def curve_of(run: RunResult) -> Curve:
         )
     long = read_rows(path, CURVE_SCHEMA, _COLUMNS)
     headlines = headlines_of(run.scenario, **variant_of(run.settings))
-    hops, found = hops_of(run.folder), {}
-    for place, part in long.groupby("edits_in_place"):  # ascending
-        scores = scores_by_record(part, headlines, hops)
-        vectors = [scores[name].dropna().to_numpy() for name in scores]
-        found[int(str(place))] = dict(
-            zip(map(str, scores), estimates(vectors, seed=run.seed), strict=True)
-        )
-    return found
+    hops, curve = hops_of(run.folder), {}
+    for edits_in_place, rows in long.groupby("edits_in_place"):  # ascending
+        scores = scores_by_record(rows, headlines, hops)
+        columns = [scores[name].dropna().to_numpy() for name in scores]
+        metrics = zip(map(str, scores), estimates(columns, seed=run.seed), strict=True)
+        curve[int(str(edits_in_place))] = dict(metrics)
+    return curve
 
 
-def sequential_table(
-    runs: Sequence[RunResult], columns: Sequence[str] | None = None
-) -> ResultTable:
-    """The metrics of sequential runs at every point of their curves.
+def sequential_table(runs: Sequence[RunResult]) -> ResultTable:
+    """The paper's columns of sequential runs at every point of their curves.
 
     Args:
         runs: of one scenario, with protocol "sequential", of any models.
-        columns: metrics to show; the paper's columns of the scenario if None.
 
     Returns:
         A row per model, editor and number of edits in place; n counts the edits that were asked.
@@ -72,22 +68,22 @@ def sequential_table(
         DataError: the runs cannot share a table, or one of them has no curve.
     """
     check_comparable(runs)
-    shown = paper_columns(runs[0].scenario) if columns is None else tuple(columns)
-    rows = []
-    for run in sorted(runs, key=lambda run: (model_rank(run.model), editor_rank(run.editor))):
-        for place, metrics in curve_of(run).items():
-            heads = (model_label(run.model), editor_label(run.editor), f"{place:,}")
+    first, names, rows = runs[0], paper_columns(runs[0].scenario), []
+    for run in in_order(runs):
+        for edits_in_place, metrics in curve_of(run).items():
+            heads = (model_label(run.model), editor_label(run.editor), f"{edits_in_place:,}")
             n = max((value.n for value in metrics.values()), default=0)
-            cells = tuple(metric_cell(metrics.get(name)) for name in shown)
+            cells = tuple(metric_cell(metrics.get(name)) for name in names)
             rows.append(Row(heads, str(n), cells))
-    titled = tuple(metric_column(name) for name in shown)
+    columns = tuple(metric_column(name) for name in names)
     notes = (
         "Edits stay in place; after each number of them the probes of all edits made so far are "
         "asked again.",
-        *fewer_records(rows, titled),
+        *fewer_records(rows, columns),
+        *editor_note(run.editor for run in runs),
     )
     title = (
-        f"{runs[0].scenario.capitalize()} scenario, edits in sequence, data {runs[0].data}, seed "
-        f"{runs[0].seed} (percent)"
+        f"{first.scenario.capitalize()} scenario, edits in sequence, data {first.data}, seed "
+        f"{first.seed} (percent)"
     )
-    return ResultTable(title, ("Model", "Editor", "Edits in place"), titled, tuple(rows), notes)
+    return ResultTable(title, ("Model", "Editor", "Edits in place"), columns, tuple(rows), notes)

@@ -9,10 +9,9 @@ figures and the difference to them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 from metrics.bootstrap import Estimate
-from reporting.comparable import check_comparable
+from reporting.comparable import by_model, check_comparable, in_order
 from reporting.formats import (
     BEST,
     DIFFERENCE,
@@ -33,13 +32,11 @@ from reporting.labels import (
     UNEDITED,
     arrow,
     editor_label,
-    editor_rank,
+    editor_note,
     lower_is_better,
     model_label,
-    model_rank,
-    scenario_rank,
 )
-from reporting.pairs import Pair, paired_differences, tells_apart
+from reporting.pairs import Pair, excludes_zero, paired_differences
 from reporting.paper import deviations, paper_columns, paper_row, paper_tables
 from results.folder import SEQUENTIAL, RunResult
 
@@ -61,15 +58,13 @@ def scenario_table(runs: Sequence[RunResult], columns: Sequence[str] | None = No
             `edits.parquet` cannot be read.
     """
     check_comparable(runs)
-    shown = paper_columns(runs[0].scenario) if columns is None else tuple(columns)
-    ordered = sorted(runs, key=lambda run: (model_rank(run.model), editor_rank(run.editor)))
+    names = paper_columns(runs[0].scenario) if columns is None else tuple(columns)
     rows: list[Row] = []
-    ties: dict[tuple[str, str, str], Estimate] = {}
-    for model, members in groupby(ordered, key=lambda run: run.model):
-        of_model = list(members)
-        marks = _marks(of_model, shown)
-        tied = _not_told_apart(of_model, marks)
-        ties |= {(model, *key): value for key, value in tied.items()}
+    ties: list[Estimate] = []
+    for model, of_model in by_model(runs):
+        marks = _marks(of_model, names)
+        tied = _tied_with_best(of_model, marks)
+        ties += tied.values()
         for run in of_model:
             cells = tuple(
                 replace(
@@ -77,25 +72,26 @@ def scenario_table(runs: Sequence[RunResult], columns: Sequence[str] | None = No
                     mark=marks.get((run.editor, name), PLAIN),
                     is_tied=(run.editor, name) in tied,
                 )
-                for name in shown
+                for name in names
             )
             heads = (model_label(model), editor_label(run.editor))
             rows.append(Row(heads, str(run.n_edits), cells))
             rows += _paper_rows(run) if columns is None else []
-    titled = tuple(metric_column(name) for name in shown)
+    titled = tuple(metric_column(name) for name in names)
     notes = (
         *fewer_records(rows, titled),
         *_tie_note(ties),
-        *(_paper_notes(ordered) if columns is None else ()),
+        *(_paper_notes(in_order(runs)) if columns is None else ()),
+        *editor_note(run.editor for run in runs),
     )
     return ResultTable(_title(runs[0]), ("Model", "Editor"), titled, tuple(rows), notes)
 
 
 def further_columns(runs: Sequence[RunResult]) -> tuple[str, ...]:
     """Metrics of the runs that the paper's table does not have, in the order of the files."""
-    shown = paper_columns(runs[0].scenario)
+    published = paper_columns(runs[0].scenario)
     names = dict.fromkeys(name for run in runs for name in run.metrics)
-    return tuple(name for name in names if name not in shown)
+    return tuple(name for name in names if name not in published)
 
 
 def cost_table(runs: Sequence[RunResult]) -> ResultTable:
@@ -113,29 +109,24 @@ def cost_table(runs: Sequence[RunResult]) -> ResultTable:
         Column("s / its answers", LOWER),
         Column("Peak memory (GiB)", LOWER),
     )
-    ordered = sorted(
-        runs,
-        key=lambda run: (
-            scenario_rank(run.scenario), model_rank(run.model), editor_rank(run.editor),
-        ),
-    )  # fmt: skip
     rows = tuple(
         Row(
             (run.scenario, model_label(run.model), editor_label(run.editor)),
             str(run.n_edits),
             (
-                _number(run.trained_parameters, ","),
-                _number(run.seconds_per_edit, ".2g"),
-                _number(run.answer_seconds_per_edit, ".2g"),
-                _number(run.peak_memory_bytes, ".2f", unit=GIB),
+                _number_cell(run.trained_parameters, ","),
+                _number_cell(run.seconds_per_edit, ".2g"),
+                _number_cell(run.answer_seconds_per_edit, ".2g"),
+                _number_cell(run.peak_memory_bytes and run.peak_memory_bytes / GIB, ".2f"),
             ),
         )
-        for run in ordered
+        for run in in_order(runs)
     )
     notes = (
         "Seconds are means over n edits, to make an edit and to answer all its probes under it. "
         "Edits of a batch share their time, so there is no interval. Trained parameters are those "
         "that train.py learned; 0 for methods without training.",
+        *editor_note(run.editor for run in runs),
     )
     return ResultTable("Cost", ("Scenario", "Model", "Editor"), columns, rows, notes)
 
@@ -171,8 +162,8 @@ def _title(run: RunResult) -> str:
     )
 
 
-def _number(value: float | None, form: str, *, unit: float = 1) -> Cell:
-    return Cell() if value is None else Cell(f"{value if unit == 1 else value / unit:{form}}")
+def _number_cell(value: float | None, form: str) -> Cell:
+    return Cell() if value is None else Cell(f"{value:{form}}")
 
 
 def _marks(runs: Sequence[RunResult], columns: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -182,15 +173,17 @@ def _marks(runs: Sequence[RunResult], columns: Sequence[str]) -> dict[tuple[str,
     if len(ranked) < 2:
         return marks
     for name in columns:
-        found = {run.editor: run.metrics[name] for run in ranked if name in run.metrics}
-        printed = {editor: round(value.mean, 1) for editor, value in found.items() if value.n}
+        values = {run.editor: run.metrics[name] for run in ranked if name in run.metrics}
+        printed = {editor: round(value.mean, 1) for editor, value in values.items() if value.n}
         order = sorted(set(printed.values()), reverse=not lower_is_better(name))
-        for place, mark in zip(order, (BEST, SECOND), strict=False):
-            marks |= {(editor, name): mark for editor, mean in printed.items() if mean == place}
+        for marked_mean, mark in zip(order, (BEST, SECOND), strict=False):
+            marks |= {
+                (editor, name): mark for editor, mean in printed.items() if mean == marked_mean
+            }
     return marks
 
 
-def _not_told_apart(
+def _tied_with_best(
     runs: Sequence[RunResult], marks: Mapping[tuple[str, str], str]
 ) -> dict[tuple[str, str], Estimate]:
     """Editors of one model that differ from the best by no more than chance explains.
@@ -198,24 +191,26 @@ def _not_told_apart(
     Several that print alike are all best; the first of them stands for them.
     """
     editors = [run.editor for run in runs if run.editor != UNEDITED]
-    wanted: list[Pair] = []
+    pairs: list[Pair] = []
     for name in dict.fromkeys(name for _, name in marks):
         best = [editor for editor in editors if marks.get((editor, name)) == BEST]
-        wanted += [Pair(best[0], editor, name) for editor in editors if editor not in best]
-    found = paired_differences(runs, wanted, seed=runs[0].seed)
+        pairs += [Pair(best[0], editor, name) for editor in editors if editor not in best]
+    differences = paired_differences(runs, pairs, seed=runs[0].seed)
     return {
-        (pair.second, pair.metric): value for pair, value in found.items() if not tells_apart(value)
+        (pair.second, pair.metric): difference
+        for pair, difference in differences.items()
+        if not excludes_zero(difference)
     }
 
 
-def _tie_note(ties: Mapping[tuple[str, str, str], Estimate]) -> tuple[str, ...]:
+def _tie_note(ties: Sequence[Estimate]) -> tuple[str, ...]:
     if not ties:
         return ()
-    counts = sorted({value.n for value in ties.values()})
-    shown = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    counts = sorted({difference.n for difference in ties})
+    records = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (
         f"{TIED} not told apart from the best: the 95 % interval of the difference, paired over "
-        f"the records that both have ({shown}), includes 0.",
+        f"the records that both have ({records}), includes 0.",
     )
 
 

@@ -68,10 +68,10 @@ class Thumbnails:
             With a key into `by_key`, or with the problem that kept it from being read; never an
             error.
         """
-        place = (name, root or "")
-        if place not in self._pictures:
-            self._pictures[place] = self._read(name, root)
-        return self._pictures[place]
+        key = (name, root or "")
+        if key not in self._pictures:
+            self._pictures[key] = self._read(name, root)
+        return self._pictures[key]
 
     def _read(self, name: str, root: str | None) -> Picture:
         if root is None:

@@ -14,9 +14,9 @@ from itertools import groupby
 import pandas as pd
 
 from metrics.bootstrap import Estimate, paired_difference, unpaired_difference
-from reporting.comparable import share_facts
-from reporting.formats import Cell, Column, ResultTable, Row, fewer_records
-from reporting.labels import editor_label, editor_rank, model_label, model_rank
+from reporting.comparable import are_comparable, by_model
+from reporting.formats import Column, ResultTable, Row, fewer_records
+from reporting.labels import editor_label, editor_note, model_label
 from reporting.pairs import difference_cell, record_scores
 from results.folder import RunResult
 
@@ -60,45 +60,46 @@ def transitivity_gaps(runs: Sequence[RunResult]) -> list[Gap]:
         DataError: a table cannot be read.
     """
     gaps: list[Gap] = []
-    for (model, editor), members in groupby(sorted(runs, key=_order), key=_subject):
-        by_scenario = {run.scenario: run for run in members}
-        in_text, on_pictures = by_scenario.get("unimodal"), by_scenario.get("transitive")
-        if in_text is None or on_pictures is None or not share_facts([in_text, on_pictures]):
-            continue
-        text, pictures = record_scores(in_text), record_scores(on_pictures)
-        if text is None or pictures is None:
-            continue
-        for metric, (first, second) in GAPS.items():
-            if first in text and second in pictures:
-                gaps.append(
-                    Gap(model, editor, metric, *_gap(text[first], pictures[second], in_text.seed))
-                )
+    for model, of_model in by_model(runs):
+        by_key = {(run.scenario, run.editor): run for run in of_model}
+        for (scenario, editor), in_text in by_key.items():
+            on_pictures = by_key.get(("transitive", editor))
+            if scenario != "unimodal" or on_pictures is None:
+                continue
+            if not are_comparable([in_text, on_pictures]):
+                continue
+            text, pictures = record_scores(in_text), record_scores(on_pictures)
+            gaps += [
+                Gap(model, editor, metric, *_gap(text[first], pictures[second], in_text.seed))
+                for metric, (first, second) in GAPS.items()
+                if first in text and second in pictures
+            ]
     return gaps
 
 
-def gap_table(runs: Sequence[RunResult]) -> ResultTable | None:
+def gap_table(gaps: Sequence[Gap]) -> ResultTable | None:
     """The gaps as a table.
 
     Args:
-        runs: as in `transitivity_gaps`.
+        gaps: of `transitivity_gaps`.
 
     Returns:
         A row per model and editor, cells `+12.3 [10.1, 14.6]` in points; None without a gap.
-
-    Raises:
-        DataError: a table cannot be read.
     """
-    gaps = transitivity_gaps(runs)
+    if not gaps:
+        return None
     columns = tuple(Column(f"{metric} gap") for metric in GAPS)
     rows = []
-    for (model, editor), members in groupby(gaps, key=lambda gap: (gap.model, gap.editor)):
-        own = {gap.metric: gap.value for gap in members}
-        cells = tuple(difference_cell(own[name]) if name in own else Cell() for name in GAPS)
-        n = max(value.n for value in own.values())
+    for (model, editor), group in groupby(gaps, key=lambda gap: (gap.model, gap.editor)):
+        values = {gap.metric: gap.value for gap in group}
+        cells = tuple(difference_cell(values.get(metric)) for metric in GAPS)
+        n = max(value.n for value in values.values())
         rows.append(Row((model_label(model), editor_label(editor)), str(n), cells))
-    if not rows:
-        return None
-    notes = (gap_caption(gaps), *fewer_records(rows, columns))
+    notes = (
+        gap_caption(gaps),
+        *fewer_records(rows, columns),
+        *editor_note(gap.editor for gap in gaps),
+    )
     title = "Transitivity gap, text minus seen picture (points)"
     return ResultTable(title, ("Model", "Editor"), columns, tuple(rows), notes)
 
@@ -109,18 +110,18 @@ def gap_caption(gaps: Sequence[Gap]) -> str:
         "Unimodal minus transitive with the seen picture, in points, with 95 % intervals; what is "
         "far above 0 does not reach the pictures."
     )
-    apart = dict.fromkeys(
+    unpaired = dict.fromkeys(
         f"{editor_label(gap.editor)} on {model_label(gap.model)}"
         for gap in gaps
         if not gap.is_paired
     )
-    if not apart:
+    if not unpaired:
         return f"{what} The intervals are paired by record."
-    if len(apart) == len({(gap.model, gap.editor) for gap in gaps}):
+    if len(unpaired) == len({(gap.model, gap.editor) for gap in gaps}):
         return f"{what} Both were judged on different records: the intervals are not paired."
     return (
-        f"{what} The intervals are paired by record, but not those of {', '.join(apart)}, judged "
-        "on different records."
+        f"{what} The intervals are paired by record, but not those of {', '.join(unpaired)}, "
+        "judged on different records."
     )
 
 
@@ -130,11 +131,3 @@ def _gap(text: pd.Series, pictures: pd.Series, seed: int) -> tuple[Estimate, boo
     if first.index.equals(second.index):
         return paired_difference(first.to_numpy(), second.to_numpy(), seed=seed), True
     return unpaired_difference(first.to_numpy(), second.to_numpy(), seed=seed), False
-
-
-def _subject(run: RunResult) -> tuple[str, str]:
-    return run.model, run.editor
-
-
-def _order(run: RunResult) -> tuple[tuple[int, str], tuple[int, str]]:
-    return model_rank(run.model), editor_rank(run.editor)

@@ -19,10 +19,10 @@ from reporting.formats import (
     fewer_records,
     metric_column,
     plain_text,
-    to_html,
     to_latex,
     to_markdown,
 )
+from reporting.page import to_html
 from reporting.tables import cost_table, scenario_table
 from tests.result_folders import make_run
 

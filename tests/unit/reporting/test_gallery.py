@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from errors import DataError
-from reporting.gallery import RANDOM, WORST, Case, random_sample, read_gallery
+from reporting.gallery import RANDOM, WORST, Case, read_gallery, sample_edits
 from reporting.thumbnails import SIDE, Thumbnails
 from results.files import EDITS, PROBES
 from results.folder import PROBE_SCHEMA, RunResult
@@ -44,7 +44,7 @@ def test_worst_is_a_failed_edit_then_what_it_broke_then_its_number(tmp_path: Pat
     assert worst(run, 2) == [5, 6]
     by_id = {case.edit_id: case for case in cases(run)}
     assert (by_id[3].edited, by_id[3].kept) == (0.75, 0.5)
-    telling = {edit: case.telling.probe for edit, case in by_id.items() if case.telling}
+    telling = {edit: case.worst_answer.probe for edit, case in by_id.items() if case.worst_answer}
     assert telling == {
         1: "reliability", 2: "locality_far", 3: "reliability", 4: "reliability",
         5: "reliability", 6: "reliability",
@@ -95,9 +95,9 @@ def test_the_random_cases_are_the_same_for_every_editor(tmp_path: Path) -> None:
 
 def test_the_sample_is_fixed_for_ever() -> None:
     """By SHA-256 of "seed:id" and not by a generator whose stream may change with its version."""
-    assert random_sample(range(20), 0, 5) == random_sample(range(19, -1, -1), 0, 5)
-    assert random_sample(range(20), 0, 5) == [15, 18, 7, 4, 9]  # sha256sum
-    assert random_sample([7], 0, 5) == [7]
+    assert sample_edits(range(20), 0, 5) == sample_edits(range(19, -1, -1), 0, 5)
+    assert sample_edits(range(20), 0, 5) == [15, 18, 7, 4, 9]  # sha256sum
+    assert sample_edits([7], 0, 5) == [7]
 
 
 def test_a_case_that_is_picked_twice_is_shown_once(tmp_path: Path) -> None:

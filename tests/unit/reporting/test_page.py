@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from reporting.blocks import FIGURES, Document, Figure, Section, text
-from reporting.document import PAGE, describe, read_sources, write_report
+from reporting.document import PAGE, build_document, read_sources, write_report
 from reporting.page import html_page
 from tests.result_folders import draw_pictures, make_answered, make_training
 
@@ -120,7 +120,7 @@ def test_every_text_of_a_result_is_escaped(tmp_path: Path) -> None:
     )  # fmt: skip
     # The editor's label is in tables too; a probe is a value of the filter.
     make_answered(tmp_path / "b", {1: {HOSTILE: 0.0, "reliability_s": 0}}, HOSTILE, "transitive")
-    document = describe(read_sources([run.folder, tmp_path / "b"]))
+    document = build_document(read_sources([run.folder, tmp_path / "b"]))
     for block in document.walk():
         if isinstance(block, Figure):
             drawn = tmp_path / "report" / FIGURES / f"{block.name}.png"
@@ -230,5 +230,5 @@ def test_scores_are_graded(output: Path) -> None:
 def test_equal_reports_are_equal_pages(output: Path, tmp_path: Path) -> None:
     root = output.parent
     folders = [path for path in sorted(root.iterdir()) if (path / "summary.json").is_file()]
-    document = describe(read_sources([*folders, root / "train"]))
+    document = build_document(read_sources([*folders, root / "train"]))
     assert html_page(document, output) == (output / PAGE).read_text(encoding="utf-8")

@@ -15,11 +15,11 @@ from reporting.formats import APART, BEST, PLAIN, plain_text, to_latex, to_markd
 from reporting.pairs import (
     Pair,
     difference_cell,
+    excludes_zero,
     paired_differences,
     paired_table,
     record_scores,
     scores_by_record,
-    tells_apart,
 )
 from reporting.tables import scenario_table
 from results.files import PROBES
@@ -177,10 +177,10 @@ def test_folders_without_a_table_take_no_part(tmp_path: Path, runs: list[RunResu
     [((0.1, 2.0), True), ((-2.0, -0.1), True), ((-1.0, 1.0), False), ((0.0, 1.0), False),
      ((1e-14, 1.0), False), ((-1.0, -1e-14), False), ((0.0, 0.0), False)],
 )  # fmt: skip
-def test_an_interval_that_excludes_0_tells_apart(
+def test_an_interval_that_excludes_0_excludes_zero(
     interval: tuple[float, float], apart: bool
 ) -> None:
-    assert tells_apart(Estimate(sum(interval) / 2, *interval, 9)) is apart
+    assert excludes_zero(Estimate(sum(interval) / 2, *interval, 9)) is apart
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_the_table_of_pairs(runs: list[RunResult]) -> None:
     cell = table.rows[0].cells[0]
     assert (cell.text, cell.n) == (f"{value.mean:+.1f}", N)
     assert cell.interval == f"[{value.low:.1f}, {value.high:.1f}]"
-    assert cell.mark == (APART if tells_apart(value) else PLAIN)
+    assert cell.mark == (APART if excludes_zero(value) else PLAIN)
     assert f"Fewer records than n: Portability {N // 2}." in table.notes
     assert table.rows[0].cells[1].text == "-"  # no generality probe at all
     assert f"{cell.text}" in to_markdown(table)

@@ -8,10 +8,11 @@ import pytest
 from errors import DataError
 from metrics.headlines import HEADLINES
 from reporting.console import result_table
-from reporting.formats import BEST, PLAIN, SECOND, Cell, to_html, to_latex, to_markdown
+from reporting.formats import BEST, PLAIN, SECOND, Cell, to_latex, to_markdown
 from reporting.labels import SCENARIOS
+from reporting.page import to_html
 from reporting.paper import paper_tables
-from reporting.tables import further_columns, run_markdown, scenario_table
+from reporting.tables import cost_table, further_columns, run_markdown, scenario_table
 from results.folder import RunResult
 from tests.result_folders import make_run
 
@@ -234,3 +235,12 @@ def test_console_shows_the_papers_columns_and_names_the_file_with_the_rest(tmp_p
     ]
     assert list(table.columns[1].cells) == ["50.0", "50.0", "50.0", "-", "50.0"]
     assert str(table.caption).endswith("\n3 more metrics: table.md")
+
+
+def test_a_list_with_both_kinds_of_ft_says_which_is_which(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "ft", "ft")
+    as_run = make_run(tmp_path / "as_run", "ft_as_run")
+    for table in (scenario_table([run, as_run]), cost_table([run, as_run])):
+        assert table.notes[-1].startswith("FT is fine-tuning as the paper's Table 4 has it")
+        assert table.notes[-1].endswith("FT (as run) is what its authors ran.")
+    assert not scenario_table([as_run]).notes
