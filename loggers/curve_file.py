@@ -18,6 +18,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
+from results.files import replacing
+
 log = logging.getLogger(__name__)
 
 
@@ -31,11 +33,13 @@ class CurveFile(CSVLogger):
 
     def __init__(self, folder: Path, continue_after: int | None = None) -> None:
         super().__init__(str(folder), name="", version="")
-        self._kept: list[dict[str, Any]] = []
+        self._earlier_lines: list[dict[str, Any]] = []
         self._warned = False
         file = folder / ExperimentWriter.NAME_METRICS_FILE
         if continue_after is not None and file.is_file():
-            self._kept = [line for line in _read(file) if int(line["step"]) < continue_after]
+            self._earlier_lines = [
+                line for line in _read(file) if int(line["step"]) < continue_after
+            ]
 
     def log_hyperparams(self, params: Any = None) -> None:
         """Nothing: config.yaml has them."""
@@ -43,9 +47,9 @@ class CurveFile(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        """The writer, with the kept lines in front."""
+        """The writer, with the lines of an earlier run in front."""
         if self._experiment is None:
-            self._experiment = _CurveWriter(self.log_dir, self._kept)
+            self._experiment = _CurveWriter(self.log_dir, self._earlier_lines)
         return cast("ExperimentWriter", self._experiment)
 
     def save(self) -> None:
@@ -66,11 +70,11 @@ class CurveFile(CSVLogger):
 class _CurveWriter(ExperimentWriter):
     """Lightning's writer, which never leaves the file shorter than it was or a line cut off."""
 
-    def __init__(self, folder: str, kept: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, folder: str, earlier_lines: Iterable[dict[str, Any]]) -> None:
         super().__init__(folder)
         self._path = Path(self.metrics_file_path)
         self._columns: list[str] = []  # of the file; none as long as this run has written none
-        self.metrics = list(kept)
+        self.metrics = list(earlier_lines)
 
     def _check_log_dir_exists(self) -> None:
         """An earlier file stays until there is something to put in its place."""
@@ -101,15 +105,10 @@ class _CurveWriter(ExperimentWriter):
 
     def _rewrite(self, columns: list[str]) -> None:
         written = _read(self._path) if self._columns else []
-        beside = self._path.with_name(f".{self._path.name}-{os.getpid()}")
-        try:
-            with beside.open("w", newline="") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(chain(written, self.metrics))
-            beside.replace(self._path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(chain(written, self.metrics))
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

@@ -11,10 +11,9 @@ W&B compares runs on the summary; means and intervals are in percent, scores of 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,15 +27,16 @@ from errors import DataError
 from loggers.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
 from metrics.headlines import GENERATION_MATCH, TOKEN_ACCURACY
+from reporting.gallery import sample_edits
+from reporting.thumbnails import SIDE
 
 Row = Mapping[str, Any]
 COSTS = (
     "n_edits", "seconds_per_edit", "answer_seconds_per_edit", "peak_memory_bytes",
     "trained_parameters",
 )  # fmt: skip
-PLACE = "edits_in_place"  # x-axis of the curves of a sequential run
-SIDE = 160  # pixels of a thumbnail's longer side
-_SHOWN = ("edit_id", "subject", "probe", "question", "picture", "target", "before", "after")
+EDITS_IN_PLACE = "edits_in_place"  # x-axis of the curves of a sequential run
+_COLUMNS = ("edit_id", "subject", "probe", "question", "picture", "target", "before", "after")
 _OF_THE_EDIT = ("reliability", "generality")  # probes whose scores say how well an edit took
 
 
@@ -70,11 +70,10 @@ def send_result(
 
 
 def choose_edits(rows: Iterable[Row], number: int, seed: int) -> list[int]:
-    """The edits of the table: drawn alike for every editor, the worst ones first.
+    """The edits of the table: those of the report's gallery, so the same for every editor.
 
-    Those with the smallest SHA-256 of "seed:edit id" are drawn, as in the report's gallery of
-    cases, so W&B can set the same edits of several editors side by side. An edit is the worse, the
-    lower the mean token accuracy of its Reliability and Generality probes.
+    The worst come first: those with the lowest mean token accuracy of their Reliability and
+    Generality probes.
 
     Args:
         rows: the lines of edits.parquet.
@@ -86,22 +85,18 @@ def choose_edits(rows: Iterable[Row], number: int, seed: int) -> list[int]:
     """
     scores: dict[int, list[float]] = {}
     for row in rows:
-        known = scores.setdefault(row["edit_id"], [])
+        of_edit = scores.setdefault(row["edit_id"], [])
         if row["metric"] == TOKEN_ACCURACY and row["probe"].startswith(_OF_THE_EDIT):
-            known.append(row["value"])
-
-    def place(edit: int) -> str:
-        return hashlib.sha256(f"{seed}:{edit}".encode()).hexdigest()
+            of_edit += [] if _finite(row["value"]) is None else [row["value"]]
 
     def success(edit: int) -> tuple[float, int]:
-        found = [value for value in scores[edit] if value is not None and math.isfinite(value)]
-        return (sum(found) / len(found) if found else math.inf), edit
+        return (sum(scores[edit]) / len(scores[edit]) if scores[edit] else math.inf), edit
 
-    return sorted(sorted(scores, key=place)[:number], key=success)
+    return sorted(sample_edits(scores, seed, number), key=success)
 
 
 def edit_table(
-    chosen: Sequence[int],
+    edit_ids: Sequence[int],
     rows: Iterable[Row],
     probes: Iterable[Row],
     picture: Callable[[str], Any],
@@ -109,7 +104,7 @@ def edit_table(
     """The table of edits.
 
     Args:
-        chosen: ids of its edits, in its order.
+        edit_ids: its edits, in its order.
         rows: the lines of edits.parquet.
         probes: the lines of probes.parquet; a probe without a line has no question.
         picture: from the path of a picture, as `probes` has it, to what stands in the table.
@@ -119,20 +114,20 @@ def edit_table(
         `before` and `after` are the likeliest tokens at the answer's positions; where answers were
         generated too, `generated` is what the edited model said freely.
     """
-    wanted, asked = set(chosen), {(one["edit_id"], one["probe"]): one for one in probes}
-    scored: dict[int, dict[str, dict[str, Row]]] = {edit: {} for edit in chosen}
+    questions = {(row["edit_id"], row["probe"]): row for row in probes}
+    scored: dict[int, dict[str, dict[str, Row]]] = {edit: {} for edit in edit_ids}
     for row in rows:
-        if row["edit_id"] in wanted:
+        if row["edit_id"] in scored:
             scored[row["edit_id"]].setdefault(row["probe"], {})[row["metric"]] = row
-    of_probes = [one for edit in chosen for one in scored[edit].items()]
-    measures = list(dict.fromkeys(name for _, by_measure in of_probes for name in by_measure))
+    by_probe = [probe_rows for edit in edit_ids for probe_rows in scored[edit].values()]
+    measures = list(dict.fromkeys(name for by_measure in by_probe for name in by_measure))
     free = [GENERATION_MATCH] if GENERATION_MATCH in measures else []
     lines: list[list[Any]] = []
-    for probe, by_measure in of_probes:
+    for by_measure in by_probe:
         first = by_measure[min(by_measure, key=lambda name: name == GENERATION_MATCH)]
-        edit, question = first["edit_id"], asked.get((first["edit_id"], probe), {})
+        question = questions.get((first["edit_id"], first["probe"]), {})
         image = question.get("image")
-        line = [edit, first["subject"], probe, question.get("question")]
+        line = [first["edit_id"], first["subject"], first["probe"], question.get("question")]
         line += [picture(image) if image else None, first["target"]]
         line += [first["pre_text"], first["post_text"]]
         line += [by_measure[name]["post_text"] if name in by_measure else None for name in free]
@@ -140,7 +135,7 @@ def edit_table(
             _finite(by_measure[name]["value"]) if name in by_measure else None for name in measures
         ]
         lines.append(line)
-    return [*_SHOWN, *(["generated"] if free else []), *measures], lines
+    return [*_COLUMNS, *(["generated"] if free else []), *measures], lines
 
 
 def _send_numbers(logger: GuardedWandb, summary: Mapping[str, Any]) -> None:
@@ -157,15 +152,16 @@ def _send_numbers(logger: GuardedWandb, summary: Mapping[str, Any]) -> None:
         for part, number in value.items()
         if number is not None
     }
-    facts |= {f"editor/{key}": one for key, one in (summary.get("editor_report") or {}).items()}
-    run = logger.experiment
+    facts |= {f"editor/{key}": mean for key, mean in (summary.get("editor_report") or {}).items()}
+    run, curve = logger.experiment, summary.get("curve") or {}
     run.summary.update(facts)
-    if summary.get("curve"):
-        run.define_metric(PLACE)
-        run.define_metric("sequential/*", step_metric=PLACE)
-    for place, point in (summary.get("curve") or {}).items():
-        means = {f"sequential/{name}": one["mean"] for name, one in _numbers(point).items()}
-        logger.log_metrics({k: v for k, v in means.items() if v is not None} | {PLACE: int(place)})
+    if curve:
+        run.define_metric(EDITS_IN_PLACE)
+        run.define_metric("sequential/*", step_metric=EDITS_IN_PLACE)
+    for edits_in_place, point in curve.items():
+        means = {f"sequential/{name}": value["mean"] for name, value in _numbers(point).items()}
+        measured = {name: mean for name, mean in means.items() if mean is not None}
+        logger.log_metrics(measured | {EDITS_IN_PLACE: int(edits_in_place)})
 
 
 def _send_edits(
@@ -175,15 +171,10 @@ def _send_edits(
     probes: Sequence[Row],
     number: int,
 ) -> None:
-    root, seen = Path(summary["settings"]["image_root"]), dict[str, Any]()
-
-    def picture(name: str) -> Any:
-        if name not in seen:
-            seen[name] = thumbnail(root / name)
-        return seen[name]
-
-    chosen = choose_edits(rows, number, summary["seed"])
-    columns, lines = edit_table(chosen, rows, probes, picture)
+    root = Path(summary["settings"]["image_root"])
+    picture = cache(lambda name: thumbnail(root / name))
+    edit_ids = choose_edits(rows, number, summary["seed"])
+    columns, lines = edit_table(edit_ids, rows, probes, picture)
     wandb = import_module("wandb")
     logger.log_metrics({"edits": wandb.Table(columns=columns, data=lines, allow_mixed_types=True)})
 
@@ -208,14 +199,14 @@ def _send_figures(logger: GuardedWandb, draw: Callable[[Path], Sequence[Path]]) 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
     """Name -> mean, low, high, n; None in place of numbers that no record gave."""
-    found: dict[str, dict[str, float | int | None]] = {}
+    numbers: dict[str, dict[str, float | int | None]] = {}
     for name, value in metrics.items():
         plain: Mapping[str, Any] = value.as_dict() if isinstance(value, Estimate) else value
         low, high = plain["ci95"]
-        found[name] = {"mean": plain["mean"], "low": low, "high": high, "n": plain["n"]}
-    return found
+        numbers[name] = {"mean": plain["mean"], "low": low, "high": high, "n": plain["n"]}
+    return numbers
 
 
 def _finite(value: float | None) -> float | None:
-    """The value; None for nan, which a table cannot sort."""
-    return None if value is None or math.isnan(value) else value
+    """The value; None for nan and infinity, which a table cannot sort."""
+    return None if value is None or not math.isfinite(value) else value

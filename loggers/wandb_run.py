@@ -57,7 +57,7 @@ class GuardedWandb(WandbLogger):
             project=cfg.logger.project, save_dir=str(folder), id=run_id, experiment=run
         )
         self.lost = False
-        self._folder, self._kept = folder, _kept_without(cfg, folder)
+        self._folder, self._without = folder, _written_without(cfg, folder)
 
     def attempt(self, call: Callable[[], object]) -> None:
         """Makes a call to W&B, unless an earlier one failed or this is not the first process."""
@@ -110,9 +110,8 @@ class GuardedWandb(WandbLogger):
 
     def _give_up(self, why: str) -> None:
         self.lost = True
-        log.warning(
-            "W&B is off for the rest of this run (%s); %s", " ".join(why.split()), self._kept
-        )
+        reason = " ".join(why.split())
+        log.warning("W&B is off for the rest of this run (%s); %s", reason, self._without)
 
 
 @contextmanager
@@ -154,11 +153,11 @@ def grouping(cfg: RunConfig) -> dict[str, Any]:
         if (part := getattr(cfg, key, None)) is not None
     }
     if "editor" in names:
-        together = [names[key] for key in ("editor", "model", "scenario")]
+        group = [names["editor"], names["model"], names["scenario"]]
     else:
-        together = [cfg.command, names["model"], names["data"]]
+        group = [cfg.command, names["model"], names["data"]]
     return {
-        "group": "-".join(together)[:_GROUP_LENGTH],
+        "group": "-".join(group)[:_GROUP_LENGTH],
         "job_type": cfg.command,
         "tags": [f"{key}:{value}"[:_TAG_LENGTH] for key, value in names.items()],
     }
@@ -166,25 +165,25 @@ def grouping(cfg: RunConfig) -> dict[str, Any]:
 
 def _start(cfg: RunConfig, folder: Path, name: str, mode: str) -> GuardedWandb | None:
     """The started run; one that finds no server is kept offline."""
-    refused = ""
-    for attempted in dict.fromkeys((mode, "offline")):
+    problem = ""
+    for attempted_mode in dict.fromkeys((mode, "offline")):
         try:
-            logger = GuardedWandb(_init(cfg, folder, name, attempted), cfg, folder)
+            logger = GuardedWandb(_init(cfg, folder, name, attempted_mode), cfg, folder)
         except Exception as error:  # whatever fails in it, a logger must not end a run
-            refused = " ".join(str(error).split()) or type(error).__name__
+            problem = " ".join(str(error).split()) or type(error).__name__
             _end_service()
         else:
-            if refused:
-                log.warning("W&B has no connection (%s): this run is kept offline", refused)
+            if problem:
+                log.warning("W&B has no connection (%s): this run is kept offline", problem)
             return logger
-    log.warning("W&B could not start (%s); %s", refused, _kept_without(cfg, folder))
+    log.warning("W&B could not start (%s); %s", problem, _written_without(cfg, folder))
     return None
 
 
 def _init(cfg: RunConfig, folder: Path, name: str, mode: str) -> Any:
     """A started W&B run, whose curves are drawn over optimiser steps."""
     os.environ["WANDB_MODE"] = mode  # as an argument of init alone it leaves W&B's telemetry on
-    run_id, earlier = _started(folder)
+    run_id, earlier_starts = _note_start(folder)
     run = import_module("wandb").init(
         project=cfg.logger.project,
         entity=cfg.logger.entity,
@@ -199,16 +198,16 @@ def _init(cfg: RunConfig, folder: Path, name: str, mode: str) -> Any:
     )
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
-    if earlier:  # an offline run counts its lines from 0 again; W&B wants them to ascend
-        run.log({}, step=earlier * _LINES)
+    if earlier_starts:  # an offline run counts its lines from 0 again; W&B wants them to ascend
+        run.log({}, step=earlier_starts * _LINES)
     for handler in logging.getLogger("wandb").handlers:
         # Its own log lies on the same disk; Python would print a traceback for every lost line.
         handler.handleError = lambda record: None  # type: ignore[method-assign]
     return run
 
 
-def _kept_without(cfg: RunConfig, folder: Path) -> str:
-    """What a run leaves without W&B, for warnings."""
+def _written_without(cfg: RunConfig, folder: Path) -> str:
+    """What a run writes without W&B, for warnings."""
     if cfg.command == "evaluate":
         return f"edits.parquet, summary.json and table.md are written to {folder} all the same"
     if cfg.logger.csv:
@@ -219,18 +218,18 @@ def _kept_without(cfg: RunConfig, folder: Path) -> str:
 def _mode(cfg: RunConfig, folder: Path) -> str | None:
     """`online` or `offline`; None for no W&B. WANDB_MODE can keep a run from going online."""
     environment = os.environ.get("WANDB_MODE")
-    asked = cfg.logger.wandb
-    if asked == "off" or environment == "disabled":
+    option = cfg.logger.wandb
+    if option == "off" or environment == "disabled":
         return None
     spec = importlib.util.find_spec("wandb")
     if spec is None or spec.origin is None:  # a folder called wandb is no package
-        log.warning("wandb is not installed (pip install wandb); %s", _kept_without(cfg, folder))
+        log.warning("wandb is not installed (pip install wandb); %s", _written_without(cfg, folder))
         return None
-    if asked == "offline" or environment in ("offline", "dryrun"):
+    if option == "offline" or environment in ("offline", "dryrun"):
         return "offline"
     if _logged_in():
         return "online"
-    if asked == "online":
+    if option == "online":
         log.warning(
             "logger.wandb=online, but there is no W&B login (wandb login, or WANDB_API_KEY): "
             "this run is kept offline"
@@ -250,7 +249,7 @@ def _logged_in() -> bool:
     return any(keys.authenticators(urlsplit(url).netloc) for url in (server, _HOST))
 
 
-def _started(folder: Path) -> tuple[str, int]:
+def _note_start(folder: Path) -> tuple[str, int]:
     """Notes a start in a folder: the id of its W&B run, and the number of earlier starts.
 
     The id is no hash of the folder's path: two machines may use the same path, and W&B never takes
@@ -273,20 +272,18 @@ def _environment(folder: Path) -> Iterator[None]:
         "WANDB_INIT_TIMEOUT": _START_SECONDS,
         "WANDB_FINISH_TIMEOUT": _FINISH_SECONDS,
     }
-    changed = {key: value for key, value in defaults.items() if key not in os.environ}
-    before = {key: os.environ.get(key) for key in (*changed, "WANDB_MODE")}
-    os.environ.update(changed)
-    of_asyncio = logging.getLogger("asyncio")
-    level = of_asyncio.level
-    of_asyncio.setLevel(logging.ERROR)  # it warns of every line sent to a service that crashed
+    before = {key: os.environ.get(key) for key in (*defaults, "WANDB_MODE")}
+    os.environ.update(defaults | {key: value for key, value in before.items() if value is not None})
+    asyncio_log = logging.getLogger("asyncio")
+    level = asyncio_log.level
+    asyncio_log.setLevel(logging.ERROR)  # it warns of every line sent to a service that crashed
     try:
         yield
     finally:
-        of_asyncio.setLevel(level)
+        asyncio_log.setLevel(level)
         for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
+            os.environ.pop(key, None)
+            if value is not None:
                 os.environ[key] = value
 
 

@@ -19,10 +19,11 @@ from PIL import Image
 
 from configs.check import load_config
 from loggers.run_loggers import open_loggers
-from loggers.wandb_results import SIDE, send_result
+from loggers.wandb_results import send_result
 from loggers.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
 from reporting.figures import grouped_bars
+from reporting.thumbnails import SIDE
 from results.folder import read_run
 from tests.e2e.commands import run
 from tests.offline_runs import OfflineRun, read_runs

@@ -29,6 +29,7 @@ ARROWS = {
     "reporting": {"results", "metrics.bootstrap", "metrics.headlines"},
     "loggers": {
         "results", "configs", "datamodules.images", "metrics.bootstrap", "metrics.headlines",
+        "reporting.gallery", "reporting.thumbnails",
     },
     "lightning_modules": {"metrics", "models", "datamodules", "editors", "results"},
     "runner": {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loggers.wandb_results import choose_edits, edit_table, send_result
-from reporting.gallery import random_sample
+from reporting.gallery import sample_edits
 from tests.result_folders import edit_row
 
 
@@ -28,7 +28,7 @@ def test_all_editors_show_the_same_edits_and_the_report_too() -> None:
     )
     chosen = choose_edits(good, 10, seed=3)
     assert sorted(chosen) == sorted(choose_edits(bad, 10, seed=3))
-    assert sorted(chosen) == sorted(random_sample(range(100), 3, 10))
+    assert sorted(chosen) == sorted(sample_edits(range(100), 3, 10))
     assert sorted(chosen) != sorted(choose_edits(good, 10, seed=4))
 
 
