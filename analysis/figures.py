@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from analysis.knowledge_neurons import QUESTIONS
 from analysis.neuron_report import MOVED
 from analysis.neuron_report import PAIRS as QUESTION_PAIRS
-from reporting.style import COLUMN_INCHES, PALETTE, STYLE, save
 from reporting.labels import editor_label, model_label
+from reporting.style import COLUMN_INCHES, PALETTE, STYLE, save
 
 TITLES = {"state": "state after the layer", "mlp": "output of the MLP"}
 PAIRS = tuple(f"{a}-{b}" for a, b in QUESTION_PAIRS)
