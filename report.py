@@ -1,7 +1,10 @@
 """Turn result folders into a report: tables beside the paper's, figures, costs.
 
+    python report.py runs/demo/* --output runs/report                 all runs of a folder
     python report.py runs/none_unimodal runs/mend_unimodal runs/mend --output runs/report
-    python report.py --check runs/table1_ft_llava
+    python report.py runs/demo/* --output runs/report --overwrite     the same report again
+    python report.py --check runs/tmke/text/0                         a run beside the paper's row
+    python report.py --check runs/tmke/*/[0-9]* --output runs/report  both
 
 Folders come from evaluate.py (results) and train.py (loss curves). Only files are read: no model is
 loaded and no metric is computed anew. With --check each result is held against the paper's figure;
@@ -73,7 +76,11 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="report.py", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="report.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "folders", nargs="+", type=Path, metavar="RESULT_DIR",
         help="folders written by evaluate.py; folders of train.py add their loss curves",

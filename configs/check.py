@@ -27,7 +27,7 @@ from configs.overrides import (
     suggest,
     with_lists,
 )
-from configs.rules import Sections, rule_problems, sweep_problems
+from configs.rules import Sections, rule_problems, settings_warnings, sweep_problems
 from configs.rundir import default_output_dir
 from configs.stored import (
     choices_of,
@@ -131,7 +131,10 @@ def build(
     sections, problems = validate(command, merged)
     if problems:
         raise ConfigError(message(command, problems))
-    return schema.COMMANDS[command](**sections)
+    config = schema.COMMANDS[command](**sections)
+    for warning in settings_warnings(config, {o.key_or_group for o in parse(words).good}):
+        log.warning("%s", warning)
+    return config
 
 
 def validate(

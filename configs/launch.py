@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from configs.check import build, message, preflight
+from configs.help import help_text
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
 from configs.rundir import check_output_dir
 from configs.schema import RunConfig
@@ -70,13 +71,15 @@ def run_command(
 def _checked_arguments(command: str, argv: list[str]) -> list[str]:
     """Checks the command line; adds what a checkpoint on it implies.
 
-    Flags that only show something (--help, --cfg, --info) pass through unchecked.
+    Flags that only show something (--cfg, --info) pass through unchecked; --help ends the process.
     """
     arguments = get_args_parser().parse_args(argv)
+    if arguments.help:
+        print(help_text(command))
+        sys.exit(0)
     if not arguments.multirun:
         argv, arguments.overrides = with_lists(argv), with_lists(arguments.overrides)
     shows: tuple[Any, ...] = (
-        arguments.help,
         arguments.hydra_help,
         arguments.cfg,
         arguments.info,

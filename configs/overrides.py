@@ -7,6 +7,7 @@ composed. Nothing here imports torch.
 
 import copy
 import difflib
+import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from editors.registry import editor_names, registration
 
 CONFIG_DIR = Path(__file__).resolve().parent
 _BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
+_NOTES = {"editor": " (ft as in the paper's Table 4, ft_as_run as its authors ran it)"}
 # One experiment of the paper's tables was a file of its own once.
 _OLD_EXPERIMENT = re.compile(
     r"tmke_table([123])_(ft|ike|mend|serac|rome)_(blip2_opt|minigpt4|llava)"
@@ -108,7 +110,9 @@ def judge(command: str, words: Iterable[str], *, multirun: bool = False) -> Sort
                 f"{override.input_line}: a list of values makes several runs; ask for that with -m"
             )
         elif key == "hydra" or key.startswith(("hydra.", "hydra/")):
-            good.append(override)
+            missing = _missing_launcher(override)
+            problems += missing
+            good += [] if missing else [override]
         elif key in groups:
             found = _group_problems(override)
             problems += found
@@ -200,9 +204,20 @@ def _group_problems(override: Override) -> list[str]:
         elif str(value) not in options:
             problems.append(
                 f"{group}={value}: there is no configs/{group}/{value}.yaml; "
-                f"{group} is one of {', '.join(options)}{suggest(str(value), options)}"
+                f"{group} is one of {', '.join(options)}{_NOTES.get(group, '')}"
+                f"{suggest(str(value), options)}"
             )
     return problems
+
+
+def _missing_launcher(override: Override) -> list[str]:
+    """A sentence where a sweep is to start SLURM jobs and the plugin for it is not there."""
+    launcher = str(override.input_line)
+    if not launcher.startswith("hydra/launcher=submitit_"):
+        return []
+    if importlib.util.find_spec("submitit"):
+        return []
+    return [f"{launcher}: hydra-submitit-launcher is missing, pip install -e '.[slurm]' brings it"]
 
 
 def _old_experiment(name: object) -> list[str]:

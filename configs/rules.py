@@ -5,13 +5,14 @@ sections are missing has nothing to say.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from configs import schema
+from configs.overrides import group_options
 from datamodules.source import DataOptions, world_names
 from editors.options import EditorOptions
 from editors.registry import editor_names, registration
@@ -48,7 +49,28 @@ def sweep_problems(plain: Mapping[str, Any], words: list[str]) -> list[str]:
         return []
     return [
         f"trainer.devices={trainer.devices} with -m: each process of a parallel job would run the "
-        "whole sweep; use trainer.devices=1, one run at a time, or hydra/launcher=submitit_slurm"
+        "whole sweep; use trainer.devices=1, one run at a time, or hydra/launcher=submitit_slurm "
+        "(pip install -e '.[slurm]')"
+    ]
+
+
+def settings_warnings(config: schema.RunConfig, typed: Collection[str]) -> list[str]:
+    """A sentence where settings for large models meet a tiny one because nothing else was typed.
+
+    Args:
+        config: the checked configuration.
+        typed: groups and keys of the command line.
+    """
+    editor: EditorOptions | None = getattr(config, "editor", None)
+    if editor is None or config.ckpt is not None or not config.model.name.endswith("_tiny"):
+        return []
+    if any(key == "experiment" or key.startswith("editor.") for key in typed):
+        return []
+    if f"demo_{editor.label}" not in group_options("editor/experiment"):
+        return []
+    return [
+        f"editor={editor.label} has settings for models of 7B parameters, and "
+        f"model={config.model.name} is a tiny one: experiment=demo has settings for it"
     ]
 
 

@@ -1,5 +1,6 @@
 """Configurations that are wrong: all mistakes in one message, before anything is written."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from configs.check import load_config, preflight
-from configs.overrides import hydra_ready
+from configs.help import help_text
+from configs.launch import _checked_arguments
+from configs.overrides import command_groups, group_options, hydra_ready, with_lists
+from configs.rundir import prepare_output_dir
 from errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -130,9 +134,18 @@ def test_every_job_of_a_sweep_is_checked() -> None:
 
 
 def test_a_sweep_of_parallel_jobs_needs_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert any("trainer.devices=auto with -m" in p for p in sweep("seed=0,1", "trainer=ddp"))
+    (problem,) = sweep("seed=0,1", "trainer=ddp")
+    assert "trainer.devices=auto with -m" in problem
+    assert "pip install -e '.[slurm]'" in problem
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert sweep("seed=0,1", "trainer=ddp") == []
+
+
+def test_a_missing_launcher_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (problem,) = sweep("seed=0,1", "trainer=ddp", "hydra/launcher=submitit_slurm")
+    assert problem.startswith("hydra/launcher=submitit_slurm: hydra-submitit-launcher is missing")
+    assert "pip install -e '.[slurm]'" in problem
 
 
 PROGRAM = """
@@ -183,7 +196,7 @@ def test_the_shell_runs_main_before_torch_and_writes_nothing(tmp_path: Path) -> 
 
 
 def test_an_error_of_the_user_inside_main_is_one_paragraph(tmp_path: Path) -> None:
-    done = run(tmp_path, "seed=13")
+    done = run(tmp_path, "experiment=demo", "seed=13")
     assert (done.returncode, done.stderr) == (2, "error: the data are broken.\n")
 
 
@@ -199,4 +212,63 @@ def test_help_and_cfg_run_nothing(tmp_path: Path) -> None:
     assert shown.returncode == 0
     assert "sign: descent" in shown.stdout
     assert "ran" not in shown.stdout.split()
-    assert run(tmp_path, "--help").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "pretrain"])
+def test_help_has_examples_and_every_option_of_every_group(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _checked_arguments(command, ["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    head, _, listed = text.partition("Groups (group=option")
+    assert head.count("  python ") == 5
+    for group in command_groups(command):
+        purpose = re.search(rf"^  {group}: (.+)$", listed, flags=re.MULTILINE)
+        assert purpose is not None, group
+        for option in group_options(group):
+            assert re.search(rf"^   [ *]{option} +\S.*[.)]$", listed, re.MULTILINE), option
+    assert ("editor=ft is the paper's Table 4" in head) is (command == "evaluate")
+    assert "configs/ explains its keys" in listed
+
+
+def test_every_example_of_the_help_is_a_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for twin in ("blip2_opt_tiny", "minigpt4_tiny"):
+        (tmp_path / "models/pretrained" / twin).mkdir(parents=True)
+    prepare_output_dir(load_config("train", ["output_dir=DIR"]))
+    for folder in ("DIR/checkpoints", "OUTPUT_DIR/model"):
+        Path(folder).mkdir(parents=True)
+    for name in ("last", "best"):
+        Path(f"DIR/checkpoints/{name}.ckpt").touch()
+    for command in ("train", "evaluate", "pretrain"):
+        for line in help_text(command).splitlines():
+            match = re.match(r"  python (\w+)\.py ((?:\S+ )*\S+)(?:  |$)", line)
+            if match is None or "..." in line or "--hydra-help" in line:
+                continue
+            script, words = match.group(1), match.group(2).split(" ")
+            multirun = words[0] == "-m"
+            with hydra_ready():
+                words = with_lists(words) if not multirun else words[1:]
+                problems = preflight(script, words, multirun=multirun)[1]
+            assert problems == [], line
+
+
+def test_settings_for_large_models_on_a_tiny_one_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    load_config("train")
+    load_config("evaluate", ["editor=ft"])
+    assert caplog.messages == [
+        f"editor={name} has settings for models of 7B parameters, and model=llava_tiny is a tiny "
+        "one: experiment=demo has settings for it"
+        for name in ("mend", "ft")
+    ]
+    caplog.clear()
+    load_config("train", ["experiment=demo"])
+    load_config("train", ["editor.rank=8"])
+    load_config("train", ["model=llava"])
+    load_config("evaluate", ["editor=none"])
+    assert not caplog.messages

@@ -1,0 +1,46 @@
+"""What `--help` prints: the head of a command's YAML file, and its groups with their options."""
+
+import re
+
+from configs.overrides import CONFIG_DIR, command_groups, group_options
+
+_FOOT = """
+Keys: every file in configs/ explains its keys, line by line; configs/{command}.yaml has those of no
+group. `a.b=value` sets key b of group a, `key=value` one of no group.
+  python {command}.py --cfg job ...    prints all keys with their values and runs nothing
+  python {command}.py -m ...           makes a run of every combination of values a,b,c
+  python {command}.py --hydra-help     has the other flags
+"""
+
+
+def help_text(command: str) -> str:
+    """The help of a command.
+
+    Args:
+        command: `train`, `evaluate` or `pretrain`.
+    """
+    text = (CONFIG_DIR / f"{command}.yaml").read_text(encoding="utf-8")
+    head = [line.removeprefix("#").removeprefix(" ") for line in _head(text)]
+    groups = [line for group in command_groups(command) for line in _group(group, text)]
+    title = "Groups (group=option picks the file configs/<group>/<option>.yaml; * is the default):"
+    return "\n".join([*head, "", title, *groups, _FOOT.format(command=command)])
+
+
+def _group(group: str, primary: str) -> list[str]:
+    """What a group is for, and its options with the first sentence of each file."""
+    match = re.search(rf"^  - {group}: (\S+) *# (.*)$", primary, flags=re.MULTILINE)
+    default, purpose = match.groups() if match else ("", "")
+    lines = [f"\n  {group}: {purpose}"]
+    for option in group_options(group):
+        text = (CONFIG_DIR / group / f"{option}.yaml").read_text(encoding="utf-8")
+        first = next(line for line in _head(text) if not line.startswith("# @package"))
+        sentence = re.split(r"\s{2,}(?:run|use):", first.removeprefix("# "))[0]
+        mark = "*" if option == default else " "
+        lines.append(f"   {mark}{option:<15} {sentence}")
+    return lines
+
+
+def _head(text: str) -> list[str]:
+    """The comment that a YAML file begins with."""
+    lines = text.splitlines()
+    return lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
