@@ -38,13 +38,11 @@ def main(cfg: EvaluateConfig) -> None:
         show(Path(cfg.output_dir), "Finished already:")
         return
     placement = start(cfg)
-    parts = assembly.open_test(cfg, SCENARIOS[cfg.scenario.name], placement.device)
-    run = Run(
-        cfg, parts.data, parts.model, parts.encoder, parts.editor,
-        placement.processes, placement.device,
-    )  # fmt: skip
+    parts = assembly.open_parts(cfg, {"test": SCENARIOS[cfg.scenario.name]}, placement.device)
+    editor = assembly.open_editor(cfg, parts)
+    run = Run(cfg, parts, editor, placement)
     partial = PartialResults(Path(cfg.output_dir), run.identity())
-    module = assembly.make_evaluation(cfg, parts, partial)
+    module = assembly.make_evaluation(cfg, parts, editor, partial)
     folder = prepare_output_dir(cfg)
     module.resume(partial.open(), parts.data)
     name = f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}"

@@ -27,7 +27,6 @@ def main(cfg: TrainConfig) -> None:
     from rich.console import Console
 
     from configs.rundir import prepare_output_dir
-    from editors.base import EditorInputs
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, training
     from runner.processes import abort_all_on_error
@@ -35,22 +34,15 @@ def main(cfg: TrainConfig) -> None:
 
     placement = start(cfg)
     options, scenario = training.options_of(cfg), training.scenario_of(cfg)
-    source = cfg.data.read()
-    data = assembly.make_data(
+    parts = assembly.open_parts(
         cfg,
-        source,
         {"train": scenario, "val": scenario},
+        placement.device,
         batch_size=options.batch_size,
         accumulate=options.accumulate,
     )
-    processor = assembly.open_processor(cfg.model)
-    assembly.check_base(cfg.editor, cfg.model)
-    model = assembly.open_model(cfg.model, placement.device)
-    training.check_checkpoint(cfg.ckpt, cfg.editor, model)
-    encoder = assembly.connect(data, model, processor, cfg.data.prompt)
-    data.setup("fit")
-    inputs = EditorInputs(encoder, source.training_records)
-    module = training.make_module(cfg, model, inputs)
+    parts.data.setup("fit")
+    module = training.make_module(cfg, parts.model, parts.inputs)
 
     folder = prepare_output_dir(cfg)
     opened = open_loggers(
@@ -63,12 +55,12 @@ def main(cfg: TrainConfig) -> None:
         trainer = assembly.make_trainer(
             cfg.trainer,
             loggers=loggers,
-            callbacks=training.callbacks(cfg, folder, data, logged=bool(loggers)),
+            callbacks=training.callbacks(cfg, folder, parts.data, logged=bool(loggers)),
             root=folder,
-            **training.TrainingSchedule.of(cfg, data, placement.processes).arguments(),
+            **training.TrainingSchedule.of(cfg, parts.data, placement.processes).arguments(),
         )
         with abort_all_on_error(trainer):
-            trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+            trainer.fit(module, datamodule=parts.data, ckpt_path=cfg.ckpt, weights_only=True)
         if trainer.is_global_zero and cfg.logger.csv:
             log_pictures(loggers, "curves", draw_curves(folder))
     if trainer.is_global_zero:

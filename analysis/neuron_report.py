@@ -67,11 +67,12 @@ def analyse(
         ModelError: the base model or the checkpoint cannot be used.
     """
     device = start(cfg).device
-    parts = assembly.open_test(cfg, neuron_scenario(cfg.scenario.name), device)
-    if isinstance(parts.editor, nn.Module):
-        parts.editor.to(device)
+    parts = assembly.open_parts(cfg, {"test": neuron_scenario(cfg.scenario.name)}, device)
+    editor = assembly.open_editor(cfg, parts)
+    if isinstance(editor, nn.Module):
+        editor.to(device)
     batches = parts.data.test_dataloader()
-    neurons = find_neurons(parts.model, parts.editor, batches, steps=steps, threshold=threshold)
+    neurons = find_neurons(parts.model, editor, batches, steps=steps, threshold=threshold)
     overlapping, landing = overlap_lines(neurons), landing_lines(neurons)
     settings = {
         "steps": steps,

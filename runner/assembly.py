@@ -121,60 +121,67 @@ def open_model(options: ModelOptions, device: torch.device | None = None) -> Edi
     )
 
 
-def connect(
-    data: EditDataModule, model: EditableModel, processor: Processor, form: PromptForm
-) -> PromptEncoder:
-    """Hands the model's tokens, pixels and knowledge to the data."""
-    encoder = make_encoder(processor, form)
-    data.connect(encoder, ImageStore(processor.pixels), knows(model))
-    return encoder
-
-
 @dataclass(frozen=True)
-class EvaluationParts:
-    """The parts of an evaluation.
+class Parts:
+    """What a run is made of besides its module and trainer.
 
     Attributes:
-        data: serves the test split; it is set up.
+        data: serves the edits; not set up yet.
         model: the base model.
-        encoder: its prompt function.
-        editor: with the weights of `ckpt`, where it is a trained one.
+        inputs: the prompt function of the model, and the training records.
     """
 
     data: EditDataModule
     model: EditableModel
-    encoder: PromptEncoder
-    editor: Editor
+    inputs: EditorInputs
 
 
-def open_test(cfg: EvaluateConfig, scenario: Scenario, device: torch.device) -> EvaluationParts:
-    """Opens everything that judges an editor; what can be refused early comes before the weights.
+def open_parts(
+    cfg: EditingConfig,
+    scenarios: dict[Split, Scenario],
+    device: torch.device,
+    *,
+    batch_size: int = 1,
+    accumulate: int = 1,
+) -> Parts:
+    """Opens data and base model; what can be refused early comes before the weights.
 
     Args:
         cfg: the configuration.
-        scenario: what is taught and asked.
+        scenarios: split -> what is taught and asked there.
         device: where the base model goes.
+        batch_size: edits per training batch.
+        accumulate: training batches per optimiser step.
 
     Raises:
         TmkeError: something is missing, damaged or does not fit.
     """
     source = cfg.data.read()
-    data = make_data(cfg, source, {"test": scenario})
+    data = make_data(cfg, source, scenarios, batch_size=batch_size, accumulate=accumulate)
     processor = open_processor(cfg.model)
     check_base(cfg.editor, cfg.model)
     model = open_model(cfg.model, device)
     check_checkpoint(cfg.ckpt, cfg.editor, model)
-    encoder = connect(data, model, processor, cfg.data.prompt)
-    inputs = EditorInputs(encoder, source.training_records)
-    editor = build_editor(cfg.editor, model, inputs)
-    data.setup("test")
+    encoder = make_encoder(processor, cfg.data.prompt)
+    data.connect(encoder, ImageStore(processor.pixels), knows(model))
+    return Parts(data, model, EditorInputs(encoder, source.training_records))
+
+
+def open_editor(cfg: EvaluateConfig, parts: Parts) -> Editor:
+    """The editor that is judged, with the weights of `ckpt` where it is a trained one.
+
+    Raises:
+        TmkeError: something is missing, damaged or does not fit.
+    """
+    editor = build_editor(cfg.editor, parts.model, parts.inputs)
+    parts.data.setup("test")
     if cfg.ckpt is not None:
-        load_editor(cfg.ckpt, editor, model, data)
-    return EvaluationParts(data, model, encoder, editor)
+        load_editor(cfg.ckpt, editor, parts.model, parts.data)
+    return editor
 
 
 def make_evaluation(
-    cfg: EvaluateConfig, parts: EvaluationParts, partial: PartialResults | None = None
+    cfg: EvaluateConfig, parts: Parts, editor: Editor, partial: PartialResults | None = None
 ) -> EvaluationModule:
     """The evaluation that the groups `protocol` and `metrics` describe.
 
@@ -184,7 +191,7 @@ def make_evaluation(
     options = cfg.metrics
     scoring = Scoring(options.positions, options.generation, options.max_new_tokens)
     scenario, points = SCENARIOS[cfg.scenario.name], cfg.protocol.n
-    arguments = (parts.model, parts.editor, scenario, parts.encoder, scoring, partial)
+    arguments = (parts.model, editor, scenario, parts.inputs.encoder, scoring, partial)
     if points is None:
         return EvaluationModule(*arguments)
     return SequentialModule(*arguments, data=parts.data, points=points)

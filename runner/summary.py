@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from configs.rundir import settings_that_decide
@@ -22,9 +21,10 @@ from lightning_modules.evaluation import EvaluationModule
 from metrics.bootstrap import Estimate
 from metrics.collection import headline_metrics
 from metrics.headlines import variant_of
-from models.editable import EditableModel
 from results import provenance
 from results.outcome import Outcome
+from runner.assembly import Parts
+from runner.start import Placement
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,20 @@ class Run:
 
     Attributes:
         cfg: the configuration.
-        data: serves the edits; it is set up.
-        model: the base model.
-        encoder: its prompt function.
+        parts: data, set up, and base model.
         editor: what is judged.
-        processes: how many take part.
-        device: of the first process.
+        placement: where it takes place.
     """
 
     cfg: EvaluateConfig
-    data: EditDataModule
-    model: EditableModel
-    encoder: PromptEncoder
+    parts: Parts
     editor: Editor
-    processes: int
-    device: torch.device
+    placement: Placement
+
+    @property
+    def data(self) -> EditDataModule:
+        """Serves the edits."""
+        return self.parts.data
 
     @property
     def n_edits(self) -> int:
@@ -55,22 +54,22 @@ class Run:
         points = self.cfg.protocol.n
         return self.data.n_edits("test") if points is None else points[-1]
 
-    def asked(self) -> Iterator[tuple[int, str, Prompt, Record]]:
+    def prompts(self) -> Iterator[tuple[int, str, Prompt, Record]]:
         """Every probe of every edit that is made."""
         return (one for one in self.data.probe_prompts("test") if one[0] < self.n_edits)
 
     @cached_property
     def digests(self) -> dict[str, str | None]:
         """Short hashes of what the numbers depend on."""
-        asked = (
-            (number, probe, one.question, one.answer, one.image)
-            for number, probe, one, _ in self.asked()
+        prompts = (
+            (number, probe, prompt.question, prompt.answer, prompt.image)
+            for number, probe, prompt, _ in self.prompts()
         )
         ckpt = self.cfg.ckpt
         return {
             "data_digest": self.data.source.digest(),
-            "model_digest": self.model.fingerprint(),
-            "probe_digest": provenance.digest_of(asked),
+            "model_digest": self.parts.model.fingerprint(),
+            "probe_digest": provenance.digest_of(prompts),
             "ckpt_digest": None if ckpt is None else provenance.file_digest(Path(ckpt)),
         }
 
@@ -82,10 +81,10 @@ class Run:
         """Lines of probes.parquet: what was taught, and what was asked."""
         teach = self.data.scenarios["test"].edit
         for number, record in enumerate(self.data.records("test")[: self.n_edits]):
-            if (taught := teach(record)) is not None:
-                yield _line(number, "edit", taught)
-        for number, probe, one, record in self.asked():
-            yield _line(number, probe, one, record.hops if probe == "portability" else None)
+            if (prompt := teach(record)) is not None:
+                yield _line(number, "edit", prompt)
+        for number, probe, prompt, record in self.prompts():
+            yield _line(number, probe, prompt, record.hops if probe == "portability" else None)
 
     def metrics(self, outcome: Outcome) -> dict[str, Estimate]:
         """The named metrics."""
@@ -104,7 +103,9 @@ class Run:
             "data": cfg.data.model_dump(),
             "image_root": str(self.data.source.image_root.resolve()),
             "prompt": cfg.data.prompt,
-            "prompt_templates": dict(zip(("text", "picture"), self.encoder.templates, strict=True)),
+            "prompt_templates": dict(
+                zip(("text", "picture"), self.parts.inputs.encoder.templates, strict=True)
+            ),
             "positions": cfg.metrics.positions,
             "locality_i": cfg.metrics.locality_i,
             "generation": cfg.metrics.generation,
@@ -112,7 +113,7 @@ class Run:
             "dtype": cfg.model.dtype,
             "quantise": cfg.model.quantise,
             "model_revision": cfg.model.revision,
-            "device": str(self.device),
+            "device": str(self.placement.device),
             "ckpt": cfg.ckpt,
             **self.digests,
             "known_facts": asdict(known) if known else None,
@@ -132,7 +133,9 @@ class Run:
             "settings": self.settings(),
             "versions": provenance.versions(),
             "git": provenance.git_state(),
-            "environment": provenance.environment(self.device, self.model.hf.dtype, self.processes),
+            "environment": provenance.environment(
+                self.placement.device, self.parts.model.hf.dtype, self.placement.processes
+            ),
             "metrics": {name: value.as_dict() for name, value in self.metrics(outcome).items()},
             "editor_report": outcome.report,
             "seconds_per_edit": _mean(outcome.seconds),
@@ -144,12 +147,12 @@ class Run:
         }
 
 
-def _line(number: int, probe: str, asked: Prompt, hops: int | None = None) -> dict[str, object]:
+def _line(number: int, probe: str, prompt: Prompt, hops: int | None = None) -> dict[str, object]:
     return {
         "edit_id": number,
         "probe": probe,
-        "question": asked.question,
-        "image": asked.image,
+        "question": prompt.question,
+        "image": prompt.image,
         "hops": hops,
     }
 
