@@ -13,7 +13,6 @@ from torch import nn
 from configs.rundir import settings_that_decide
 from configs.schema import EvaluateConfig
 from datamodules.datamodule import EditDataModule
-from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
 from datamodules.scenarios import Prompt
 from editors.base import Editor
