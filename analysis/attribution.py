@@ -33,7 +33,7 @@ from models.deltas import (
     Groups,
     Role,
     Site,
-    applied,
+    apply_deltas,
     linear_shape,
 )
 from models.editable import EditableModel
@@ -205,7 +205,7 @@ def _edited(
     """The edits in place, each item under its own."""
     linears = {site: model.linear(site) for site in deltas}
     groups = Groups(edit_index, next(iter(deltas.values())).n_edits) if deltas else None
-    return applied(linears, deltas, groups)
+    return apply_deltas(linears, deltas, groups)
 
 
 def _in_one_part(model: EditableModel, rows: Rows) -> bool:

@@ -26,7 +26,7 @@ from datamodules.records import Record
 from errors import DataError
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
-from models.hooks import forward_hooks, replaced
+from models.hooks import forward_hooks, replace_output
 from models.rows import Answers, RowText
 
 StateKind = Literal["state", "mlp"]
@@ -245,7 +245,7 @@ def _restored(
         rows = row.unique()
         for layer in range(model.n_layers):
             vectors = clean[layer][row, position]
-            with replaced(_module(model, kind, layer), row, position, vectors, size[-1]):
+            with replace_output(_module(model, kind, layer), row, position, vectors, size[-1]):
                 restored = _probability(model, noisy, prompts.at)[rows]
             probabilities[token, layer, rows] = restored.to(probabilities)
     return probabilities

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
-from models.deltas import Deltas, joined
+from models.deltas import Deltas, join_deltas
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows
 
@@ -134,9 +134,9 @@ class DeltaEdit:
         found = {} if earlier is None else dict(earlier.deltas)
         for site, delta in self.deltas.items():
             own = delta.detach()
-            found[site] = joined(found[site], own) if site in found else own
+            found[site] = join_deltas(found[site], own) if site in found else own
         return DeltaEdit(found)
 
     def in_place(self, model: EditableModel) -> AbstractContextManager[None]:
-        """The deltas, held on the base model."""
-        return model.holding(self.deltas)
+        """The deltas, in place on the base model."""
+        return model.deltas_in_place(self.deltas)

@@ -6,7 +6,7 @@ Edit i is made on the model that the edits before it have changed; SERAC and IKE
 them. At every point n of the protocol the probes of all n edits are asked again, against their
 targets and, for locality, against the answers of theta_0; those whose answer another edit in place
 has changed are left out (`datamodules.contradicted`). No weight is written
-(`EditableModel.holding`), so all edits are gone with the values that they are.
+(`EditableModel.deltas_in_place`), so all edits are gone with the values that they are.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ Delta: TypeAlias = LowRankDelta | DenseDelta
 Deltas: TypeAlias = Mapping[Site, Delta]
 
 
-def joined(first: Delta, then: Delta) -> Delta:
+def join_deltas(first: Delta, then: Delta) -> Delta:
     """Two deltas of one map as one, the second on top of the first.
 
     Factor pairs stand side by side as long as they are fewer numbers than the matrix has; what is
@@ -183,7 +183,7 @@ class Groups:
 
 
 @contextmanager
-def applied(
+def apply_deltas(
     linears: Mapping[Site, nn.Module], deltas: Deltas, groups: Groups | None
 ) -> Iterator[None]:
     """Adds each delta to the output of its linear map inside the block, and only there.
@@ -212,10 +212,11 @@ def applied(
 
 
 @contextmanager
-def held(linears: Mapping[Site, nn.Module], deltas: Deltas) -> Iterator[None]:
+def apply_to_every_row(linears: Mapping[Site, nn.Module], deltas: Deltas) -> Iterator[None]:
     """Adds one edit's deltas to whatever passes through their maps inside the block.
 
-    Hooks that are put in later (`applied`, taps, offsets) see the outputs with the deltas added.
+    Hooks that are put in later (`apply_deltas`, `models.hooks`) see the outputs with the deltas
+    added.
 
     Args:
         linears: the maps.

@@ -27,11 +27,19 @@ from transformers import PreTrainedModel
 
 from errors import ModelError
 from models.decoder import Decoder
-from models.deltas import Deltas, Groups, Role, Site, applied, held, linear_weight
+from models.deltas import (
+    Deltas,
+    Groups,
+    Role,
+    Site,
+    apply_deltas,
+    apply_to_every_row,
+    linear_weight,
+)
 from models.fingerprint import fingerprint
-from models.hooks import StopForwardError, hooked, stoppable, tapped
+from models.hooks import StopForwardError, capture_linears, pre_hook, stoppable
 from models.rows import Answers, Rows
-from models.state import PrefixState, entering
+from models.state import PrefixState, stop_on_entering
 
 LossFunction = Callable[[Tensor, Answers], Tensor]
 
@@ -65,7 +73,7 @@ class EditableModel(nn.Module, ABC):
         super().__init__()
         self.hf = hf.eval().requires_grad_(False)
         self.decoder = decoder
-        self._held: tuple[Deltas, ...] = ()
+        self._in_place: tuple[Deltas, ...] = ()
 
     def train(self, mode: bool = True) -> EditableModel:
         """Stays in eval mode: dropout in a frozen base would make edits random."""
@@ -140,18 +148,19 @@ class EditableModel(nn.Module, ABC):
         return [Site(layer, role) for layer in range(first, self.n_layers) for role in roles]
 
     def weight(self, site: Site) -> Tensor:
-        """What a map multiplies with, deltas that are held included: (d_out, d_in)."""
+        """What a map multiplies with, deltas in place included: (d_out, d_in)."""
         weight = linear_weight(self.linear(site))
-        for deltas in self._held:
+        for deltas in self._in_place:
             weight = weight + deltas[site].dense()[0] if site in deltas else weight
         return weight
 
     @contextmanager
-    def holding(self, deltas: Deltas) -> Iterator[None]:
+    def deltas_in_place(self, deltas: Deltas) -> Iterator[None]:
         """The model with one edit in place: every pass inside the block meets it.
 
-        No weight is written (`models.deltas.held`). The next edit of a sequence is made inside such
-        a block; states from outside hold good there up to the lowest of the deltas' layers.
+        No weight is written (`models.deltas.apply_to_every_row`). The next edit of a sequence is
+        made inside such a block; states from outside hold good there up to the lowest of the
+        deltas' layers.
 
         Args:
             deltas: E = 1; empty for the unedited model. Blocks can be nested.
@@ -159,17 +168,17 @@ class EditableModel(nn.Module, ABC):
         Raises:
             ModelError: they are of several edits, which cannot all be in place.
         """
-        outside, self._held = self._held, (*self._held, deltas)
+        outside, self._in_place = self._in_place, (*self._in_place, deltas)
         try:
-            with held({site: self.linear(site) for site in deltas}, deltas):
+            with apply_to_every_row({site: self.linear(site) for site in deltas}, deltas):
                 yield
         finally:
-            self._held = outside
+            self._in_place = outside
 
     @torch.no_grad()
     def prefix(self, rows: Rows, layer: int) -> PrefixState:
         """Everything below decoder layer `layer`, without gradients."""
-        with entering(self.decoder.layers, layer, self.layer_kind) as caught:
+        with stop_on_entering(self.decoder.layers, layer, self.layer_kind) as caught:
             self.decoder.body(
                 inputs_embeds=self.embed(rows),
                 attention_mask=rows.attention_mask,
@@ -256,7 +265,7 @@ class EditableModel(nn.Module, ABC):
         linears = {site: self.linear(site) for site in sites}
         taps: dict[Site, tuple[Tensor, Tensor]] = {}
         loss = loss or answer_loss
-        with torch.enable_grad(), tapped(linears, taps):
+        with torch.enable_grad(), capture_linears(linears, taps):
             logits = self._finish(state, at, {}, {}, None, None)
             gradients = torch.autograd.grad(
                 loss(logits, at), [taps[site][1] for site in sites], allow_unused=False
@@ -344,11 +353,11 @@ class EditableModel(nn.Module, ABC):
         below = {site: module for site, module in linears.items() if site.layer < last}
         top = {site: module for site, module in linears.items() if site.layer == last}
         hidden = state.hidden
-        with applied(below, deltas, rows):
+        with apply_deltas(below, deltas, rows):
             for layer in range(state.layer, last):
                 hidden = self._layer(layer, hidden, state)
         if at is None:
-            with applied(top, deltas, rows):
+            with apply_deltas(top, deltas, rows):
                 hidden = self._layer(last, hidden, state)
             return self._logits(hidden)
         hidden = self._before_last_mlp(hidden, state)[at.row, at.position]  # (N, d)
@@ -361,7 +370,7 @@ class EditableModel(nn.Module, ABC):
         deltas: Deltas,
         items: Groups | None,
     ) -> Tensor:
-        with applied(linears, deltas, items):
+        with apply_deltas(linears, deltas, items):
             hidden = hidden + self.decoder.mlp(self.decoder.layers[-1], hidden)
         return self._logits(hidden)
 
@@ -382,7 +391,7 @@ class EditableModel(nn.Module, ABC):
             caught.append(args[0])
             raise StopForwardError
 
-        with hooked(block.get_submodule(self.decoder.mlp_norm), stop), stoppable():
+        with pre_hook(block.get_submodule(self.decoder.mlp_norm), stop), stoppable():
             self._layer(self.n_layers - 1, hidden, state)
         return caught[0].reshape(hidden.shape)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,9 +25,9 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def hooked(module: nn.Module, stop: Callable[..., None]) -> Iterator[None]:
-    """Calls `stop(module, args, kwargs)` before the module runs, inside the block only."""
-    handle = module.register_forward_pre_hook(stop, with_kwargs=True)
+def pre_hook(module: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
+    """Calls `hook(module, args, kwargs)` before the module runs, inside the block only."""
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
     finally:
@@ -47,66 +47,63 @@ def forward_hooks(hooks: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iter
 
 
 @contextmanager
-def tapped(
-    linears: Mapping[Site, nn.Module], taps: dict[Site, tuple[Tensor, Tensor]]
+def capture_linears(
+    linears: Mapping[Site, nn.Module], captured: dict[Site, tuple[Tensor, Tensor]]
 ) -> Iterator[None]:
     """Stores input and output of each map; the lowest output becomes the start of the graph."""
 
-    def tap_for(site: Site) -> Callable[..., Tensor]:
-        def tap(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hook_for(site: Site) -> Callable[..., Tensor]:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             if not output.requires_grad:
                 output = output.detach().requires_grad_(True)
-            taps[site] = (args[0].detach(), output)
+            captured[site] = (args[0].detach(), output)
             return output
 
-        return tap
+        return hook
 
-    with forward_hooks((module, tap_for(site)) for site, module in linears.items()):
+    with forward_hooks((module, hook_for(site)) for site, module in linears.items()):
         yield
 
 
-@contextmanager
-def added(
+def add_to_output(
     module: nn.Module, row: Tensor, position: Tensor, vectors: Tensor, n_rows: int
-) -> Iterator[None]:
-    """Adds vectors to a map's output at some tokens, inside the block only.
+) -> AbstractContextManager[None]:
+    """Adds vectors to a module's output at some tokens, inside the block only.
 
     Args:
-        module: its output is (R, T, d) or, as in OPT, (R * T, d).
+        module: a decoder layer (its output may be a tuple) or a linear map; the tensor is (R, T, d)
+            or, as in OPT, (R * T, d).
         row: (I,).
         position: (I,).
         vectors: (I, d), with a graph where gradients are wanted.
         n_rows: R.
     """
-
-    def add(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        whole = output.reshape(n_rows, -1, output.shape[-1])
-        moved = whole[row, position] + vectors.to(output.dtype)
-        return whole.index_put((row, position), moved).reshape(output.shape)
-
-    with forward_hooks([(module, add)]):
-        yield
+    return _change_output(
+        module, row, position, n_rows,
+        lambda output: output[row, position] + vectors.to(output.dtype),
+    )  # fmt: skip
 
 
-@contextmanager
-def replaced(
+def replace_output(
     module: nn.Module, row: Tensor, position: Tensor, vectors: Tensor, n_rows: int
-) -> Iterator[None]:
-    """Puts vectors in place of a module's output at some tokens, inside the block only.
+) -> AbstractContextManager[None]:
+    """Puts vectors in place of a module's output at some tokens; otherwise as `add_to_output`."""
+    return _change_output(module, row, position, n_rows, lambda output: vectors.to(output.dtype))
 
-    Args:
-        module: a decoder layer (its output may be a tuple) or a linear map.
-        row: (I,).
-        position: (I,).
-        vectors: (I, d).
-        n_rows: R.
-    """
 
-    def put(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+def _change_output(
+    module: nn.Module,
+    row: Tensor,
+    position: Tensor,
+    n_rows: int,
+    new_vectors: Callable[[Tensor], Tensor],
+) -> AbstractContextManager[None]:
+    """`new_vectors` makes (I, d) of the output (R, T, d)."""
+
+    def hook(_module: nn.Module, _args: object, output: Any) -> Any:
         tensor = output[0] if isinstance(output, tuple) else output
         whole = tensor.reshape(n_rows, -1, tensor.shape[-1])
-        changed = whole.index_put((row, position), vectors.to(whole.dtype)).reshape(tensor.shape)
+        changed = whole.index_put((row, position), new_vectors(whole)).reshape(tensor.shape)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
-    with forward_hooks([(module, put)]):
-        yield
+    return forward_hooks([(module, hook)])

@@ -32,7 +32,7 @@ _HALF = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
-class Size:
+class ParameterCounts:
     """How many parameters a base model has.
 
     Attributes:
@@ -60,7 +60,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Room:
+class DeviceMemory:
     """Memory of a device.
 
     Attributes:
@@ -74,7 +74,7 @@ class Room:
     free: int
 
 
-def tell_memory(
+def log_memory(
     family: str,
     path: str,
     *,
@@ -99,17 +99,17 @@ def tell_memory(
     config = read_config(family, path, revision)
     if is_quantised(config):  # how many bytes those take, only their files know
         return
-    size = size_of(family, config)
+    size = count_parameters(family, config)
     if size.total <= SILENT:
         return
     number_type = torch_dtype(dtype, device)
-    room = room_on(device or torch.device("cpu"))
-    log.info("%s", line(path, size, number_type, quantise, room))
-    if warning := check_room(path, size, number_type, quantise, room):
+    room = device_memory(device or torch.device("cpu"))
+    log.info("%s", memory_line(path, size, number_type, quantise, room))
+    if warning := check_fit(path, size, number_type, quantise, room):
         log.warning("%s", warning)
 
 
-def size_of(family: str, config: PretrainedConfig) -> Size:
+def count_parameters(family: str, config: PretrainedConfig) -> ParameterCounts:
     """Counts a model's parameters, shared ones once, from its configuration alone.
 
     Args:
@@ -123,7 +123,7 @@ def size_of(family: str, config: PretrainedConfig) -> Size:
     layers = model.decoder.layers
     inside = {id(parameter) for parameter in layers.parameters()}
     rest = [one for one in model.hf.parameters() if id(one) not in inside]
-    return Size(
+    return ParameterCounts(
         decoder=sum(one.numel() for one in layers.parameters()),
         linear=sum(one.weight.numel() for one in layers.modules() if isinstance(one, nn.Linear)),
         rest=sum(one.numel() for one in rest),
@@ -131,7 +131,13 @@ def size_of(family: str, config: PretrainedConfig) -> Size:
     )
 
 
-def line(path: str, size: Size, dtype: torch.dtype, quantise: Quantise | None, room: Room) -> str:
+def memory_line(
+    path: str,
+    size: ParameterCounts,
+    dtype: torch.dtype,
+    quantise: Quantise | None,
+    room: DeviceMemory,
+) -> str:
     """One line about a model and a device."""
     kind = str(dtype).removeprefix("torch.")
     kind = kind if quantise is None else f"{kind} with decoder layers in {quantise}"
@@ -142,8 +148,12 @@ def line(path: str, size: Size, dtype: torch.dtype, quantise: Quantise | None, r
     )
 
 
-def check_room(
-    path: str, size: Size, dtype: torch.dtype, quantise: Quantise | None, room: Room
+def check_fit(
+    path: str,
+    size: ParameterCounts,
+    dtype: torch.dtype,
+    quantise: Quantise | None,
+    room: DeviceMemory,
 ) -> str | None:
     """What to do where the weights do not fit.
 
@@ -156,7 +166,7 @@ def check_room(
     needed = size.bytes(dtype, quantise)
     if needed <= room.free:
         return None
-    smaller = {k: n for k, n in choices(size, dtype, quantise).items() if n < needed}
+    smaller = {k: n for k, n in smaller_forms(size, dtype, quantise).items() if n < needed}
     if needed > room.total:
         raise ModelError(
             f"the weights of {path} need {_gb(needed)}, and {room.name} has {_gb(room.total)}. "
@@ -168,7 +178,9 @@ def check_room(
     )
 
 
-def choices(size: Size, dtype: torch.dtype, quantise: Quantise | None) -> dict[str, int]:
+def smaller_forms(
+    size: ParameterCounts, dtype: torch.dtype, quantise: Quantise | None
+) -> dict[str, int]:
     """Words that make a model smaller, and the bytes it then needs, the largest first."""
     half = dtype if dtype in _HALF else torch.bfloat16
     word = "" if dtype in _HALF else "model.dtype=bfloat16"
@@ -180,14 +192,14 @@ def choices(size: Size, dtype: torch.dtype, quantise: Quantise | None) -> dict[s
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def room_on(device: torch.device) -> Room:
+def device_memory(device: torch.device) -> DeviceMemory:
     """Total and free memory of a device."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         index = torch.cuda.current_device() if device.index is None else device.index
-        return Room(f"cuda:{index}", total, free)
+        return DeviceMemory(f"cuda:{index}", total, free)
     total, free = machine_memory()
-    return Room(device.type, total, free)
+    return DeviceMemory(device.type, total, free)
 
 
 def machine_memory(

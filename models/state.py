@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.hooks import StopForwardError, hooked, stoppable
+from models.hooks import StopForwardError, pre_hook, stoppable
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class PrefixState:
 
 
 @dataclass
-class Caught:
+class StateCollector:
     """Collects a state while a forward pass runs."""
 
     layer: int
@@ -53,7 +53,9 @@ class Caught:
 
 
 @contextmanager
-def entering(layers: nn.ModuleList, layer: int, kind: Callable[[int], str]) -> Iterator[Caught]:
+def stop_on_entering(
+    layers: nn.ModuleList, layer: int, kind: Callable[[int], str]
+) -> Iterator[StateCollector]:
     """Ends the forward pass inside the block once the state on entering a layer is known.
 
     Args:
@@ -62,7 +64,7 @@ def entering(layers: nn.ModuleList, layer: int, kind: Callable[[int], str]) -> I
         kind: number of a layer -> its kind. Each kind is handed its own masks and rotary tables, so
             the pass goes on until a layer of every kind was reached.
     """
-    caught = Caught(layer)
+    caught = StateCollector(layer)
     first: dict[str, int] = {}  # the lowest layer of each kind
     for number in range(layer, len(layers)):
         first.setdefault(kind(number), number)
@@ -82,5 +84,5 @@ def entering(layers: nn.ModuleList, layer: int, kind: Callable[[int], str]) -> I
     with ExitStack() as stack:
         stack.enter_context(stoppable())
         for name, number in first.items():
-            stack.enter_context(hooked(layers[number], stop_at(name)))
+            stack.enter_context(pre_hook(layers[number], stop_at(name)))
         yield caught

@@ -27,7 +27,7 @@ from lightning_modules.scoring import Scoring
 from lightning_modules.sequential import SequentialModule
 from models.editable import EditableModel
 from models.loading import load_model, load_text_config
-from models.memory import tell_memory
+from models.memory import log_memory
 from models.processor import Processor, load_processor
 from results.partial import PartialResults
 from runner.training import check_checkpoint, load_editor
@@ -102,7 +102,7 @@ def open_model(options: ModelOptions, device: torch.device | None = None) -> Edi
     Raises:
         ModelError: it cannot be loaded, or the device is too small for its weights.
     """
-    tell_memory(
+    log_memory(
         options.family,
         options.path,
         revision=options.revision,

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from editors.descent import descend
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
-from models.hooks import added
+from models.hooks import add_to_output
 from models.rows import Answers
 
 
@@ -180,7 +180,7 @@ class Values:
         position = torch.cat([prompts.at.position, prompts.lookup[essence]])
         every = torch.arange(len(prompts.edit), device=row.device)
         module, n_rows = self.model.linear(self.site), len(every)
-        with added(module, every, prompts.lookup, offsets[prompts.edit], n_rows):
+        with add_to_output(module, every, prompts.lookup, offsets[prompts.edit], n_rows):
             if self.site.layer == self.model.n_layers - 1:  # `at` would leave out lookup tokens
                 logits = self.model.suffix(state)[row, position]
             else:

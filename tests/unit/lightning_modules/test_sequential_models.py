@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from errors import ModelError
-from models.deltas import DenseDelta, LowRankDelta, Site, joined, linear_weight
+from models.deltas import DenseDelta, LowRankDelta, Site, join_deltas, linear_weight
 from models.editable import EditableModel
-from models.hooks import added
+from models.hooks import add_to_output
 from tests.builders import PICTURED, any_model, edited, llava, random_deltas
 from tests.unit.models.test_editable import EXACT, all_hooks, rows_for
 
@@ -39,7 +39,7 @@ def test_every_operation_meets_the_edit_in_place(kind: str, dense: bool) -> None
         "weight": linear_weight(copied.linear(site)),
         "forward": copied(rows, at=at),
     }
-    with model.holding(deltas):
+    with model.deltas_in_place(deltas):
         found = {
             "whole": model.suffix(model.prefix(rows, LOWEST))[real],
             "answers": model.suffix(state, at=at),
@@ -63,7 +63,7 @@ def test_gradients_are_those_of_the_edited_weights(kind: str, dense: bool) -> No
     copied, at, sites = edited(model, deltas, 0), rows.answers(), model.last_sites(2)
     state = model.prefix(rows, LOWEST)
     expected, logits = copied.capture(state, sites, at)
-    with model.holding(deltas):
+    with model.deltas_in_place(deltas):
         found, now = model.capture(state, sites, at)
     torch.testing.assert_close(now, logits, atol=2e-5, rtol=1e-4)
     for site in sites:
@@ -85,11 +85,11 @@ def test_per_row_edits_and_offsets_come_on_top(kind: str) -> None:
     asked = {"deltas": own, "edit_index": rows.edit_index, "at": at}
     module, every = model.linear(Site(LOWEST, "mlp_out")), torch.arange(len(rows))
     offset = torch.ones(len(rows), module_width(model))
-    with model.holding(in_place):
+    with model.deltas_in_place(in_place):
         found = model.suffix(state, **asked)
-        with added(module, every, every, offset, len(rows)):
+        with add_to_output(module, every, every, offset, len(rows)):
             moved = model.suffix(state)
-    with added(copied.linear(Site(LOWEST, "mlp_out")), every, every, offset, len(rows)):
+    with add_to_output(copied.linear(Site(LOWEST, "mlp_out")), every, every, offset, len(rows)):
         expected = copied.suffix(state)
     torch.testing.assert_close(found, copied.suffix(state, **asked), atol=5e-5, rtol=1e-3)
     real = rows.attention_mask
@@ -108,10 +108,10 @@ def test_blocks_can_be_nested_and_leave_nothing_behind() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     expected, unedited = twice(rows, at=at), model(rows, at=at)
     hooks, site = all_hooks(model), model.last_sites(1)[0]
-    with model.holding(one), model.holding(other):
+    with model.deltas_in_place(one), model.deltas_in_place(other):
         torch.testing.assert_close(model(rows, at=at), expected, atol=5e-5, rtol=1e-4)
         torch.testing.assert_close(model.weight(site), linear_weight(twice.linear(site)))
-    with pytest.raises(ZeroDivisionError), model.holding(one), model.holding(other):
+    with pytest.raises(ZeroDivisionError), model.deltas_in_place(one), model.deltas_in_place(other):
         _ = 1 / 0
     assert all_hooks(model) == hooks
     assert torch.equal(model(rows, at=at), unedited)
@@ -123,7 +123,7 @@ def test_several_edits_side_by_side_cannot_be_in_place() -> None:
     model = llava()
     hooks = all_hooks(model)
     deltas = random_deltas(model, layers=1, dense=True, n_edits=2)
-    with pytest.raises(ModelError, match="join them"), model.holding(deltas):
+    with pytest.raises(ModelError, match="join them"), model.deltas_in_place(deltas):
         pass
     assert all_hooks(model) == hooks
     assert torch.equal(
@@ -139,7 +139,7 @@ def test_a_small_update_in_place_counts_beside_a_bfloat16_weight() -> None:
     x = torch.ones(1, d_in, dtype=torch.bfloat16)
     x[:, ::2] = -1  # the layer itself puts out 0
     update = 3e-3 * x.float().expand(1, d_out, d_in)  # below half an ulp of 1.25 in bfloat16
-    with model.holding({site: DenseDelta(update)}):
+    with model.deltas_in_place({site: DenseDelta(update)}):
         weight, moved = model.weight(site), model.linear(site)(x).float()
     torch.testing.assert_close(weight, 1.25 + update[0])
     torch.testing.assert_close(moved[0], torch.full((d_out,), d_in * 3e-3), rtol=0.01, atol=0)
@@ -164,7 +164,7 @@ def low_rank(rank: int, seed: int) -> LowRankDelta:
     ids=["factors", "too many factors", "dense last", "dense first", "dense"],
 )
 def test_joined_deltas_are_their_sum(first: object, then: object, kind: type) -> None:
-    both = joined(first, then)  # type: ignore[arg-type]
+    both = join_deltas(first, then)  # type: ignore[arg-type]
     assert isinstance(both, kind)
     expected = first.dense() + then.dense()  # type: ignore[attr-defined]
     torch.testing.assert_close(both.dense(), expected, **EXACT)

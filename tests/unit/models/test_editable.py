@@ -17,7 +17,7 @@ from models.deltas import (
     DenseDelta,
     Groups,
     Site,
-    applied,
+    apply_deltas,
 )
 from models.editable import EditableModel
 from models.minigpt4 import MiniGPT4
@@ -217,7 +217,7 @@ def test_a_small_update_counts_where_a_bfloat16_weight_would_swallow_it() -> Non
     assert torch.equal(linear.weight + update[0].bfloat16(), linear.weight)
     site = Site(0, "mlp_in")
     before = linear(x)
-    with applied({site: linear}, {site: DenseDelta(update)}, Groups(torch.tensor([0]), 1)):
+    with apply_deltas({site: linear}, {site: DenseDelta(update)}, Groups(torch.tensor([0]), 1)):
         after = linear(x)
     moved = (after - before).float()
     torch.testing.assert_close(moved, x.float() @ update[0].mT, rtol=0.2, atol=0)

@@ -14,20 +14,23 @@ from errors import ModelError
 from models import memory
 from models.deltas import Site, linear_shape
 from models.memory import (
-    Room,
-    Size,
-    check_room,
-    choices,
-    line,
+    DeviceMemory,
+    ParameterCounts,
+    check_fit,
+    count_parameters,
+    device_memory,
+    log_memory,
     machine_memory,
-    room_on,
-    size_of,
-    tell_memory,
+    memory_line,
+    smaller_forms,
 )
 from models.quantisation import kept_modules
 from models.sketch import sketch
 
-BIG, SMALL = Room("cuda:0", 80 * 10**9, 79 * 10**9), Room("cuda:0", 12 * 10**9, 11 * 10**9)
+BIG, SMALL = (
+    DeviceMemory("cuda:0", 80 * 10**9, 79 * 10**9),
+    DeviceMemory("cuda:0", 12 * 10**9, 11 * 10**9),
+)
 
 
 # Family: millions of parameters, of these in decoder layers; width and inner width of the MLP.
@@ -40,7 +43,7 @@ FULL = {
 
 @pytest.mark.parametrize("family", FULL)
 def test_full_size_models_have_their_parameters(family: str) -> None:
-    size = size_of(family, full_size(family))
+    size = count_parameters(family, full_size(family))
     total, decoder, *_ = FULL[family]
     assert size.total / 1e6 == pytest.approx(total, abs=0.1)
     assert size.decoder / 1e6 == pytest.approx(decoder, abs=0.1)
@@ -67,7 +70,7 @@ def test_bytes_are_those_of_the_weights(family: str, dtype: torch.dtype) -> None
     config = full_size(family)
     weights = sketch(family, config, dtype).hf.parameters()
     expected = sum(one.numel() * one.element_size() for one in weights)
-    assert size_of(family, config).bytes(dtype) == expected
+    assert count_parameters(family, config).bytes(dtype) == expected
 
 
 def test_nothing_beside_the_decoder_layers_is_quantised() -> None:
@@ -84,44 +87,44 @@ def test_nothing_beside_the_decoder_layers_is_quantised() -> None:
     assert not [name for names in kept.values() for name in names if "layers" in name.split(".")]
 
 
-LLAVA = Size(decoder=6_476_000_000, linear=6_476_000_000, rest=587_000_000, single=0)
+LLAVA = ParameterCounts(decoder=6_476_000_000, linear=6_476_000_000, rest=587_000_000, single=0)
 
 
 def test_the_line_names_model_and_device() -> None:
-    room = Room("cuda:0", 79_200_000_000, 78_100_000_000)
-    assert line("llava-hf/llava-1.5-7b-hf", LLAVA, torch.bfloat16, None, room) == (
+    room = DeviceMemory("cuda:0", 79_200_000_000, 78_100_000_000)
+    assert memory_line("llava-hf/llava-1.5-7b-hf", LLAVA, torch.bfloat16, None, room) == (
         "llava-hf/llava-1.5-7b-hf: 7.06 B parameters (6.48 B in decoder layers), 14.1 GB in "
         "bfloat16; cuda:0 has 79.2 GB (78.1 free)"
     )
-    assert "4.8 GB in bfloat16 with decoder layers in 4bit" in line(
+    assert "4.8 GB in bfloat16 with decoder layers in 4bit" in memory_line(
         "x", LLAVA, torch.bfloat16, "4bit", room
     )
 
 
 def test_what_would_fit_is_counted() -> None:
-    assert choices(LLAVA, torch.float32, None) == {
+    assert smaller_forms(LLAVA, torch.float32, None) == {
         "model.dtype=bfloat16": 14_126_000_000,
         "model.dtype=bfloat16 model.quantise=8bit": 7_650_000_000,
         "model.dtype=bfloat16 model.quantise=4bit": 4_816_750_000,
     }
-    assert list(choices(LLAVA, torch.float16, "8bit")) == [
+    assert list(smaller_forms(LLAVA, torch.float16, "8bit")) == [
         "model.quantise=8bit", "model.quantise=4bit",
     ]  # fmt: skip
 
 
 def test_a_model_that_fits_is_not_remarked_on() -> None:
-    assert check_room("x", LLAVA, torch.bfloat16, None, BIG) is None
-    assert check_room("x", LLAVA, torch.bfloat16, "8bit", SMALL) is None
+    assert check_fit("x", LLAVA, torch.bfloat16, None, BIG) is None
+    assert check_fit("x", LLAVA, torch.bfloat16, "8bit", SMALL) is None
 
 
 def test_a_busy_device_is_warned_of() -> None:
-    busy = Room("cuda:0", 80 * 10**9, 8 * 10**9)
-    assert check_room("x", LLAVA, torch.bfloat16, None, busy) == (
+    busy = DeviceMemory("cuda:0", 80 * 10**9, 8 * 10**9)
+    assert check_fit("x", LLAVA, torch.bfloat16, None, busy) == (
         "the weights of x need 14.1 GB, and cuda:0 has 8.0 GB free. These weights would fit: "
         "model.quantise=8bit (7.7 GB), model.quantise=4bit (4.8 GB)."
     )
-    full = Room("cuda:0", 80 * 10**9, 10**9)
-    assert "take a smaller model" in str(check_room("x", LLAVA, torch.bfloat16, None, full))
+    full = DeviceMemory("cuda:0", 80 * 10**9, 10**9)
+    assert "take a smaller model" in str(check_fit("x", LLAVA, torch.bfloat16, None, full))
 
 
 @pytest.mark.parametrize(
@@ -136,15 +139,15 @@ def test_a_busy_device_is_warned_of() -> None:
 def test_a_device_that_is_too_small_is_refused(
     dtype: torch.dtype, quantise: Any, total: int, message: str
 ) -> None:
-    room = Room("cuda:0", total * 10**9, total * 10**9)
+    room = DeviceMemory("cuda:0", total * 10**9, total * 10**9)
     with pytest.raises(ModelError, match=f"and cuda:0 has {total}.0 GB") as caught:
-        check_room("x", LLAVA, dtype, quantise, room)
+        check_fit("x", LLAVA, dtype, quantise, room)
     assert message in str(caught.value)
 
 
 def tell(folder: str, **changes: Any) -> None:
     given = {"revision": None, "dtype": "auto", "quantise": None, "device": None} | changes
-    tell_memory("llava", folder, **given)
+    log_memory("llava", folder, **given)
 
 
 def test_large_models_are_told_and_small_ones_are_not(
@@ -152,7 +155,9 @@ def test_large_models_are_told_and_small_ones_are_not(
 ) -> None:
     caplog.set_level(logging.INFO, logger="models.memory")
     full_size("llava").save_pretrained(tmp_path)
-    monkeypatch.setattr(memory, "room_on", lambda _: Room("cpu", 60 * 10**9, 20 * 10**9))
+    monkeypatch.setattr(
+        memory, "device_memory", lambda _: DeviceMemory("cpu", 60 * 10**9, 20 * 10**9)
+    )
     tell(str(root / "models/pretrained/llava_tiny"))
     assert not caplog.records
     tell(str(tmp_path))  # no weights lie there
@@ -164,7 +169,7 @@ def test_large_models_are_told_and_small_ones_are_not(
     caplog.clear()
     tell(str(tmp_path), dtype="bfloat16")
     assert len(caplog.records) == 1
-    monkeypatch.setattr(memory, "room_on", lambda _: SMALL)
+    monkeypatch.setattr(memory, "device_memory", lambda _: SMALL)
     with pytest.raises(ModelError, match=r"the weights of .* need 28\.3 GB"):
         tell(str(tmp_path))
 
@@ -194,10 +199,13 @@ def test_memory_of_a_machine_and_of_a_container(tmp_path: Path) -> None:
 
 
 def test_this_machine_has_memory() -> None:
-    room = room_on(torch.device("cpu"))
+    room = device_memory(torch.device("cpu"))
     assert room.name == "cpu"
     assert 0 < room.free <= room.total
 
 
 def test_linear_maps_alone_are_quantised() -> None:
-    assert Size(decoder=110, linear=100, rest=0, single=0).bytes(torch.float16, "8bit") == 120
+    assert (
+        ParameterCounts(decoder=110, linear=100, rest=0, single=0).bytes(torch.float16, "8bit")
+        == 120
+    )
