@@ -15,10 +15,9 @@ Three operations serve every editor (names as in MEND, Mitchell et al. 2022):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +36,7 @@ from models.deltas import (
     linear_weight,
 )
 from models.fingerprint import fingerprint
-from models.hooks import StopForwardError, capture_linears, pre_hook, stoppable
+from models.hooks import StopForwardError, capture_linears, forward_hooks, pre_hook, stoppable
 from models.rows import Answers, Rows
 from models.state import PrefixState, stop_on_entering
 
@@ -81,7 +80,6 @@ class EditableModel(nn.Module, ABC):
 
     @property
     def n_layers(self) -> int:
-        """Number of decoder layers."""
         return len(self.decoder.layers)
 
     @property
@@ -91,7 +89,6 @@ class EditableModel(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the base model lives."""
         return next(self.hf.parameters()).device
 
     def layer_kind(self, layer: int) -> str:
@@ -178,14 +175,14 @@ class EditableModel(nn.Module, ABC):
     @torch.no_grad()
     def prefix(self, rows: Rows, layer: int) -> PrefixState:
         """Everything below decoder layer `layer`, without gradients."""
-        with stop_on_entering(self.decoder.layers, layer, self.layer_kind) as caught:
+        with stop_on_entering(self.decoder.layers, layer, self.layer_kind) as collector:
             self.decoder.body(
                 inputs_embeds=self.embed(rows),
                 attention_mask=rows.attention_mask,
                 use_cache=False,
                 **self.body_inputs(rows),
             )
-        return caught.state()
+        return collector.state()
 
     def suffix(
         self,
@@ -209,12 +206,11 @@ class EditableModel(nn.Module, ABC):
         Raises:
             ModelError: a delta lies below the state, where it could have no effect.
         """
-        n_edits = self._n_edits(state, deltas)
-        rows = Groups(edit_index, n_edits) if n_edits and edit_index is not None else None
-        items = rows
-        if at is not None and n_edits and edit_index is not None:
-            items = Groups(edit_index[at.row], n_edits)
-        return self._finish(state, at, self._linears(state), deltas or {}, rows, items)
+        deltas = deltas or {}
+        self._check_above(state, deltas)
+        rows = _groups(deltas, edit_index)
+        items = rows if at is None or edit_index is None else _groups(deltas, edit_index[at.row])
+        return self._finish(state, at, deltas, rows, items)
 
     @torch.no_grad()
     def answer_state(self, state: PrefixState, at: Answers) -> Tensor:
@@ -236,12 +232,8 @@ class EditableModel(nn.Module, ABC):
         `edit_index` (N,) is the edit of each answer token, needed with `deltas`, which must all
         lie in the last block.
         """
-        last = self.n_layers - 1
-        linears = {Site(last, role): self.linear(Site(last, role)) for role in self.decoder.sites}
-        items = None
-        if deltas and edit_index is not None:
-            items = Groups(edit_index, next(iter(deltas.values())).n_edits)
-        return self._top(hidden, linears, deltas or {}, items)
+        deltas = deltas or {}
+        return self._top(hidden, deltas, _groups(deltas, edit_index))
 
     def capture(
         self,
@@ -263,18 +255,18 @@ class EditableModel(nn.Module, ABC):
             The factors of each site, and the logits (N, V).
         """
         linears = {site: self.linear(site) for site in sites}
-        taps: dict[Site, tuple[Tensor, Tensor]] = {}
+        captured: dict[Site, tuple[Tensor, Tensor]] = {}
         loss = loss or answer_loss
-        with torch.enable_grad(), capture_linears(linears, taps):
-            logits = self._finish(state, at, {}, {}, None, None)
+        with torch.enable_grad(), capture_linears(linears, captured):
+            logits = self._finish(state, at, {}, None, None)
             gradients = torch.autograd.grad(
-                loss(logits, at), [taps[site][1] for site in sites], allow_unused=False
+                loss(logits, at), [captured[site][1] for site in sites], allow_unused=False
             )
         tokens = Groups(at.row, at.n_rows)
         ones = torch.ones(state.hidden.shape[:2], dtype=torch.bool, device=state.hidden.device)
         factors = {}
         for site, gradient in zip(sites, gradients, strict=True):
-            x = taps[site][0]
+            x = captured[site][0]
             if site.layer == self.n_layers - 1:  # flat answer tokens -> one padded group per edit
                 factors[site] = Factors(tokens.split(x), tokens.split(gradient), tokens.mask)
             else:
@@ -294,22 +286,18 @@ class EditableModel(nn.Module, ABC):
             row: (I,).
             position: (I,).
         """
-        caught: list[Tensor] = []
+        vectors: list[Tensor] = []
 
         def stop(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             whole = (*state.hidden.shape[:2], -1)
-            caught.extend(tensor.reshape(whole)[row, position] for tensor in (args[0], output))
+            vectors.extend(tensor.reshape(whole)[row, position] for tensor in (args[0], output))
             raise StopForwardError
 
-        handle = self.linear(site).register_forward_hook(stop)
         hidden = state.hidden
-        try:
-            with stoppable():
-                for layer in range(state.layer, site.layer + 1):
-                    hidden = self._layer(layer, hidden, state)
-        finally:
-            handle.remove()
-        return caught[0], caught[1]
+        with forward_hooks([(self.linear(site), stop)]), stoppable():
+            for layer in range(state.layer, site.layer + 1):
+                hidden = self._layer(layer, hidden, state)
+        return vectors[0], vectors[1]
 
     def forward(
         self, rows: Rows, *, deltas: Deltas | None = None, at: Answers | None = None
@@ -322,55 +310,40 @@ class EditableModel(nn.Module, ABC):
         """A short hash of the weights, to tell whether a checkpoint belongs to this base model."""
         return fingerprint(self.hf)
 
-    def _linears(self, state: PrefixState) -> dict[Site, nn.Module]:
-        return {
-            Site(layer, role): self.linear(Site(layer, role))
-            for layer in range(state.layer, self.n_layers)
-            for role in self.decoder.sites
-        }
-
-    def _n_edits(self, state: PrefixState, deltas: Deltas | None) -> int:
-        if not deltas:
-            return 0
-        lowest = min(site.layer for site in deltas)
+    def _check_above(self, state: PrefixState, deltas: Deltas) -> None:
+        lowest = min((site.layer for site in deltas), default=state.layer)
         if lowest < state.layer:
             raise ModelError(
                 f"a delta edits layer {lowest}, below the state at layer {state.layer}: it would "
                 f"have no effect. Compute the state with prefix(rows, {lowest})."
             )
-        return next(iter(deltas.values())).n_edits
 
     def _finish(
         self,
         state: PrefixState,
         at: Answers | None,
-        linears: Mapping[Site, nn.Module],
         deltas: Deltas,
         rows: Groups | None,
         items: Groups | None,
     ) -> Tensor:
         last = self.n_layers - 1
-        below = {site: module for site, module in linears.items() if site.layer < last}
-        top = {site: module for site, module in linears.items() if site.layer == last}
+        below = {site: self.linear(site) for site in deltas if site.layer < last}
         hidden = state.hidden
         with apply_deltas(below, deltas, rows):
             for layer in range(state.layer, last):
                 hidden = self._layer(layer, hidden, state)
         if at is None:
-            with apply_deltas(top, deltas, rows):
+            with apply_deltas(self._last_linears(deltas), deltas, rows):
                 hidden = self._layer(last, hidden, state)
             return self._logits(hidden)
         hidden = self._before_last_mlp(hidden, state)[at.row, at.position]  # (N, d)
-        return self._top(hidden, top, deltas, items)
+        return self._top(hidden, deltas, items)
 
-    def _top(
-        self,
-        hidden: Tensor,
-        linears: Mapping[Site, nn.Module],
-        deltas: Deltas,
-        items: Groups | None,
-    ) -> Tensor:
-        with apply_deltas(linears, deltas, items):
+    def _last_linears(self, deltas: Deltas) -> dict[Site, nn.Module]:
+        return {s: self.linear(s) for s in deltas if s.layer == self.n_layers - 1}
+
+    def _top(self, hidden: Tensor, deltas: Deltas, items: Groups | None) -> Tensor:
+        with apply_deltas(self._last_linears(deltas), deltas, items):
             hidden = hidden + self.decoder.mlp(self.decoder.layers[-1], hidden)
         return self._logits(hidden)
 
@@ -380,20 +353,21 @@ class EditableModel(nn.Module, ABC):
 
     def _layer(self, number: int, hidden: Tensor, state: PrefixState) -> Tensor:
         kwargs = state.kwargs[self.layer_kind(number)]
-        return _first(self.decoder.layers[number](hidden, **kwargs))
+        output = self.decoder.layers[number](hidden, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
 
     def _before_last_mlp(self, hidden: Tensor, state: PrefixState) -> Tensor:
         """The residual stream between attention and MLP of the last block: (R, T, d)."""
-        block = self.decoder.layers[-1]
-        caught: list[Tensor] = []
+        norm = self.decoder.layers[-1].get_submodule(self.decoder.mlp_norm)
+        stream: list[Tensor] = []
 
-        def stop(_module: nn.Module, args: tuple[Tensor, ...], _kwargs: Mapping[str, Any]) -> None:
-            caught.append(args[0])
+        def stop(_module: nn.Module, args: tuple[Tensor, ...], _kwargs: object) -> None:
+            stream.append(args[0])
             raise StopForwardError
 
-        with pre_hook(block.get_submodule(self.decoder.mlp_norm), stop), stoppable():
+        with pre_hook(norm, stop), stoppable():
             self._layer(self.n_layers - 1, hidden, state)
-        return caught[0].reshape(hidden.shape)
+        return stream[0].reshape(hidden.shape)
 
 
 def answer_loss(logits: Tensor, at: Answers) -> Tensor:
@@ -401,5 +375,7 @@ def answer_loss(logits: Tensor, at: Answers) -> Tensor:
     return at.row_mean(F.cross_entropy(logits, at.target, reduction="none")).sum()
 
 
-def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
+def _groups(deltas: Deltas, edit_index: Tensor | None) -> Groups | None:
+    if not deltas or edit_index is None:
+        return None
+    return Groups(edit_index, next(iter(deltas.values())).n_edits)
