@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check(sources: Sources) -> int:
     """Print every result beside the paper's; 0 if all agree, else 1."""
-    checked = [check_run(run) for run in sources.runs]
-    Console().print(checked_as_text(checked))
-    return 0 if all(one.passes for one in checked) else 1
+    checked_runs = [check_run(run) for run in sources.runs]
+    Console().print(checked_as_text(checked_runs))
+    return 0 if all(checked.passes for checked in checked_runs) else 1
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

@@ -1,10 +1,10 @@
 """What a report consists of, before it is written in any format.
 
-    document > sections > blocks: text, items, a table, a figure, a gallery, or a section below
+    section > blocks: text, items, a table, a figure, a gallery, or a section below
 
-`reporting.document` puts a report together from these values; `reporting.markdown` and
-`reporting.page` write it. Texts are plain: each format escapes them in its own way, and what is
-marked is a `Span`.
+The report is a section too. `reporting.document` puts it together from these values;
+`reporting.markdown` and `reporting.page` write it. Texts are plain: each format escapes them in its
+own way, and what is marked is a `Span`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -84,25 +84,15 @@ class Section:
     title: str
     blocks: "tuple[Block, ...]"
 
-
-Block = Text | Items | Table | Figure | Gallery | Section
-
-
-@dataclass(frozen=True)
-class Document:
-    """A whole report; `blocks` stand above the first section."""
-
-    title: str
-    blocks: tuple[Block, ...]
-
-    def walk(self) -> Iterator[Block]:
+    def walk(self) -> "Iterator[Block]":
         """All blocks from top to bottom, sections before what they hold."""
-        waiting = list(reversed(self.blocks))
-        while waiting:
-            block = waiting.pop()
+        for block in self.blocks:
             yield block
             if isinstance(block, Section):
-                waiting += reversed(block.blocks)
+                yield from block.walk()
+
+
+Block = Text | Items | Table | Figure | Gallery | Section
 
 
 def text(*parts: str | Span) -> Text:

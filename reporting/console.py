@@ -2,9 +2,9 @@
 
 from rich.table import Table
 
-from reporting.formats import EMPTY
-from reporting.labels import arrow, editor_label, model_label
+from reporting.labels import editor_label, model_label
 from reporting.paper import paper_columns
+from reporting.tables import metric_lines
 from results.files import TABLE
 from results.folder import RunResult
 
@@ -29,9 +29,6 @@ def result_table(run: RunResult) -> Table:
     table.add_column("Metric", no_wrap=True)
     for title in ("%", "95 % interval", "n"):
         table.add_column(title, justify="right", no_wrap=True)
-    for name in names:
-        value = run.metrics[name]
-        mean = f"{value.mean:.1f}" if value.n else EMPTY
-        interval = f"{value.low:.1f} to {value.high:.1f}" if value.n else EMPTY
-        table.add_row(arrow(name), mean, interval, str(value.n))
+    for line in metric_lines(run, names):
+        table.add_row(*line)
     return table

@@ -8,7 +8,7 @@ figures/*.{png,pdf}   bars per scenario and model, heat maps, tables as pictures
 A block more is a line more in the section that it belongs to; all formats follow from it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -18,7 +18,6 @@ from errors import DataError
 from reporting.blocks import (
     FIGURES,
     Block,
-    Document,
     Figure,
     Items,
     Section,
@@ -117,18 +116,18 @@ def write_report(sources: Sources, output: Path) -> Path:
     Raises:
         DataError: runs cannot share a table, or a file of a run cannot be read.
     """
-    document = build_document(sources)
-    for block in document.walk():
+    report = build_report(sources)
+    for block in report.walk():
         if isinstance(block, Figure):
             block.draw(output / FIGURES / block.name)
         elif isinstance(block, Table) and block.name:
             write_text(output / TABLES / f"{block.name}.tex", to_latex(block.table))
-    write_text(output / PAGE, html_page(document, output))
-    write_text(output / REPORT, markdown_page(document))
+    write_text(output / PAGE, html_page(report, output))
+    write_text(output / REPORT, markdown_page(report))
     return output / PAGE
 
 
-def build_document(sources: Sources) -> Document:
+def build_report(sources: Sources) -> Section:
     """The whole report as a value. Nothing is written, so runs that do not fit leave no files.
 
     Args:
@@ -151,7 +150,7 @@ def build_document(sources: Sources) -> Document:
         _provenance_section(runs),
         *_gallery_section(runs),
     ]
-    return Document("Results", (_how_to_read(runs), *sections))
+    return Section("Results", (_how_to_read(runs), *sections))
 
 
 def _by_scenario(runs: Sequence[RunResult]) -> list[list[RunResult]]:
@@ -184,22 +183,35 @@ def _scenario_section(runs: Sequence[RunResult]) -> Section:
             f"The table above as a picture: {main.title}",
             repeats_table=True,
         ),
-    ]
-    for model, of_model in by_model(runs):
-        title = f"{model_label(model)}, {scenario} scenario"
-        blocks.append(
-            Figure(
-                f"{scenario}_{_slug(model)}",
-                partial(grouped_bars, of_model),
-                f"Bars: each metric of the table, one bar per editor, {title}",
-                f"{title}: percent, with 95 % intervals.",
-            )
-        )
+        *_figures_by_model(
+            runs, scenario, grouped_bars,
+            "Bars: each metric of the table, one bar per editor",
+            "percent, with 95 % intervals.",
+        ),
+    ]  # fmt: skip
     further = further_columns(runs)
     beside = scenario_table(runs, further) if further else None
     blocks += _part("Beside the paper's columns", beside, f"{scenario}_further")
     blocks += _part("Pair by pair", paired_table(runs), f"{scenario}_pairs")
     return Section(f"{scenario.capitalize()} scenario", tuple(blocks))
+
+
+def _figures_by_model(
+    runs: Sequence[RunResult],
+    name: str,
+    draw: Callable[[list[RunResult], Path], Sequence[Path]],
+    alt: str,
+    caption: str,
+) -> list[Figure]:
+    """A figure per model of one scenario."""
+    figures = []
+    for model, of_model in by_model(runs):
+        title = f"{model_label(model)}, {runs[0].scenario} scenario"
+        drawing = partial(draw, of_model)
+        figures.append(
+            Figure(f"{name}_{_slug(model)}", drawing, f"{alt}, {title}", f"{title}: {caption}")
+        )
+    return figures
 
 
 def _part(title: str, table: ResultTable | None, name: str) -> list[Section]:
@@ -260,23 +272,19 @@ def _sequence_sections(runs: Sequence[RunResult]) -> list[Section]:
     """Runs whose edits stay in place, a section per scenario."""
     sections = []
     for of_one in _by_scenario(runs):
-        scenario = of_one[0].scenario
+        name = f"{of_one[0].scenario}_sequence"
         blocks: list[Block] = [
             _shared_facts(of_one[0]),
-            Table(sequential_table(of_one), f"{scenario}_sequence"),
-        ]
-        for model, of_model in by_model(of_one):
-            title = f"{model_label(model)}, {scenario} scenario"
-            blocks.append(
-                Figure(
-                    f"{scenario}_sequence_{_slug(model)}",
-                    partial(sequential_curves, of_model),
-                    f"Curves: each metric over the number of edits in place, {title}",
-                    f"{title}: percent over the number of edits in place, with 95 % intervals.",
-                )
-            )
-        blocks.append(Table(cost_table(of_one), f"{scenario}_sequence_cost"))
-        sections.append(Section(f"Edits in sequence, {scenario} scenario", tuple(blocks)))
+            Table(sequential_table(of_one), name),
+            *_figures_by_model(
+                of_one, name, sequential_curves,
+                "Curves: each metric over the number of edits in place",
+                "percent over the number of edits in place, with 95 % intervals.",
+            ),
+            Table(cost_table(of_one), f"{name}_cost"),
+        ]  # fmt: skip
+        title = f"Edits in sequence, {of_one[0].scenario} scenario"
+        sections.append(Section(title, tuple(blocks)))
     return sections
 
 

@@ -74,6 +74,11 @@ class Answer:
         """Whether a high score is the failure: that of a leak is."""
         return lower_is_better(self.probe.capitalize())
 
+    @property
+    def success(self) -> float | None:
+        """The score, or of a leak what is left to 1."""
+        return 1 - self.score if self.score is not None and self.lower_is_better else self.score
+
 
 @dataclass(frozen=True)
 class Case:
@@ -204,7 +209,11 @@ def _read_group(run: RunResult, cases: int, thumbnails: Thumbnails) -> CaseGroup
         read_case(edit_id, by_edit[edit_id], tuple(reasons), means_by_edit[edit_id])
         for edit_id, reasons in picked.items()
     )
-    return CaseGroup(run, tuple(picked_cases), _notes(run))
+    notes = (
+        f"{run.folder} holds no {PROBES}, as results of older versions: questions and pictures are "
+        "not known. Evaluate again to see them.",
+    )
+    return CaseGroup(run, tuple(picked_cases), () if (run.folder / PROBES).is_file() else notes)
 
 
 def _headline_rows(rows: pd.DataFrame, run: RunResult) -> pd.DataFrame:
@@ -257,15 +266,6 @@ def _read_questions(run: RunResult, edit_ids: Collection[int]) -> dict[tuple[int
     rows = read_rows(path, PROBE_SCHEMA)
     rows = rows[rows["edit_id"].isin(edit_ids)].drop_duplicates(_ROW)
     return {(row["edit_id"], row["probe"]): row for row in rows.to_dict("records")}
-
-
-def _notes(run: RunResult) -> tuple[str, ...]:
-    if (run.folder / PROBES).is_file():
-        return ()
-    return (
-        f"{run.folder} holds no {PROBES}, as results of older versions: questions and pictures are "
-        "not known. Evaluate again to see them.",
-    )
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,19 @@ import html
 import re
 from collections.abc import Sequence
 
-from reporting.blocks import FIGURES, Block, Document, Figure, Items, Section, Span, Table, Text
+from reporting.blocks import FIGURES, Block, Figure, Items, Section, Span, Table, Text
 from reporting.formats import EMPTY, to_markdown
 from reporting.gallery import WORST, Case, CaseGroup, Gallery, percent
 
 _MOST_CHARACTERS = 80  # characters of a text in the table of worst cases
 
 
-def markdown_page(document: Document) -> str:
+def markdown_page(report: Section) -> str:
     """The report as GitHub-flavoured Markdown; pictures are links into `figures/`.
 
     Of the gallery it holds the worst cases, a line each.
     """
-    parts = [f"# {markdown_text(document.title)}\n"]
-    parts += [_markdown_block(block, 2) for block in document.blocks]
-    return "\n".join(parts)
+    return _block(report, 1)
 
 
 def markdown_text(plain: str) -> str:
@@ -37,28 +35,28 @@ def markdown_text(plain: str) -> str:
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
 
 
-def _markdown_block(block: Block, level: int) -> str:
+def _block(block: Block, level: int) -> str:
     match block:
         case Text(spans):
-            return _markdown_spans(spans) + "\n"
+            return _line(spans) + "\n"
         case Items(items):
-            return "".join(f"- {_markdown_spans(spans)}\n" for spans in items)
+            return "".join(f"- {_line(spans)}\n" for spans in items)
         case Table(table):
             return to_markdown(table)
         case Figure(name, _, alt):
             return f"![{markdown_text(alt)}]({FIGURES}/{name}.png)\n"
         case Gallery(groups):
-            return "\n".join(_markdown_group(group, level) for group in groups)
+            return "\n".join(_group(group, level) for group in groups)
         case Section(title, blocks):
             parts = [f"{'#' * level} {markdown_text(title)}\n"]
-            return "\n".join([*parts, *(_markdown_block(inner, level + 1) for inner in blocks)])
+            return "\n".join([*parts, *(_block(inner, level + 1) for inner in blocks)])
 
 
-def _markdown_spans(spans: Sequence[Span]) -> str:
-    return "".join(_markdown_span(span) for span in spans)
+def _line(spans: Sequence[Span]) -> str:
+    return "".join(_span(span) for span in spans)
 
 
-def _markdown_span(span: Span) -> str:
+def _span(span: Span) -> str:
     if span.mark == "code":
         plain = " ".join(span.text.split())
         # A code span ends at the first run of as many backticks as began it.
@@ -74,19 +72,19 @@ def _markdown_span(span: Span) -> str:
     return f"{before}{wrapped}{after}"
 
 
-def _markdown_group(group: CaseGroup, level: int) -> str:
+def _group(group: CaseGroup, level: int) -> str:
     parts = [f"{'#' * level} {markdown_text(group.title)}\n"]
     parts += [f"{markdown_text(note)}\n" for note in group.notes]
     worst = [case for case in group.cases if WORST in case.picked]
     if worst:
         header = ["Edit", "Subject", "Question", "New answer", "Probe", "Answer after"]
         lines = [[*header, "Edited", "Kept"], ["---"] * 6 + ["---:"] * 2]
-        lines += [_markdown_case(case) for case in worst]
+        lines += [_case(case) for case in worst]
         parts.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
     return "\n".join(parts)
 
 
-def _markdown_case(case: Case) -> list[str]:
+def _case(case: Case) -> list[str]:
     """One line; of its answers the one that decided."""
     worst = case.worst_answer
     texts = [case.subject, case.question, case.target]

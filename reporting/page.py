@@ -16,36 +16,36 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from reporting.blocks import FIGURES, Document, Section
+from reporting.blocks import FIGURES, Section
 from reporting.formats import ResultTable
-from reporting.gallery import RANDOM, WORST, Answer, CaseGroup, Gallery, percent
+from reporting.gallery import RANDOM, WORST, CaseGroup, Gallery, percent
 from reporting.labels import editor_label, model_label
 from reporting.thumbnails import Thumbnail
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def html_page(document: Document, output: Path) -> str:
+def html_page(report: Section, output: Path) -> str:
     """Render the page.
 
     Args:
-        document: what it shows.
+        report: what it shows.
         output: folder of the report; its figures are drawn already.
 
     Returns:
-        The page; equal documents and figures give equal pages.
+        The page; equal reports and figures give equal pages.
 
     Raises:
         OSError: a figure is missing.
     """
     script = _read("report.js")
-    templates = _page_templates(document, output / FIGURES)
+    templates = _page_templates(report, output / FIGURES)
     return templates.get_template("report.html").render(
-        document=document,
+        report=report,
         style=Markup(_read("report.css")),
         script=Markup(script),
         script_hash=_base64(hashlib.sha256(script.encode()).digest()),
-        thumbnails=_thumbnails(document),
+        thumbnails=_thumbnails(report),
     )
 
 
@@ -81,18 +81,17 @@ def _templates() -> Environment:
     )
 
 
-def _page_templates(document: Document, figures: Path) -> Environment:
+def _page_templates(report: Section, figures: Path) -> Environment:
     """Templates with what they ask of blocks."""
-    environment, anchors = _templates(), _anchors(document)
+    environment, anchors = _templates(), _anchors(report)
     environment.filters |= {
         "kind": lambda block: type(block).__name__,
         "anchor": lambda section: anchors[id(section)],
-        "source": lambda figure: _picture_uri(figures / f"{figure.name}.png"),
+        "source": lambda figure: _data_uri("png", (figures / f"{figure.name}.png").read_bytes()),
         "size": lambda figure: _size(figures / f"{figure.name}.png"),
         "choices": _choices,
         "percent": percent,
         "grade": grade,
-        "answer_grade": _answer_grade,
         "has": _has,
     }
     return environment
@@ -106,8 +105,8 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _picture_uri(path: Path) -> str:
-    return f"data:image/png;base64,{_base64(path.read_bytes())}"
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{_base64(data)}"
 
 
 def _size(path: Path) -> tuple[int, int]:
@@ -116,21 +115,21 @@ def _size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def _thumbnails(document: Document) -> dict[str, tuple[Thumbnail, str]]:
+def _thumbnails(report: Section) -> dict[str, tuple[Thumbnail, str]]:
     """Thumbnails by key, with their data URI: each is once in the page, as a rule of its style."""
     return {
-        key: (thumbnail, f"data:image/jpeg;base64,{_base64(thumbnail.data)}")
-        for block in document.walk()
+        key: (thumbnail, _data_uri("jpeg", thumbnail.data))
+        for block in report.walk()
         if isinstance(block, Gallery)
         for key, thumbnail in block.thumbnails.items()
     }
 
 
-def _anchors(document: Document) -> dict[int, str]:
+def _anchors(report: Section) -> dict[int, str]:
     """The id that a section has in the page, by `id` of the section."""
     anchors: dict[int, str] = {}
     uses: Counter[str] = Counter()
-    for block in document.walk():
+    for block in report.walk():
         if isinstance(block, Section):
             slug = re.sub(r"[^a-z0-9]+", "-", block.title.lower()).strip("-") or "section"
             uses[slug] += 1
@@ -154,10 +153,3 @@ def _choices(gallery: Gallery) -> dict[str, dict[str, str]]:
 def _has(group: CaseGroup, field: str) -> bool:
     """Whether any answer of a group has a question or a picture: else the column is left out."""
     return any(getattr(a, field) is not None for case in group.cases for a in case.answers)
-
-
-def _answer_grade(answer: Answer) -> str:
-    """The class of an answer's score; a leak is a failure where it is high."""
-    if answer.score is not None and answer.lower_is_better:
-        return grade(1 - answer.score)
-    return grade(answer.score)

@@ -7,7 +7,7 @@ that an edit may disturb. Under the rows of a model that the paper has used stan
 figures and the difference to them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from metrics.bootstrap import Estimate
@@ -139,10 +139,18 @@ def run_markdown(run: RunResult) -> str:
         "with 95 % bootstrap intervals; n is the number of records.\n"
     )
     lines = ["| Metric | Mean | 95 % interval | n |", "| --- | ---: | ---: | ---: |"]
-    for name, value in run.metrics.items():
-        interval = f"{value.low:.1f} to {value.high:.1f}" if value.n else EMPTY
-        lines.append(f"| {arrow(name)} | {metric_cell(value).text} | {interval} | {value.n} |")
+    lines += [f"| {' | '.join(line)} |" for line in metric_lines(run, run.metrics)]
     return title + "\n" + "\n".join(lines) + "\n"
+
+
+def metric_lines(run: RunResult, names: Iterable[str]) -> list[tuple[str, str, str, str]]:
+    """Name, mean, 95 % interval and n of some metrics of a run, as they are printed."""
+    lines = []
+    for name in names:
+        value = run.metrics[name]
+        interval = f"{value.low:.1f} to {value.high:.1f}" if value.n else EMPTY
+        lines.append((arrow(name), metric_cell(value).text, interval, str(value.n)))
+    return lines
 
 
 def metric_cell(value: Estimate | None) -> Cell:

@@ -5,7 +5,6 @@ or is no picture, the report shows a placeholder that says so: results outlive t
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -49,13 +48,8 @@ class Thumbnails:
     """Reads each picture file once; equal pictures share one thumbnail."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, Thumbnail] = {}
+        self.by_key: dict[str, Thumbnail] = {}  # in the order in which they were first asked for
         self._pictures: dict[tuple[str, str], Picture] = {}
-
-    @property
-    def by_key(self) -> Mapping[str, Thumbnail]:
-        """All thumbnails, in the order in which they were first asked for."""
-        return self._by_key
 
     def of(self, name: str, root: str | None) -> Picture:
         """The picture of this name.
@@ -85,7 +79,7 @@ class Thumbnails:
             # SyntaxError is what Pillow raises for some broken PNG files.
             return Picture(name, None, f"in {root} cannot be read as a picture ({error})")
         key = hashlib.sha256(thumbnail.data).hexdigest()[:16]
-        self._by_key.setdefault(key, thumbnail)
+        self.by_key.setdefault(key, thumbnail)
         return Picture(name, key)
 
 

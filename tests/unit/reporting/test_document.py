@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 
 from errors import DataError
 from reporting import document as under_test
-from reporting.blocks import Block, Document, Figure, Section, Span, Table, spans, text
-from reporting.document import build_document, read_sources, write_report
+from reporting.blocks import Block, Figure, Section, Span, Table, spans, text
+from reporting.document import build_report, read_sources, write_report
 from reporting.gallery import Gallery
 from reporting.markdown import markdown_page, markdown_text
 from results.files import EDITS
@@ -45,7 +45,7 @@ def titles(blocks: tuple[Block, ...]) -> list[str]:
 
 
 def test_sections_stand_in_order(folders: list[Path]) -> None:
-    document = build_document(read_sources(folders))
+    document = build_report(read_sources(folders))
     assert titles(document.blocks) == [
         "Unimodal scenario",
         "Transitive scenario",
@@ -69,7 +69,7 @@ def test_sections_stand_in_order(folders: list[Path]) -> None:
 
 
 def test_files_have_names_of_their_own(folders: list[Path]) -> None:
-    blocks = list(build_document(read_sources(folders)).walk())
+    blocks = list(build_report(read_sources(folders)).walk())
     for names in (
         [block.name for block in blocks if isinstance(block, Figure)],
         [block.name for block in blocks if isinstance(block, Table) and block.name],
@@ -86,7 +86,7 @@ def test_describing_writes_nothing(folders: list[Path], monkeypatch: pytest.Monk
 
     monkeypatch.setattr(under_test, "write_text", refuse)
     monkeypatch.setattr("results.folder.Path.mkdir", refuse)
-    assert build_document(read_sources(folders)).blocks
+    assert build_report(read_sources(folders)).blocks
 
 
 def test_a_damaged_folder_leaves_no_report(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_damaged_folder_leaves_no_report(tmp_path: Path) -> None:
 
 def test_the_unedited_model_alone_has_no_gallery(tmp_path: Path) -> None:
     make_run(tmp_path / "run", "none")
-    document = build_document(read_sources([tmp_path / "run"]))
+    document = build_report(read_sources([tmp_path / "run"]))
     assert titles(document.blocks) == ["Unimodal scenario", "Cost", "Provenance"]
 
 
@@ -133,7 +133,7 @@ def rendered(source: str) -> str:
 def test_markdown_shows_the_worst_cases_escaped(tmp_path: Path) -> None:
     texts = dict.fromkeys(("subject", "question", "target", "pre_text", "post_text"), HOSTILE)
     folder = make_answered(tmp_path / "run", SCORES, texts=texts).folder
-    page = markdown_page(build_document(read_sources([folder])))
+    page = markdown_page(build_report(read_sources([folder])))
     (line,) = [line for line in page.splitlines() if line.startswith("| 1 |")]
     html = rendered(page)
     row = next(part for part in html.split("<tr>") if part.startswith("\n<td>1</td>"))
@@ -161,7 +161,7 @@ def test_markdown_text_comes_back_as_it_was(plain: str) -> None:
 
 def test_spans_keep_their_marks_and_blanks() -> None:
     page = markdown_page(
-        Document(
+        Section(
             "T",
             (
                 text("a ", Span("b*", "bold"), ", ", Span("c", "underlined"), " d"),

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reporting.blocks import FIGURES, Document, Figure, Section, text
-from reporting.document import PAGE, build_document, read_sources, write_report
+from reporting.blocks import FIGURES, Figure, Section, text
+from reporting.document import PAGE, build_report, read_sources, write_report
 from reporting.page import html_page
 from tests.result_folders import draw_pictures, make_answered, make_training
 
@@ -120,7 +120,7 @@ def test_every_text_of_a_result_is_escaped(tmp_path: Path) -> None:
     )  # fmt: skip
     # The editor's label is in tables too; a probe is a value of the filter.
     make_answered(tmp_path / "b", {1: {HOSTILE: 0.0, "reliability_s": 0}}, HOSTILE, "transitive")
-    document = build_document(read_sources([run.folder, tmp_path / "b"]))
+    document = build_report(read_sources([run.folder, tmp_path / "b"]))
     for block in document.walk():
         if isinstance(block, Figure):
             drawn = tmp_path / "report" / FIGURES / f"{block.name}.png"
@@ -156,7 +156,7 @@ def test_contents_lead_to_every_section(page: Parsed) -> None:
 
 
 def test_sections_of_one_title_have_two_ids(tmp_path: Path) -> None:
-    twins = Document("T", (Section("A b", (Section("A b", ()),)), Section("A  b!", ()), text("x")))
+    twins = Section("T", (Section("A b", (Section("A b", ()),)), Section("A  b!", ()), text("x")))
     assert parse(html_page(twins, tmp_path)).ids() == ["content", "a-b", "a-b-2", "a-b-3"]
 
 
@@ -202,7 +202,7 @@ def test_a_table_drawn_as_a_picture_is_left_out(tmp_path: Path) -> None:
     (tmp_path / FIGURES).mkdir()
     for figure in (shown, left_out):
         figure.draw(tmp_path / FIGURES / figure.name)
-    written = html_page(Document("T", (shown, left_out)), tmp_path)
+    written = html_page(Section("T", (shown, left_out)), tmp_path)
     assert 'width="3" height="2" alt="a red field"' in written
     assert "<figcaption>Red.</figcaption>" in written
     assert "blue" not in written.split("</style>")[1]
@@ -230,5 +230,5 @@ def test_scores_are_graded(output: Path) -> None:
 def test_equal_reports_are_equal_pages(output: Path, tmp_path: Path) -> None:
     root = output.parent
     folders = [path for path in sorted(root.iterdir()) if (path / "summary.json").is_file()]
-    document = build_document(read_sources([*folders, root / "train"]))
+    document = build_report(read_sources([*folders, root / "train"]))
     assert html_page(document, output) == (output / PAGE).read_text(encoding="utf-8")
