@@ -3,117 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
 from datamodules.images import ImageStore
 from datamodules.prompt_encoder import Encoded, PromptEncoder
-from datamodules.records import Record
+from datamodules.records import NumberedRecord
 from datamodules.scenarios import Prompt, Scenario
+from datamodules.source import RecordSource
 from models.rows import TEXT_ONLY, EditBatch, Rows, RowText
-
-Locate = Callable[[str], Path]
 
 
 class RowTable:
-    """Collects distinct rows; a question asked twice under one edit stands once.
+    """Collects distinct rows; a prompt that stands twice under one edit is one row.
 
     Args:
         encoder: makes the tokens.
         images: makes the pixels.
-        locate: image field -> picture file.
-        plain_locality: plain questions stand without the template.
+        source: says where pictures are, and whether plain questions stand without the template.
     """
 
-    def __init__(
-        self, encoder: PromptEncoder, images: ImageStore, locate: Locate, *, plain_locality: bool
-    ) -> None:
-        self._encoder, self._images, self._locate = encoder, images, locate
-        self._plain = plain_locality
-        self._place: dict[tuple[int, Prompt], int] = {}
-        self._rows: list[Encoded] = []
-        self._pictures: dict[str, int] = {}
+    def __init__(self, encoder: PromptEncoder, images: ImageStore, source: RecordSource) -> None:
+        self._encoder, self._images, self._source = encoder, images, source
+        self._row_of: dict[tuple[int, Prompt], int] = {}
+        self._encoded: list[Encoded] = []
+        self._picture_of: dict[str, int] = {}
         self._image_index: list[int] = []
-        self._edit_index: list[int] = []
 
-    def add(self, asked: Prompt, edit: int) -> int:
-        """The row of a question under an edit; makes it where it is new."""
-        asked = asked._replace(plain=asked.plain and self._plain)
-        key = (edit, asked)
-        if key not in self._place:
-            self._place[key] = len(self._rows)
-            self._rows.append(encode(self._encoder, asked))
-            self._edit_index.append(edit)
+    def add(self, prompt: Prompt, edit: int) -> int:
+        """The row of a prompt under an edit; makes it where it is new.
+
+        Raises:
+            DataError: the answer tokenises to nothing.
+        """
+        prompt = prompt._replace(plain=prompt.plain and self._source.plain_locality)
+        question, answer, image, plain = prompt
+        if (edit, prompt) not in self._row_of:
+            encoded = self._encoder.encode(question, answer, picture=image is not None, plain=plain)
+            self._row_of[edit, prompt] = len(self._encoded)
+            self._encoded.append(encoded)
             self._image_index.append(
                 TEXT_ONLY
-                if asked.image is None
-                else self._pictures.setdefault(asked.image, len(self._pictures))
+                if image is None
+                else self._picture_of.setdefault(image, len(self._picture_of))
             )
-        return self._place[key]
+        return self._row_of[edit, prompt]
 
     def rows(self) -> Rows:
         """All rows so far, padded to one length."""
         return self._encoder.rows(
-            self._rows,
-            [_text(asked) for _, asked in self._place],
-            edit_index=self._edit_index,
+            self._encoded,
+            [RowText(p.question, p.answer, p.image is not None, p.plain) for _, p in self._row_of],
+            edit_index=[edit for edit, _ in self._row_of],
             image_index=self._image_index,
-            pixel_values=self._images.stack(map(self._locate, self._pictures)),
+            pixel_values=self._images.stack(map(self._source.picture, self._picture_of)),
         )
 
 
+@dataclass(frozen=True)
 class Collator:
     """Makes the batch of a scenario from some records.
 
-    Args:
-        encoder: makes the tokens.
-        images: makes the pixels.
-        locate: image field -> picture file.
+    Attributes:
+        make_table: makes an empty table of rows.
         scenario: what is taught and asked.
-        plain_locality: plain questions stand without the template.
     """
 
-    def __init__(
-        self,
-        encoder: PromptEncoder,
-        images: ImageStore,
-        locate: Locate,
-        scenario: Scenario,
-        *,
-        plain_locality: bool,
-    ) -> None:
-        self._encoder, self._images, self._locate = encoder, images, locate
-        self._scenario, self._plain = scenario, plain_locality
+    make_table: Callable[[], RowTable]
+    scenario: Scenario
 
-    def __call__(self, records: Sequence[tuple[int, Record]]) -> EditBatch:
+    def __call__(self, records: Sequence[NumberedRecord]) -> EditBatch:
         """A batch of single edits, one per (id, record)."""
-        table = RowTable(self._encoder, self._images, self._locate, plain_locality=self._plain)
-        edits: list[int] = []
-        probes: dict[str, list[int]] = {}
+        table = self.make_table()
+        edit_rows: list[int] = []
+        probe_rows: dict[str, list[int]] = {}
         for edit, (_, record) in enumerate(records):
-            taught = self._scenario.edit(record)
-            if taught is not None:
-                edits.append(table.add(taught, edit))
-            for name, ask in self._scenario.probes.items():
-                asked = ask(record)
-                if asked is not None:
-                    probes.setdefault(name, []).append(table.add(asked, edit))
+            edit_rows.append(table.add(self.scenario.edit(record), edit))
+            for probe, make_prompt in self.scenario.probes.items():
+                if (prompt := make_prompt(record)) is not None:
+                    probe_rows.setdefault(probe, []).append(table.add(prompt, edit))
         return EditBatch(
             rows=table.rows(),
-            edit_rows=torch.tensor(edits),
-            probes={name: torch.tensor(rows) for name, rows in probes.items()},
+            edit_rows=torch.tensor(edit_rows),
+            probes={probe: torch.tensor(rows) for probe, rows in probe_rows.items()},
             edit_ids=tuple(number for number, _ in records),
             subjects=tuple(record.subject for _, record in records),
         )
-
-
-def encode(encoder: PromptEncoder, asked: Prompt) -> Encoded:
-    """The tokens of a question."""
-    return encoder.encode(
-        asked.question, asked.answer, picture=asked.image is not None, plain=asked.plain
-    )
-
-
-def _text(asked: Prompt) -> RowText:
-    return RowText(asked.question, asked.answer, asked.image is not None, asked.plain)

@@ -2,61 +2,33 @@
 
 It works in three steps. Reading (the constructor): records are read and checked, pictures that a
 scenario needs and that are not there stop the run before any weights load. Connecting: the model's
-tokenizer and image processor are handed in. Setting up: every row is tokenised once as a check,
-facts that the unedited model does not know are left out, and the records go into an Arrow table
-that the loader's workers share.
+tokenizer and image processor are handed in. Setting up: facts that the unedited model does not know
+are left out, as far as `limit` needs, and every row is tokenised once as a check.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import lightning as L
 import torch
-from datasets import Dataset as ArrowTable
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from datamodules.collate import Collator, RowTable, encode
+from datamodules.collate import Collator, RowTable
 from datamodules.images import ImageStore, missing_images_error, read_image
+from datamodules.known_facts import KnownFacts, Knows, known_records
 from datamodules.order import EditLoader, EditOrder
 from datamodules.prompt_encoder import PromptEncoder
-from datamodules.records import Record
+from datamodules.records import NumberedRecord, Record
 from datamodules.scenarios import Prompt, Scenario, true_questions
 from datamodules.source import RecordSource, Split
 from errors import DataError
-from models.rows import EditBatch, Rows
+from models.rows import EditBatch
 
 log = logging.getLogger(__name__)
-Knows = Callable[[Rows], Tensor]
-_ROWS_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class KnownFacts:
-    """How many facts of a split the unedited model knows, in text and on the pictures used."""
-
-    kept: int
-    candidates: int
-    unknown_in_text: int
-    unknown_on_pictures: int
-
-
-class Edits(Dataset[tuple[int, Record]]):
-    """Records of one split in an Arrow table, with their position in the split."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._table = ArrowTable.from_dict(
-            {"record": [record.model_dump_json() for record in records]}
-        )
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, index: int) -> tuple[int, Record]:
-        return index, Record.model_validate_json(self._table[index]["record"])
 
 
 class EditDataModule(L.LightningDataModule):
@@ -99,10 +71,10 @@ class EditDataModule(L.LightningDataModule):
         self.num_workers, self.seed, self.limit = num_workers, seed, limit
         self.known: dict[Split, KnownFacts] = {}
         self.leave_out: frozenset[int] = frozenset()
-        self._edits: dict[Split, Edits] = {}
-        self._encoder: PromptEncoder | None = None
-        self._images: ImageStore | None = None
+        self._edits: dict[Split, list[NumberedRecord]] = {}
+        self._make_table: Callable[[], RowTable] | None = None
         self._knows: Knows | None = None
+        self._decodable: set[Path] = set()
         for split, scenario in scenarios.items():
             self._check_pictures(split, scenario)
 
@@ -117,24 +89,28 @@ class EditDataModule(L.LightningDataModule):
             knows: rows -> (R,) bool, whether the unedited model gives every answer token right;
                 needed when the source filters on known facts.
         """
-        self._encoder, self._images, self._knows = encoder, images, knows
+        self._make_table = partial(RowTable, encoder, images, self.source)
+        self._knows = knows
 
     def setup(self, stage: str | None = None) -> None:
-        """Checks every row and leaves out the facts that the model does not know.
+        """Leaves out the facts that the model does not know and checks every row.
 
         Raises:
-            DataError: an answer tokenises to nothing, or no edit is left in a split.
+            DataError: an answer tokenises to nothing, a picture is damaged, or no edit is left in
+                a split.
         """
         for split, scenario in self.scenarios.items():
             if split in self._edits:
                 continue
-            records = list(enumerate(self.source.records(split)))
+            numbered = list(enumerate(self.source.records(split)))
             if self.source.filter_known:
-                records = self._known(split, records)
-            records = records[: self.limit]
-            for number, record in records:
+                numbered = self._known(split, numbered)
+            numbered = numbered[: self.limit]
+            for number, record in numbered:
                 self._check_tokens(split, number, record, scenario)
-            self._edits[split] = Edits([record for _, record in records])
+            records = [record for _, record in numbered]
+            self._check_decodable(self._picture_files(records, scenario))
+            self._edits[split] = list(enumerate(records))
 
     def n_edits(self, split: Split) -> int:
         """How many edits a split serves."""
@@ -146,22 +122,20 @@ class EditDataModule(L.LightningDataModule):
 
     def records(self, split: Split) -> list[Record]:
         """The records that a split serves, in order; an edit's id is its place here."""
-        edits = self._edits[split]
-        return [edits[index][1] for index in range(len(edits))]
+        return [record for _, record in self._edits[split]]
 
     def probe_prompts(self, split: Split) -> Iterator[tuple[int, str, Prompt, Record]]:
-        """Every probe of every edit: number of the edit, name of the probe, question, record."""
-        probes = self.scenarios[split].probes
-        for number, record in enumerate(self.records(split)):
-            for probe, ask in probes.items():
-                one = ask(record)
-                if one is not None:
-                    yield number, probe, one, record
+        """Every probe of every edit: number of the edit, name of the probe, prompt, record."""
+        for number, record in self._edits[split]:
+            for probe, make_prompt in self.scenarios[split].probes.items():
+                prompt = make_prompt(record)
+                if prompt is not None:
+                    yield number, probe, prompt, record
 
     def hops(self, split: Split) -> dict[int, int]:
         """Edit -> steps from the edited fact to Portability's answer, where it is asked."""
-        found = {number: record.hops for number, record in enumerate(self.records(split))}
-        return {number: hops for number, hops in found.items() if hops is not None}
+        edits = self._edits[split]
+        return {number: record.hops for number, record in edits if record.hops is not None}
 
     def train_dataloader(self) -> EditLoader:
         """Training edits, shuffled anew each epoch; goes on where a checkpoint was written."""
@@ -171,20 +145,16 @@ class EditDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[EditBatch]:
         """Validation edits, in order."""
-        return self._in_order("val")
+        return self._loader("val", EditOrder(self.n_edits("val"), self.eval_batch_size))
 
     def test_dataloader(self) -> DataLoader[EditBatch]:
         """Test edits, in order."""
-        return self._in_order("test")
+        n_edits, size = self.n_edits("test"), self.eval_batch_size
+        return self._loader("test", EditOrder(n_edits, size, leave_out=self.leave_out))
 
     def first(self, split: Split, n: int, batch_size: int) -> DataLoader[EditBatch]:
         """The first n edits of a split, in order, in batches of any size."""
-        return DataLoader(
-            self._edits[split],  # type: ignore[arg-type]
-            batch_sampler=EditOrder(n, batch_size),
-            collate_fn=self._collator(split),
-            num_workers=self.num_workers,
-        )
+        return self._loader(split, EditOrder(n, batch_size))
 
     def transfer_batch_to_device(
         self, batch: EditBatch, device: torch.device, dataloader_idx: int
@@ -193,115 +163,79 @@ class EditDataModule(L.LightningDataModule):
         del dataloader_idx
         return batch.to(device)
 
-    def _in_order(self, split: Split) -> DataLoader[EditBatch]:
-        edits = self._edits[split]
+    def _loader(self, split: Split, order: EditOrder) -> DataLoader[EditBatch]:
         return DataLoader(
-            edits,  # type: ignore[arg-type]
-            batch_sampler=EditOrder(
-                len(edits),
-                self.eval_batch_size,
-                leave_out=self.leave_out if split == "test" else (),
-            ),
+            self._edits[split],  # type: ignore[arg-type]
+            batch_sampler=order,
             collate_fn=self._collator(split),
             num_workers=self.num_workers,
         )
 
     def _collator(self, split: Split) -> Collator:
-        encoder, images = self._connected()
-        return Collator(
-            encoder,
-            images,
-            self.source.picture,
-            self.scenarios[split],
-            plain_locality=self.source.plain_locality,
-        )
+        return Collator(self._connected(), self.scenarios[split])
 
-    def _connected(self) -> tuple[PromptEncoder, ImageStore]:
-        if self._encoder is None or self._images is None:
+    def _connected(self) -> Callable[[], RowTable]:
+        if self._make_table is None:
             raise RuntimeError("connect() hands in tokens and pixels before setup()")
-        return self._encoder, self._images
+        return self._make_table
 
-    def _check_pictures(self, split: Split, scenario: Scenario) -> None:
-        root = self.source.image_root
-        records = self.source.records(split)
+    def _picture_files(self, records: Sequence[Record], scenario: Scenario) -> list[Path]:
+        """The pictures that edits of the records show, and their true facts where those count."""
         names = {name for record in records for name in scenario.images(record)}
         if self.source.filter_known:
-            asked = (one for record in records for one in true_questions(record))
-            names |= {one.image for one in asked if one.image is not None}
-        paths = [self.source.picture(name) for name in sorted(names)]
+            prompts = (prompt for record in records for prompt in true_questions(record))
+            names |= {prompt.image for prompt in prompts if prompt.image is not None}
+        return [self.source.picture(name) for name in sorted(names)]
+
+    def _check_pictures(self, split: Split, scenario: Scenario) -> None:
+        """All pictures of a split are there, and those of the first `limit` records are sound."""
+        records = self.source.records(split)
         why = f"the {scenario.name} scenario on the {split} split of data={self.source.name}"
-        error = missing_images_error(paths, root, why)
+        files = self._picture_files(records, scenario)
+        error = missing_images_error(files, self.source.image_root, why)
         if error is not None:
             raise error
-        for path in paths:
-            read_image(path)
+        self._check_decodable(self._picture_files(records[: self.limit], scenario))
+
+    def _check_decodable(self, files: Sequence[Path]) -> None:
+        for file in files:
+            if file not in self._decodable:
+                read_image(file)
+                self._decodable.add(file)
 
     def _check_tokens(self, split: Split, number: int, record: Record, scenario: Scenario) -> None:
-        encoder, _ = self._connected()
-        for ask in (scenario.edit, *scenario.probes.values()):
-            asked = ask(record)
-            try:
-                if asked is not None:
-                    encode(
-                        encoder, asked._replace(plain=asked.plain and self.source.plain_locality)
-                    )
-            except DataError as error:
-                raise DataError(
-                    f"record {number} (subject {record.subject!r}) of the {split} split of "
-                    f"data={self.source.name}: {error}"
-                ) from error
+        table = self._connected()()
+        try:
+            for make_prompt in (scenario.edit, *scenario.probes.values()):
+                if (prompt := make_prompt(record)) is not None:
+                    table.add(prompt, number)
+        except DataError as error:
+            raise DataError(
+                f"record {number} (subject {record.subject!r}) of the {split} split of "
+                f"data={self.source.name}: {error}"
+            ) from error
 
-    def _known(self, split: Split, records: list[tuple[int, Record]]) -> list[tuple[int, Record]]:
-        """The records whose true answers the unedited model gives, in text and on pictures."""
+    def _known(self, split: Split, records: list[NumberedRecord]) -> list[NumberedRecord]:
+        """The records to edit: those that the unedited model knows, as far as `limit` needs."""
         if self._knows is None:
             raise RuntimeError("the source filters on known facts: connect(knows=...) is needed")
-        asked = sorted(
-            {one for _, record in records for one in true_questions(record)},
-            key=lambda one: (one.image is not None, len(one.question), one),
-        )
-        right = dict(zip(asked, self._answers_right(asked), strict=True))
-        kept, text, pictures = [], 0, 0
-        for number, record in records:
-            wrong = [one for one in true_questions(record) if not right[one]]
-            if not wrong:
-                kept.append((number, record))
-            elif any(one.image is None for one in wrong):
-                text += 1
-            else:
-                pictures += 1
-        self.known[split] = KnownFacts(len(kept), len(records), text, pictures)
+        known, facts = known_records(records, self.limit, self._connected(), self._knows)
+        self.known[split] = facts
         log.info(
-            "%s split: %d of %d candidate edits kept; the unedited model misses %d in text, "
-            "%d on a picture",
+            "%s split: %d of %d candidate edits kept, %d more not asked about; the unedited model "
+            "misses %d in text, %d on a picture",
             split,
-            len(kept),
-            len(records),
-            text,
-            pictures,
+            facts.kept,
+            facts.candidates,
+            len(records) - facts.candidates,
+            facts.unknown_in_text,
+            facts.unknown_on_pictures,
         )
-        if not kept:
+        if not known:
             raise DataError(
                 f"the unedited model knows none of the {len(records)} facts of the {split} split "
                 f"of data={self.source.name}, so there is nothing to edit. Use a model that was "
                 "pre-trained on this world (python pretrain.py data=...), or set "
                 "data.filter_known=false."
             )
-        return kept
-
-    def _answers_right(self, asked: Sequence[Prompt]) -> list[bool]:
-        encoder, images = self._connected()
-        knows = self._knows
-        if knows is None:
-            raise RuntimeError("connect(knows=...) is needed")
-        right: list[bool] = []
-        for start in range(0, len(asked), _ROWS_AT_ONCE):
-            table = RowTable(
-                encoder,
-                images,
-                self.source.picture,
-                plain_locality=self.source.plain_locality,
-            )
-            for one in asked[start : start + _ROWS_AT_ONCE]:
-                table.add(one, 0)
-            right += knows(table.rows()).tolist()
-        return right
+        return known

@@ -25,14 +25,14 @@ def missing_images_error(paths: Iterable[Path], root: Path, why: str) -> DataErr
         root: the folder they should be in.
         why: what needs them.
     """
-    wanted = sorted(set(paths))
-    missing = [path for path in wanted if not path.is_file()]
+    needed = sorted(set(paths))
+    missing = [path for path in needed if not path.is_file()]
     if not missing:
         return None
     first = ", ".join(os.path.relpath(path, root) for path in missing[:_NAMED])
     more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
     return DataError(
-        f"{why} needs {len(wanted)} pictures, and {len(missing)} of them are missing in {root}: "
+        f"{why} needs {len(needed)} pictures, and {len(missing)} of them are missing in {root}: "
         f"{first}{more}. Put the files there, point data.image_root at the folder that has them, "
         "or use scenario=unimodal, which shows no picture."
     )

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 from torch import distributed
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from datamodules.records import Record
+from datamodules.records import NumberedRecord
 from models.rows import EditBatch
 
-Collate = Callable[[Sequence[tuple[int, Record]]], EditBatch]
+Collate = Callable[[Sequence[NumberedRecord]], EditBatch]
 
 
 class EditOrder(Sampler[list[int]]):
@@ -50,13 +50,13 @@ class EditOrder(Sampler[list[int]]):
         self.done = 0  # batches of this epoch that were served already
 
     def __len__(self) -> int:
-        rank, world = _process()
+        rank, world = _rank_and_world()
         if self.seed is not None:
             return self.batches_per_epoch(world)
         return len(self._in_order(rank, world))
 
     def __iter__(self) -> Iterator[list[int]]:
-        rank, world = _process()
+        rank, world = _rank_and_world()
         if self.seed is None:
             yield from self._in_order(rank, world)
             return
@@ -65,7 +65,7 @@ class EditOrder(Sampler[list[int]]):
         for step in range(self.done, self.batches_per_epoch(world)):
             start = (step * world + rank) * self.batch_size
             # A split smaller than one batch of all processes is taken round and round.
-            yield [order[place % self.n_edits] for place in range(start, start + self.batch_size)]
+            yield [order[i % self.n_edits] for i in range(start, start + self.batch_size)]
 
     def batches_per_epoch(self, world: int) -> int:
         """Training batches of each of `world` processes: whole optimiser steps only."""
@@ -81,8 +81,8 @@ class EditOrder(Sampler[list[int]]):
             list(range(start, min(start + size, self.n_edits)))
             for start in range(rank * size, self.n_edits, world * size)
         ]
-        left = [batch for batch in batches if not self.leave_out.issuperset(batch)]
-        return left or batches[-1:]  # no process is without a batch
+        needed = [batch for batch in batches if not self.leave_out.issuperset(batch)]
+        return needed or batches[-1:]  # no process is without a batch
 
 
 class EditLoader(DataLoader[EditBatch]):
@@ -93,7 +93,7 @@ class EditLoader(DataLoader[EditBatch]):
 
     def __init__(
         self,
-        edits: Dataset[tuple[int, Record]],
+        edits: Sequence[NumberedRecord],
         order: EditOrder,
         collate: Collate,
         num_workers: int = 0,
@@ -123,7 +123,7 @@ class EditLoader(DataLoader[EditBatch]):
         self.order.epoch, self.order.done = state["epoch"], state["done"]
 
 
-def _process() -> tuple[int, int]:
+def _rank_and_world() -> tuple[int, int]:
     """Rank and number of processes."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()

@@ -135,6 +135,10 @@ class Record(BaseModel):
             return None
         return max(1, len(self.new_single_hops) - 1)
 
+    def extra_probe(self, kind: str) -> ExtraLocality | None:
+        """The record's extra locality probe of a kind, where it has one."""
+        return next((extra for extra in self.extra_locality if extra.kind == kind), None)
+
     def text_question_about(self, probe: SameTypeQuestion | DiffTypeQuestion) -> str:
         """The text form of a same-type or different-type probe.
 
@@ -160,6 +164,9 @@ class Record(BaseModel):
                 "none can be derived. Add the field `question` to the probe."
             )
         return question[:start] + entity + question[start + len(self.subject) :]
+
+
+NumberedRecord = tuple[int, Record]
 
 
 class TmkeRecord(Record):

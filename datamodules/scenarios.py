@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 from datamodules.records import LocalityKind, Record
@@ -49,13 +50,14 @@ class Scenario:
     """
 
     name: str
-    edit: PromptMaker
+    edit: Callable[[Record], Prompt]
     probes: Mapping[str, PromptMaker]
 
     def images(self, record: Record) -> list[str]:
         """The pictures that this scenario needs of a record."""
-        asked = (ask(record) for ask in (self.edit, *self.probes.values()))
-        return sorted({one.image for one in asked if one is not None and one.image is not None})
+        makers = (self.edit, *self.probes.values())
+        prompts = (prompt for make_prompt in makers if (prompt := make_prompt(record)))
+        return sorted({prompt.image for prompt in prompts if prompt.image is not None})
 
 
 def _edit_text(record: Record) -> Prompt:
@@ -105,16 +107,14 @@ def _far_image(record: Record) -> Prompt:
     return Prompt(far.question, far.answer, record.locality_image)
 
 
-def _extra(kind: LocalityKind, *, picture: bool) -> PromptMaker:
-    def ask(record: Record) -> Prompt | None:
-        for extra in record.extra_locality:
-            if extra.kind == kind:
-                if picture:
-                    return Prompt(extra.image_question, extra.answer, extra.image)
-                return Prompt(extra.question, extra.answer)
-        return None
+def _extra_text(kind: LocalityKind, record: Record) -> Prompt | None:
+    extra = record.extra_probe(kind)
+    return None if extra is None else Prompt(extra.question, extra.answer)
 
-    return ask
+
+def _extra_image(kind: LocalityKind, record: Record) -> Prompt | None:
+    extra = record.extra_probe(kind)
+    return None if extra is None else Prompt(extra.image_question, extra.answer, extra.image)
 
 
 def _same_text(record: Record) -> Prompt:
@@ -139,14 +139,10 @@ def _diff_image(record: Record) -> Prompt | None:
     return Prompt(probe.image_question, probe.answer, record.diff_entity_image)
 
 
-def _leak(ask: PromptMaker) -> PromptMaker:
+def _leak(make_prompt: PromptMaker, record: Record) -> Prompt | None:
     """The same question, scored against the edit's new target: how far the edit leaks into it."""
-
-    def leak(record: Record) -> Prompt | None:
-        asked = ask(record)
-        return asked and asked._replace(answer=record.knowledge_edit.answer_new)
-
-    return leak
+    prompt = make_prompt(record)
+    return prompt and prompt._replace(answer=record.knowledge_edit.answer_new)
 
 
 TEXT_PROBES: Mapping[str, PromptMaker] = {
@@ -154,12 +150,12 @@ TEXT_PROBES: Mapping[str, PromptMaker] = {
     "generality": _rephrase_text,
     "portability": _hop_text,
     "locality_far": _far_text,
-    "locality_near": _extra("near", picture=False),
-    "locality_subject": _extra("subject", picture=False),
+    "locality_near": partial(_extra_text, "near"),
+    "locality_subject": partial(_extra_text, "subject"),
     "stability_same": _same_text,
     "stability_diff": _diff_text,
-    "leak_same": _leak(_same_text),
-    "leak_diff": _leak(_diff_text),
+    "leak_same": partial(_leak, _same_text),
+    "leak_diff": partial(_leak, _diff_text),
 }
 IMAGE_PROBES: Mapping[str, PromptMaker] = {
     "reliability_s": _edit_image,
@@ -168,15 +164,15 @@ IMAGE_PROBES: Mapping[str, PromptMaker] = {
     "generality_u": _rephrase_unseen,
     "portability": _hop_image,
     "locality_t_far": _far_text,
-    "locality_t_near": _extra("near", picture=False),
-    "locality_t_subject": _extra("subject", picture=False),
+    "locality_t_near": partial(_extra_text, "near"),
+    "locality_t_subject": partial(_extra_text, "subject"),
     "locality_i_far": _far_image,
-    "locality_i_near": _extra("near", picture=True),
-    "locality_i_subject": _extra("subject", picture=True),
+    "locality_i_near": partial(_extra_image, "near"),
+    "locality_i_subject": partial(_extra_image, "subject"),
     "stability_same": _same_image,
     "stability_diff": _diff_image,
-    "leak_same": _leak(_same_image),
-    "leak_diff": _leak(_diff_image),
+    "leak_same": partial(_leak, _same_image),
+    "leak_diff": partial(_leak, _diff_image),
 }
 SCENARIOS: Mapping[str, Scenario] = {
     "unimodal": Scenario("unimodal", _edit_text, TEXT_PROBES),
@@ -194,9 +190,7 @@ def training_scenario(name: str, questions: Questions, probes: set[str]) -> Scen
         probes: the names of the outer loss's questions.
     """
     table = TEXT_PROBES if questions == "text" else IMAGE_PROBES
-    return replace(
-        SCENARIOS[name], probes={probe: ask for probe, ask in table.items() if probe in probes}
-    )
+    return replace(SCENARIOS[name], probes={name: table[name] for name in table if name in probes})
 
 
 def true_questions(record: Record) -> list[Prompt]:
@@ -205,11 +199,11 @@ def true_questions(record: Record) -> list[Prompt]:
     The edited fact and its paraphrase, in text and on both pictures, with the true answer.
     """
     edit, rephrase = record.knowledge_edit, record.rephrase_question
-    asked = [
+    prompts = [
         Prompt(edit.question, edit.answer_true),
         Prompt(rephrase.rephrase_question, rephrase.answer_true),
     ]
     for image in (record.image, record.image_rephrase):
-        asked.append(Prompt(edit.image_question, edit.answer_true, image))
-        asked.append(Prompt(rephrase.rephrase_image_question, rephrase.answer_true, image))
-    return asked
+        prompts.append(Prompt(edit.image_question, edit.answer_true, image))
+        prompts.append(Prompt(rephrase.rephrase_image_question, rephrase.answer_true, image))
+    return prompts

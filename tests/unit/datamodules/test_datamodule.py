@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore, read_image
+from datamodules.known_facts import Knows
 from datamodules.prompt_encoder import Encoded, PictureLayout, PromptEncoder
 from datamodules.scenarios import SCENARIOS, training_scenario
 from datamodules.source import RecordSource
@@ -37,10 +39,19 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(source: RecordSource, scenario: str, **options: int) -> EditDataModule:
+def prompt_encoder() -> PromptEncoder:
+    return PromptEncoder(TOKENIZER, PictureLayout(4, TOKENIZER.convert_tokens_to_ids("<image>")))
+
+
+def make(
+    source: RecordSource,
+    scenario: str,
+    encoder: PromptEncoder | None = None,
+    knows: Knows = lambda rows: torch.ones(len(rows), dtype=torch.bool),
+    **options: int,
+) -> EditDataModule:
     data = EditDataModule(source, {"test": SCENARIOS[scenario]}, **options)
-    encoder = PromptEncoder(TOKENIZER, PictureLayout(4, TOKENIZER.convert_tokens_to_ids("<image>")))
-    data.connect(encoder, ImageStore(pixels), lambda rows: torch.ones(len(rows), dtype=torch.bool))
+    data.connect(encoder or prompt_encoder(), ImageStore(pixels), knows)
     return data
 
 
@@ -143,8 +154,8 @@ def test_a_truncated_picture_is_named(root: Path) -> None:
 def test_an_answer_that_tokenises_to_nothing_names_its_record(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = make(read_tmke(root), "unimodal")
-    encoder, _ = data._connected()
+    encoder = prompt_encoder()
+    data = make(read_tmke(root), "unimodal", encoder)
     encode = encoder._encode
 
     def dropping(question: str, answer: str, picture: bool, plain: bool) -> Encoded:
@@ -155,25 +166,80 @@ def test_an_answer_that_tokenises_to_nothing_names_its_record(
         data.setup("test")
 
 
+def misses(*subjects: str, asked: list[str] | None = None) -> Knows:
+    """A model that misses questions which name some subjects, and keeps the questions."""
+
+    def knows(rows: Rows) -> torch.Tensor:
+        texts = [text_of(rows, row) for row in range(len(rows))]
+        if asked is not None:
+            asked.extend(texts)
+        return torch.tensor([not any(subject in text for subject in subjects) for text in texts])
+
+    return knows
+
+
 def test_unknown_facts_are_left_out_and_counted(root: Path) -> None:
-    (root / "t.json").unlink()
-    write(root / "t.json", RECORD, other("Car A"), other("Car B"))
-    data = make(read_tmke(root, filter_known=True), "unimodal")
-    encoder, images = data._connected()
-
-    def knows(rows: Rows) -> torch.Tensor:  # misses Car A in text, and nothing else
-        return torch.tensor(["Car A" not in text_of(rows, row) for row in range(len(rows))])
-
-    data.connect(encoder, images, knows)
+    source = read_tmke(root, filter_known=True)
+    data = make(source, "unimodal", knows=misses("Car A"))
     (batch,) = batches(data)
     assert batch.subjects == ("Holden Caprice", "Car B")
     known = data.known["test"]
     assert (known.kept, known.candidates, known.unknown_in_text) == (2, 3, 1)
 
-    nothing = make(read_tmke(root, filter_known=True), "unimodal")
-    nothing.connect(encoder, images, lambda rows: torch.zeros(len(rows), dtype=torch.bool))
+    nothing = make(source, "unimodal", knows=misses(""))
     with pytest.raises(DataError, match="knows none of the 3 facts"):
         nothing.setup("test")
+
+
+def test_no_more_facts_are_asked_than_the_limit_needs(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same edits as a model that is asked everything gives, whatever is asked at once."""
+    write(root / "t.json", RECORD, *(other(f"Car {letter}") for letter in "ABCDEFGH"))
+    source = read_tmke(root, filter_known=True)
+    everything = make(source, "unimodal", knows=misses("Car A", "Car C"))
+    everything.setup("test")
+    known = [record.subject for record in everything.records("test")]
+    assert known == ["Holden Caprice", "Car B", *(f"Car {letter}" for letter in "DEFGH")]
+    for at_once in (1, 2, 5):
+        monkeypatch.setattr("datamodules.known_facts._RECORDS_AT_ONCE", at_once)
+        asked: list[str] = []
+        data = make(source, "unimodal", knows=misses("Car A", "Car C", asked=asked), limit=3)
+        data.setup("test")
+        assert [record.subject for record in data.records("test")] == known[:3]
+        facts = data.known["test"]
+        assert facts.kept + facts.unknown_in_text + facts.unknown_on_pictures == facts.candidates
+        assert not any("Car H" in text for text in asked)
+        assert len(asked) == 5 + facts.candidates, "a question that records share is asked once"
+    assert facts.candidates == 5
+
+
+def test_pictures_beyond_the_limit_have_to_be_there_and_may_be_damaged(root: Path) -> None:
+    last = other("Car Z")
+    last["image"] = "z.jpeg"
+    write(root / "t.json", RECORD, other("Car A"), last)
+    with pytest.raises(DataError, match=r"1 of them are missing.*z\.jpeg"):
+        make(read_tmke(root), "multimodal", limit=2)
+    (root / "images" / "z.jpeg").write_bytes(b"no picture")
+    assert len(batches(make(read_tmke(root), "multimodal", limit=2))) == 1
+    with pytest.raises(DataError, match=r"z\.jpeg cannot be read"):
+        make(read_tmke(root), "multimodal")
+    unknown_first = read_tmke(root, filter_known=True)  # the damaged one is needed after all
+    data = make(unknown_first, "multimodal", knows=misses("Car A"), limit=2)
+    with pytest.raises(DataError, match=r"z\.jpeg cannot be read"):
+        data.setup("test")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_batches_may_be_made_in_other_processes(root: Path, scenario: str) -> None:
+    """The collator can be pickled, as starting a process anew needs."""
+    data = make(read_tmke(root), scenario)
+    data.setup("test")
+    collate = data.test_dataloader().collate_fn
+    records = list(enumerate(data.records("test")))
+    batch, again = collate(records), pickle.loads(pickle.dumps(collate))(records)
+    assert torch.equal(batch.rows.input_ids, again.rows.input_ids)
+    assert batch.probes.keys() == again.probes.keys()
 
 
 def test_training_asks_only_what_the_objective_needs(root: Path) -> None:

@@ -7,18 +7,9 @@ from collections.abc import Collection
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import Dataset
 
 from datamodules import order as module
 from datamodules.order import EditLoader, EditOrder
-
-
-class Numbers(Dataset[int]):
-    def __len__(self) -> int:
-        return 10
-
-    def __getitem__(self, index: int) -> int:
-        return index
 
 
 def all_gather_objects(
@@ -28,7 +19,7 @@ def all_gather_objects(
     found = []
     for rank in range(world):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "_process", lambda rank=rank: (rank, world))
+            patch.setattr(module, "_rank_and_world", lambda rank=rank: (rank, world))
             order = EditOrder(n, size, seed, leave_out=done)
             batches = list(order)
             assert len(batches) == len(order)
@@ -85,7 +76,7 @@ def test_an_epoch_ends_with_a_whole_optimiser_step(accumulate: int, n: int) -> N
 
 
 def loader(seed: int) -> EditLoader:
-    return EditLoader(Numbers(), EditOrder(10, 3, seed), list)  # type: ignore[arg-type]
+    return EditLoader(range(10), EditOrder(10, 3, seed), list)  # type: ignore[arg-type]
 
 
 def test_every_epoch_is_shuffled_anew_and_by_the_seed_alone() -> None:
