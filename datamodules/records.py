@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from errors import DataError
 
@@ -175,3 +175,11 @@ class TmkeRecord(Record):
     one_hop_question: OneHopQuestion
     diff_type_entity_question: DiffTypeQuestion
     diff_entity_image: Text
+
+
+def field_errors(error: ValidationError) -> str:
+    """What is wrong with a record: each field with its mistake."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in mistake['loc']) or 'record'}: {mistake['msg']}"
+        for mistake in error.errors()
+    )

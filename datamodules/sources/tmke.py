@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from datamodules.records import Record, TmkeRecord
+from datamodules.records import Record, TmkeRecord, field_errors
 from datamodules.source import DataOptions, RecordSource, missing_root
 from errors import DataError
 from options import Files, Text
@@ -131,13 +131,9 @@ def _record(path: Path, index: int, item: object) -> TmkeRecord:
     try:
         return TmkeRecord.model_validate(item)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc']) or 'record'}: {one['msg']}"
-            for one in error.errors()
-        )
         raise DataError(
-            f"record {index} of {path} breaks the TMKE schema: {wrong}. Correct the record; "
-            "docs/data.md lists the fields."
+            f"record {index} of {path} breaks the TMKE schema: {field_errors(error)}. Correct the "
+            "record; docs/data.md lists the fields."
         ) from error
 
 
