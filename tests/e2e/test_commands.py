@@ -21,41 +21,31 @@ PICTURES = {
 BESIDE = {"Stability_same", "Stability_diff", "Leak"}
 
 
-@pytest.fixture(scope="module")
-def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short training of MEND."""
-    folder = tmp_path_factory.mktemp("train") / "run"
-    printed = run(
-        "train.py", "experiment=demo", "editor=mend", "scenario=unimodal", f"data.root={world}",
-        "trainer.max_steps=6", "trainer.val_every=3", "data.limit=64", f"output_dir={folder}",
-    )  # fmt: skip
-    assert f"best {folder}/checkpoints/best.ckpt" in printed.replace("\n", "")
-    return folder
-
-
 def summary(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def test_training_leaves_what_the_contract_names(trained: Path) -> None:
+def test_training_leaves_what_the_contract_names(mend_on_llava: Path) -> None:
     for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "metrics.csv"):
-        assert (trained / name).is_file(), name
-    curves = pd.read_csv(trained / "metrics.csv")
+        assert (mend_on_llava / name).is_file(), name
+    curves = pd.read_csv(mend_on_llava / "metrics.csv")
     assert {"train/loss", "val/loss", "val/generality", "val/locality"} <= set(curves)
     assert curves["val/loss"].count() == 2
-    assert list((trained / "wandb").glob("offline-run-*")), "the W&B run lies beside the results"
-    stored = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    assert list((mend_on_llava / "wandb").glob("offline-run-*")), (
+        "the W&B run lies beside the results"
+    )
+    stored = torch.load(mend_on_llava / "checkpoints" / "last.ckpt", weights_only=True)
     assert stored["global_step"] == 6
     assert all(key.startswith("editor.") for key in stored["state_dict"])
     assert stored["config"]["editor"]["name"] == "mend"
 
 
 @pytest.fixture(scope="module")
-def judged(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def judged(mend_on_llava: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The checkpoint in all scenarios by one command: the folder of results, what was printed."""
     folder = tmp_path_factory.mktemp("judged")
     printed = run(
-        "evaluate.py", "-m", f"ckpt={trained}/checkpoints/best.ckpt",
+        "evaluate.py", "-m", f"ckpt={mend_on_llava}/checkpoints/best.ckpt",
         f"scenario={','.join(SCENARIOS)}", "data.limit=6", "logger=none", f"output_dir={folder}",
     )  # fmt: skip
     return folder, printed
@@ -103,41 +93,29 @@ def test_training_free_editors_and_the_report(world: Path, tmp_path: Path) -> No
     assert "FT" in report
 
 
-def test_a_continued_training_equals_an_unbroken_one(
-    trained: Path, world: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    options = (
-        "experiment=demo", "editor=mend", f"data.root={world}", "trainer.val_every=3",
-        "data.limit=64", "logger=csv", "editor.lr_schedule=constant", "trainer.log_every_n_steps=1",
-    )  # fmt: skip
-    whole = tmp_path / "whole"
-    run("train.py", *options, "trainer.max_steps=6", f"output_dir={whole}")
-    run("train.py", *options, "trainer.max_steps=4", f"output_dir={folder}")
-    last = folder / "checkpoints" / "last.ckpt"
-    run("train.py", f"ckpt={last}", "trainer.max_steps=6", "logger=csv")
+def test_a_continued_training_equals_an_unbroken_one(continued: Path, mend_on_llava: Path) -> None:
+    folders = (continued, mend_on_llava)
     broken, unbroken = (
-        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)
-        for path in (folder, whole)
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in folders
     )
     assert broken["global_step"] == unbroken["global_step"] == 6
     for name, value in unbroken["state_dict"].items():
         assert torch.equal(value, broken["state_dict"][name]), name
-    curves = [pd.read_csv(path / "metrics.csv") for path in (folder, whole)]
+    curves = [pd.read_csv(path / "metrics.csv") for path in folders]
     losses = [c.dropna(subset=["val/loss"]).set_index("step")["val/loss"] for c in curves]
     assert losses[0].iloc[-1] == losses[1].iloc[-1]
     steps = [c.dropna(subset=["train/loss"])["step"].tolist() for c in curves]
     assert steps[0] == steps[1] == list(range(6))
 
 
-def test_a_run_is_not_overwritten(trained: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()}
+def test_a_run_is_not_overwritten(mend_on_llava: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in mend_on_llava.rglob("*") if p.is_file()}
     printed = run(
-        "train.py", "experiment=demo", "editor=mend", f"output_dir={trained}", status=2
+        "train.py", "experiment=demo", "editor=mend", f"output_dir={mend_on_llava}", status=2
     )  # fmt: skip
     assert "already holds a run" in printed
     assert "overwrite=true" in printed
-    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()} == before
+    assert {p: p.stat().st_mtime_ns for p in mend_on_llava.rglob("*") if p.is_file()} == before
 
 
 def test_a_training_without_logger_ends_with_a_best_checkpoint(world: Path, tmp_path: Path) -> None:
@@ -163,10 +141,10 @@ def test_a_training_without_logger_ends_with_a_best_checkpoint(world: Path, tmp_
     ],
 )
 def test_a_checkpoint_is_held_to_what_it_was_trained_as(
-    trained: Path, tmp_path: Path, options: tuple[str, ...], says: str
+    mend_on_llava: Path, tmp_path: Path, options: tuple[str, ...], says: str
 ) -> None:
     printed = run(
-        "evaluate.py", f"ckpt={trained}/checkpoints/best.ckpt", *options,
+        "evaluate.py", f"ckpt={mend_on_llava}/checkpoints/best.ckpt", *options,
         f"output_dir={tmp_path / 'out'}", status=2,
     )  # fmt: skip
     assert says in printed
@@ -208,7 +186,7 @@ def test_bad_input_is_one_paragraph(
 
 
 def test_a_checkpoint_of_another_base_model_is_refused(
-    trained: Path, world: Path, tmp_path: Path
+    mend_on_llava: Path, world: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "model"
     source = ROOT / "models" / "pretrained" / "llava_tiny"
@@ -222,7 +200,7 @@ def test_a_checkpoint_of_another_base_model_is_refused(
     changed = {name: value * 1.5 for name, value in weights.items()}
     save_file(changed, other / "model.safetensors", metadata={"format": "pt"})
     printed = run(
-        "evaluate.py", f"ckpt={trained}/checkpoints/best.ckpt", f"model.path={other}",
+        "evaluate.py", f"ckpt={mend_on_llava}/checkpoints/best.ckpt", f"model.path={other}",
         f"data.root={world}", f"output_dir={tmp_path / 'out'}", status=2,
     )  # fmt: skip
     assert "fingerprint" in printed

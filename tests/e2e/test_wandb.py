@@ -33,25 +33,12 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short training of MEND, stopped after four steps and continued to six."""
-    folder = tmp_path_factory.mktemp("train") / "run"
-    options = ("trainer.log_every_n_steps=1", "trainer.val_every=2")
-    run(
-        "train.py", "experiment=demo", "editor=mend", f"data.root={world}", "data.limit=64",
-        "trainer.max_steps=4", *options, f"output_dir={folder}",
-    )  # fmt: skip
-    run("train.py", f"ckpt={folder}/checkpoints/last.ckpt", "trainer.max_steps=6", *options)
-    return folder
+def runs(continued: Path) -> list[OfflineRun]:
+    return read_runs(continued)
 
 
-@pytest.fixture(scope="module")
-def runs(trained: Path) -> list[OfflineRun]:
-    return read_runs(trained)
-
-
-def test_the_curves_are_those_of_metrics_csv(trained: Path, runs: list[OfflineRun]) -> None:
-    table = pd.read_csv(trained / "metrics.csv")
+def test_the_curves_are_those_of_metrics_csv(continued: Path, runs: list[OfflineRun]) -> None:
+    table = pd.read_csv(continued / "metrics.csv")
     names = [name for name in map(str, table) if name.startswith(("train/", "val/", "lr-"))]
     assert {"train/loss", "train/grad_norm", "val/loss", "val/reliability"} <= set(names)
     for name in names:
@@ -81,9 +68,11 @@ def test_a_training_is_found_by_what_it_trains(runs: list[OfflineRun]) -> None:
     assert [one.status for one in runs] == [0, 0]
 
 
-def test_a_training_shows_the_picture_of_its_curves(trained: Path, runs: list[OfflineRun]) -> None:
+def test_a_training_shows_the_picture_of_its_curves(
+    continued: Path, runs: list[OfflineRun]
+) -> None:
     (picture,) = runs[-1].pictures("curves")
-    assert picture.read_bytes() == (trained / "curves.png").read_bytes()
+    assert picture.read_bytes() == (continued / "curves.png").read_bytes()
 
 
 def rows_and_probes(root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -196,9 +185,9 @@ def test_a_sequential_evaluation_has_a_curve(sent: tuple[Path, OfflineRun]) -> N
     assert found.metrics["sequential/*"] == "edits_in_place"
 
 
-def test_evaluate_sends_what_it_writes(trained: Path, tmp_path: Path) -> None:
+def test_evaluate_sends_what_it_writes(continued: Path, tmp_path: Path) -> None:
     run(
-        "evaluate.py", f"ckpt={trained}/checkpoints/best.ckpt", "scenario=multimodal",
+        "evaluate.py", f"ckpt={continued}/checkpoints/best.ckpt", "scenario=multimodal",
         "data.limit=6", "logger=default", "logger.table_edits=4", f"output_dir={tmp_path}",
     )  # fmt: skip
     (found,) = read_runs(tmp_path)
@@ -241,7 +230,7 @@ def test_without_the_package_training_goes_on(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     folder = tmp_path / "run"
     printed = run(
-        "train.py", "experiment=demo", "editor=mend", f"data.root={world}", "data.limit=64",
+        "train.py", "experiment=demo", "editor=mend", f"data.root={world}", "data.limit=16",
         "trainer.max_steps=2", "trainer.val_every=2", f"output_dir={folder}",
     )  # fmt: skip
     assert " ".join(printed.split()).count("wandb is not installed") == 1
