@@ -74,3 +74,12 @@ def listed() -> set[str]:
 def test_help_lists_every_verb() -> None:
     (verbs,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert listed() == set(verbs.split())
+
+
+def test_the_citation_is_that_of_the_readme() -> None:
+    paper = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    authors = (f"{one['family-names']}, {one['given-names']}" for one in paper["authors"])
+    assert " and ".join(authors) in readme
+    assert paper["title"] in readme
+    assert f"{{{paper['doi']}}}" in readme
