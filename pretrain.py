@@ -22,17 +22,11 @@ def main(cfg: PretrainConfig) -> None:
     from rich.console import Console
 
     from configs.rundir import prepare_output_dir
-    from errors import ConfigError
     from lightning_modules.callbacks import ProgressBar
     from loggers.run_loggers import open_loggers
     from pretraining import pretrain
     from runner.start import start
 
-    if cfg.ckpt is not None:
-        raise ConfigError(
-            f"ckpt={cfg.ckpt}: pretraining a tiny model takes minutes and is not continued; leave "
-            "ckpt out and start anew."
-        )
     start(cfg)
     world = cfg.data.open_world()
     folder = prepare_output_dir(cfg)

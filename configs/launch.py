@@ -9,7 +9,7 @@ An entry point is a docstring, a `main(config)` that imports what it needs insid
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, cast
+from typing import NoReturn, TypeVar, cast
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -19,22 +19,19 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.logging import RichHandler
 
-from configs.check import build, message, preflight
+from configs.check import build, checked_words
 from configs.help import help_text
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
 from configs.rundir import check_output_dir
 from configs.schema import RunConfig
-from errors import ConfigError, TmkeError
+from errors import TmkeError
 from results.files import is_first_process
 
 Config = TypeVar("Config", bound=RunConfig)
 USER_ERROR = 2
 
 
-def run_command(
-    command: str,
-    main: Callable[[Config], float | None],
-) -> None:
+def run_command(command: str, main: Callable[[Config], float | None]) -> None:
     """Runs a command as the user typed it; the last line of every entry point.
 
     A `TmkeError` ends the process with its message alone and status 2; any other exception is a bug
@@ -54,12 +51,7 @@ def run_command(
         running = HydraConfig.get()
         number = int(running.job.num) if running.mode == RunMode.MULTIRUN else None
         try:
-            config = build(
-                command,
-                to_plain(composed),
-                list(running.overrides.task),
-                job=number,
-            )
+            config = build(command, to_plain(composed), list(running.overrides.task), job=number)
             check_output_dir(config)
             return main(cast("Config", config))
         except TmkeError as error:
@@ -79,22 +71,10 @@ def _checked_arguments(command: str, argv: list[str]) -> list[str]:
         sys.exit(0)
     if not arguments.multirun:
         argv, arguments.overrides = with_lists(argv), with_lists(arguments.overrides)
-    shows: tuple[Any, ...] = (
-        arguments.hydra_help,
-        arguments.cfg,
-        arguments.info,
-        arguments.shell_completion,
-    )
-    if any(shows):
+    if any((arguments.hydra_help, arguments.cfg, arguments.info, arguments.shell_completion)):
         return argv
     with hydra_ready():
-        words, problems = preflight(
-            command,
-            list(arguments.overrides),
-            multirun=arguments.multirun,
-        )
-    if problems:
-        raise ConfigError(message(command, problems))
+        words = checked_words(command, arguments.overrides, multirun=arguments.multirun)
     return [*argv, *words[len(arguments.overrides) :]]
 
 

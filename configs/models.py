@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
 from configs import schema
-from configs.check import validate
-from configs.overrides import compose_plain, first_words, group_options, hydra_ready, judge
+from configs.check import numbered, type_sections
+from configs.overrides import check_words, compose_plain, group_options, hydra_ready
 from errors import ConfigError
 
 _COMMAND = "evaluate"  # whose group it is; every command has the same
@@ -31,32 +28,21 @@ def model_options(words: Sequence[str]) -> schema.ModelOptions:
     Raises:
         ConfigError: all mistakes in one message.
     """
-    options, problems = None, []
     with hydra_ready():
-        judged = judge(_COMMAND, words)
-        keys = [override.key_or_group for override in judged.good]
-        problems += judged.problems
-        problems += [
+        line = check_words(_COMMAND, words)
+        problems = line.problems + [
             f"{key}: only model=NAME and keys of that group, such as model.path=FOLDER, mean "
             "something here"
-            for key in keys
+            for key in (override.key_or_group for override in line.overrides)
             if key != "model" and not key.startswith("model.")
         ]
-        if not problems and "model" not in keys:
+        if not problems and "model" not in line.keys:
             problems.append(f"choose a model: model is one of {', '.join(group_options('model'))}")
         if not problems:
-            options, problems = _typed(words)
-    if options is None:
-        listed = "".join(f"\n  {i}. {problem}" for i, problem in enumerate(problems, 1))
-        raise ConfigError(f"the command line has mistakes:{listed}")
+            plain = {"model": compose_plain(_COMMAND, list(words)).get("model")}
+            others = set(schema.COMMANDS[_COMMAND].model_fields) - {"model"}
+            sections, problems = type_sections(_COMMAND, plain, others)
+    if problems:
+        raise ConfigError(f"the command line has mistakes:{numbered(problems)}")
+    options: schema.ModelOptions = sections["model"]
     return options
-
-
-def _typed(words: Sequence[str]) -> tuple[schema.ModelOptions | None, list[str]]:
-    try:
-        plain = {"model": compose_plain(_COMMAND, list(words)).get("model")}
-    except (HydraException, OmegaConfBaseException) as error:
-        return None, [first_words(error)]
-    others = set(schema.COMMANDS[_COMMAND].model_fields) - {"model"}
-    sections, problems = validate(_COMMAND, plain, others)
-    return sections.get("model"), problems

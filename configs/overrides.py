@@ -1,4 +1,4 @@
-"""Each word of the command line, judged alone, so that all mistakes can be told at once.
+"""Each word of the command line, checked alone, so that all mistakes can be told at once.
 
 Hydra stops at the first override that it cannot apply. Here every `group=option` and `key=value` is
 looked up first, mistakes are collected with the closest names that exist, and only what is sound is
@@ -8,6 +8,7 @@ composed. Nothing here imports torch.
 import copy
 import difflib
 import importlib.util
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from editors.registry import editor_names, registration
+from errors import ConfigError
 
 CONFIG_DIR = Path(__file__).resolve().parent
 _BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
@@ -36,16 +38,21 @@ _OLD_EXPERIMENT = re.compile(
 
 
 @dataclass(frozen=True)
-class Sorted:
-    """The words of a command line, sorted out.
+class CommandLine:
+    """The words of a command line.
 
     Attributes:
-        good: overrides that Hydra can apply.
+        overrides: those that Hydra can apply.
         problems: one sentence for each of the others.
     """
 
-    good: list[Override]
+    overrides: list[Override]
     problems: list[str]
+
+    @property
+    def keys(self) -> set[str]:
+        """Groups and keys that the overrides set."""
+        return {override.key_or_group for override in self.overrides}
 
 
 @contextmanager
@@ -55,27 +62,24 @@ def hydra_ready() -> Iterator[None]:
         yield
 
 
-def parse(words: Iterable[str]) -> Sorted:
-    """Parses overrides; needs no configuration.
+def parse_words(words: Iterable[str]) -> CommandLine:
+    """Parses overrides; needs no configuration, and looks nothing up.
 
     Args:
         words: the command line without flags.
-
-    Returns:
-        Parsed overrides, and a sentence for each word that is none.
     """
     parser = OverridesParser.create()
-    good, problems = [], []
+    overrides, problems = [], []
     for word in words:
         try:
-            good.append(parser.parse_override(word))
+            overrides.append(parser.parse_override(word))
         except HydraException:
             hint = "" if "=" in word else f" (did you mean {word}=VALUE?)"
             problems.append(
                 f"{word!r} is not of the form group=option or key=value{hint}; a value with "
                 "spaces, commas or brackets needs quotes inside quotes: 'key=\"a, b\"'"
             )
-    return Sorted(good, problems)
+    return CommandLine(overrides, problems)
 
 
 def with_lists(words: Iterable[str]) -> list[str]:
@@ -87,23 +91,20 @@ def with_lists(words: Iterable[str]) -> list[str]:
     return [_BARE_LIST.sub(r"\1[\2]", word) for word in words]
 
 
-def judge(command: str, words: Iterable[str], *, multirun: bool = False) -> Sorted:
+def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -> CommandLine:
     """Looks up every override of a command line; needs `hydra_ready`.
 
     Args:
         command: `train`, `evaluate` or `pretrain`.
         words: the command line without flags.
         multirun: whether lists of values are allowed (Hydra's -m).
-
-    Returns:
-        What can be composed, and a sentence for each mistake.
     """
-    parsed = parse(words)
+    parsed = parse_words(words)
     groups = command_groups(command)
-    good: list[Override] = []
+    sound: list[Override] = []
     problems = list(parsed.problems)
     keyed: list[Override] = []
-    for override in parsed.good:
+    for override in parsed.overrides:
         key = override.key_or_group
         if override.is_sweep_override() and not multirun:
             problems.append(
@@ -112,23 +113,21 @@ def judge(command: str, words: Iterable[str], *, multirun: bool = False) -> Sort
         elif key == "hydra" or key.startswith(("hydra.", "hydra/")):
             missing = _missing_launcher(override)
             problems += missing
-            good += [] if missing else [override]
+            sound += [] if missing else [override]
         elif key in groups:
-            found = _group_problems(override)
-            problems += found
-            good += [] if found else [override]
-            if found and not override.is_sweep_override():
-                good += parse(_old_experiment(override.value())).good
+            mistakes = _group_problems(override)
+            problems += mistakes
+            sound += _row_of_paper(override).overrides if mistakes else [override]
         else:
             keyed.append(override)
-    known = _known_keys(command, good)
+    known = _known_keys(command, sound)
     for override in keyed:
         problem = _key_problem(command, override, known)
         if problem:
             problems.append(problem)
         else:
-            good.append(override)
-    return Sorted(good, problems)
+            sound.append(override)
+    return CommandLine(sound, problems)
 
 
 def command_groups(command: str) -> list[str]:
@@ -152,8 +151,15 @@ def compose_plain(command: str, words: list[str]) -> dict[str, Any]:
 
     Returns:
         Nested plain Python; a required value that is missing is the string '???'.
+
+    Raises:
+        ConfigError: Hydra cannot; the first line of what it says, the rest repeats the command.
     """
-    return copy.deepcopy(_composed(command, tuple(words)))
+    try:
+        return copy.deepcopy(_composed(command, tuple(words)))
+    except (HydraException, OmegaConfBaseException) as error:
+        lines = (line.strip() for line in str(error).splitlines())
+        raise ConfigError(next(filter(None, lines), repr(error))) from error
 
 
 @lru_cache(maxsize=64)
@@ -168,9 +174,15 @@ def to_plain(composed: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in dict(plain).items()}  # type: ignore[arg-type]
 
 
-def first_words(error: Exception) -> str:
-    """The first line of a library's message, where the rest repeats the command."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+def sweep_jobs(overrides: Iterable[Override]) -> list[list[str]]:
+    """The words of all jobs of a sweep; one job without a sweep."""
+    texts = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in overrides
+    ]
+    return [list(job) for job in itertools.product(*texts)]
 
 
 def suggest(name: str, names: Iterable[str]) -> str:
@@ -179,14 +191,17 @@ def suggest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def flat_keys(node: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of all keys, sections included."""
-    keys = []
+def dotted(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of all keys, sections included."""
     for key, value in node.items():
-        keys.append(f"{prefix}{key}")
+        yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
-            keys += flat_keys(value, f"{prefix}{key}.")
-    return keys
+            yield from dotted(value, f"{prefix}{key}.")
+
+
+def leaves(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of all keys that are no sections, by dotted name."""
+    return {name: value for name, value in dotted(node) if not isinstance(value, Mapping)}
 
 
 def _group_problems(override: Override) -> list[str]:
@@ -199,7 +214,7 @@ def _group_problems(override: Override) -> list[str]:
     for value in _values(override):
         if value is None:
             problems.append(f"{group}=null: leave it out to choose nothing")
-        elif words := _old_experiment(value):
+        elif words := _row_words(value):
             problems.append(f"{group}={value}: this experiment is now typed as {' '.join(words)}")
         elif str(value) not in options:
             problems.append(
@@ -220,9 +235,14 @@ def _missing_launcher(override: Override) -> list[str]:
     return [f"{launcher}: hydra-submitit-launcher is missing, pip install -e '.[slurm]' brings it"]
 
 
-def _old_experiment(name: object) -> list[str]:
+def _row_of_paper(override: Override) -> CommandLine:
+    """What stands for an experiment of one row, so that the other words are checked under it."""
+    return parse_words([] if override.is_sweep_override() else _row_words(override.value()))
+
+
+def _row_words(experiment: object) -> list[str]:
     """The words that an experiment of one row of the paper's tables is typed as today, if it is."""
-    match = _OLD_EXPERIMENT.fullmatch(str(name))
+    match = _OLD_EXPERIMENT.fullmatch(str(experiment))
     if match is None:
         return []
     table, editor, model = match.groups()
@@ -239,20 +259,35 @@ def _values(override: Override) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _known_keys(command: str, groups: list[Override]) -> list[str]:
+def _known_keys(command: str, overrides: list[Override]) -> dict[str, None]:
     """Keys that exist under the chosen options; for a sweep, those of any of its jobs."""
     known: dict[str, None] = {}
-    choices: list[list[str]] = [[]]
-    for override in groups:
-        if not override.key_or_group.startswith("hydra"):
-            texts = _as_texts(override)
-            choices = [[*chosen, text] for chosen in choices for text in texts]
-    for words in choices:
+    for words in sweep_jobs(o for o in overrides if not o.key_or_group.startswith("hydra")):
         try:
-            known |= dict.fromkeys(flat_keys(compose_plain(command, words)))
-        except (HydraException, OmegaConfBaseException):
+            known |= dict.fromkeys(name for name, _ in dotted(compose_plain(command, words)))
+        except ConfigError:
             continue
-    return list(known)
+    return known
+
+
+def _key_problem(command: str, override: Override, known: Iterable[str]) -> str | None:
+    """A sentence where a key does not exist."""
+    key, known = override.key_or_group, list(known)
+    if key in known or override.is_add() or override.is_force_add():
+        return None
+    section = re.split(r"[./@]", key)[0]
+    if (CONFIG_DIR / section).is_dir() and section not in command_groups(command):
+        return f"{override.input_line}: {command}.py has no group {section}"
+    if section == "editor" and "editor" not in known:
+        return f"{override.input_line}: choose the editor first, with editor=NAME or ckpt=FILE"
+    if (new := _new_name(key)) in known:
+        return f"{override.input_line}: {key} is called {new} now"
+    same_end = [name for name in known if name.endswith(f".{key}")]
+    hint = f"; did you mean {' or '.join(same_end)}?" if same_end else suggest(key, known)
+    if not hint and section in known and "." in key:
+        inside = [name for name in known if name.startswith(f"{section}.")]
+        hint = f"; the keys there are {', '.join(inside)}"
+    return f"{override.input_line}: there is no key {key}{hint}"
 
 
 def _new_name(key: str) -> str | None:
@@ -261,30 +296,3 @@ def _new_name(key: str) -> str | None:
     renamed = [registration(editor).options.renamed for editor in editor_names()]
     new = next((names[name] for names in renamed if name in names), None)
     return f"editor.{new}" if section == "editor" and new else None
-
-
-def _as_texts(override: Override) -> list[str]:
-    """An override as words without sweeps."""
-    if override.is_sweep_override():
-        return [f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()]
-    return [str(override.input_line)]
-
-
-def _key_problem(command: str, override: Override, known: list[str]) -> str | None:
-    """A sentence where a key does not exist."""
-    key = override.key_or_group
-    if key in known or override.is_add() or override.is_force_add():
-        return None
-    section = key.split(".")[0].split("/")[0].split("@")[0]
-    if (CONFIG_DIR / section).is_dir() and section not in command_groups(command):
-        return f"{override.input_line}: {command}.py has no group {section}"
-    if section == "editor" and "editor" not in known:
-        return f"{override.input_line}: choose the editor first, with editor=NAME or ckpt=FILE"
-    if (new := _new_name(key)) in known:
-        return f"{override.input_line}: {key} is called {new} now"
-    same_end = [name for name in known if re.search(rf"\.{re.escape(key)}$", name)]
-    hint = f"; did you mean {' or '.join(same_end)}?" if same_end else suggest(key, known)
-    if not hint and section in known and "." in key:
-        inside = [k for k in known if k.startswith(f"{section}.")]
-        hint = f"; the keys there are {', '.join(inside)}"
-    return f"{override.input_line}: there is no key {key}{hint}"

@@ -38,8 +38,8 @@ def rule_problems(command: str, sections: Sections) -> list[str]:
 
 def sweep_problems(plain: Mapping[str, Any], words: list[str]) -> list[str]:
     """A sweep whose jobs start processes would start the whole sweep in each of them."""
-    launcher = next((w for w in words if w.startswith("hydra/launcher=submitit_slurm")), None)
-    if launcher or "SLURM_JOB_ID" in os.environ:
+    is_slurm = any(word.startswith("hydra/launcher=submitit_slurm") for word in words)
+    if is_slurm or "SLURM_JOB_ID" in os.environ:
         return []
     try:
         trainer = schema.TrainerOptions.model_validate(plain.get("trainer"))
@@ -93,10 +93,10 @@ def _editor_rules(command: str, sections: Sections) -> list[str]:
         problems.append(f"editor={editor.name} takes no checkpoint: leave ckpt= or editor= out")
     scenario = sections.get("scenario")
     if scenario is not None and scenario.name not in editor.scenarios:
-        able = ", ".join(sorted(editor.scenarios))
+        scenarios = ", ".join(sorted(editor.scenarios))
         reason = f" ({editor.why_not})" if editor.why_not else ""
         problems.append(
-            f"editor={editor.name} is not defined for scenario={scenario.name}: {able}{reason}"
+            f"editor={editor.name} is not defined for scenario={scenario.name}: {scenarios}{reason}"
         )
     return problems
 
@@ -128,10 +128,10 @@ def _sequential_editor(sections: Sections) -> list[str]:
     editor: EditorOptions | None = sections.get("editor")
     if editor is None or editor.sequential:
         return []
-    able = ", ".join(n for n in editor_names() if registration(n).options.sequential)
+    sequential = ", ".join(n for n in editor_names() if registration(n).options.sequential)
     return [
         f"editor={editor.name} has no way to keep edits in place, which protocol=sequential asks "
-        f"for; these have: {able}"
+        f"for; these have: {sequential}"
     ]
 
 
@@ -210,8 +210,13 @@ def _pretrain_rules(command: str, sections: Sections) -> list[str]:
     if command != "pretrain":
         return []
     problems = []
-    model = sections.get("model")
+    model: schema.ModelOptions | None = sections.get("model")
     data: DataOptions | None = sections.get("data")
+    if sections.get("ckpt") is not None:
+        problems.append(
+            f"ckpt={sections['ckpt']}: pretraining a tiny model takes minutes and is not "
+            "continued; leave ckpt out and start anew"
+        )
     if model is not None and not model.name.endswith("_tiny"):
         problems.append(f"model={model.name}: only tiny models are pretrained here (*_tiny)")
     if data is not None and not data.is_world:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from configs.overrides import leaves
 from configs.schema import RunConfig
 from configs.stored import with_current_keys
 from errors import ConfigError
@@ -25,7 +26,9 @@ from results.files import (
 _HEADER = "# Resolved settings"
 _STARTED = "TMKE_STARTED"
 # What says where and how fast a run takes place, and nothing of what it finds.
-_FREE = ("output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers")
+_CHANGES_NO_RESULT = {
+    "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers",
+}  # fmt: skip
 
 
 def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> str:
@@ -64,7 +67,7 @@ def resumes(config: RunConfig) -> bool:
         return True
     if config.ckpt is None:
         return False
-    return _inside(Path(config.ckpt), Path(config.output_dir))
+    return _is_inside(Path(config.ckpt), Path(config.output_dir))
 
 
 def check_output_dir(config: RunConfig) -> None:
@@ -82,25 +85,25 @@ def check_output_dir(config: RunConfig) -> None:
     folder = Path(config.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir={folder} is a file; name a folder.")
-    held = _held(folder)
+    run_files = ", ".join(_run_files(folder))
     if config.command == "evaluate" and resumes(config):
         _check_same_run(config, folder)
         return
-    if not held or resumes(config):
+    if not run_files or resumes(config):
         return
-    if config.ckpt is not None and _inside(Path(config.ckpt), folder):
+    if config.ckpt is not None and _is_inside(Path(config.ckpt), folder):
         raise ConfigError(
             f"output_dir={folder} is the folder of the checkpoint {config.ckpt} and would be "
             "overwritten; name another output_dir for the results."
         )
     if not config.overwrite:
         raise ConfigError(
-            f"output_dir={folder} already holds a run ({', '.join(held)}). Name another folder"
-            f"{_going_on(config, folder)}, or add overwrite=true to replace that run."
+            f"output_dir={folder} already holds a run ({run_files}). Name another folder"
+            f"{_how_to_continue(config, folder)}, or add overwrite=true to replace that run."
         )
-    if not _ours(folder):
+    if not _has_our_config(folder):
         raise ConfigError(
-            f"output_dir={folder} holds {', '.join(held)}, but no {CONFIG} of this project, so "
+            f"output_dir={folder} holds {run_files}, but no {CONFIG} of this project, so "
             "overwrite=true would remove files that may not be a run's. Name another folder."
         )
 
@@ -146,20 +149,11 @@ def settings_that_decide(plain: dict[str, Any]) -> dict[str, Any]:
     Args:
         plain: a whole configuration as nested dicts.
     """
-    found: dict[str, Any] = {}
-
-    def collect(node: dict[str, Any], prefix: str) -> None:
-        for key, value in node.items():
-            name = f"{prefix}{key}"
-            if name in _FREE:
-                continue
-            if isinstance(value, dict):
-                collect(value, f"{name}.")
-            else:
-                found[name] = value
-
-    collect(plain, "")
-    return found
+    return {
+        key: value
+        for key, value in leaves(plain).items()
+        if not {key, key.split(".")[0]} & _CHANGES_NO_RESULT
+    }
 
 
 def is_finished(config: RunConfig) -> bool:
@@ -175,10 +169,9 @@ def _check_same_run(config: RunConfig, folder: Path) -> None:
     """
     path = folder / CONFIG
     if not path.is_file():
-        held = _held(folder)
-        if held:
+        if run_files := ", ".join(_run_files(folder)):
             raise ConfigError(
-                f"resume=true: output_dir={folder} holds {', '.join(held)} but no {CONFIG}, so it "
+                f"resume=true: output_dir={folder} holds {run_files} but no {CONFIG}, so it "
                 "cannot be told which run that is. Name another folder."
             )
         return
@@ -195,8 +188,7 @@ def _check_same_run(config: RunConfig, folder: Path) -> None:
             f"resume=true: {path} cannot be read ({' '.join(str(error).split())}). Add "
             "overwrite=true to start anew."
         ) from error
-    now = settings_that_decide(config.plain())
-    differing = differences(stored, now)
+    differing = differences(stored, settings_that_decide(config.plain()))
     if differing:
         raise ConfigError(
             f"resume=true: output_dir={folder} holds another run: {'; '.join(differing)}. Type "
@@ -204,16 +196,16 @@ def _check_same_run(config: RunConfig, folder: Path) -> None:
         )
 
 
-def _going_on(config: RunConfig, folder: Path) -> str:
+def _how_to_continue(config: RunConfig, folder: Path) -> str:
     """How to continue the run in a folder, where that is possible."""
     if config.command == "evaluate":
         return ", continue that run with resume=true" if (folder / PARTIAL).is_dir() else ""
     last = folder / "checkpoints" / "last.ckpt"
-    goes_on = config.command == "train" and last.is_file()
-    return f", continue its training with ckpt={last}" if goes_on else ""
+    is_resumable = config.command == "train" and last.is_file()
+    return f", continue its training with ckpt={last}" if is_resumable else ""
 
 
-def _ours(folder: Path) -> bool:
+def _has_our_config(folder: Path) -> bool:
     """Whether a folder's config.yaml was written by one of our commands."""
     try:
         return (folder / CONFIG).read_text(encoding="utf-8").startswith(_HEADER)
@@ -221,14 +213,14 @@ def _ours(folder: Path) -> bool:
         return False
 
 
-def _held(folder: Path) -> list[str]:
+def _run_files(folder: Path) -> list[str]:
     """Files and folders of a run in a folder."""
     return [name for name in (*RUN_FILES, *RUN_FOLDERS) if os.path.lexists(folder / name)]
 
 
 def _remove_run(folder: Path) -> None:
     """Removes what our commands left in a folder."""
-    for name in _held(folder):
+    for name in _run_files(folder):
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -236,5 +228,5 @@ def _remove_run(folder: Path) -> None:
             path.unlink()
 
 
-def _inside(path: Path, folder: Path) -> bool:
+def _is_inside(path: Path, folder: Path) -> bool:
     return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())

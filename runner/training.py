@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 
-from configs.check import leaves
+from configs.overrides import leaves
 from configs.schema import EditingConfig, TrainConfig
 from datamodules.datamodule import EditDataModule
 from datamodules.scenarios import Scenario, training_scenario
@@ -178,7 +178,7 @@ def load_editor(path: str, editor: Editor, model: EditableModel, data: EditDataM
 
 def _check_options(path: str, stored: dict[str, Any], options: EditorOptions) -> None:
     """Refuses options that would make another editor of the same weights."""
-    there, here = dict(leaves(stored)), dict(leaves(options.model_dump(mode="json")))
+    there, here = leaves(stored), leaves(options.model_dump(mode="json"))
     free: frozenset[str] = getattr(options, "training_only", frozenset())
     differ = [
         f"{key} is {there[key]} there and {here[key]} here"

@@ -75,6 +75,7 @@ def count(message: str) -> int:
         ("pretrain", ["experiment=demo"], ["pretrain.py has no group experiment"]),
         ("pretrain", ["model=llava"], ["only tiny models"]),
         ("pretrain", ["data=tmke", "data.root=."], ["data=tmke", "folder or world"]),
+        ("pretrain", ["ckpt=nope.ckpt"], ["ckpt=nope.ckpt", "is not continued"]),
         ("pretrain", ["pretrain.steps=x"], ["pretrain.steps=x", "valid integer"]),
         ("pretrain", ["+pretrain.foo=1"], ["no key pretrain.foo"]),
         ("pretrain", ["pretrain.heads=-1"], ["pretrain.heads=-1", "greater than or equal to 1"]),

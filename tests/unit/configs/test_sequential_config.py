@@ -103,8 +103,8 @@ def test_training_knows_no_protocol() -> None:
 def test_with_m_commas_make_a_run_of_each_number() -> None:
     words = ["editor=ft", "protocol=sequential", "protocol.n=1,10"]
     with hydra_ready():
-        kept, problems = preflight("evaluate", words, multirun=True)
-    assert (kept, problems) == (words, [])
+        words_for_hydra, problems = preflight("evaluate", words, multirun=True)
+    assert (words_for_hydra, problems) == (words, [])
     given = ["-m", *words]
     assert _checked_arguments("evaluate", given) == given
 
