@@ -24,6 +24,7 @@ from datamodules.images import ImageStore
 from datamodules.scenarios import SCENARIOS
 from datamodules.sources.folder import read_world
 from datamodules.world import World, generate_world
+from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune
 from models.editable import EditableModel
 from models.loading import load_model
@@ -34,6 +35,10 @@ from runner.assembly import make_encoder
 MODEL = "models/pretrained/llava_tiny"
 WORLD = Path("runs/worlds/size50-seed0")
 STEPS, LR = 25, 2e-3
+OPTIONS = FtOptions(
+    name="ft", variant="as_run", steps=STEPS, optimizer="adam", lr=LR, layers=1, stop_loss=None,
+    stop_when_argmax=False, norm_constraint=None, loss_at="answer",
+)  # fmt: skip
 
 
 def main(n_edits: int = 32) -> None:
@@ -72,7 +77,7 @@ def timed(
 
 def engine(model: EditableModel, batch: EditBatch) -> torch.Tensor:
     """All edits side by side."""
-    editor = FineTune(steps=STEPS, lr=LR)
+    editor = FineTune(OPTIONS)
     at = batch.rows.answers()
     state = model.prefix(batch.rows, editor.first_layer(model))
     edit = editor.edit(model, batch, state)

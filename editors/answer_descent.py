@@ -10,13 +10,13 @@ MLP at the answer tokens is computed once, and a step is that MLP, the final nor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from editors.descent import Project, descend
+from editors.options import DescentOptions
 from models.deltas import Delta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers
@@ -29,35 +29,13 @@ MEMORY_BYTES = 8 * 2**30  # five edits of LLaVA-7B's last MLP by FT side by side
 KEPT_VALUES = 17
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast an edit is optimised.
-
-    Attributes:
-        steps: largest number of Adam steps per edit.
-        lr: step size.
-        weight_decay: on the parameters themselves, not on their distance from the start.
-        decoupled: AdamW's decay instead of Adam's.
-        stop_loss: an edit is done below this loss (nats per token); None: the loss does not matter.
-        stop_when_argmax: an edit is done only once every answer token is the argmax. Where both
-            conditions are set both must hold; where none is, all steps are taken.
-    """
-
-    steps: int
-    lr: float
-    weight_decay: float = 0.0
-    decoupled: bool = True
-    stop_loss: float | None = None
-    stop_when_argmax: bool = False
-
-
 def fit_answers(
     model: EditableModel,
     state: PrefixState,
     at: Answers,
     start: Sequence[Tensor],
     as_deltas: AsDeltas,
-    schedule: Schedule,
+    options: DescentOptions,
     project: Project | None = None,
 ) -> list[Tensor]:
     """Fits every edit's parameters to its answer.
@@ -68,7 +46,7 @@ def fit_answers(
         at: the answers of these rows.
         start: the parameters that all edits start from, each of any shape S.
         as_deltas: moves (A, *S) of A edits from the start -> their weight deltas.
-        schedule: steps, step size and early stop.
+        options: steps, step size and early stop.
         project: see `editors.descent.descend`.
 
     Returns:
@@ -86,11 +64,11 @@ def fit_answers(
         descend(
             start,
             len(edits),
-            _Judge(forward(model, state.select(edits), at.select(edits)), as_deltas, schedule),
-            steps=schedule.steps,
-            lr=schedule.lr,
-            weight_decay=schedule.weight_decay,
-            decoupled=schedule.decoupled,
+            _Judge(forward(model, state.select(edits), at.select(edits)), as_deltas, options),
+            steps=options.steps,
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            decoupled=options.decoupled,
             project=project,
         )
         for edits in order.split(_at_once(start, state, model.n_layers - 1 - lowest))
@@ -105,19 +83,20 @@ class _Judge:
     Args:
         forward: gives their answers.
         as_deltas: see `fit_answers`.
-        schedule: says when an edit is done.
+        options: say when an edit is done: where both conditions are set both must hold; where none
+            is, all steps are taken.
     """
 
     def __init__(
-        self, forward: _LastLayer | _Layers, as_deltas: AsDeltas, schedule: Schedule
+        self, forward: _LastLayer | _Layers, as_deltas: AsDeltas, options: DescentOptions
     ) -> None:
-        self._forward, self._as_deltas, self._schedule = forward, as_deltas, schedule
+        self._forward, self._as_deltas, self._options = forward, as_deltas, options
 
     def __call__(self, moves: Sequence[Tensor], edits: Tensor) -> tuple[Tensor, Tensor]:
         """Moves of the edits (A,) -> losses (A,), whether done (A,)."""
         logits, at = self._forward(self._as_deltas(moves), edits)
         losses = at.row_mean(F.cross_entropy(logits, at.target, reduction="none"))
-        stop_loss, by_argmax = self._schedule.stop_loss, self._schedule.stop_when_argmax
+        stop_loss, by_argmax = self._options.stop_loss, self._options.stop_when_argmax
         done = torch.full_like(losses, by_argmax or stop_loss is not None).bool()
         if stop_loss is not None:
             done &= losses < stop_loss

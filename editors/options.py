@@ -89,6 +89,33 @@ class EditorOptions(Options):
             )
 
 
+class DescentOptions(EditorOptions):
+    """What editors have that descend on the edit's own answer (`editors.answer_descent`).
+
+    Attributes:
+        steps: largest number of Adam steps per edit.
+        lr: step size.
+        stop_loss: stop an edit once its loss is below this, in nats per token; None: never.
+        stop_when_argmax: also ask that every answer token is the argmax before stopping; alone
+            (stop_loss None) it stops an edit as soon as that holds.
+    """
+
+    steps: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    stop_loss: float | None = Field(gt=0)
+    stop_when_argmax: bool
+
+    @property
+    def weight_decay(self) -> float:
+        """On the parameters themselves, not on their distance from the start."""
+        return 0.0
+
+    @property
+    def decoupled(self) -> bool:
+        """AdamW's decay instead of Adam's."""
+        return False
+
+
 class OuterWeights(Options):
     """Weights of the outer loss; a term of weight 0 is not computed.
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from editors.answer_descent import Schedule, fit_answers
+from editors.answer_descent import fit_answers
 from editors.base import DeltaEdit, EditorInputs
 from editors.descent import Project
 from editors.ft.config import FtOptions
@@ -22,56 +21,22 @@ from models.deltas import Delta, DenseDelta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch
 
-OptimizerName = Literal["adam", "adamw"]
-LossAt = Literal["answer", "prompt_last"]
-DEFAULT_DECAY = {"adam": 0.0, "adamw": 0.01}  # torch's own, which the authors' code leaves as it is
-
 
 class FineTune:
     """Fine-tunes both MLP matrices of the last layers, every edit by itself.
 
     Args:
-        steps: largest number of optimiser steps per edit.
-        optimizer: `adam` or `adamw`.
-        lr: step size.
-        layers: number of last decoder layers.
-        stop_loss: an edit is done below this loss (nats per token); None: the loss does not matter.
-        stop_when_argmax: an edit is done only once every answer token is the argmax. Where both
-            conditions are set both must hold; where none is, all steps are taken.
-        weight_decay: None for the optimiser's default in torch, 0.01 for `adamw`.
-        norm_constraint: largest |W' - W| of any weight; None for no limit.
-        loss_at: where answer tokens are predicted: each where it stands (`answer`), or all at the
-            prompt's last token (`prompt_last`).
+        options: how.
     """
 
     name = "ft"
 
-    def __init__(
-        self,
-        *,
-        steps: int,
-        optimizer: OptimizerName = "adam",
-        lr: float,
-        layers: int = 1,
-        stop_loss: float | None = None,
-        stop_when_argmax: bool = False,
-        weight_decay: float | None = None,
-        norm_constraint: float | None = None,
-        loss_at: LossAt = "answer",
-    ) -> None:
-        self.layers, self.norm_constraint, self.loss_at = layers, norm_constraint, loss_at
-        self.schedule = Schedule(
-            steps=steps,
-            lr=lr,
-            weight_decay=DEFAULT_DECAY[optimizer] if weight_decay is None else weight_decay,
-            decoupled=optimizer == "adamw",
-            stop_loss=stop_loss,
-            stop_when_argmax=stop_when_argmax,
-        )
+    def __init__(self, options: FtOptions) -> None:
+        self.options = options
 
     def first_layer(self, model: EditableModel) -> int:
         """The lowest of the last `layers` layers."""
-        return model.last_sites(self.layers)[0].layer
+        return model.last_sites(self.options.layers)[0].layer
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """One dense delta per edit and matrix.
@@ -79,8 +44,8 @@ class FineTune:
         Raises:
             ModelError: an edit's loss is not finite.
         """
+        options, sites = self.options, model.last_sites(self.options.layers)
         at = batch.rows.select(batch.edit_rows).answers()
-        sites = model.last_sites(self.layers)
 
         def as_deltas(moves: Sequence[Tensor]) -> dict[Site, Delta]:
             return {site: DenseDelta(move) for site, move in zip(sites, moves, strict=True)}
@@ -88,11 +53,11 @@ class FineTune:
         moves = fit_answers(
             model,
             state.select(batch.edit_rows),
-            at if self.loss_at == "answer" else at_prompt_end(at),
+            at if options.loss_at == "answer" else at_prompt_end(at),
             [model.weight(site) for site in sites],
             as_deltas,
-            self.schedule,
-            None if self.norm_constraint is None else within(self.norm_constraint),
+            options,
+            None if options.norm_constraint is None else within(options.norm_constraint),
         )
         return DeltaEdit(as_deltas(moves))
 
@@ -116,14 +81,5 @@ def at_prompt_end(at: Answers) -> Answers:
 
 
 def build(options: FtOptions, model: EditableModel, inputs: EditorInputs) -> FineTune:
-    """The editor that the options describe."""
-    return FineTune(
-        steps=options.steps,
-        optimizer=options.optimizer,
-        lr=options.lr,
-        layers=options.layers,
-        stop_loss=options.stop_loss,
-        stop_when_argmax=options.stop_when_argmax,
-        norm_constraint=options.norm_constraint,
-        loss_at=options.loss_at,
-    )
+    """The editor; its options are all that it needs."""
+    return FineTune(options)

@@ -21,16 +21,14 @@ FACT, PROMPT, END = "New Fact: ", "Prompt: ", "\n\n"
 PARTS = 8  # copy : update : retain = 1 : 3 : 4
 
 
-def kinds(k: int) -> list[Kind]:
+def demonstration_kinds(k: int) -> list[Kind]:
     """The types of k demonstrations, as near to 1 : 3 : 4 as k allows; 4, 12, 16 for k = 32."""
     copies, updates = round(k / PARTS), round(3 * k / PARTS)
-    found: list[Kind] = []
-    for kind, count in (("copy", copies), ("update", updates), ("retain", k - copies - updates)):
-        found += [kind] * count  # type: ignore[list-item]
-    return found
+    types: list[Kind] = ["copy"] * copies
+    return types + ["update"] * updates + ["retain"] * (k - copies - updates)
 
 
-def stated(fact: str, new: str) -> str:
+def state_fact(fact: str, new: str) -> str:
     """A new fact, and the beginning of the prompt that follows it."""
     return f"{FACT}{fact} {new}\n{PROMPT}"
 
@@ -50,27 +48,28 @@ def demonstration(kind: Kind, record: Record, draw: random.Random) -> str:
         question, answer = record.rephrase_question.rephrase_question, edit.answer_new
     else:
         question, answer = draw.choice(neighbours(record))
-    return shown(edit.question, edit.answer_new, question, answer)
+    return answered_prompt(edit.question, edit.answer_new, question, answer)
 
 
-def shown(fact: str, new: str, question: str, answer: str) -> str:
+def answered_prompt(fact: str, new: str, question: str, answer: str) -> str:
     """A new fact, and a prompt that is answered."""
-    return f"{stated(fact, new)}{question} {answer}{END}"
+    return f"{state_fact(fact, new)}{question} {answer}{END}"
 
 
-def own(fact: str, new: str) -> str:
+def demonstrate_edit(fact: str, new: str) -> str:
     """The copy demonstration of the edit itself."""
-    return shown(fact, new, fact, new)
+    return answered_prompt(fact, new, fact, new)
 
 
 def neighbours(record: Record) -> list[tuple[str, str]]:
     """Text questions that the edit must leave alone, with their true answers."""
     same, far = record.same_type_entity_question, record.locality_question
-    found = [(record.text_question_about(same), same.answer), (far.question, far.answer)]
-    return found + [(extra.question, extra.answer) for extra in record.extra_locality]
+    near = (record.text_question_about(same), same.answer)
+    others = [(extra.question, extra.answer) for extra in record.extra_locality]
+    return [near, (far.question, far.answer), *others]
 
 
-def context(nearest_first: list[Record], fact: str, new: str, *, seed: int) -> list[str]:
+def demonstrate(nearest_first: list[Record], fact: str, new: str, *, seed: int) -> list[str]:
     """The demonstrations of an edit, farthest first, nearest last.
 
     Their types are shuffled by a generator of the edit's own, so that rank does not tell the type
@@ -83,7 +82,7 @@ def context(nearest_first: list[Record], fact: str, new: str, *, seed: int) -> l
         seed: of the run.
     """
     draw = random.Random(f"{seed}/{fact}/{new}")
-    types = kinds(len(nearest_first))
+    types = demonstration_kinds(len(nearest_first))
     draw.shuffle(types)
     nearest_last = [
         demonstration(kind, record, draw) for kind, record in zip(types, nearest_first, strict=True)

@@ -32,8 +32,8 @@ from torch import Tensor
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.records import Record
 from editors.base import EditorInputs
-from editors.ike.config import IkeOptions, PicturePlace
-from editors.ike.demonstrations import context, own, stated
+from editors.ike.config import IkeOptions
+from editors.ike.demonstrations import demonstrate, demonstrate_edit, state_fact
 from editors.ike.retrieval import Retriever, Sentences, fact, nearest_stored
 from editors.reread import reread
 from errors import ModelError
@@ -46,28 +46,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IkeEdit:
-    """Demonstrations of B edits.
+    """What the model reads before the questions of B edits.
 
     Attributes:
-        shown: per edit, demonstrations that may be dropped, farthest first.
-        tail: per edit, what always stands before a question.
-        encoder: the run's prompt function.
-        notice: says once per run that demonstrations were left out.
-        picture: where the picture of the question asked stands.
-        dropped: edit -> demonstrations left out, known once the edit has answered.
+        editor: the method.
+        demonstrations: per edit, those that may be dropped, farthest first.
+        statements: per edit, what always stands before a question: its own copy demonstration and
+            the new fact.
         questions: per edit, its own question.
-        sentences: finds the nearest of several stored edits; None where none are ever stored.
+        dropped: edit -> demonstrations left out, known once the edit has answered.
         stored: whether a question is asked under the edit nearest to it, and not under its row's.
     """
 
-    shown: tuple[tuple[str, ...], ...]
-    tail: tuple[str, ...]
-    encoder: PromptEncoder
-    notice: Notice
-    picture: PicturePlace = "question"
-    dropped: dict[int, int] = field(default_factory=dict, compare=False)
+    editor: Ike
+    demonstrations: tuple[tuple[str, ...], ...] = ()
+    statements: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
-    sentences: Sentences | None = None
+    dropped: dict[int, int] = field(default_factory=dict, compare=False)
     stored: bool = False
 
     def answer(self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers) -> Tensor:
@@ -77,23 +72,22 @@ class IkeEdit:
             ModelError: a question does not fit into the context even without demonstrations, or an
                 answer's tokens depend on what stands before the question.
         """
-        rows = self._found(rows) if self.stored else rows
-        whole, there = reread(self.encoder, self._fitted(model, rows), rows, at)
+        rows = self._under_nearest(rows) if self.stored else rows
+        longer, moved = reread(self.editor.encoder, self._encode_rows(model, rows), rows, at)
         group = rows.edit_index
-        if self.picture == "front":
+        if self.editor.options.picture == "front":
             pairs = torch.stack([rows.edit_index, rows.image_index], 1)
             group = pairs.unique(dim=0, return_inverse=True)[1]
-        return answer_with_shared_prefix(model, whole, there, group=group)
+        return answer_with_shared_prefix(model, longer, moved, group=group)
 
     def after(self, earlier: IkeEdit | None) -> IkeEdit:
         """All edits stored side by side."""
-        before = replace(self, shown=(), tail=(), questions=()) if earlier is None else earlier
-        return replace(
-            self,
-            shown=before.shown + self.shown,
-            tail=before.tail + self.tail,
-            questions=before.questions + self.questions,
-            dropped={},
+        before = IkeEdit(self.editor) if earlier is None else earlier
+        return IkeEdit(
+            self.editor,
+            before.demonstrations + self.demonstrations,
+            before.statements + self.statements,
+            before.questions + self.questions,
             stored=True,
         )
 
@@ -101,43 +95,52 @@ class IkeEdit:
         """Nothing: the base model is never edited."""
         return nullcontext()
 
-    def _found(self, rows: Rows) -> Rows:
+    def report(self) -> dict[str, list[float]]:
+        """Per edit: demonstrations shown, and dropped because they did not fit."""
+        dropped = [self.dropped.get(edit, 0) for edit in range(len(self.demonstrations))]
+        pairs = zip(self.demonstrations, dropped, strict=True)
+        return {
+            "demonstrations_shown": [float(len(texts) - gone) for texts, gone in pairs],
+            "demonstrations_dropped": [float(gone) for gone in dropped],
+        }
+
+    def _under_nearest(self, rows: Rows) -> Rows:
         """The rows, each under the stored edit whose own question its question is nearest to."""
-        if len(self.shown) == 1:
+        if len(self.demonstrations) == 1:
             return replace(rows, edit_index=torch.zeros_like(rows.edit_index))
-        if self.sentences is None:
+        if self.editor.sentences is None:
             raise ValueError("a sentence encoder is needed to choose among several stored edits")
-        asked = [text.question for text in rows.texts]
-        nearest = nearest_stored(self.sentences, self.questions, asked)
+        questions = [text.question for text in rows.texts]
+        nearest = nearest_stored(self.editor.sentences, self.questions, questions)
         return replace(rows, edit_index=rows.edit_index.new_tensor(nearest))
 
-    def _fitted(self, model: EditableModel, rows: Rows) -> list[Encoded]:
+    def _encode_rows(self, model: EditableModel, rows: Rows) -> list[Encoded]:
         """All rows with as many demonstrations before them as fit, the same for a whole edit."""
         encoded: dict[int, Encoded] = {}
         edit_of_row = rows.edit_index.tolist()
         for edit in sorted(set(edit_of_row)):
-            own_rows = [row for row, number in enumerate(edit_of_row) if number == edit]
-            texts = [rows.texts[row] for row in own_rows]
-            encoded |= zip(own_rows, self._fit(model.max_positions, edit, texts), strict=True)
+            its_rows = [row for row, number in enumerate(edit_of_row) if number == edit]
+            texts = [rows.texts[row] for row in its_rows]
+            encoded |= zip(its_rows, self._fit(model.max_positions, edit, texts), strict=True)
         return [encoded[row] for row in range(len(rows))]
 
     def _fit(self, limit: int, edit: int, texts: Sequence[RowText]) -> list[Encoded]:
         """The rows of an edit with the nearest demonstrations that fit before all of them."""
-        shown = self.shown[edit]
+        demonstrations = self.demonstrations[edit]
 
         @cache
         def encoded(dropped: int) -> list[Encoded]:
-            before = "".join(shown[dropped:]) + self.tail[edit]
-            return [self._encode(text, before) for text in texts]
+            before = "".join(demonstrations[dropped:]) + self.statements[edit]
+            return [self.editor.encode(text, before) for text in texts]
 
         def fits(dropped: int) -> bool:
             return max(len(row.ids) for row in encoded(dropped)) <= limit
 
-        dropped = 0 if fits(0) else bisect_left(range(len(shown) + 1), True, key=fits)
-        if dropped > len(shown):
-            row, text = max(
-                zip(encoded(len(shown)), texts, strict=True), key=lambda pair: len(pair[0].ids)
-            )
+        k = len(demonstrations)
+        dropped = 0 if fits(0) else bisect_left(range(k + 1), True, key=fits)
+        if dropped > k:
+            pairs = zip(encoded(k), texts, strict=True)
+            row, text = max(pairs, key=lambda pair: len(pair[0].ids))
             raise ModelError(
                 f"the question {text.question!r} takes {len(row.ids)} tokens after its new fact "
                 f"alone, and the model reads {limit}. Shorten the question, or leave the record "
@@ -145,58 +148,17 @@ class IkeEdit:
             )
         self.dropped[edit] = dropped
         if dropped:
-            self.notice.give(len(shown) - dropped, len(shown))
+            self.editor.warn_of_dropped(k - dropped, k)
         return encoded(dropped)
-
-    def report(self) -> dict[str, list[float]]:
-        """Per edit: demonstrations shown, and dropped because they did not fit."""
-        dropped = [self.dropped.get(edit, 0) for edit in range(len(self.shown))]
-        shown = [len(all_of) - gone for all_of, gone in zip(self.shown, dropped, strict=True)]
-        return {
-            "demonstrations_shown": [float(n) for n in shown],
-            "demonstrations_dropped": [float(n) for n in dropped],
-        }
-
-    def _encode(self, text: RowText, before: str) -> Encoded:
-        return self.encoder.encode(
-            text.question,
-            text.answer,
-            picture=text.picture,
-            plain=True,
-            before=before,
-            picture_first=self.picture == "front",
-            generated=text.generated,
-        )
-
-
-class Notice:
-    """Says once, and not for every edit, that demonstrations do not fit."""
-
-    def __init__(self) -> None:
-        self.given = False
-
-    def give(self, shown: int, wanted: int) -> None:
-        """An edit's rows were asked with `shown` of `wanted` demonstrations."""
-        if not self.given:
-            log.warning(
-                "only %d of %d demonstrations fit into the model's context; the farthest are "
-                "dropped, and the result says how many",
-                shown,
-                wanted,
-            )
-        self.given = True
 
 
 class Ike:
     """Demonstrations instead of a change of weights.
 
     Args:
+        options: how.
         encoder: the run's prompt function.
         retriever: finds training facts; None without demonstrations.
-        k: number of demonstrations.
-        own_copy: whether a copy demonstration of the edit stands last.
-        picture: where the picture of the question asked stands.
-        seed: of the demonstrations' types.
         sentences: finds the stored edit that a question is nearest to, where several are stored.
     """
 
@@ -207,18 +169,14 @@ class Ike:
 
     def __init__(
         self,
+        options: IkeOptions,
         encoder: PromptEncoder,
         retriever: Retriever | None,
-        *,
-        k: int,
-        own_copy: bool = True,
-        picture: PicturePlace = "question",
-        seed: int = 0,
         sentences: Sentences | None = None,
     ) -> None:
-        self.encoder, self.retriever, self.sentences = encoder, retriever, sentences
-        self.k, self.own_copy, self.picture, self.seed = k, own_copy, picture, seed
-        self.notice = Notice()
+        self.options, self.encoder = options, encoder
+        self.retriever, self.sentences = retriever, sentences
+        self._warned = False
 
     def first_layer(self, model: EditableModel) -> int:
         """The last layer: no layer is edited, so as much as possible is shared."""
@@ -226,36 +184,45 @@ class Ike:
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> IkeEdit:
         """The demonstrations of every edit; the base model's state is not needed."""
-        taught = [batch.rows.texts[row] for row in batch.edit_rows.tolist()]
-        nearest: list[list[Record]] = [[] for _ in taught]
-        if self.retriever is not None and self.k:
-            nearest = self.retriever.nearest([fact(t.question, t.answer) for t in taught], self.k)
-        shown, tail = [], []
-        for text, records in zip(taught, nearest, strict=True):
-            shown.append(tuple(context(records, text.question, text.answer, seed=self.seed)))
-            copied = own(text.question, text.answer) if self.own_copy else ""
-            tail.append(copied + stated(text.question, text.answer))
-        return IkeEdit(
-            tuple(shown),
-            tuple(tail),
-            self.encoder,
-            self.notice,
-            self.picture,
-            questions=tuple(text.question for text in taught),
-            sentences=self.sentences,
+        facts = [batch.rows.texts[row][:2] for row in batch.edit_rows.tolist()]
+        nearest: list[list[Record]] = [[] for _ in facts]
+        if self.retriever is not None and self.options.k:
+            nearest = self.retriever.nearest([fact(*pair) for pair in facts], self.options.k)
+        demonstrations, statements = [], []
+        for (question, new), records in zip(facts, nearest, strict=True):
+            texts = demonstrate(records, question, new, seed=self.options.seed)
+            copied = demonstrate_edit(question, new) if self.options.own_copy else ""
+            demonstrations.append(tuple(texts))
+            statements.append(copied + state_fact(question, new))
+        questions = tuple(question for question, _ in facts)
+        return IkeEdit(self, tuple(demonstrations), tuple(statements), questions)
+
+    def encode(self, text: RowText, before: str) -> Encoded:
+        """A row with a text before its question."""
+        return self.encoder.encode(
+            text.question,
+            text.answer,
+            picture=text.picture,
+            plain=True,
+            before=before,
+            picture_first=self.options.picture == "front",
+            generated=text.generated,
         )
+
+    def warn_of_dropped(self, fit: int, k: int) -> None:
+        """Says once, and not for every edit, that demonstrations do not fit."""
+        if not self._warned:
+            log.warning(
+                "only %d of %d demonstrations fit into the model's context; the farthest are "
+                "dropped, and the result says how many",
+                fit,
+                k,
+            )
+        self._warned = True
 
 
 def build(options: IkeOptions, model: EditableModel, inputs: EditorInputs) -> Ike:
     """The editor that the options describe; embeds the training facts."""
     sentences = Sentences(options.encoder, model.device)
     retriever = Retriever(sentences, inputs.training) if options.k else None
-    return Ike(
-        inputs.encoder,
-        retriever,
-        k=options.k,
-        own_copy=options.own_copy,
-        picture=options.picture,
-        seed=options.seed,
-        sentences=sentences,
-    )
+    return Ike(options, inputs.encoder, retriever, sentences)

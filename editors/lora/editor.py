@@ -19,7 +19,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from editors.answer_descent import Schedule, fit_answers
+from editors.answer_descent import fit_answers
 from editors.base import DeltaEdit, EditorInputs
 from editors.lora.config import LoraOptions
 from models.deltas import Delta, LowRankDelta, Site
@@ -50,38 +50,17 @@ class Lora:
     """Fits adapters on both MLP matrices of the last layers, every edit by itself.
 
     Args:
-        rank: r.
-        alpha: the change of a matrix is alpha / r * B A.
-        layers: number of last decoder layers; None for all.
-        steps: largest number of Adam steps per edit.
-        lr: step size.
-        stop_loss: see `editors.answer_descent.Schedule`.
-        stop_when_argmax: see there.
-        seed: of A.
+        options: how.
     """
 
     name = "lora"
 
-    def __init__(
-        self,
-        *,
-        rank: int,
-        alpha: int,
-        layers: int | None = None,
-        steps: int,
-        lr: float,
-        stop_loss: float | None = None,
-        stop_when_argmax: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self.rank, self.alpha, self.layers, self.seed = rank, alpha, layers, seed
-        self.schedule = Schedule(
-            steps=steps, lr=lr, stop_loss=stop_loss, stop_when_argmax=stop_when_argmax
-        )
+    def __init__(self, options: LoraOptions) -> None:
+        self.options = options
 
     def sites(self, model: EditableModel) -> list[Site]:
         """The adapted matrices, in the order in which peft walks through a model."""
-        return sorted(model.last_sites(self.layers or model.n_layers))
+        return sorted(model.last_sites(self.options.layers or model.n_layers))
 
     def first_layer(self, model: EditableModel) -> int:
         """The lowest adapted layer."""
@@ -90,7 +69,7 @@ class Lora:
     def adapters(self, model: EditableModel) -> dict[Site, Adapter]:
         """What all edits start from; the global random state stays as it is."""
         with torch.random.fork_rng(devices=[]):  # peft draws on the CPU
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.options.seed)
             return {site: self._adapter(model.linear(site)) for site in self.sites(model)}
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
@@ -111,14 +90,14 @@ class Lora:
             batch.rows.select(batch.edit_rows).answers(),
             [start for adapter in adapters.values() for start in (adapter.a, adapter.b)],
             as_deltas,
-            self.schedule,
+            self.options,
         )
         return DeltaEdit(as_deltas(moves))
 
     def _adapter(self, linear: nn.Module) -> Adapter:
         config = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
+            r=self.options.rank,
+            lora_alpha=self.options.alpha,
             lora_dropout=0.0,  # would make an edit depend on its place in the batch
             fan_in_fan_out=isinstance(linear, Conv1D),
         )
@@ -129,5 +108,5 @@ class Lora:
 
 
 def build(options: LoraOptions, model: EditableModel, inputs: EditorInputs) -> Lora:
-    """The editor that the options describe."""
-    return Lora(**options.model_dump(exclude={"name"}))
+    """The editor; its options are all that it needs."""
+    return Lora(options)

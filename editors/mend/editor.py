@@ -13,38 +13,25 @@ pairs themselves are the edit, a low-rank delta per row.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from editors.base import DeltaEdit, EditorInputs
 from editors.mend.config import MendOptions
-from editors.mend.transform import GradientTransform, Init, Sides, surviving
+from editors.mend.transform import GradientTransform, surviving
 from errors import ModelError
 from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, Factors, PrefixState
 from models.rows import EditBatch
-
-Sign = Literal["published", "descent"]
 
 
 class Mend(nn.Module):
     """The editor: networks, their input statistics and the step sizes; no base model inside.
 
     Args:
+        options: what is edited, and by what networks.
         model: the base model whose matrices are edited; only shapes are read.
-        layers: number of last decoder layers, both MLP matrices of each.
-        rank: inner width of the networks.
-        n_hidden: layers of a network before its last.
-        init: `id` starts as the identity, `xavier` has no skip connection.
-        v_init_std: deviation of V's initial values under `id`.
-        combine: one network over [x; delta] instead of one per side.
-        shared: one network for all matrices of a shape instead of one per matrix.
-        normalise: normalise by running statistics.
-        edit_lr: initial step size of every matrix.
-        sign: `published` adds, `descent` subtracts.
-        sides: without `combine`, the sides that have a network.
 
     Raises:
         ModelError: the model has fewer layers.
@@ -52,46 +39,23 @@ class Mend(nn.Module):
 
     name = "mend"
 
-    def __init__(
-        self,
-        model: EditableModel,
-        *,
-        layers: int = 3,
-        rank: int = 1920,
-        n_hidden: int = 1,
-        init: Init = "id",
-        v_init_std: float = 1.0,
-        combine: bool = True,
-        shared: bool = True,
-        normalise: bool = True,
-        edit_lr: float = 1e-4,
-        sign: Sign = "published",
-        sides: Sides = "both",
-    ) -> None:
+    def __init__(self, options: MendOptions, model: EditableModel) -> None:
         super().__init__()
-        self.sites = model.last_sites(layers)
-        self.sign = 1.0 if sign == "published" else -1.0
-        self.edit_lr = nn.Parameter(torch.full((len(self.sites),), float(edit_lr)))
+        self.sites = model.last_sites(options.layers)
+        self.sign = 1.0 if options.sign == "published" else -1.0
+        self.edit_lr = nn.Parameter(torch.full((len(self.sites),), float(options.edit_lr)))
         self.transforms = nn.ModuleDict()
         self._network: dict[Site, tuple[str, int | None]] = {}
         groups: dict[str, list[Site]] = {}
         for site in self.sites:
-            key = _key(site, linear_shape(model.linear(site)), shared=shared)
+            key = _key(site, linear_shape(model.linear(site)), shared=options.shared)
             members = groups.setdefault(key, [])
-            self._network[site] = (key, len(members) if shared else None)
+            self._network[site] = (key, len(members) if options.shared else None)
             members.append(site)
         for key, members in groups.items():
-            self.transforms[key] = GradientTransform(
-                *linear_shape(model.linear(members[0])),
-                n_modes=len(members) if shared else None,
-                rank=rank,
-                n_hidden=n_hidden,
-                init=init,
-                combine=combine,
-                normalise=normalise,
-                sides=sides,
-                v_init_std=v_init_std,
-            )
+            shape = linear_shape(model.linear(members[0]))
+            n_modes = len(members) if options.shared else None
+            self.transforms[key] = GradientTransform(*shape, options, n_modes)
 
     @property
     def ready(self) -> bool:
@@ -145,19 +109,7 @@ class Mend(nn.Module):
 
 def build(options: MendOptions, model: EditableModel, inputs: EditorInputs) -> Mend:
     """The untrained editor that the options describe."""
-    return Mend(
-        model,
-        layers=options.layers,
-        rank=options.rank,
-        n_hidden=options.n_hidden,
-        init=options.init,
-        v_init_std=options.v_init_std,
-        combine=options.combine,
-        shared=options.shared,
-        normalise=options.normalise,
-        edit_lr=options.edit_lr,
-        sign=options.sign,
-    )
+    return Mend(options, model)
 
 
 def _key(site: Site, shape: tuple[int, int], *, shared: bool) -> str:

@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from editors.mend.config import MendOptions
 from editors.mend.statistics import RunningStatistics
 
-Init = Literal["id", "xavier"]
 Sides = Literal["both", "x", "delta", "smaller"]
 
 
@@ -27,29 +27,21 @@ class LRLinear(nn.Module):
 
     Args:
         dim: input and output width.
-        rank: inner width, at most `dim`.
+        options: rank (at most `dim`) and initial values; `id` starts as the identity (U = 0, skip
+            connection), `xavier` has no skip.
         n_modes: matrices that share the layer; None for no affine map.
-        init: `id` starts as the identity (U = 0, skip connection); `xavier` has no skip.
-        v_init_std: deviation of V's initial values under `id`; 1 is the published value.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        rank: int,
-        n_modes: int | None,
-        init: Init = "id",
-        v_init_std: float = 1.0,
-    ) -> None:
+    def __init__(self, dim: int, options: MendOptions, n_modes: int | None) -> None:
         super().__init__()
-        rank = min(rank, dim)
-        self.skip = init == "id"
+        rank = min(options.rank, dim)
+        self.skip = options.init == "id"
         self.u = nn.Parameter(torch.zeros(dim, rank))
-        self.v = nn.Parameter(torch.randn(rank, dim) * v_init_std)
+        self.v = nn.Parameter(torch.randn(rank, dim) * options.v_init_std)
         self.bias = nn.Parameter(torch.zeros(dim))
         self.scale = None if n_modes is None else nn.Parameter(torch.ones(n_modes, dim))
         self.shift = None if n_modes is None else nn.Parameter(torch.zeros(n_modes, dim))
-        if init == "xavier":
+        if options.init == "xavier":
             nn.init.xavier_uniform_(self.u, gain=nn.init.calculate_gain("relu"))
             nn.init.xavier_uniform_(self.v)
 
@@ -68,26 +60,14 @@ class IDMLP(nn.Module):
 
     Args:
         dim: width of all layers.
-        n_hidden: layers before the last.
-        rank: see `LRLinear`.
-        n_modes: see `LRLinear`.
-        init: see `LRLinear`.
-        v_init_std: see `LRLinear`.
+        options: the number of layers, and see `LRLinear`.
+        n_modes: see there.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        n_hidden: int,
-        rank: int,
-        n_modes: int | None,
-        init: Init = "id",
-        v_init_std: float = 1.0,
-    ) -> None:
+    def __init__(self, dim: int, options: MendOptions, n_modes: int | None) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            LRLinear(dim, rank, n_modes, init, v_init_std) for _ in range(n_hidden + 1)
-        )
+        layers = range(options.n_hidden + 1)
+        self.layers = nn.ModuleList(LRLinear(dim, options, n_modes) for _ in layers)
 
     def forward(self, z: Tensor, mode: int | None = None) -> Tensor:
         """(K, dim) -> (K, dim)."""
@@ -102,40 +82,30 @@ class GradientTransform(nn.Module):
     Args:
         x_dim: d_in.
         delta_dim: d_out.
+        options: the networks'.
         n_modes: matrices that share the network; None for a network of one matrix.
-        rank: inner width of the layers; 1920 in the paper.
-        n_hidden: layers before the last; 1 in the paper.
-        init: `id` or `xavier`.
-        combine: one network over [x; delta]; otherwise one per side.
-        normalise: subtract the running mean and divide by the running deviation.
-        sides: without `combine`, which sides have a network: `both`, one, or the `smaller` one
-            (x where both are equal). The other side is normalised only.
-        v_init_std: see `LRLinear`.
+        sides: without `options.combine`, which sides have a network: `both`, one, or the `smaller`
+            one (x where both are equal), as published code offers. The other is normalised only.
     """
 
     def __init__(
         self,
         x_dim: int,
         delta_dim: int,
-        *,
+        options: MendOptions,
         n_modes: int | None = None,
-        rank: int = 1920,
-        n_hidden: int = 1,
-        init: Init = "id",
-        combine: bool = True,
-        normalise: bool = True,
         sides: Sides = "both",
-        v_init_std: float = 1.0,
     ) -> None:
         super().__init__()
         self.dims = (x_dim, delta_dim)
-        self.statistics = RunningStatistics(x_dim + delta_dim) if normalise else None
+        self.statistics = RunningStatistics(x_dim + delta_dim) if options.normalise else None
         if sides == "smaller":
             sides = "x" if x_dim <= delta_dim else "delta"
 
         def net(dim: int) -> IDMLP:
-            return IDMLP(dim, n_hidden, rank, n_modes, init, v_init_std)
+            return IDMLP(dim, options, n_modes)
 
+        combine = options.combine
         self.mlp = net(x_dim + delta_dim) if combine else None
         self.mlp_x = net(x_dim) if not combine and sides != "delta" else None
         self.mlp_delta = net(delta_dim) if not combine and sides != "x" else None

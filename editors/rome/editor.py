@@ -7,17 +7,19 @@ object. B edits are B factor pairs; no weight is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from einops import reduce
 from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
 from editors.base import DeltaEdit, EditorInputs
-from editors.rome.config import FactToken, RomeOptions
+from editors.rome.config import RomeOptions
 from editors.rome.moments import load_second_moment
 from editors.rome.prompts import assemble, sample_prefixes
-from editors.rome.update import factored, left_vector, rank_one
-from editors.rome.values import Prompts, Settings, Values, optimise
+from editors.rome.update import factored, rank_one, unit_direction
+from editors.rome.values import Prompts, Values, optimise
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows
@@ -30,12 +32,9 @@ class Rome:
     """One rank-one update per edit.
 
     Args:
+        options: how.
         encoder: the run's prompt function.
-        layer: the edited decoder layer.
-        settings: how v* is found.
-        fact_token: where the fact is looked up.
         prefixes: texts before the prompt that k* and v* are averaged over.
-        essence: text with {subject} whose predictions should stay.
         second_moment: C (d_in, d_in) of the edited matrix's inputs, or None for the identity.
     """
 
@@ -43,18 +42,13 @@ class Rome:
 
     def __init__(
         self,
+        options: RomeOptions,
         encoder: PromptEncoder,
-        *,
-        layer: int,
-        settings: Settings,
-        fact_token: FactToken = "subject_last",
-        prefixes: tuple[str, ...] = (),
-        essence: str = "{subject} is a",
+        prefixes: Sequence[str] = (),
         second_moment: Tensor | None = None,
     ) -> None:
-        self.encoder, self.settings = encoder, settings
-        self.site = Site(layer, "mlp_out")
-        self.fact_token, self.prefixes, self.essence = fact_token, prefixes, essence
+        self.options, self.encoder, self.prefixes = options, encoder, tuple(prefixes)
+        self.site = Site(options.layer, "mlp_out")
         # Factored once: C of a real model has thousands of rows.
         self.second_moment = None if second_moment is None else factored(second_moment)
 
@@ -75,14 +69,14 @@ class Rome:
             texts,
             batch.subjects,
             prefixes=self.prefixes,
-            essence=self.essence,
-            fact_token=self.fact_token,
+            essence=self.options.kl_prompt,
+            fact_token=self.options.fact_token,
         )
         rows, prompts = rows.to(model.device), prompts.to(model.device)
         parts = []
         for edits in torch.arange(len(texts), device=model.device).split(_at_once(model, rows)):
-            chosen, of_edits = prompts.select(edits)
-            parts.append(self._update(model, rows.select(of_edits), chosen))
+            their_prompts, their_rows = prompts.select(edits)
+            parts.append(self._update(model, rows.select(their_rows), their_prompts))
         delta = LowRankDelta(
             torch.cat([part.inputs for part in parts]), torch.cat([part.outputs for part in parts])
         )
@@ -90,14 +84,14 @@ class Rome:
 
     def _update(self, model: EditableModel, rows: Rows, prompts: Prompts) -> LowRankDelta:
         state = model.prefix(rows, self.site.layer)
-        values = Values(model, state, self.site, prompts, self.settings)
-        offsets = optimise(values)
-        asked, plain = prompts.rewriting, prompts.plain
-        keys, _ = model.read(state, self.site, asked, prompts.lookup[asked])
-        mean = reduce(keys, "(e c) d -> e d", "mean", e=prompts.n_edits)
-        key, value = model.read(state, self.site, plain, prompts.lookup[plain])
-        left = left_vector(mean, self.second_moment)
-        return rank_one(left, key.to(left), value.to(left), values.start + offsets)
+        values = Values(model, state, self.site, prompts, self.options)
+        v_star = values.v_0 + optimise(values)
+        rewriting, plain = prompts.rewriting, prompts.plain
+        keys, _ = model.read(state, self.site, rewriting, prompts.lookup[rewriting])
+        k_star = reduce(keys, "(e c) d -> e d", "mean", e=prompts.n_edits)
+        k, output = model.read(state, self.site, plain, prompts.lookup[plain])
+        u = unit_direction(k_star, self.second_moment)
+        return rank_one(u, k.to(u), output.to(u), v_star)
 
 
 def build(options: RomeOptions, model: EditableModel, inputs: EditorInputs) -> Rome:
@@ -109,22 +103,8 @@ def build(options: RomeOptions, model: EditableModel, inputs: EditorInputs) -> R
     second_moment = None
     if options.second_moment is not None:
         second_moment = load_second_moment(options.second_moment, model, options.layer)
-    return Rome(
-        inputs.encoder,
-        layer=options.layer,
-        settings=Settings(
-            steps=options.steps,
-            lr=options.lr,
-            weight_decay=options.weight_decay,
-            clamp=options.clamp,
-            kl=options.kl,
-            stop_loss=options.stop_loss,
-        ),
-        fact_token=options.fact_token,
-        prefixes=tuple(sample_prefixes(model, inputs.encoder, options.contexts, options.seed)),
-        essence=options.kl_prompt,
-        second_moment=second_moment,
-    )
+    prefixes = sample_prefixes(model, inputs.encoder, options.contexts, options.seed)
+    return Rome(options, inputs.encoder, prefixes, second_moment)
 
 
 def _at_once(model: EditableModel, rows: Rows) -> int:

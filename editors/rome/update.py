@@ -34,28 +34,28 @@ def factored(second_moment: Tensor) -> Factored:
     return Factored(*torch.linalg.lu_factor(second_moment.double()))
 
 
-def left_vector(key: Tensor, second_moment: Factored | None) -> Tensor:
-    """U of some keys, of unit length: (E, d_in) -> (E, d_in).
+def unit_direction(k_star: Tensor, second_moment: Factored | None) -> Tensor:
+    """The vector u of some keys, of unit length: (E, d_in) -> (E, d_in).
 
     Args:
-        key: k*.
+        k_star: k*.
         second_moment: C, or None for the identity.
     """
-    direction = key.double()
+    direction = k_star.double()
     if second_moment is not None:
         direction = torch.linalg.lu_solve(*second_moment, direction.mT).mT
-    unit = direction / direction.norm(dim=-1, keepdim=True)
-    return unit.to(torch.promote_types(key.dtype, torch.float32))
+    u = direction / direction.norm(dim=-1, keepdim=True)
+    return u.to(torch.promote_types(k_star.dtype, torch.float32))
 
 
-def rank_one(left: Tensor, key: Tensor, value: Tensor, wanted: Tensor) -> LowRankDelta:
+def rank_one(u: Tensor, k: Tensor, output: Tensor, v_star: Tensor) -> LowRankDelta:
     """The update of E edits.
 
     Args:
-        left: u (E, d_in).
-        key: k of the plain prompt (E, d_in).
-        value: W k, bias included (E, d_out).
-        wanted: v* (E, d_out).
+        u: (E, d_in).
+        k: of the plain prompt (E, d_in).
+        output: W k, bias included (E, d_out).
+        v_star: v* (E, d_out).
     """
-    right = (wanted - value) / (key * left).sum(-1, keepdim=True)
-    return LowRankDelta(inputs=left[:, None], outputs=right[:, None])
+    residual = (v_star - output) / (k * u).sum(-1, keepdim=True)
+    return LowRankDelta(inputs=u[:, None], outputs=residual[:, None])

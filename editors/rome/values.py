@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editors.descent import descend
+from editors.rome.config import RomeOptions
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
 from models.hooks import add_to_output
@@ -45,7 +46,6 @@ class Prompts:
 
     @property
     def n_edits(self) -> int:
-        """E."""
         return len(self.plain)
 
     @property
@@ -86,18 +86,6 @@ class Prompts:
         return part, rows
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How v* is found; `editors.rome.config.RomeOptions` explains the values."""
-
-    steps: int
-    lr: float
-    weight_decay: float
-    clamp: float
-    kl: float
-    stop_loss: float = 0.05
-
-
 class Terms(NamedTuple):
     """The parts of the loss, each (E,), and the mean probability of the target."""
 
@@ -120,7 +108,7 @@ class Values:
         state: its state for all prompts, entering the edited layer.
         site: the edited matrix.
         prompts: which rows they are.
-        settings: weights.
+        options: weights, steps and the like.
     """
 
     def __init__(
@@ -129,17 +117,17 @@ class Values:
         state: PrefixState,
         site: Site,
         prompts: Prompts,
-        settings: Settings,
+        options: RomeOptions,
     ) -> None:
-        self.model, self.site, self.settings = model, site, settings
+        self.model, self.site, self.options = model, site, options
         self._all, self._state = prompts, state
         plain = prompts.plain
-        _, self.start = model.read(state, site, plain, prompts.lookup[plain])  # (E, d)
-        self.start = self.start.to(torch.promote_types(self.start.dtype, torch.float32))
+        _, v_0 = model.read(state, site, plain, prompts.lookup[plain])  # (E, d)
+        self.v_0 = v_0.to(torch.promote_types(v_0.dtype, torch.float32))
         self._at_work = torch.arange(prompts.n_edits, device=plain.device)
         self._prompts, self._part = prompts, state
         with torch.no_grad():
-            before = self._logits(torch.zeros_like(self.start))[1]
+            before = self._logits(torch.zeros_like(self.v_0))[1]
         self._before = before.log_softmax(-1)  # (E, V)
 
     def terms(self, offsets: Tensor, edits: Tensor) -> Terms:
@@ -153,16 +141,14 @@ class Values:
         nll = -_mean(at.row_mean(log_p)[rows], of_edit, len(edits))
         now, before = essence.log_softmax(-1), self._before[edits]
         kl = (now.exp() * (now - before)).sum(-1)
-        start = self.start[edits]
-        decay = offsets.norm(dim=1) / start.norm(dim=1).square()
-        chosen = self.settings
+        decay = offsets.norm(dim=1) / self.v_0[edits].norm(dim=1).square()
         probability = _mean(at.row_mean(log_p.detach())[rows].exp(), of_edit, len(edits))
-        return Terms(nll, chosen.kl * kl, chosen.weight_decay * decay, probability)
+        return Terms(nll, self.options.kl * kl, self.options.weight_decay * decay, probability)
 
     def __call__(self, offsets: Sequence[Tensor], edits: Tensor) -> tuple[Tensor, Tensor]:
         """The total loss of each edit, and whether it is low enough to stop."""
         total = self.terms(offsets[0], edits).total
-        return total, total.detach() < self.settings.stop_loss
+        return total, total.detach() < self.options.stop_loss
 
     def _narrow(self, edits: Tensor) -> None:
         """Edits only ever leave; their rows are run no more."""
@@ -202,21 +188,21 @@ def optimise(values: Values) -> Tensor:
     Raises:
         ModelError: a loss is not finite.
     """
-    chosen = values.settings
-    limit = chosen.clamp * values.start.norm(dim=1)
+    options, v_0 = values.options, values.v_0
+    limit = options.clamp * v_0.norm(dim=1)
 
     def bring_back(offsets: Sequence[Tensor], edits: Tensor) -> None:
         project(offsets[0], limit[edits])
 
-    (found,) = descend(
-        [torch.zeros_like(values.start[0])],
-        len(values.start),
+    (offsets,) = descend(
+        [torch.zeros_like(v_0[0])],
+        len(v_0),
         values,
-        steps=chosen.steps - 1,  # the published loop only evaluates in its last round
-        lr=chosen.lr,
+        steps=options.steps - 1,  # the published loop only evaluates in its last round
+        lr=options.lr,
         project=bring_back,
     )
-    return found
+    return offsets
 
 
 def _mean(values: Tensor, group: Tensor, n_groups: int) -> Tensor:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,18 +30,16 @@ from editors.serac.similarity import fires, mix_hard, mix_soft, retrieve
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows, pooled_pictures
 
-Combine = Literal["soft", "hard"]
-
 
 class Serac(nn.Module):
     """The scope classifier, the counterfactual model, and how their answers are combined.
 
     Args:
+        options: `combine` and the threshold of a hard decision; training with the objective
+            `mixture` is always soft.
         encoder: the run's prompt function.
         scope: the classifier.
         counterfactual: the model.
-        combine: `soft` or `hard`; training with the objective `mixture` is always soft.
-        threshold: of a hard decision.
 
     Attributes:
         untrained: names of the weights that are fixed, and made again from the base model and the
@@ -52,15 +50,13 @@ class Serac(nn.Module):
 
     def __init__(
         self,
+        options: SeracOptions,
         encoder: PromptEncoder,
         scope: Scope,
         counterfactual: Counterfactual,
-        *,
-        combine: Combine = "soft",
-        threshold: float = 0.5,
     ) -> None:
         super().__init__()
-        self.encoder, self.combine, self.threshold = encoder, combine, threshold
+        self.options, self.encoder, self.threshold = options, encoder, options.scope.threshold
         self.scope, self.counterfactual = scope, counterfactual
         # The base's embeddings among them: they belong to the base, not into a checkpoint.
         self.untrained = frozenset(
@@ -124,7 +120,7 @@ class SeracEdit:
         if not len(self.memory):
             return base
         log_scope, entry = self.retrieved(rows)
-        hard = self.editor.combine == "hard" and not self.editor.training
+        hard = self.editor.options.combine == "hard" and not self.editor.training
         asked = fires(log_scope, self.editor.threshold) if hard else log_scope > -torch.inf
         chosen = asked.nonzero().squeeze(1)
         if not len(chosen):
@@ -197,11 +193,10 @@ def build(options: SeracOptions, model: EditableModel, inputs: EditorInputs) -> 
     """
     tokenizer = inputs.encoder.tokenizer
     return Serac(
+        options,
         inputs.encoder,
         build_scope(options.scope, model, tokenizer),
         build_counterfactual(options.counterfactual, model, tokenizer),
-        combine=options.combine,
-        threshold=options.scope.threshold,
     ).to(model.device)
 
 

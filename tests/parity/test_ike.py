@@ -15,7 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from editors.ike.demonstrations import kinds, own, shown, stated
+from editors.ike.demonstrations import (
+    answered_prompt,
+    demonstrate_edit,
+    demonstration_kinds,
+    state_fact,
+)
 from metrics.functional import negative_log_likelihood
 from models.context import answer_with_shared_prefix
 from models.rows import TEXT_ONLY, Rows
@@ -59,11 +64,13 @@ def rebuilt(case: dict[str, Any]) -> list[str]:
         demo = case["demos"][number]
         fact, new, true = fact_of(demo)
         if kind == COPY:
-            texts.append(shown(fact, new, fact, new))
+            texts.append(answered_prompt(fact, new, fact, new))
         elif kind == UPDATE:
-            texts.append(shown(fact, new, demo["paraphrase_prompts"][next(choices)], new))
+            texts.append(answered_prompt(fact, new, demo["paraphrase_prompts"][next(choices)], new))
         else:
-            texts.append(shown(fact, new, demo["neighborhood_prompts"][next(choices)], true))
+            texts.append(
+                answered_prompt(fact, new, demo["neighborhood_prompts"][next(choices)], true)
+            )
     return texts[::-1]
 
 
@@ -75,7 +82,7 @@ def test_vectors_are_there() -> None:
 def test_demonstrations_and_their_order(case: dict[str, Any]) -> None:
     assert rebuilt(case) == case["demos_in_prompt_order"]
     types = case["type_per_rank_nearest_first"]
-    assert sorted(kinds(len(types))) == sorted(NAMES[kind] for kind in types)
+    assert sorted(demonstration_kinds(len(types))) == sorted(NAMES[kind] for kind in types)
 
 
 def test_prompts(case: dict[str, Any]) -> None:
@@ -84,10 +91,10 @@ def test_prompts(case: dict[str, Any]) -> None:
     fact = rewrite["query"].removeprefix("New Fact: ").partition("\n")[0]
     question = rewrite["query"].partition("\nPrompt: ")[2]
     new = fact.removeprefix(question).strip()
-    assert own(question, new) == case["self_demo"]
+    assert demonstrate_edit(question, new) == case["self_demo"]
     for one in case["cases"]:
         asked = one["query"].partition("\nPrompt: ")[2]
-        before = "".join(everything[-one["n_demos_used"] :]) + stated(question, new)
+        before = "".join(everything[-one["n_demos_used"] :]) + state_fact(question, new)
         text = before + asked
         assert one["text_new"].startswith(text)
         assert one["text_new"].removeprefix(text).startswith(" ")

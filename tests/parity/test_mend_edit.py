@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from editors.mend.editor import Mend
 from metrics.functional import exact_match, kl_divergence
 from models.deltas import LowRankDelta, Site
 from models.editable import Factors
 from models.rows import TEXT_ONLY, Answers, Rows
 from models.text import TextModel
+from tests.editors import mend
 from tests.parity import vectors
 from tests.parity.tiny_models import base_model
 
@@ -45,7 +45,7 @@ class Case:
         sites = [_site(self.model, name) for name in self.names]
         networks = vectors.below(self.arrays, "mend.")
         self.dtype = next(iter(networks.values())).dtype
-        self.editor = Mend(
+        self.editor = mend(
             self.model,
             layers=len({site.layer for site in sites}),
             rank=max(len(value) for name, value in networks.items() if name.endswith(".v")),

@@ -7,17 +7,19 @@ calls are read from the arrays. Any `mend_transform*.npz` in TMKE_GOLDEN is test
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from editors.mend.transform import GradientTransform, surviving
+from editors.mend.transform import GradientTransform, Sides, surviving
+from tests.editors import editor_options
 from tests.parity.vectors import assert_close, assert_shipped, below, load, parameters
 
 pytestmark = pytest.mark.parity
 PATTERN = "mend_transform*.npz"
-CASES: dict[str, dict[str, object]] = {
+CASES: dict[str, dict[str, Any]] = {
     "combine": {},
     "combine_h2": {},
     "combine_h0": {},
@@ -43,7 +45,9 @@ class Golden:
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(self.arrays[name])
 
-    def transform(self, case: str, **options: object) -> GradientTransform:
+    def transform(
+        self, case: str, *, sides: Sides = "both", **options: object
+    ) -> GradientTransform:
         """Our network of the sizes and weights of a case."""
         weights = below(self.arrays, f"{case}.w.")
         assert weights, f"{case}: the file has no weights"
@@ -55,18 +59,22 @@ class Golden:
         ours = GradientTransform(
             self.u.shape[-1],
             self.v.shape[-1],
+            editor_options(
+                "mend",
+                # A net that is narrower than the rank has its own width instead.
+                rank=max(len(value) for name, value in weights.items() if name.endswith(".v")),
+                n_hidden=len(layers) - 1,
+                **options,
+            ),
             n_modes=next(len(v) for name, v in weights.items() if "mode_scale" in name),
-            # A net that is narrower than the rank has its own width instead.
-            rank=max(len(value) for name, value in weights.items() if name.endswith(".v")),
-            n_hidden=len(layers) - 1,
-            **options,  # type: ignore[arg-type]
+            sides=sides,
         ).to(self.u.dtype)
         loaded = ours.load_state_dict(state, strict=False)
         assert not loaded.unexpected_keys
         assert all(name.startswith("statistics") for name in loaded.missing_keys)
         return ours
 
-    def frozen(self, case: str, **options: object) -> GradientTransform:
+    def frozen(self, case: str, **options: Any) -> GradientTransform:
         """The same in eval mode, with the file's statistics."""
         ours = self.transform(case, **options).eval()
         if ours.statistics is not None:

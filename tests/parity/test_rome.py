@@ -20,11 +20,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import editors.rome.values as values_module
 from editors.rome.moments import second_moment
-from editors.rome.update import factored, left_vector, rank_one
-from editors.rome.values import Prompts, Settings, Terms, Values, optimise
+from editors.rome.update import factored, rank_one, unit_direction
+from editors.rome.values import Prompts, Terms, Values, optimise
 from models.deltas import Site, linear_weight
 from models.rows import TEXT_ONLY, Answers, Rows
 from models.text import TextModel
+from tests.editors import editor_options
 from tests.parity import slow_rome
 from tests.parity.tiny_models import base_model
 from tests.parity.vectors import Vectors, assert_shipped, below, files, load, parameters
@@ -69,7 +70,8 @@ class Case:
 
     def values(self) -> Values:
         rows, prompts = self.prompts()
-        chosen = Settings(
+        options = editor_options(
+            "rome",
             steps=self.wanted["v_num_grad_steps"],
             lr=self.wanted["v_lr"],
             weight_decay=self.wanted["v_weight_decay"],
@@ -77,7 +79,7 @@ class Case:
             kl=self.wanted["kl_factor"],
         )
         state = self.model.prefix(rows, self.site.layer)
-        return Watched(self, self.model, state, self.site, prompts, chosen)
+        return Watched(self, self.model, state, self.site, prompts, options)
 
     def edit(self, monkeypatch: pytest.MonkeyPatch) -> tuple[Values, Tensor]:
         """Our v*, with every step remembered."""
@@ -92,7 +94,7 @@ class Case:
         offsets = optimise(values)
         if len(self.steps) < self.wanted["v_num_grad_steps"] and self.moved:
             last = self.steps[-1][1].total
-            if float(last) >= values.settings.stop_loss:  # the published last round only looks
+            if float(last) >= values.options.stop_loss:  # the published last round only looks
                 values.terms(offsets, torch.tensor([0]))
         elif not self.moved and not self.steps:
             values.terms(offsets, torch.tensor([0]))
@@ -178,12 +180,12 @@ def test_the_slow_reference_covers_every_end_of_the_optimisation(kind: str) -> N
     assert (np.abs(moved - after).max(1) > 0).all()  # the projection is at work in every step
 
 
-def test_key_and_left_vector(case: Case) -> None:
+def test_key_and_unit_direction(case: Case) -> None:
     keys, _ = keys_at(case, "k_input_ids", case["k_attention_mask"], case["k_idxs"])
     case.close(keys, "k_per_context", ONCE)
     case.close(keys.mean(0), "k_mean", ONCE)
     moment = factored(case["C"]) if case.wanted["mom2_adjustment"] else None
-    left = left_vector(keys.mean(0, keepdim=True), moment)[0]
+    left = unit_direction(keys.mean(0, keepdim=True), moment)[0]
     case.close(left, "left_vector_u", ONCE)
     assert float(left.norm()) == pytest.approx(1, abs=1e-5)
 
@@ -205,7 +207,7 @@ def test_trajectory_of_the_value(case: Case, monkeypatch: pytest.MonkeyPatch) ->
     assert len(case.moved) == len(before)
     case.close(stacked([d for d, _ in case.steps], before), "delta_before_step", ALONG)
     case.close(stacked(case.moved, before), "delta_after_adam", ALONG)
-    case.close((values.start + offsets)[0], "v_star", ALONG)
+    case.close((values.v_0 + offsets)[0], "v_star", ALONG)
 
 
 def test_gradients_along_the_trajectory(case: Case) -> None:
@@ -227,8 +229,8 @@ def test_update_and_edited_logits(case: Case, monkeypatch: pytest.MonkeyPatch) -
     case.close(value[0], "cur_output", ONCE)
     keys, _ = keys_at(case, "k_input_ids", case["k_attention_mask"], case["k_idxs"])
     moment = factored(case["C"]) if case.wanted["mom2_adjustment"] else None
-    left = left_vector(keys.mean(0, keepdim=True), moment)
-    delta = rank_one(left, key, value, values.start + offsets)
+    left = unit_direction(keys.mean(0, keepdim=True), moment)
+    delta = rank_one(left, key, value, values.v_0 + offsets)
     weight = linear_weight(case.model.linear(case.site))
     transposed = weight.shape != case["W_before"].shape or not torch.equal(weight, case["W_before"])
     dense = delta.dense()[0].mT if transposed else delta.dense()[0]

@@ -23,13 +23,13 @@ from datamodules.source import RecordSource
 from editors.base import DeltaEdit, Editor
 from editors.ft.editor import FineTune
 from editors.rome.editor import Rome
-from editors.rome.values import Settings
 from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.sequential import SequentialModule
 from metrics.collection import headline_metrics
 from models.deltas import linear_weight
 from models.multimodal import MultimodalModel
 from tests.builders import llava, trainer
+from tests.editors import editor_options, fine_tune
 from tests.parity.test_slow_reference import (
     FT,
     IMAGE_ID,
@@ -47,7 +47,9 @@ from tests.parity.test_slow_reference import (
 pytestmark = pytest.mark.parity
 POINTS = (1, 3, 5)
 PREFIXES = ("The building in it? ", "Which Motors? ")
-ROME = Settings(steps=12, lr=0.5, weight_decay=1e-3, clamp=4.0, kl=0.0625, stop_loss=0.05)
+ROME = editor_options(
+    "rome", layer=1, steps=12, lr=0.5, weight_decay=1e-3, clamp=4.0, kl=0.0625, stop_loss=0.05
+)
 DECAYED = {"steps": 12, "lr": 5e-3, "optimizer": "adamw", "weight_decay": 0.3}
 RUNS = [
     *((kind, scenario) for kind in ("mend", "ft") for scenario in SCENARIOS),
@@ -159,15 +161,15 @@ def slow_ft_as(editor: FineTune) -> Apply:
     """FT's loop with other settings, on torch's own AdamW."""
 
     def apply(slow: Slow, hf: PreTrainedModel, edit: Prompt) -> None:
-        blocks = list(hf.model.language_model.layers)[-editor.layers :]
+        blocks = list(hf.model.language_model.layers)[-editor.options.layers :]
         weights = [
             matrix.weight.requires_grad_(True)
             for block in blocks
             for matrix in (block.mlp.down_proj, block.mlp.up_proj)
         ]
-        schedule = editor.schedule
-        adam = torch.optim.AdamW(weights, lr=schedule.lr, weight_decay=schedule.weight_decay)
-        for _ in range(schedule.steps):
+        options = editor.options
+        adam = torch.optim.AdamW(weights, lr=options.lr, weight_decay=options.weight_decay)
+        for _ in range(options.steps):
             adam.zero_grad()
             slow.loss(hf, edit).backward()
             adam.step()
@@ -182,14 +184,14 @@ def both_ways(kind: str, model: MultimodalModel, source: RecordSource) -> tuple[
         return trained, slow_mend(trained)
     if kind == "rome":
         subjects = {r.knowledge_edit.question: r.subject for r in source.records("test")}
-        editor = Rome(encoder(model), layer=1, settings=ROME, prefixes=PREFIXES)
+        editor = Rome(ROME, encoder(model), PREFIXES)
         return editor, SlowRome(subjects, layer=1)
     if kind == "ft":
-        return FineTune(**FT), slow_ft  # type: ignore[arg-type]
+        return fine_tune(**FT), slow_ft
     if kind == "ft_two_layers":
-        deeper = FineTune(steps=12, lr=2e-3, layers=2)
+        deeper = fine_tune(steps=12, lr=2e-3, layers=2)
     else:
-        deeper = FineTune(**DECAYED)  # type: ignore[arg-type]
+        deeper = fine_tune(**DECAYED)
     return deeper, slow_ft_as(deeper)
 
 

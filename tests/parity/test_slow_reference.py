@@ -28,7 +28,6 @@ from datamodules.scenarios import SCENARIOS, Prompt
 from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
 from editors.base import Editor
-from editors.ft.editor import FineTune
 from editors.mend.editor import Mend
 from editors.none.editor import Unedited
 from lightning_modules.evaluation import EvaluationModule
@@ -36,6 +35,8 @@ from lightning_modules.scoring import Scoring
 from metrics.collection import headline_metrics
 from models.multimodal import MultimodalModel
 from tests.builders import PICTURED, trainer
+from tests.editors import fine_tune
+from tests.editors import mend as untrained_mend
 from tests.tokenizers_small import opt_tokenizer
 from tests.unit.datamodules.test_sources import other as tmke_record
 from tests.unit.datamodules.test_sources import write
@@ -91,7 +92,7 @@ def encoder(model: MultimodalModel, padding: Literal["right", "left"] = "right")
 def mend(model: MultimodalModel, source: RecordSource) -> Mend:
     """A MEND editor that does something: its statistics are filled, its networks not identities."""
     torch.manual_seed(1)
-    editor = Mend(model, layers=2, rank=8, edit_lr=0.02, sign="descent")
+    editor = untrained_mend(model, layers=2, rank=8, edit_lr=0.02, sign="descent")
     with torch.no_grad():
         for parameter in editor.transforms.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -295,7 +296,7 @@ def test_engine_equals_the_slow_reference(
         trained = mend(model, source)
         editor, apply = trained, slow_mend(trained)
     else:
-        editor, apply = FineTune(**FT), slow_ft  # type: ignore[arg-type, assignment]
+        editor, apply = fine_tune(**FT), slow_ft  # type: ignore[assignment]
     expected = reference(model, apply, source, scenario)
     for batch_size in (1, 2, 5):
         found = engine(model, editor, source, scenario, batch_size)
@@ -351,7 +352,7 @@ def published(
 def test_the_published_locality_and_generated_answers_equal_the_slow_reference(
     model: MultimodalModel, source: RecordSource
 ) -> None:
-    editor = FineTune(**FT)  # type: ignore[arg-type]
+    editor = fine_tune(**FT)
     slow, scores = Slow(model, source), dict[str, list[float]]()
     for record in source.records("test"):
         edited = copy.deepcopy(model.hf)

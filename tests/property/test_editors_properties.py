@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editors.base import DeltaEdit, Editor
-from editors.ft.editor import FineTune
-from editors.mend.editor import Mend
 from editors.mend.statistics import EPSILON, RunningStatistics
 from models.deltas import Groups, Site
 from models.editable import EditableModel, Factors
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch
+from tests.editors import fine_tune, mend
 
 SOME = settings(max_examples=12, deadline=None)
 
@@ -26,10 +25,10 @@ SOME = settings(max_examples=12, deadline=None)
 @cache
 def model_and_editors(kind: str) -> tuple[EditableModel, dict[str, Editor]]:
     model = any_model(kind)
-    mend = Mend(model, layers=2, rank=4, edit_lr=1e-2)
+    trained = mend(model, layers=2, rank=4, edit_lr=1e-2)
     batch = edit_batch(range(40, 46), pictures=kind == "llava")
-    mend.edit(model, batch, model.prefix(batch.rows, 1))
-    return model, {"mend": mend.eval(), "ft": FineTune(steps=5, lr=1e-3)}
+    trained.edit(model, batch, model.prefix(batch.rows, 1))
+    return model, {"mend": trained.eval(), "ft": fine_tune(steps=5, lr=1e-3)}
 
 
 def dense(kind: str, name: str, batch: EditBatch) -> dict[object, Tensor]:
@@ -73,7 +72,7 @@ def test_identity_mend_without_normalisation_is_a_gradient_step(
 ) -> None:
     model, _ = model_and_editors(kind)
     batch = edit_batch([number], pictures=kind == "llava")
-    editor = Mend(model, layers=2, rank=4, normalise=False, edit_lr=rate, sign="descent").eval()
+    editor = mend(model, layers=2, rank=4, normalise=False, edit_lr=rate, sign="descent").eval()
     edit = editor.edit(model, batch, model.prefix(batch.rows, 1))
     copied = copy.deepcopy(model)
     own = batch.rows.select(batch.edit_rows)
@@ -95,7 +94,7 @@ def test_identity_mend_without_normalisation_is_a_gradient_step(
 def test_identity_mend_is_the_normalised_gradient_step(kind: str, number: int) -> None:
     """Both factors of dL/dW, each coordinate brought to mean 0 and deviation 1, and their sum."""
     model, _ = model_and_editors(kind)
-    editor = Mend(model, layers=1, rank=4, edit_lr=0.3, sign="descent").train()
+    editor = mend(model, layers=1, rank=4, edit_lr=0.3, sign="descent").train()
     seen = edit_batch([number + 1, number + 2], pictures=kind == "llava")
     editor.edit(model, seen, model.prefix(seen.rows, 2))  # statistics of other edits
     editor.eval()

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
 from editors.ike.config import PicturePlace
-from editors.ike.demonstrations import context, kinds
-from editors.ike.editor import Ike, IkeEdit
+from editors.ike.demonstrations import demonstrate, demonstration_kinds
+from editors.ike.editor import IkeEdit
 from models.editable import EditableModel
+from tests.editors import ike
 from tests.ike_cases import TRAINING, InOrder, batch_of, model_and_encoder, retriever
 
 SOME = settings(max_examples=10, deadline=None)
@@ -35,7 +36,7 @@ def asked(
 ) -> tuple[IkeEdit, list[Tensor]]:
     """The edits, and the logits of each edit's answers."""
     model, encoder = model_of(kind)
-    editor = Ike(encoder, retriever(), k=k, picture=place or "question")
+    editor = ike(encoder, retriever(), k=k, picture=place or "question")
     batch = batch_of(encoder, chosen, pictures=place is not None)
     state, at = model.prefix(batch.rows, editor.first_layer(model)), batch.rows.answers()
     edit = editor.edit(model, batch, state)
@@ -56,8 +57,8 @@ def test_permuting_and_splitting_a_batch_changes_no_edit(
         again, found = asked(*where, part, k)
         for place, number in enumerate(part):
             whole = chosen.index(number)
-            assert again.shown[place] == edit.shown[whole]  # word for word
-            assert again.tail[place] == edit.tail[whole]
+            assert again.demonstrations[place] == edit.demonstrations[whole]  # word for word
+            assert again.statements[place] == edit.statements[whole]
             torch.testing.assert_close(found[place], logits[whole], rtol=1e-4, atol=1e-5)
 
 
@@ -78,11 +79,11 @@ def test_what_is_shown_are_the_nearest_that_fit_and_one_more_would_not(
     model, encoder = model_and_encoder("llama")
     batch = batch_of(encoder, [number])
     state, at = model.prefix(batch.rows, 0), batch.rows.answers()
-    editor = Ike(encoder, InOrder(), k=k)  # type: ignore[arg-type]
+    editor = ike(encoder, InOrder(), k=k)
     edit = editor.edit(model, batch, state)
 
     def tokens(shown: int) -> int:
-        before = "".join(edit.shown[0][k - shown :]) + edit.tail[0]
+        before = "".join(edit.demonstrations[0][k - shown :]) + edit.statements[0]
         return max(
             len(encoder.tokenizer(f"{before}{text.question} {text.answer}")["input_ids"])
             for text in batch.rows.texts
@@ -103,11 +104,11 @@ def test_rank_decides_the_place_and_not_the_type(
     order: list[int], question: str, seed: int
 ) -> None:
     nearest = [TRAINING[number] for number in order]
-    said = context(nearest, question, "Tama", seed=seed)
+    said = demonstrate(nearest, question, "Tama", seed=seed)
     for text, one in zip(said, nearest[::-1], strict=True):
         edit = one.knowledge_edit
         assert text.startswith(f"New Fact: {edit.question} {edit.answer_new}\nPrompt: ")
         assert text.endswith("\n\n")
         assert text.count("New Fact: ") == text.count("Prompt: ") == 1
-    assert said == context(nearest, question, "Tama", seed=seed)
-    assert len(kinds(len(order))) == len(said)
+    assert said == demonstrate(nearest, question, "Tama", seed=seed)
+    assert len(demonstration_kinds(len(order))) == len(said)

@@ -13,14 +13,14 @@ from torch import Tensor
 from datamodules.prompt_encoder import PromptEncoder
 from editors.rome.editor import Rome
 from editors.rome.prompts import assemble
-from editors.rome.update import factored, left_vector, rank_one
-from editors.rome.values import Settings, Values, optimise, project
+from editors.rome.update import factored, rank_one, unit_direction
+from editors.rome.values import Values, optimise, project
 from models.deltas import linear_weight
 from models.editable import EditableModel
+from tests import editors
 from tests.rome_cases import FACTS, KINDS, PREFIXES, batch_of, model_and_encoder
 
 SOME = settings(max_examples=15, deadline=None)
-SETTINGS = Settings(steps=6, lr=0.5, weight_decay=0.1, clamp=3.0, kl=0.0625, stop_loss=8.0)
 ESSENCE = "{subject} is a"
 numbers = st.lists(st.integers(0, len(FACTS) - 1), min_size=2, max_size=5, unique=True)
 
@@ -31,7 +31,10 @@ def model_of(kind: str) -> tuple[EditableModel, PromptEncoder]:
 
 
 def rome(encoder: PromptEncoder, layer: int, prefixes: tuple[str, ...]) -> Rome:
-    return Rome(encoder, layer=layer, settings=SETTINGS, prefixes=prefixes, essence=ESSENCE)
+    return editors.rome(
+        encoder, prefixes, layer=layer, kl_prompt=ESSENCE, steps=6, lr=0.5, weight_decay=0.1,
+        clamp=3.0, kl=0.0625, stop_loss=8.0,
+    )  # fmt: skip
 
 
 def dense(kind: str, layer: int, chosen: Sequence[int], prefixes: tuple[str, ...]) -> Tensor:
@@ -64,8 +67,8 @@ def test_an_update_has_rank_one_and_maps_the_key_to_the_value(
             prefixes=prefixes, essence=ESSENCE, fact_token="subject_last",
         )  # fmt: skip
         state = model.prefix(rows, layer)
-        values = Values(model, state, editor.site, prompts, SETTINGS)
-        wanted = (values.start + optimise(values))[0]
+        values = Values(model, state, editor.site, prompts, editor.options)
+        wanted = (values.v_0 + optimise(values))[0]
         asked = prompts.rewriting
         keys, _ = model.read(state, editor.site, asked, prompts.lookup[asked])
         said = (weight + update) @ keys[0]
@@ -101,10 +104,10 @@ def test_the_left_vector_solves_for_the_second_moment_whatever_its_scale(
     root = torch.randn(9, 9, generator=draw, dtype=torch.float64)
     moment = (root @ root.mT) + 1e-4 * torch.eye(9, dtype=torch.float64)
     keys = torch.randn(edits, 9, generator=draw, dtype=torch.float64)
-    left = left_vector(keys, factored(moment))
+    left = unit_direction(keys, factored(moment))
     torch.testing.assert_close(left.norm(dim=1), torch.ones(edits, dtype=torch.float64))
     torch.testing.assert_close(
-        left, left_vector(keys, factored(moment * scale)), rtol=1e-6, atol=1e-9
+        left, unit_direction(keys, factored(moment * scale)), rtol=1e-6, atol=1e-9
     )
     back = left @ moment  # in the keys' own directions, forwards
     torch.testing.assert_close(

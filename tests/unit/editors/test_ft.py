@@ -14,13 +14,14 @@ from configs.check import load_config
 from configs.schema import EvaluateConfig
 from editors.descent import descend
 from editors.ft.config import FtOptions
-from editors.ft.editor import FineTune, at_prompt_end, build
+from editors.ft.editor import FineTune, at_prompt_end
 from editors.none.editor import Unedited
 from errors import ModelError
 from models.deltas import linear_weight
 from models.editable import EditableModel
 from models.rows import Answers, EditBatch
-from tests.builders import any_model, edit_batch, inputs
+from tests.builders import any_model, edit_batch
+from tests.editors import fine_tune
 
 EDITS = (3, 4, 5, 6, 7)  # answers of 1, 1, 3, 3 and 2 tokens: sorting them is not its own inverse
 
@@ -37,35 +38,35 @@ def slow_reference(model: EditableModel, editor: FineTune, batch: EditBatch) -> 
     found = None
     for edit, row in enumerate(batch.edit_rows):
         copied = copy.deepcopy(model)
-        weights = [copied.linear(site).weight for site in copied.last_sites(editor.layers)]
+        weights = [copied.linear(site).weight for site in copied.last_sites(editor.options.layers)]
         for weight in weights:
             weight.requires_grad_(True)
         base = [weight.detach().clone() for weight in weights]
-        schedule = editor.schedule
-        kind = torch.optim.AdamW if schedule.decoupled else torch.optim.Adam
-        optimiser = kind(weights, lr=schedule.lr, weight_decay=schedule.weight_decay)
+        options = editor.options
+        kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
+        optimiser = kind(weights, lr=options.lr, weight_decay=options.weight_decay)
         own = batch.rows.select(row[None])
         targets = own.answers()
-        if editor.loss_at == "prompt_last":  # one position predicts all the answer's tokens
+        if editor.options.loss_at == "prompt_last":  # one position predicts all the answer's tokens
             end = targets.position[:1].expand_as(targets.position)
             targets = Answers(targets.row, end, targets.target, 1)
-        for _ in range(schedule.steps):
+        for _ in range(options.steps):
             logits = copied(own, at=targets)
             loss = F.cross_entropy(logits, targets.target)
             conditions = []
-            if schedule.stop_loss is not None:
-                conditions.append(bool(loss < schedule.stop_loss))
-            if schedule.stop_when_argmax:
+            if options.stop_loss is not None:
+                conditions.append(bool(loss < options.stop_loss))
+            if options.stop_when_argmax:
                 conditions.append(bool((logits.argmax(-1) == targets.target).all()))
             if conditions and all(conditions):
                 break
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            if editor.norm_constraint is not None:
+            if options.norm_constraint is not None:
                 with torch.no_grad():
                     for weight, old in zip(weights, base, strict=True):
-                        eps = editor.norm_constraint
+                        eps = options.norm_constraint
                         weight.copy_(weight.clamp(old - eps, old + eps))
         with torch.no_grad():
             logits = copied(batch.rows, at=at)
@@ -76,15 +77,21 @@ def slow_reference(model: EditableModel, editor: FineTune, batch: EditBatch) -> 
     return found
 
 
+def with_steps(count: int, **changed: float) -> FineTune:
+    """FT of so many steps; no YAML file may ask for none."""
+    options = fine_tune(steps=1, **changed).options
+    return FineTune(options.model_copy(update={"steps": count}))
+
+
 SETTINGS = {
-    "as run": FineTune(steps=15, optimizer="adamw", lr=1e-3),
-    "tabulated": FineTune(steps=60, lr=5e-3, stop_loss=3.0, stop_when_argmax=True),
-    "argmax": FineTune(steps=60, lr=5e-3, stop_when_argmax=True),
-    "loss": FineTune(steps=60, lr=5e-3, stop_loss=3.0),
-    "two layers": FineTune(steps=15, lr=1e-3, layers=2, optimizer="adamw", weight_decay=0.1),
-    "plain decay": FineTune(steps=10, lr=1e-3, weight_decay=0.1),
-    "constrained": FineTune(steps=15, lr=5e-3, norm_constraint=8e-3, layers=2),
-    "as published for FT-L": FineTune(
+    "as run": fine_tune(steps=15, optimizer="adamw", lr=1e-3),
+    "tabulated": fine_tune(steps=60, lr=5e-3, stop_loss=3.0, stop_when_argmax=True),
+    "argmax": fine_tune(steps=60, lr=5e-3, stop_when_argmax=True),
+    "loss": fine_tune(steps=60, lr=5e-3, stop_loss=3.0),
+    "two layers": fine_tune(steps=15, lr=1e-3, layers=2, optimizer="adamw", weight_decay=0.1),
+    "plain decay": fine_tune(steps=10, lr=1e-3, weight_decay=0.1),
+    "constrained": fine_tune(steps=15, lr=5e-3, norm_constraint=8e-3, layers=2),
+    "as published for FT-L": fine_tune(
         steps=60, lr=5e-3, stop_loss=3.0, norm_constraint=0.02, loss_at="prompt_last"
     ),
 }
@@ -108,7 +115,7 @@ def test_edits_stop_by_themselves() -> None:
     counts = range(0, 60, 5)
     deltas = []
     for count in counts:
-        editor = FineTune(steps=count, lr=1e-2, stop_loss=3.0)
+        editor = with_steps(count, lr=1e-2, stop_loss=3.0)
         deltas.append(editor.edit(model, batch, state).deltas[model.last_sites(1)[0]].dense())
     moved = torch.stack(
         [(after != before).flatten(1).any(1) for before, after in pairwise(deltas)]
@@ -120,7 +127,7 @@ def test_edits_stop_by_themselves() -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_an_edit_is_the_same_alone_and_in_a_batch(layers: int) -> None:
     model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
-    editor = FineTune(steps=40, lr=5e-3, stop_loss=3.0, layers=layers)
+    editor = fine_tune(steps=40, lr=5e-3, stop_loss=3.0, layers=layers)
     together = editor.edit(model, batch, model.prefix(batch.rows, 3 - layers)).deltas
     for place, number in enumerate(EDITS):
         one = edit_batch([number], pictures=True)
@@ -136,7 +143,7 @@ def test_no_weight_moves_further_than_the_constraint() -> None:
     state, bound = model.prefix(batch.rows, 2), 8e-3
     furthest = {}
     for constraint in (None, bound):
-        editor = FineTune(steps=12, lr=5e-3, norm_constraint=constraint)
+        editor = fine_tune(steps=12, lr=5e-3, norm_constraint=constraint)
         deltas = editor.edit(model, batch, state).deltas
         furthest[constraint] = [float(delta.dense().abs().max()) for delta in deltas.values()]
     assert min(furthest[None]) > 2 * bound
@@ -177,20 +184,20 @@ def options(name: str) -> FtOptions:
 def test_the_base_is_untouched() -> None:
     model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    answers_of(model, FineTune(steps=3, lr=1e-2), batch)
+    answers_of(model, fine_tune(steps=3, lr=1e-2), batch)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(p.requires_grad for p in model.parameters())
 
 
 def test_weight_decay_defaults_are_torch_s() -> None:
-    assert FineTune(steps=1, lr=1.0).schedule.weight_decay == 0
-    assert FineTune(steps=1, lr=1.0, optimizer="adamw").schedule.weight_decay == 0.01
+    assert fine_tune(steps=1, lr=1.0).options.weight_decay == 0
+    assert fine_tune(steps=1, lr=1.0, optimizer="adamw").options.weight_decay == 0.01
 
 
 def test_no_steps_change_nothing() -> None:
     model, batch = any_model("llama"), edit_batch(EDITS)
     state = model.prefix(batch.rows, 2)
-    edit = FineTune(steps=0, lr=1.0).edit(model, batch, state)
+    edit = with_steps(0, lr=1.0).edit(model, batch, state)
     at = batch.rows.answers()
     assert torch.equal(edit.answer(model, batch.rows, state, at), model.suffix(state, at=at))
 
@@ -202,20 +209,6 @@ def test_divergence_is_an_error() -> None:
 
     with pytest.raises(ModelError, match=r"1 edit\(s\) is not finite at step 1"):
         descend([torch.zeros(2)], 2, judge, steps=3, lr=0.1)
-
-
-def test_build_takes_every_option() -> None:
-    options = FtOptions(
-        name="ft", variant="as_run", steps=15, optimizer="adamw", lr=1e-4, layers=2,
-        stop_loss=0.01, stop_when_argmax=True, norm_constraint=5e-4, loss_at="prompt_last",
-    )  # fmt: skip
-    editor = build(options, any_model("llama"), inputs())
-    assert vars(editor) == vars(
-        FineTune(
-            steps=15, optimizer="adamw", lr=1e-4, layers=2, stop_loss=0.01, stop_when_argmax=True,
-            norm_constraint=5e-4, loss_at="prompt_last",
-        )
-    )  # fmt: skip
 
 
 def test_the_unedited_model_answers_as_before() -> None:

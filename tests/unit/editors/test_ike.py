@@ -14,13 +14,14 @@ from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
 from editors.base import EditorInputs, Reporting
-from editors.ike.config import IkeOptions, PicturePlace
-from editors.ike.demonstrations import context, demonstration, kinds
+from editors.ike.config import PicturePlace
+from editors.ike.demonstrations import demonstrate, demonstration, demonstration_kinds
 from editors.ike.editor import Ike, IkeEdit, build
 from editors.ike.retrieval import fact
 from errors import ModelError
 from models.editable import EditableModel
 from models.rows import EditBatch
+from tests import editors
 from tests.ike_cases import (
     ENCODER,
     POSITIONS,
@@ -44,7 +45,7 @@ def ike(
     own_copy: bool = True,
     picture: PicturePlace = "question",
 ) -> Ike:
-    return Ike(encoder, InOrder(), k=k, own_copy=own_copy, picture=picture)  # type: ignore[arg-type]
+    return editors.ike(encoder, InOrder(), k=k, own_copy=own_copy, picture=picture)
 
 
 def made(model: EditableModel, editor: Ike, batch: EditBatch) -> IkeEdit:
@@ -79,12 +80,12 @@ def test_a_demonstration_of_each_type() -> None:
 
 
 def test_one_copy_to_three_updates_to_four_retains() -> None:
-    assert Tally(kinds(32)) == {"copy": 4, "update": 12, "retain": 16}
-    assert Tally(kinds(16)) == {"copy": 2, "update": 6, "retain": 8}
-    assert kinds(0) == []
+    assert Tally(demonstration_kinds(32)) == {"copy": 4, "update": 12, "retain": 16}
+    assert Tally(demonstration_kinds(16)) == {"copy": 2, "update": 6, "retain": 8}
+    assert demonstration_kinds(0) == []
     for k in range(100):
-        count = Tally(kinds(k))
-        assert len(kinds(k)) == k
+        count = Tally(demonstration_kinds(k))
+        assert len(demonstration_kinds(k)) == k
         for kind, part in (("copy", 1), ("update", 3), ("retain", 4)):
             assert abs(count[kind] - part * k / 8) <= 1, (k, kind)  # type: ignore[index]
 
@@ -103,7 +104,7 @@ def test_types_are_shuffled_for_each_edit_by_its_own_words() -> None:
     nearest = [record(number) for number in range(8)]
 
     def types(name: str, *, new: str = "Tama", seed: int = 0) -> tuple[str, ...]:
-        return types_of(context(nearest, f"Where is {name}?", new, seed=seed))
+        return types_of(demonstrate(nearest, f"Where is {name}?", new, seed=seed))
 
     drawn = [types(f"house {number}") for number in range(40)]
     assert all(sorted(one) == sorted("CUUURRRR") for one in drawn)
@@ -117,7 +118,7 @@ def test_types_are_shuffled_for_each_edit_by_its_own_words() -> None:
 def test_the_nearest_stands_last_and_the_edit_itself_after_it() -> None:
     model, encoder = model_and_encoder("llama")
     edit = made(model, ike(encoder), batch_of(encoder, EDITS))
-    for number, shown, tail in zip(EDITS, edit.shown, edit.tail, strict=True):
+    for number, shown, tail in zip(EDITS, edit.demonstrations, edit.statements, strict=True):
         stated = [text.partition("\n")[0] for text in shown]
         expected = [
             f"New Fact: {fact(one.knowledge_edit.question, one.knowledge_edit.answer_new)}"
@@ -129,7 +130,10 @@ def test_the_nearest_stands_last_and_the_edit_itself_after_it() -> None:
         assert tail == f"{own}{question} {new}\n\n{own}"
     bare = made(model, ike(encoder, k=0, own_copy=False), batch_of(encoder, [3]))
     question, new = batch_of(encoder, [3]).rows.texts[0][:2]
-    assert (bare.shown, bare.tail) == (((),), (f"New Fact: {question} {new}\nPrompt: ",))
+    assert (bare.demonstrations, bare.statements) == (
+        ((),),
+        (f"New Fact: {question} {new}\nPrompt: ",),
+    )
 
 
 # Which facts are near
@@ -179,7 +183,7 @@ def test_answers_of_whole_prompts_read_one_by_one(
     done = 0
     for number, edit in zip(EDITS, batch.edit_rows.tolist(), strict=True):
         question, new = batch.rows.texts[edit][:2]
-        shown = "".join(context(list(TRAINING[:K]), question, new, seed=0))
+        shown = "".join(demonstrate(list(TRAINING[:K]), question, new, seed=0))
         stated = f"New Fact: {question} {new}\nPrompt: "
         before = f"{shown}{stated}{question} {new}\n\n{stated}"
         for row in (batch.rows.edit_index == batch.rows.edit_index[edit]).nonzero()[:, 0].tolist():
@@ -234,8 +238,8 @@ def test_answers_that_are_other_tokens_after_demonstrations_are_refused() -> Non
 
 def length(encoder: PromptEncoder, edit: IkeEdit, shown: int, batch: EditBatch) -> int:
     """Tokens of the longest prompt with the nearest `shown` demonstrations."""
-    kept = edit.shown[0][len(edit.shown[0]) - shown :]
-    before = "".join(kept) + edit.tail[0]
+    kept = edit.demonstrations[0][len(edit.demonstrations[0]) - shown :]
+    before = "".join(kept) + edit.statements[0]
     slots = 0 if encoder.layout is None else encoder.layout.slots
     return max(
         len(tokens_of(encoder, f"{before}{text.question} {text.answer}")) + slots * text.picture
@@ -253,7 +257,7 @@ def test_the_farthest_are_dropped_until_the_longest_question_fits(
     whole = made(model, ike(encoder, picture=where), batch)
     limit = length(encoder, whole, fit, batch)
     config = model.hf.config.get_text_config()
-    nearest = replace(whole, shown=(whole.shown[0][K - fit :],))
+    nearest = replace(whole, demonstrations=(whole.demonstrations[0][K - fit :],))
     state, at = model.prefix(batch.rows, 0), batch.rows.answers()
     expected = nearest.answer(model, batch.rows, state, at)
     config.max_position_embeddings = limit
@@ -305,23 +309,23 @@ def test_every_option_reaches_the_editor() -> None:
     inputs = EditorInputs(encoder, TRAINING)
 
     def built(**changed: object) -> Ike:
-        given: dict[str, object] = {"name": "ike", "k": 3, "encoder": ENCODER, "own_copy": True}
-        given |= {"picture": "question", "seed": 0} | changed
-        return build(IkeOptions.model_validate(given), model, inputs)
+        return build(editors.editor_options("ike", **{"k": 3} | changed), model, inputs)
 
     batch = batch_of(encoder, EDITS)
     usual = made(model, built(), batch)
     questions = [batch.rows.texts[row].question for row in batch.edit_rows.tolist()]
     new = [batch.rows.texts[row].answer for row in batch.edit_rows.tolist()]
     nearest = retriever().nearest([fact(*pair) for pair in zip(questions, new, strict=True)], 3)
-    assert usual.shown == tuple(
-        tuple(context(near, *pair, seed=0))
+    assert usual.demonstrations == tuple(
+        tuple(demonstrate(near, *pair, seed=0))
         for near, *pair in zip(nearest, questions, new, strict=True)
     )
-    assert made(model, built(seed=1), batch).shown != usual.shown
-    assert [len(shown) for shown in made(model, built(k=5), batch).shown] == [5] * len(EDITS)
-    assert len(made(model, built(own_copy=False), batch).tail[0]) < len(usual.tail[0])
-    assert made(model, built(picture="front"), batch).picture == "front"
+    assert made(model, built(seed=1), batch).demonstrations != usual.demonstrations
+    assert [len(shown) for shown in made(model, built(k=5), batch).demonstrations] == [5] * len(
+        EDITS
+    )
+    assert len(made(model, built(own_copy=False), batch).statements[0]) < len(usual.statements[0])
+    assert made(model, built(picture="front"), batch).editor.options.picture == "front"
     without = built(k=0, encoder="no such encoder")
     assert without.retriever is None
     with pytest.raises(ModelError, match=r"editor\.encoder"):

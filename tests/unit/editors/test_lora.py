@@ -13,20 +13,21 @@ from torch.nn import functional as F
 
 from configs.check import load_config
 from configs.schema import EvaluateConfig
-from editors.lora import editor as lora
+from editors.lora import editor as lora_module
 from editors.lora.config import LoraOptions
-from editors.lora.editor import Lora, build
+from editors.lora.editor import Lora
 from errors import ModelError
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel
 from models.rows import EditBatch
-from tests.builders import any_model, edit_batch, inputs
+from tests.builders import any_model, edit_batch
+from tests.editors import lora
 
 EDITS = (3, 4, 5, 6, 7)  # answers of 1, 1, 3, 3 and 2 tokens: sorting them is not its own inverse
 SETTINGS = {
-    "all layers": Lora(rank=4, alpha=8, steps=12, lr=5e-3),
-    "last layer": Lora(rank=3, alpha=5, layers=1, steps=12, lr=1e-2, seed=7),
-    "two layers, early stop": Lora(
+    "all layers": lora(rank=4, alpha=8, steps=12, lr=5e-3),
+    "last layer": lora(rank=3, alpha=5, layers=1, steps=12, lr=1e-2, seed=7),
+    "two layers, early stop": lora(
         rank=4, alpha=16, layers=2, steps=60, lr=5e-3, stop_loss=3.0, stop_when_argmax=True
     ),
 }
@@ -48,30 +49,30 @@ def adapted_copy(model: EditableModel, editor: Lora) -> tuple[EditableModel, lis
     copied = copy.deepcopy(model)
     names = {id(module): name for name, module in copied.hf.named_modules()}
     config = LoraConfig(
-        r=editor.rank,
-        lora_alpha=editor.alpha,
+        r=editor.options.rank,
+        lora_alpha=editor.options.alpha,
         target_modules=[names[id(copied.linear(site))] for site in editor.sites(copied)],
         fan_in_fan_out=copied.hf.config.model_type == "gpt2",
     )
-    torch.manual_seed(editor.seed)
+    torch.manual_seed(editor.options.seed)
     inject_adapter_in_model(config, copied.hf)
     return copied, [weight for weight in copied.parameters() if weight.requires_grad]
 
 
 def slow_reference(model: EditableModel, editor: Lora, batch: EditBatch) -> Tensor:
     """Logits (N, V) of every row, its edit trained alone by peft on whole forward passes."""
-    at, schedule = batch.rows.answers(), editor.schedule
+    at, options = batch.rows.answers(), editor.options
     found: list[Tensor] = []
     for row in batch.edit_rows:
         copied, weights = adapted_copy(model, editor)
-        optimiser = torch.optim.Adam(weights, lr=schedule.lr)
+        optimiser = torch.optim.Adam(weights, lr=options.lr)
         own = batch.rows.select(row[None])
         targets = own.answers()
-        for _ in range(schedule.steps):
+        for _ in range(options.steps):
             logits = copied(own, at=targets)
             loss = F.cross_entropy(logits, targets.target)
             known = bool((logits.argmax(-1) == targets.target).all())
-            if schedule.stop_loss is not None and loss < schedule.stop_loss and known:
+            if options.stop_loss is not None and loss < options.stop_loss and known:
                 break
             optimiser.zero_grad()
             loss.backward()
@@ -95,7 +96,7 @@ def test_equals_peft_one_edit_at_a_time(kind: str, setting_name: str) -> None:
 
 
 def test_adapters_are_those_that_peft_would_inject() -> None:
-    model, editor = any_model("llama"), Lora(rank=4, alpha=6, steps=1, lr=0.1, seed=3)
+    model, editor = any_model("llama"), lora(rank=4, alpha=6, steps=1, lr=0.1, seed=3)
     _, weights = adapted_copy(model, editor)
     ours = [part for one in editor.adapters(model).values() for part in (one.a, one.b)]
     assert len(ours) == len(weights) == 12
@@ -106,7 +107,7 @@ def test_adapters_are_those_that_peft_would_inject() -> None:
 @pytest.mark.parametrize("layers", [1, 2, None])
 def test_an_edit_is_the_same_alone_and_in_a_batch(layers: int | None) -> None:
     model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
-    editor = Lora(rank=4, alpha=8, layers=layers, steps=40, lr=5e-3, stop_loss=3.0)
+    editor = lora(rank=4, alpha=8, layers=layers, steps=40, lr=5e-3, stop_loss=3.0)
     together = deltas_of(model, editor, batch)
     for place, number in enumerate(EDITS):
         alone = deltas_of(model, editor, edit_batch([number], pictures=True))
@@ -118,7 +119,7 @@ def test_an_edit_is_the_same_alone_and_in_a_batch(layers: int | None) -> None:
 
 def test_a_delta_has_the_rank_that_was_asked_for() -> None:
     model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
-    deltas = deltas_of(model, Lora(rank=2, alpha=4, layers=2, steps=5, lr=1e-2), batch)
+    deltas = deltas_of(model, lora(rank=2, alpha=4, layers=2, steps=5, lr=1e-2), batch)
     assert list(deltas) == sorted(model.last_sites(2))
     for delta in deltas.values():
         assert torch.linalg.matrix_rank(delta.dense()).tolist() == [2] * len(EDITS)
@@ -139,7 +140,7 @@ def assert_untouched(model: EditableModel, before: dict[str, Tensor]) -> None:
 def test_the_base_and_the_random_state_are_untouched() -> None:
     model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
     before, drawn = snapshot(model), torch.random.get_rng_state()
-    answers_of(model, Lora(rank=4, alpha=8, steps=3, lr=1e-2), batch)
+    answers_of(model, lora(rank=4, alpha=8, steps=3, lr=1e-2), batch)
     assert_untouched(model, before)
     assert torch.equal(torch.random.get_rng_state(), drawn)
 
@@ -148,21 +149,21 @@ def test_the_base_is_untouched_when_an_edit_fails(monkeypatch: pytest.MonkeyPatc
     model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
     before = snapshot(model)
     with pytest.raises(ModelError, match="is not finite at step"):
-        answers_of(model, Lora(rank=4, alpha=8, steps=5, lr=1e30), batch)
+        answers_of(model, lora(rank=4, alpha=8, steps=5, lr=1e30), batch)
     assert_untouched(model, before)
 
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("no adapter")
 
-    monkeypatch.setattr(lora.LoraLinear, "reset_lora_parameters", refuse)
+    monkeypatch.setattr(lora_module.LoraLinear, "reset_lora_parameters", refuse)
     with pytest.raises(RuntimeError, match="no adapter"):
-        answers_of(model, Lora(rank=4, alpha=8, steps=5, lr=1e-2), batch)
+        answers_of(model, lora(rank=4, alpha=8, steps=5, lr=1e-2), batch)
     assert_untouched(model, before)
 
 
 def test_only_the_layers_above_the_state_are_run_backward() -> None:
     model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
-    editor = Lora(rank=4, alpha=8, layers=2, steps=2, lr=1e-2)
+    editor = lora(rank=4, alpha=8, layers=2, steps=2, lr=1e-2)
     assert editor.first_layer(model) == 1
     state = model.prefix(batch.rows, 1)
     calls: list[int] = []
@@ -170,19 +171,6 @@ def test_only_the_layers_above_the_state_are_run_backward() -> None:
         block.register_forward_hook(lambda *_, layer=layer: calls.append(layer))
     editor.edit(model, batch, state)
     assert 0 not in calls
-
-
-def test_build_takes_every_option() -> None:
-    options = LoraOptions(
-        name="lora", rank=2, alpha=3, layers=2, steps=4, lr=0.1, stop_loss=0.5,
-        stop_when_argmax=True, seed=5,
-    )  # fmt: skip
-    editor = build(options, any_model("llama"), inputs())
-    assert vars(editor) == vars(
-        Lora(
-            rank=2, alpha=3, layers=2, steps=4, lr=0.1, stop_loss=0.5, stop_when_argmax=True, seed=5
-        )
-    )  # fmt: skip
 
 
 def test_the_settings_are_easyedit_s() -> None:

@@ -18,12 +18,13 @@ from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel
 from models.rows import EditBatch
 from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
+from tests.editors import mend
 
 
 def trained(model: EditableModel, **options: object) -> Mend:
     """An editor with statistics and non-trivial networks, in eval mode."""
     torch.manual_seed(5)
-    editor = Mend(model, layers=2, rank=8, edit_lr=1e-2, v_init_std=0.1, **options)
+    editor = mend(model, layers=2, rank=8, edit_lr=1e-2, v_init_std=0.1, **options)
     with torch.no_grad():
         for name, parameter in editor.named_parameters():
             if name.endswith((".u", ".bias", ".scale", ".shift")):
@@ -39,14 +40,14 @@ def make_edit(editor: Mend, model: EditableModel, batch: EditBatch) -> DeltaEdit
 
 def test_sites_and_networks_follow_the_published_order() -> None:
     model = any_model("llava")
-    editor = Mend(model, layers=2, rank=8)
+    editor = mend(model, layers=2, rank=8)
     assert editor.sites == [
         Site(1, "mlp_out"), Site(1, "mlp_in"), Site(2, "mlp_out"), Site(2, "mlp_in"),
     ]  # fmt: skip
     assert set(editor.transforms) == {"24x16", "16x24"}
     assert editor.edit_lr.shape == (4,)
     assert editor.transforms["24x16"].mlp.layers[0].scale.shape == (2, 40)
-    apart = Mend(model, layers=2, rank=8, shared=False)
+    apart = mend(model, layers=2, rank=8, shared=False)
     assert set(apart.transforms) == {"mlp_out_1", "mlp_in_1", "mlp_out_2", "mlp_in_2"}
     assert apart.transforms["mlp_in_1"].mlp.layers[0].scale is None
 
@@ -58,7 +59,7 @@ def test_the_state_dict_is_the_editor_alone() -> None:
     assert all(name == "edit_lr" or name.startswith("transforms.") for name in names)
     for part in ("count", "mean", "squares"):
         assert f"transforms.24x16.statistics.{part}" in names
-    copied = Mend(model, layers=2, rank=8)
+    copied = mend(model, layers=2, rank=8)
     copied.load_state_dict(editor.state_dict())
     batch = edit_batch([1, 2], pictures=True)
     expected, got = make_edit(editor, model, batch), make_edit(copied.eval(), model, batch)
@@ -105,7 +106,7 @@ def test_sign_turns_the_step_round() -> None:
 
 def test_an_untrained_editor_says_so() -> None:
     model = any_model("llama")
-    editor = Mend(model, layers=1, rank=4)
+    editor = mend(model, layers=1, rank=4)
     assert not editor.ready
     with pytest.raises(ModelError, match=r"seen 0 token\(s\).*never trained"):
         make_edit(editor.eval(), model, edit_batch([1]))

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import copy
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import editors.rome.editor as editor_module
-import editors.rome.prompts as prompts_module
 from datamodules.prompt_encoder import PromptEncoder
+from editors.rome import editor as editor_module
+from editors.rome import prompts as prompts_module
 from editors.rome.config import FactToken
 from editors.rome.editor import Rome
 from editors.rome.prompts import assemble, sample_prefixes
-from editors.rome.values import Settings
 from errors import DataError, ModelError
 from models.deltas import Site, linear_weight
 from models.editable import EditableModel
 from models.rows import EditBatch, RowText
+from tests import editors
 from tests.rome_cases import FACTS, KINDS, PREFIXES, batch_of, model_and_encoder
 
 LAYER = 1
-SHORT = Settings(steps=7, lr=0.5, weight_decay=0.1, clamp=3.0, kl=0.5)
-STOPPING = Settings(steps=30, lr=0.5, weight_decay=1e-3, clamp=8.0, kl=0.0625, stop_loss=8.0)
+SHORT = {"steps": 7, "lr": 0.5, "weight_decay": 0.1, "clamp": 3.0, "kl": 0.5}
+STOPPING = {"steps": 30, "lr": 0.5, "weight_decay": 1e-3, "clamp": 8.0, "kl": 0.0625,
+            "stop_loss": 8.0}  # fmt: skip
 ESSENCE = "{subject} is a"
 CHANGES = {
     "as published": {},
     "no prefix": {"prefixes": ()},
-    "early stop": {"settings": STOPPING},
+    "early stop": STOPPING,
     "second moment": {"second_moment": True},
     "last layer": {"layer": 2, "fact_token": "last"},  # what else it writes is read no more
     "first layer": {"layer": 0},
@@ -39,13 +40,13 @@ CHANGES = {
 }
 
 
-def rome(model: EditableModel, encoder: PromptEncoder, **changes: object) -> Rome:
-    given = {"layer": LAYER, "settings": SHORT, "prefixes": PREFIXES, "essence": ESSENCE} | changes
-    if given.get("second_moment") is True:
+def rome(model: EditableModel, encoder: PromptEncoder, **changes: Any) -> Rome:
+    given = {"layer": LAYER, "prefixes": PREFIXES, "kl_prompt": ESSENCE} | SHORT | changes
+    if given.pop("second_moment", False):
         width = linear_weight(model.linear(Site(LAYER, "mlp_out"))).shape[1]
         draw = torch.randn(4 * width, width, generator=torch.Generator().manual_seed(3))
-        given["second_moment"] = (draw.mT @ draw / len(draw)).double()
-    return Rome(encoder, **given)  # type: ignore[arg-type]
+        return editors.rome(encoder, second_moment=(draw.mT @ draw / len(draw)).double(), **given)
+    return editors.rome(encoder, **given)
 
 
 def answers_of(model: EditableModel, editor: Rome, batch: EditBatch) -> Tensor:
@@ -79,7 +80,7 @@ class Slow:
             "subject_first_after_last": last + 1,
             "last": prompt_end,
         }
-        return named[self.editor.fact_token]
+        return named[self.editor.options.fact_token]
 
     def prompts(self) -> list[tuple[Tensor, int, Tensor]]:
         """Token ids, lookup token and target ids of each prompt; no targets for the last."""
@@ -92,7 +93,7 @@ class Slow:
             first = tokens.char_to_token(len(prompt) + 1) if first is None else first
             ids = torch.tensor([tokens["input_ids"]])
             found.append((ids, self.place(text, first - 1), ids[0, first:]))
-        essence = self.editor.essence.replace("{subject}", self.subject)
+        essence = self.editor.options.kl_prompt.replace("{subject}", self.subject)
         ids = torch.tensor([self.tokenizer(essence)["input_ids"]])
         found.append((ids, self.place(essence, ids.shape[1] - 1), ids[0, :0]))
         return found
@@ -121,7 +122,7 @@ class Slow:
         return caught[0], caught[1]
 
     def value(self) -> Tensor:
-        chosen, prompts = self.editor.settings, self.prompts()
+        chosen, prompts = self.editor.options, self.prompts()
         start = self.read(*prompts[0][:2])[1]
         offset = torch.zeros_like(start, requires_grad=True)
         adam = torch.optim.Adam([offset], lr=chosen.lr)
@@ -202,11 +203,11 @@ def test_the_last_layer_can_be_edited(kind: str) -> None:
 def test_edits_that_stop_at_different_steps_do_not_disturb_each_other() -> None:
     model, encoder = model_and_encoder("llama")
     model.double()  # thirty large steps enlarge rounding
-    editor, batch = rome(model, encoder, settings=STOPPING), batch_of(encoder, range(len(FACTS)))
+    editor, batch = rome(model, encoder, **STOPPING), batch_of(encoder, range(len(FACTS)))
     taken = []
-    for steps in range(2, STOPPING.steps + 1):
-        short = Settings(**(vars(STOPPING) | {"steps": steps}))
-        taken.append(dense(model, rome(model, encoder, settings=short), batch))
+    for steps in range(2, int(STOPPING["steps"]) + 1):
+        short = rome(model, encoder, **STOPPING | {"steps": steps})
+        taken.append(dense(model, short, batch))
     final = taken[-1]
     stopped = [
         next(i for i, delta in enumerate(taken) if torch.equal(delta[edit], final[edit]))
@@ -250,9 +251,8 @@ def test_the_base_is_untouched() -> None:
 
 def test_a_value_without_end_is_an_error() -> None:
     model, encoder = model_and_encoder("llama")
-    settings = Settings(**(vars(SHORT) | {"lr": float("inf")}))
     with pytest.raises(ModelError, match=r"not finite at step 2"):
-        answers_of(model, rome(model, encoder, settings=settings), batch_of(encoder, (0,)))
+        answers_of(model, rome(model, encoder, lr=float("inf")), batch_of(encoder, (0,)))
 
 
 # Where the fact is looked up

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from editors.rome.moments import load_second_moment, save_second_moment, second_moment
-from editors.rome.update import factored, left_vector
+from editors.rome.update import factored, unit_direction
 from errors import ModelError
 from models.deltas import Site
 from models.editable import EditableModel
@@ -70,7 +70,7 @@ def test_a_nearly_singular_moment_is_solved_in_float64() -> None:
     moment = directions @ torch.diag(sizes) @ directions.mT
     key = torch.randn(1, 40, generator=draw)
     exact = directions @ torch.diag(1 / sizes) @ directions.mT @ key[0].double()
-    found = left_vector(key, factored(moment))[0]
+    found = unit_direction(key, factored(moment))[0]
     assert found.dtype == torch.float32
     assert (found - exact / exact.norm()).abs().max() <= 1e-6
     rounded = torch.linalg.solve(moment.float(), key[0])

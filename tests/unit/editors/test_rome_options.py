@@ -15,7 +15,6 @@ from editors.options import BaseFacts
 from editors.rome.config import FactToken, RomeOptions
 from editors.rome.editor import build
 from editors.rome.prompts import sample_prefixes
-from editors.rome.values import Settings
 from errors import ConfigError, DataError, ModelError
 from models.deltas import Site
 from tests.rome_cases import model_and_encoder
@@ -103,11 +102,8 @@ def test_build_takes_every_option() -> None:
         "editor.contexts=[[4,2]]", "editor.seed=3", "editor.kl_prompt='{subject} was'",
     )  # fmt: skip
     editor = build(given, model, EditorInputs(encoder))
-    assert editor.settings == Settings(
-        steps=9, lr=0.25, weight_decay=0.5, clamp=3.0, kl=0.125, stop_loss=0.01
-    )
-    assert (editor.site, editor.fact_token) == (Site(1, "mlp_out"), "last")
-    assert editor.essence == "{subject} was"
+    assert editor.options == given
+    assert editor.site == Site(1, "mlp_out")
     assert editor.prefixes == tuple(sample_prefixes(model, encoder, [[4, 2]], 3))
     assert editor.second_moment is None
 

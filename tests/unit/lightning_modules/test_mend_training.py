@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from editors import checkpoint as identity
 from editors.mend.config import MendOptions
-from editors.mend.editor import Mend, build
+from editors.mend.editor import build
 from editors.objective import Objective
 from errors import ConfigError, ModelError
 from lightning_modules.editor_training import COSINE_FLOOR, cosine
@@ -24,6 +24,7 @@ from lightning_modules.mend import MendTraining
 from models.editable import EditableModel
 from models.rows import EditBatch
 from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
+from tests.editors import mend
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -192,7 +193,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     assert other.fingerprint() in str(caught.value)
     with pytest.raises(ModelError, match="does not say which editor"):
         identity.check({"state_dict": {}}, "mend", model)
-    smaller = Mend(model, layers=2, rank=4)
+    smaller = mend(model, layers=2, rank=4)
     with pytest.raises(ModelError, match=r"of another shape .* instead of"):
         identity.load_editor(smaller, checkpoint, model)
     fewer = {n: v for n, v in checkpoint["state_dict"].items() if not n.endswith("edit_lr")}

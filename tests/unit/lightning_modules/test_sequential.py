@@ -28,6 +28,7 @@ from models.rows import Answers, EditBatch, Rows
 from results.folder import CURVE_SCHEMA
 from results.partial import BatchResult, PartialResults
 from tests.builders import llava, trainer
+from tests.editors import fine_tune
 from tests.parity.test_slow_reference import (
     IMAGE_ID,
     TOKENIZER,
@@ -59,7 +60,7 @@ def usual(model: Llava, source: RecordSource) -> SequentialModule:
 
 def strong() -> FineTune:
     """It mostly reaches its targets and disturbs what was there."""
-    return FineTune(steps=20, lr=2e-2, stop_loss=0.1, stop_when_argmax=True)
+    return fine_tune(steps=20, lr=2e-2, stop_loss=0.1, stop_when_argmax=True)
 
 
 def sequence(

@@ -16,6 +16,7 @@ from editors.serac.memory import Memory
 from editors.serac.scope import Scope
 from models.editable import EditableModel
 from models.rows import EditBatch, Rows
+from tests.editors import ike
 from tests.ike_cases import ENCODER, InOrder, batch_of, model_and_encoder
 from tests.serac_cases import looked, made, picture_model, stirred, worded_batch
 
@@ -121,7 +122,7 @@ def stored_edits(
 @pytest.mark.parametrize("kind", ["llama", "llava"])
 def test_ikes_questions_are_asked_under_the_nearest_fact(kind: str, sentences: Sentences) -> None:
     model, encoder = model_and_encoder(kind)
-    editor = Ike(encoder, InOrder(), k=2, sentences=sentences)  # type: ignore[arg-type]
+    editor = ike(encoder, InOrder(), k=2, sentences=sentences)
     batches = [batch_of(encoder, [number], pictures=kind == "llava") for number in STORED]
     edits, kept = stored_edits(editor, model, batches)
     asked = [text.question for text in batches[1].rows.texts]
@@ -143,7 +144,7 @@ def test_ikes_questions_are_asked_under_the_nearest_fact(kind: str, sentences: S
 
 def test_ikes_first_fact_is_a_single_edit_and_needs_no_search() -> None:
     model, encoder = model_and_encoder("llama")
-    editor = Ike(encoder, InOrder(), k=2)  # type: ignore[arg-type]
+    editor = ike(encoder, InOrder(), k=2)
     batch = batch_of(encoder, [3])
     (edit,), kept = stored_edits(editor, model, [batch])
     state, at = model.prefix(batch.rows, editor.first_layer(model)), batch.rows.answers()

@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from editors.base import DeltaEdit
-from editors.ft.editor import FineTune
 from models.deltas import linear_weight
 from models.editable import EditableModel, PrefixState
 from models.loading import load_model
 from models.quantisation import Quantise
 from models.rows import EditBatch
 from tests.builders import edit_batch
+from tests.editors import fine_tune
 from tests.unit.models.test_quantisation import KINDS, saved
 
 
@@ -35,7 +35,7 @@ def loss(
 def test_quantised_layers_hold_edits(kind: Quantise, tmp_path: Path) -> None:
     model = load_model("llava", saved("llava", tmp_path), quantise=kind)
     before = {key: value.clone() for key, value in model.hf.state_dict().items()}
-    editor = FineTune(steps=10, optimizer="adamw", lr=1e-2, layers=2, weight_decay=0.1)
+    editor = fine_tune(steps=10, optimizer="adamw", lr=1e-2, layers=2, weight_decay=0.1)
     kept: DeltaEdit | None = None
     for number in (1, 2):
         batch = edit_batch([number], pictures=True)

@@ -22,11 +22,6 @@ from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from datamodules.sources.folder import read_world
 from datamodules.world import World, generate_world
 from editors.base import Editor
-from editors.ft.editor import FineTune
-from editors.lora.editor import Lora
-from editors.mend.editor import Mend
-from editors.rome.editor import Rome
-from editors.rome.values import Settings
 from errors import ModelError
 from models.deltas import Site, linear_weight
 from models.editable import EditableModel
@@ -38,6 +33,7 @@ from models.quantisation import Quantise, device_map
 from models.rows import EditBatch, Rows, RowText
 from runner.assembly import make_encoder, open_model
 from tests.builders import IMAGE_TOKEN, SLOTS, VOCABULARY, edit_batch
+from tests.editors import fine_tune, lora, mend, rome
 from tests.rome_cases import PREFIXES, batch_of
 from tests.tokenizers_small import llama_tokenizer
 
@@ -208,10 +204,10 @@ def test_dense_weights_can_be_had(kind: Quantise, folders: dict[str, str]) -> No
 
 
 EDITORS: dict[str, Callable[[EditableModel], Editor]] = {
-    "ft": lambda _: FineTune(steps=10, optimizer="adamw", lr=1e-2, layers=2, weight_decay=0.1),
-    "ft of the last layer": lambda _: FineTune(steps=10, lr=1e-2),
-    "lora": lambda _: Lora(rank=4, alpha=8, steps=10, lr=1e-2, layers=2),
-    "mend": lambda model: Mend(
+    "ft": lambda _: fine_tune(steps=10, optimizer="adamw", lr=1e-2, layers=2, weight_decay=0.1),
+    "ft of the last layer": lambda _: fine_tune(steps=10, lr=1e-2),
+    "lora": lambda _: lora(rank=4, alpha=8, steps=10, lr=1e-2, layers=2),
+    "mend": lambda model: mend(
         model, layers=2, rank=8, normalise=False, edit_lr=1e-2, sign="descent"
     ),
 }
@@ -255,8 +251,7 @@ def test_rome_edits_quantised_layers(kind: Quantise, tmp_path: Path) -> None:
     path = saved("llava", tmp_path, vocabulary=len(tokenizer), image_token=image)
     encoder = PromptEncoder(tokenizer, PictureLayout(SLOTS, image))
     batch = batch_of(encoder, [0, 1, 2])
-    settings = Settings(steps=7, lr=0.5, weight_decay=0.1, clamp=3.0, kl=0.5)
-    editor = Rome(encoder, layer=1, settings=settings, prefixes=PREFIXES)
+    editor = rome(encoder, PREFIXES, layer=1, steps=7, lr=0.5, weight_decay=0.1, clamp=3.0, kl=0.5)
     post, pre = losses(load_model("llava", path, quantise=kind), editor, batch)
     dense_post, dense_pre = losses(load_model("llava", path), editor, batch)
     assert dense_post < dense_pre
