@@ -69,19 +69,15 @@ class GuardedWandb(WandbLogger):
             self._give_up(f"{type(error).__name__}: {error}")
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Adds a line to the curves."""
         self.attempt(partial(super().log_metrics, metrics, step))
 
     def log_hyperparams(self, params: Any) -> None:
-        """Adds to the configuration that W&B shows."""
         self.attempt(partial(super().log_hyperparams, params))
 
     def log_table(self, key: str, *args: Any, **kwargs: Any) -> None:
-        """Sends a table."""
         self.attempt(partial(super().log_table, key, *args, **kwargs))
 
     def log_image(self, key: str, images: list[Any], *args: Any, **kwargs: Any) -> None:
-        """Sends pictures."""
         self.attempt(partial(super().log_image, key, images, *args, **kwargs))
 
     def finalize(self, status: str) -> None:
@@ -89,11 +85,7 @@ class GuardedWandb(WandbLogger):
         self.attempt(partial(super().finalize, status))
 
     def close(self, *, failed: bool) -> None:
-        """Ends the W&B run and W&B's processes.
-
-        Args:
-            failed: whether our run ended in an error.
-        """
+        """Ends the W&B run, as one that failed or not, and W&B's processes."""
         run = self._experiment
         if run is None:
             return

@@ -50,7 +50,6 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The name with the direction of improvement."""
         return f"{self.name} {self.better}".strip()
 
 
@@ -91,7 +90,6 @@ class ResultTable:
 
     @property
     def groups(self) -> list[list[Row]]:
-        """The lines that belong together."""
         return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row.heads[0])]
 
 

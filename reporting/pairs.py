@@ -190,7 +190,7 @@ def difference_cell(value: Estimate | None) -> Cell:
 def _pair_row(
     model: str, pair: tuple[str, str], differences: Sequence[Estimate | None]
 ) -> list[Row]:
-    """None where the two share no record."""
+    """The row of a pair; none where the two share no record."""
     n = max((value.n for value in differences if value), default=0)
     label = " − ".join(map(editor_label, pair))
     cells = tuple(difference_cell(value) for value in differences)

@@ -150,6 +150,12 @@ def test_inner_entry_points_answer_before_anything_heavy_loads(path: Path) -> No
     assert not {name.split(".")[0] for name in imports(path, at_import=True)} & heavy
 
 
+def test_no_file_needs_wandb_to_be_installed() -> None:
+    """It is loaded by its name where a run starts, after it was found."""
+    files = [p for folder in ARROWS for p in python_files(folder)]
+    assert not [p for p in files if any(name.split(".")[0] == "wandb" for name in imports(p))]
+
+
 def test_options_load_without_torch() -> None:
     code = (
         "import sys\n"

@@ -112,19 +112,19 @@ def test_a_run_is_told_what_it_belongs_to(tmp_path: Path, module: Callable[..., 
 )
 def test_groups_and_tags(command: str, group: str, tags: list[str], tmp_path: Path) -> None:
     words = [] if command == "pretrain" else ["scenario=multimodal"]
-    found = grouping(config(tmp_path, *words, command=command))
-    assert (found["group"], found["job_type"]) == (group, command)
-    assert {*tags, "model:llava_tiny", "data:world"} <= set(found["tags"])
-    protocol = {tag for tag in found["tags"] if tag.startswith("protocol")}
+    shown = grouping(config(tmp_path, *words, command=command))
+    assert (shown["group"], shown["job_type"]) == (group, command)
+    assert {*tags, "model:llava_tiny", "data:world"} <= set(shown["tags"])
+    protocol = {tag for tag in shown["tags"] if tag.startswith("protocol")}
     assert protocol == ({"protocol:single"} if command == "evaluate" else set())
 
 
 def test_names_that_are_too_long_for_wandb_are_cut(tmp_path: Path) -> None:
     cfg = config(tmp_path)
     long = cfg.model_copy(update={"model": cfg.model.model_copy(update={"name": "m" * 200})})
-    found = grouping(long)
-    assert len(found["group"]) == 128
-    assert max(map(len, found["tags"])) == 64
+    shown = grouping(long)
+    assert len(shown["group"]) == 128
+    assert max(map(len, shown["tags"])) == 64
 
 
 def test_who_continues_in_a_folder_continues_the_wandb_run(
