@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from metrics import bootstrap
-from metrics.bootstrap import Estimate, bootstrap_ci, estimate, paired_difference
+from metrics.bootstrap import (
+    Estimate,
+    bootstrap_ci,
+    estimate,
+    estimates,
+    paired_difference,
+    unpaired_difference,
+)
 
 
 def test_interval_has_the_width_of_the_normal_one() -> None:
@@ -88,3 +95,26 @@ def test_options_out_of_range_are_refused() -> None:
         bootstrap_ci([1.0], level=1.0)
     with pytest.raises(ValueError, match="paired"):
         paired_difference([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("elements", [1, 10**6])
+def test_many_estimates_are_single_ones_bit_for_bit(
+    elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metrics.bootstrap.BLOCK_ELEMENTS", elements)
+    columns = [np.random.default_rng(seed).random(n) for seed, n in enumerate((9, 9, 0, 30, 1))]
+    many = estimates(columns, resamples=50, seed=4, scale=100)
+    single = [estimate(column, resamples=50, seed=4, scale=100) for column in columns]
+    assert str(many) == str(single)  # nan is not equal to nan
+
+
+def test_independent_differences_are_wider_than_paired_ones_where_records_are_alike() -> None:
+    hard = np.random.default_rng(0).random(200)
+    first, second = hard + 0.1, hard
+    paired, apart = paired_difference(first, second), unpaired_difference(first, second)
+    assert paired.mean == pytest.approx(apart.mean)
+    # The standard error of a difference of two independent means.
+    normal = 1.96 * np.sqrt(2 * hard.var() / 200)
+    assert apart.half_width == pytest.approx(normal, rel=0.15)
+    assert paired.half_width < 1e-9
+    assert unpaired_difference([], [1.0]).n == 0

@@ -97,30 +97,17 @@ def test_a_damaged_folder_leaves_no_report(tmp_path: Path) -> None:
     assert not (tmp_path / "report").exists()
 
 
+def test_an_unfinished_run_is_no_part_of_a_report(tmp_path: Path) -> None:
+    whole = make_run(tmp_path / "whole")
+    (tmp_path / "killed" / "partial").mkdir(parents=True)
+    with pytest.raises(DataError, match="was not finished"):
+        read_sources([whole.folder, tmp_path / "killed"])
+
+
 def test_the_unedited_model_alone_has_no_gallery(tmp_path: Path) -> None:
     make_run(tmp_path / "run", "none")
     document = build_report(read_sources([tmp_path / "run"]))
     assert titles(document.blocks) == ["Unimodal scenario", "Cost", "Provenance"]
-
-
-def test_both_pages_and_the_tables_are_written(folders: list[Path], tmp_path: Path) -> None:
-    few = [folder for folder in folders if folder.name in ("mend_unimodal", "ft_unimodal")]
-    assert write_report(read_sources(few), tmp_path) == tmp_path / "report.html"
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "report.md",
-        "report.html",
-        "tables",
-        "figures",
-    }
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == {
-        "unimodal.tex",
-        "unimodal_further.tex",
-        "unimodal_pairs.tex",
-        "cost.tex",
-    }
-    written = (tmp_path / "report.md").read_text()
-    for path in (tmp_path / "figures").glob("*.png"):
-        assert f"](figures/{path.name})" in written
 
 
 def rendered(source: str) -> str:

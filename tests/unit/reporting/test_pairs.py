@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from errors import DataError
-from metrics.bootstrap import Estimate, estimate, estimates, paired_difference, unpaired_difference
+from metrics.bootstrap import Estimate, paired_difference
 from metrics.headlines import HEADLINES, headlines_of, record_means
 from reporting.formats import APART, BEST, PLAIN, plain_text, to_latex, to_markdown
 from reporting.pairs import (
@@ -143,13 +143,13 @@ def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
 def test_differences_are_those_of_the_reference_bit_for_bit(runs: list[RunResult]) -> None:
     tables = {run.editor: record_scores(run) for run in runs}
     names = ("Reliability", "Portability", "Locality", "Stability_EM")
-    wanted = [Pair(a, b, name) for a in tables for b in tables if a != b for name in names]
-    found = paired_differences(runs, wanted, seed=7)
-    assert list(found) == wanted
+    pairs = [Pair(a, b, name) for a in tables for b in tables if a != b for name in names]
+    found = paired_differences(runs, pairs, seed=7)
+    assert list(found) == pairs
     for pair, value in found.items():
         first, second = (tables[name][pair.metric].dropna() for name in pair[:2])
         assert value == paired_difference(first, second, seed=7)
-    assert found[wanted[0]] != paired_differences(runs, wanted[:1], seed=8)[wanted[0]]
+    assert found[pairs[0]] != paired_differences(runs, pairs[:1], seed=8)[pairs[0]]
 
 
 def test_pairs_are_over_the_records_that_both_have(tmp_path: Path) -> None:
@@ -281,29 +281,6 @@ def test_without_tables_of_edits_nothing_is_marked(tmp_path: Path) -> None:
     table = scenario_table(bare)
     assert not any(cell.is_tied for row in table.rows for cell in row.cells)
     assert not any("told apart" in note for note in table.notes)
-
-
-@pytest.mark.parametrize("elements", [1, 10**6])
-def test_many_estimates_are_single_ones_bit_for_bit(
-    elements: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("metrics.bootstrap.BLOCK_ELEMENTS", elements)
-    columns = [np.random.default_rng(seed).random(n) for seed, n in enumerate((9, 9, 0, 30, 1))]
-    many = estimates(columns, resamples=50, seed=4, scale=100)
-    single = [estimate(column, resamples=50, seed=4, scale=100) for column in columns]
-    assert str(many) == str(single)  # nan is not equal to nan
-
-
-def test_independent_differences_are_wider_than_paired_ones_where_records_are_alike() -> None:
-    hard = np.random.default_rng(0).random(200)
-    first, second = hard + 0.1, hard
-    paired, apart = paired_difference(first, second), unpaired_difference(first, second)
-    assert paired.mean == pytest.approx(apart.mean)
-    # The standard error of a difference of two independent means.
-    normal = 1.96 * np.sqrt(2 * hard.var() / 200)
-    assert apart.half_width == pytest.approx(normal, rel=0.15)
-    assert paired.half_width < 1e-9
-    assert unpaired_difference([], [1.0]).n == 0
 
 
 def test_an_empty_table_has_no_scores() -> None:

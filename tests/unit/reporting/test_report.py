@@ -60,6 +60,11 @@ def test_report_shows_all_it_was_given(folders: list[Path], output: Path) -> Non
         assert f"](figures/{name}.png)" in text
         assert (output / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (output / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert {path.name for path in output.iterdir()} == {
+        *("report.md", "report.html", "tables", "figures"),
+    }
+    for path in (output / "figures").glob("*.png"):
+        assert f"](figures/{path.name})" in text
     written = {path.name for path in (output / "tables").iterdir()}
     assert written == {
         *("unimodal.tex", "unimodal_further.tex", "transitive.tex", "transitive_further.tex"),

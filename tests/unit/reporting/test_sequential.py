@@ -1,8 +1,6 @@
 """Runs whose edits stay in place: protocols kept apart, curves read, tabled and drawn."""
 
-import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,14 +8,13 @@ import pytest
 from errors import DataError
 from metrics.bootstrap import Estimate, estimate
 from reporting.comparable import check_comparable, split_protocols
-from reporting.document import read_sources
 from reporting.figures import sequential_curves
 from reporting.sequential import curve_of, sequential_table
 from reporting.tables import scenario_table
 from results.files import CURVE
-from results.folder import CURVE_SCHEMA, RunResult, read_run
+from results.folder import CURVE_SCHEMA, RunResult
 from results.writing import write_rows
-from tests.result_folders import edit_row, make_run, summary
+from tests.result_folders import edit_row, make_run
 
 SEQUENTIAL = {"name": "sequential", "n": [1, 10]}
 
@@ -32,59 +29,6 @@ def sequential_run(folder: Path, editor: str = "ft", **changes: object) -> RunRe
         "1": {"Reliability": point(100, 1), "Portability": Estimate(0, 0, 0, 0).as_dict()},
     }
     return make_run(folder, editor, **({"protocol": SEQUENTIAL, "curve": curve} | changes))
-
-
-def test_a_curve_is_read_in_the_order_of_its_points(tmp_path: Path) -> None:
-    sequential_run(tmp_path)
-    run = read_run(tmp_path)
-    assert run.protocol_name == "sequential"
-    assert run.curve is not None
-    assert list(run.curve) == [1, 10]
-    assert run.curve[10]["Reliability"] == Estimate(60, 59, 62, 10)
-    assert run.curve[1]["Portability"].n == 0
-
-
-def test_results_that_do_not_say_are_of_single_edits(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    assert (run.protocol, run.curve, run.protocol_name) == (None, None, "single")
-    single = make_run(tmp_path, protocol={"name": "single"}, curve=None)
-    assert (single.protocol_name, single.fact("protocol")) == ("single", "single")
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"protocol": "sequential"}, "protocol is 'sequential'"),
-        ({"protocol": {"name": "batch"}}, "protocol.name is 'batch'"),
-        ({"protocol": {}}, "protocol.name is None"),
-        ({"curve": [1]}, r"curve is \[1\]"),
-        ({"curve": {"one": {}}}, "curve.one is {}"),
-        ({"curve": {"0": {}}}, "curve.0 is {}"),
-        ({"curve": {"1": 3}}, "curve.1 is 3"),
-        ({"curve": {"1": {"Reliability": {"mean": 1}}}}, "curve.1.Reliability is {'mean': 1}"),
-    ],
-)
-def test_broken_curves_and_protocols_are_named(
-    tmp_path: Path, change: Mapping[str, object], complaint: str
-) -> None:
-    fields = summary() | change
-    fields["metrics"] = {}
-    (tmp_path / "summary.json").write_text(json.dumps(fields))
-    with pytest.raises(DataError, match=complaint):
-        read_run(tmp_path)
-
-
-def test_an_unfinished_run_is_told_how_to_go_on(tmp_path: Path) -> None:
-    (tmp_path / "partial").mkdir()
-    (tmp_path / "config.yaml").touch()
-    with pytest.raises(DataError, match="was not finished") as caught:
-        read_run(tmp_path)
-    message = str(caught.value)
-    assert f"output_dir={tmp_path} resume=true" in message
-    assert "\n" not in message
-    whole = make_run(tmp_path / "whole")
-    with pytest.raises(DataError, match="was not finished"):
-        read_sources([whole.folder, tmp_path])
 
 
 def test_sequential_and_single_runs_share_no_table(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -153,3 +154,57 @@ def test_broken_edits_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"edit_id": [1], "subject": ["a"]}), tmp_path / "edits.parquet")
     with pytest.raises(DataError, match="lacks the columns probe, metric"):
         read_edits(tmp_path)
+
+
+def test_a_curve_is_read_in_the_order_of_its_points(tmp_path: Path) -> None:
+    curve = {
+        "10": {"Reliability": Estimate(60, 59, 62, 10).as_dict()},
+        "1": {"Portability": Estimate(0, 0, 0, 0).as_dict()},
+    }
+    make_run(tmp_path, protocol={"name": "sequential", "n": [1, 10]}, curve=curve)
+    run = read_run(tmp_path)
+    assert run.protocol_name == "sequential"
+    assert run.curve is not None
+    assert list(run.curve) == [1, 10]
+    assert run.curve[10]["Reliability"] == Estimate(60, 59, 62, 10)
+    assert run.curve[1]["Portability"].n == 0
+
+
+def test_results_that_do_not_say_are_of_single_edits(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert (run.protocol, run.curve, run.protocol_name) == (None, None, "single")
+    single = make_run(tmp_path, protocol={"name": "single"}, curve=None)
+    assert (single.protocol_name, single.fact("protocol")) == ("single", "single")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"protocol": "sequential"}, "protocol is 'sequential'"),
+        ({"protocol": {"name": "batch"}}, "protocol.name is 'batch'"),
+        ({"protocol": {}}, "protocol.name is None"),
+        ({"curve": [1]}, r"curve is \[1\]"),
+        ({"curve": {"one": {}}}, "curve.one is {}"),
+        ({"curve": {"0": {}}}, "curve.0 is {}"),
+        ({"curve": {"1": 3}}, "curve.1 is 3"),
+        ({"curve": {"1": {"Reliability": {"mean": 1}}}}, "curve.1.Reliability is {'mean': 1}"),
+    ],
+)
+def test_broken_curves_and_protocols_are_named(
+    tmp_path: Path, change: Mapping[str, object], complaint: str
+) -> None:
+    fields = summary() | change
+    fields["metrics"] = {}
+    (tmp_path / "summary.json").write_text(json.dumps(fields))
+    with pytest.raises(DataError, match=complaint):
+        read_run(tmp_path)
+
+
+def test_an_unfinished_run_is_told_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(DataError, match="was not finished") as caught:
+        read_run(tmp_path)
+    message = str(caught.value)
+    assert f"output_dir={tmp_path} resume=true" in message
+    assert "\n" not in message
