@@ -8,6 +8,7 @@ a picture see each other. A model that needs more is refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from models.multimodal import MultimodalModel
 from models.pictures import PictureForm, open_pictures
 from models.roles import find_roles, layer_kinds, named_arguments
 from models.rows import TEXT_ONLY, Rows
-from models.vocabulary import load_tokenizer
+from models.tokenizer import load_tokenizer
 
 # What a model's forward pass may ask for without being given it: results, labels, other media.
 _OPTIONAL = (
@@ -78,23 +79,20 @@ class AutoMLLM(MultimodalModel):
 
     def body_inputs(self, rows: Rows) -> dict[str, Tensor]:
         """Positions on a picture's grid, or which tokens are a picture's; none for text alone."""
-        shown = int((rows.image_index != TEXT_ONLY).sum())
-        if not shown:
+        pictures = int((rows.image_index != TEXT_ONLY).sum())
+        if not pictures:
             return {}
         kinds = rows.image_slots.int()
-        asked = _inner_arguments(self.hf)
-        if "token_type_ids" in asked:
+        if "token_type_ids" in _inner_arguments(self.hf):
             return {"token_type_ids": kinds}
-        find = getattr(self.hf.model, "get_rope_index", None)
-        if find is None:
+        rope_index = getattr(self.hf.model, "get_rope_index", None)
+        if rope_index is None:
             return {}
-        taken = named_arguments(find)
-        told = {k: v for k, v in self._beside(shown).items() if k in taken}
-        positions, _ = find(
+        positions, _ = rope_index(
             input_ids=rows.input_ids,
             mm_token_type_ids=kinds,
             attention_mask=rows.attention_mask.long(),
-            **told,
+            **self._picture_inputs(pictures, named_arguments(rope_index)),
         )
         return {"position_ids": positions}
 
@@ -105,12 +103,12 @@ class AutoMLLM(MultimodalModel):
         Raises:
             ModelError: their number is not that of a picture's image tokens.
         """
-        look, asked = self.hf.model.get_image_features, _inner_arguments(self.hf)
-        told = {k: v for k, v in self._beside(len(pixel_values)).items() if k in asked}
-        output = look(pixel_values=pixel_values.flatten(0, 1).to(self.hf.dtype), **told)
-        features = output.pooler_output
+        output = self.hf.model.get_image_features(
+            pixel_values=pixel_values.flatten(0, 1).to(self.hf.dtype),
+            **self._picture_inputs(len(pixel_values), _inner_arguments(self.hf)),
+        )
         width = self.hf.get_input_embeddings().weight.shape[-1]
-        flat = torch.cat([part.reshape(-1, width) for part in features])
+        flat = torch.cat([part.reshape(-1, width) for part in output.pooler_output])
         if len(flat) != len(pixel_values) * self.pictures.slots:
             raise ModelError(
                 f"{type(self.hf).__name__} gives {len(flat)} features for {len(pixel_values)} "
@@ -119,11 +117,12 @@ class AutoMLLM(MultimodalModel):
             )
         return flat.view(len(pixel_values), self.pictures.slots, width)
 
-    def _beside(self, count: int) -> dict[str, Tensor]:
-        """What the model is told of `count` pictures besides their pixels."""
+    def _picture_inputs(self, count: int, arguments: Collection[str]) -> dict[str, Tensor]:
+        """What a function that takes these arguments is told of pictures besides their pixels."""
         return {
             name: value.repeat(count, *[1] * (value.ndim - 1)).to(self.device)
-            for name, value in self.pictures.beside.items()
+            for name, value in self.pictures.inputs.items()
+            if name in arguments
         }
 
 
@@ -138,16 +137,16 @@ def check_arguments(hf: PreTrainedModel, pictures: PictureForm) -> None:
         ModelError: it is not, or the model does not look at pictures in the common way.
     """
     name, inner = type(hf).__name__, getattr(hf, "model", None)
-    look: Any = getattr(inner, "get_image_features", None)
+    get_features: Any = getattr(inner, "get_image_features", None)
     if hf.config.model_type in _REFUSED:
         raise ModelError(f"{name} cannot be edited: {_REFUSED[hf.config.model_type]}.")
-    if look is None:
+    if get_features is None:
         raise ModelError(
             f"{name}: could not find how it looks at pictures. Tried: model.get_image_features. "
             "This model needs a class of its own: docs/add-a-model.md says what goes into it."
         )
-    known = {*_OPTIONAL, *pictures.beside, "token_type_ids"}
-    known |= set(named_arguments(look))
+    known = {*_OPTIONAL, *pictures.inputs, "token_type_ids"}
+    known |= set(named_arguments(get_features))
     if hasattr(inner, "get_rope_index"):
         known.add("mm_token_type_ids")
     more = [p for p in _inner_arguments(hf) if p not in known and "video" not in p]

@@ -23,7 +23,7 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 
 from models.families import family_of
-from models.folder import MANIFEST, looks_local, sha256
+from models.folder import MANIFEST, is_local, sha256
 
 Find = Callable[[str], Path | None]
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which they are looked for
@@ -52,12 +52,10 @@ class Item:
 
     @property
     def good(self) -> bool:
-        """Whether it is there and sound."""
         return self.path is not None and not self.problem
 
     @property
     def size(self) -> int | None:
-        """Its bytes."""
         return None if self.path is None else self.path.stat().st_size
 
 
@@ -97,7 +95,6 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is there."""
         return all(item.good for item in self.items)
 
 
@@ -114,7 +111,7 @@ def check_model(name: str, family: str, path: str, revision: str | None = None) 
         ModelError: there is no such family.
     """
     kind = family_of(family).model_type
-    if not looks_local(path):
+    if not is_local(path):
         source = f"{path} at {revision[:8] if revision else 'main'}"
         items = _files(_in_cache(path, revision), source, kind)
         return Report(name, path, tuple(items), (_download(path, revision),))
@@ -150,8 +147,8 @@ def _config_problem(path: Path | None, kind: str | None) -> str:
     content = _json(path)
     if content is None:
         return "is no JSON"
-    found = content.get("model_type")
-    return "" if kind in (None, found) else f"is of a {found!r} model, not {kind!r}"
+    written = content.get("model_type")
+    return "" if kind in (None, written) else f"is of a {written!r} model, not {kind!r}"
 
 
 def _weights(find: Find, source: str) -> Iterator[Item]:
@@ -170,33 +167,32 @@ def _shards(find: Find, index: Item) -> Iterator[Item]:
     """An index, and every shard that it names."""
     assert index.path is not None
     content = _json(index.path) or {}
-    places = content.get("weight_map")
-    if not isinstance(places, dict) or not places:
+    shard_of = content.get("weight_map")
+    if not isinstance(shard_of, dict) or not shard_of:
         yield replace(index, problem="names no shard")
         return
-    names = sorted(set(places.values()))
     shards = []
-    for name in names:
+    for name in sorted(set(shard_of.values())):
         path = find(name)
-        wanted = frozenset(tensor for tensor, place in places.items() if place == name)
-        problem = "" if path is None else _broken(path, wanted)
+        tensors = frozenset(tensor for tensor, shard in shard_of.items() if shard == name)
+        problem = "" if path is None else _broken(path, tensors)
         shards.append(Item(name, "weights", index.source, path, problem))
     yield replace(index, problem=_wrong_total(shards, content.get("metadata") or {}))
     yield from shards
 
 
-def _wrong_total(shards: list[Item], told: Mapping[str, Any]) -> str:
+def _wrong_total(shards: list[Item], metadata: Mapping[str, Any]) -> str:
     """What is wrong with the shards together, where each of them looks sound."""
-    expected = told.get("total_size")
+    expected = metadata.get("total_size")
     if not expected or not all(shard.good for shard in shards):
         return ""
-    found = sum(shard.size or 0 for shard in shards)
-    if abs(found / expected - 1) <= _SLACK or abs(found - expected) < 2**20:
+    size = sum(shard.size or 0 for shard in shards)
+    if abs(size / expected - 1) <= _SLACK or abs(size - expected) < 2**20:
         return ""
-    return f"says {readable(expected)}, and its shards have {readable(found)}"
+    return f"says {readable(expected)}, and its shards have {readable(size)}"
 
 
-def _broken(path: Path, wanted: frozenset[str] = frozenset()) -> str:
+def _broken(path: Path, tensors: frozenset[str] = frozenset()) -> str:
     """What is wrong with a file of weights, by its size and first bytes; nothing if it is sound."""
     with path.open("rb") as file:
         if file.read(8) == b"version ":
@@ -205,7 +201,7 @@ def _broken(path: Path, wanted: frozenset[str] = frozenset()) -> str:
         return "" if path.stat().st_size else "is empty"
     try:
         with safe_open(path, "np") as stored:
-            absent = sorted(wanted - set(stored.keys()))
+            absent = sorted(tensors - set(stored.keys()))
     except (SafetensorError, OSError) as error:
         return f"is cut off or damaged ({error})"
     return f"lacks {len(absent)} weights, {absent[0]} among them" if absent else ""
@@ -233,14 +229,15 @@ def _against_manifest(folder: Path, items: Iterator[Item]) -> Iterator[Item]:
             yield replace(item, problem=_changed(folder / item.file, expected))
     for name, expected in hashes.items():
         file = folder / name
-        found = file if file.is_file() else None
-        problem = _changed(file, expected) if found else ""
-        yield Item(name, "named in manifest.json", "its manifest", found, problem)
+        item = Item(name, "named in manifest.json", "its manifest")
+        if file.is_file():
+            item = replace(item, path=file, problem=_changed(file, expected))
+        yield item
 
 
 def _changed(path: Path, expected: str) -> str:
-    found = sha256(path)
-    return "" if found == expected else f"is not the manifest's: sha256 {found[:12]}"
+    digest = sha256(path)
+    return "" if digest == expected else f"is not the manifest's: sha256 {digest[:12]}"
 
 
 def _in_folder(folder: Path) -> Find:
@@ -253,8 +250,8 @@ def _in_folder(folder: Path) -> Find:
 
 def _in_cache(repository: str, revision: str | None) -> Find:
     def find(name: str) -> Path | None:
-        found = try_to_load_from_cache(repository, name, revision=revision)
-        return Path(found) if isinstance(found, str) else None
+        path = try_to_load_from_cache(repository, name, revision=revision)
+        return Path(path) if isinstance(path, str) else None
 
     return find
 

@@ -20,7 +20,7 @@ from transformers import DynamicCache
 from models.editable import EditableModel
 from models.rows import TEXT_ONLY, Answers, Rows
 
-MEMORY_BYTES = 4 * 2**30  # keys and values held at once
+MEMORY_BYTES = 4 * 2**30  # of keys and values at once
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class _Shared:
     def of(self, groups: Tensor) -> DynamicCache:
         """A cache for rows of these groups (R,)."""
         rows = DynamicCache()
-        for layer, held in enumerate(self.cache.layers):
-            rows.update(held.keys[groups], held.values[groups], layer)
+        for number, layer in enumerate(self.cache.layers):
+            rows.update(layer.keys[groups], layer.values[groups], number)
         return rows
 
 
@@ -68,20 +68,20 @@ def answer_with_shared_prefix(
     shared = rows.attention_mask.sum(1) if whole else shared_lengths(rows, at, group)
     together = torch.arange(len(rows), device=group.device) if whole else group
     logits: list[Tensor] = []
-    places: list[Tensor] = []
-    for chosen in _parts(model, together, shared):
-        part, answers = rows.select(chosen), at.select(chosen)
-        place = torch.isin(at.row, chosen).nonzero().squeeze(1)
-        order = torch.searchsorted(chosen, at.row[place]).argsort(stable=True)
-        places.append(place[order])
+    answered: list[Tensor] = []  # indices into `at`
+    for part_rows in _parts(model, together, shared):
+        part, answers = rows.select(part_rows), at.select(part_rows)
+        indices = torch.isin(at.row, part_rows).nonzero().squeeze(1)
+        order = torch.searchsorted(part_rows, at.row[indices]).argsort(stable=True)
+        answered.append(indices[order])
         logits.append(
             model(part, at=answers)
             if whole
-            else _answer(model, part, answers, group[chosen], shared[chosen])
+            else _answer(model, part, answers, group[part_rows], shared[part_rows])
         )
     joined = torch.cat(logits)
     result = torch.empty_like(joined)
-    result[torch.cat(places)] = joined
+    result[torch.cat(answered)] = joined
     return result
 
 
@@ -99,11 +99,12 @@ def shared_lengths(rows: Rows, at: Answers, group: Tensor) -> Tensor:
     first = torch.where(cut, before_picture, first)
     lengths = torch.zeros_like(first)
     for number in group.unique():
-        own = (group == number).nonzero().squeeze(1)
-        ids, shown = rows.input_ids[own], rows.image_index[own]
+        members = (group == number).nonzero().squeeze(1)
+        ids, pictures = rows.input_ids[members], rows.image_index[members]
         same = (ids == ids[:1]).all(0).long().cumprod(0).sum()
-        limit = first[own] if bool((shown == shown[0]).all()) else before_picture[own]
-        lengths[own] = torch.minimum(same, limit.min())
+        one_picture = bool((pictures == pictures[0]).all())
+        limit = first[members] if one_picture else before_picture[members]
+        lengths[members] = torch.minimum(same, limit.min())
     return lengths
 
 
@@ -111,14 +112,14 @@ def _parts(model: EditableModel, group: Tensor, shared: Tensor) -> Iterator[Tens
     """Row numbers, whole groups at a time, as many as the memory for keys and values allows."""
     config = model.hf.config.get_text_config()
     each = 2 * model.n_layers * config.hidden_size * model.hf.dtype.itemsize
-    room = max(1, MEMORY_BYTES // (each * max(1, int(shared.max()))))
+    most_rows = max(1, MEMORY_BYTES // (each * max(1, int(shared.max()))))
     part: list[Tensor] = []
     for number in group.unique():
-        own = (group == number).nonzero().squeeze(1)
-        if part and sum(map(len, part)) + len(own) > room:
+        members = (group == number).nonzero().squeeze(1)
+        if part and sum(map(len, part)) + len(members) > most_rows:
             yield torch.cat(part).sort().values
             part = []
-        part.append(own)
+        part.append(members)
     yield torch.cat(part).sort().values
 
 
@@ -169,17 +170,17 @@ def _after(rows: Rows, lengths: Tensor) -> Rows:
 def _tokens(rows: Rows, source: Tensor, real: Tensor) -> Rows:
     """Some tokens of each row, (R, n) by their index, and the picture where it is among them."""
     slots = rows.image_slots.gather(1, source) & real
-    shown = slots.any(1)
-    seen = bool(shown.any())
+    has_picture = slots.any(1)
+    any_picture = bool(has_picture.any())
     return replace(
         rows,
         input_ids=rows.input_ids.gather(1, source),
         attention_mask=real,
         answer_mask=rows.answer_mask.gather(1, source) & real,
         image_slots=slots,
-        image_index=rows.image_index.where(shown, TEXT_ONLY),
-        pixel_values=rows.pixel_values if seen else None,
-        features=rows.features if seen else None,
+        image_index=rows.image_index.where(has_picture, TEXT_ONLY),
+        pixel_values=rows.pixel_values if any_picture else None,
+        features=rows.features if any_picture else None,
     )
 
 

@@ -37,28 +37,15 @@ class Decoder:
 
 def llama_decoder(body: Any, head: nn.Module) -> Decoder:
     """The roles of a Llama-type LM: `up_proj` and `down_proj` are the MLP's two matrices."""
-    return Decoder(
-        body=body,
-        layers=body.layers,
-        norm=body.norm,
-        head=head,
-        mlp_norm="post_attention_layernorm",
-        mlp=lambda block, hidden: block.mlp(block.post_attention_layernorm(hidden)),
-        sites={"mlp_in": "mlp.up_proj", "mlp_out": "mlp.down_proj"},
-    )
+    sites: Mapping[Role, str] = {"mlp_in": "mlp.up_proj", "mlp_out": "mlp.down_proj"}
+    norm = "post_attention_layernorm"
+    return Decoder(body, body.layers, body.norm, head, norm, mlp_after(norm), sites)
 
 
 def gpt2_decoder(body: Any, head: nn.Module) -> Decoder:
     """The roles of GPT-2, whose linear maps are Conv1D with (in, out) weights."""
-    return Decoder(
-        body=body,
-        layers=body.h,
-        norm=body.ln_f,
-        head=head,
-        mlp_norm="ln_2",
-        mlp=lambda block, hidden: block.mlp(block.ln_2(hidden)),
-        sites={"mlp_in": "mlp.c_fc", "mlp_out": "mlp.c_proj"},
-    )
+    sites: Mapping[Role, str] = {"mlp_in": "mlp.c_fc", "mlp_out": "mlp.c_proj"}
+    return Decoder(body, body.h, body.ln_f, head, "ln_2", mlp_after("ln_2"), sites)
 
 
 def opt_decoder(body: Any, head: nn.Module) -> Decoder:
@@ -69,20 +56,20 @@ def opt_decoder(body: Any, head: nn.Module) -> Decoder:
     Raises:
         ModelError: the model normalises after the MLP.
     """
-    block = body.layers[0]
-    if not block.do_layer_norm_before:
+    if not body.layers[0].do_layer_norm_before:
         raise ModelError(
             "this OPT model normalises after attention and MLP (do_layer_norm_before=false, as "
             "OPT-350m does); edits are written for the pre-layer-norm sizes. Use another OPT."
         )
-    return Decoder(
-        body=body,
-        layers=body.layers,
-        norm=body.final_layer_norm,
-        head=head,
-        mlp_norm="final_layer_norm",
-        mlp=lambda block, hidden: block.fc2(
-            block.activation_fn(block.fc1(block.final_layer_norm(hidden)))
-        ),
-        sites={"mlp_in": "fc1", "mlp_out": "fc2"},
-    )
+
+    def mlp(block: Any, hidden: Tensor) -> Tensor:
+        return block.fc2(block.activation_fn(block.fc1(block.final_layer_norm(hidden))))
+
+    sites: Mapping[Role, str] = {"mlp_in": "fc1", "mlp_out": "fc2"}
+    norm = "final_layer_norm"
+    return Decoder(body, body.layers, body.final_layer_norm, head, norm, mlp, sites)
+
+
+def mlp_after(norm: str) -> Callable[[Any, Tensor], Tensor]:
+    """mlp(norm(x)), as most decoder layers have it."""
+    return lambda block, hidden: block.mlp(getattr(block, norm)(hidden))

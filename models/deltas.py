@@ -48,7 +48,6 @@ class LowRankDelta:
 
     @property
     def n_edits(self) -> int:
-        """E."""
         return len(self.inputs)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -60,7 +59,6 @@ class LowRankDelta:
         return self.outputs.mT @ self.inputs
 
     def detach(self) -> LowRankDelta:
-        """The same without a graph."""
         return LowRankDelta(self.inputs.detach(), self.outputs.detach())
 
 
@@ -76,7 +74,6 @@ class DenseDelta:
 
     @property
     def n_edits(self) -> int:
-        """E."""
         return len(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -88,7 +85,6 @@ class DenseDelta:
         return self.weight
 
     def detach(self) -> DenseDelta:
-        """The same without a graph."""
         return DenseDelta(self.weight.detach())
 
 

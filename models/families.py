@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import (
     AutoModelForImageTextToText,
     Blip2ForConditionalGeneration,
@@ -112,3 +113,23 @@ def family_of(name: str) -> Family:
     if name not in FAMILIES:
         raise ModelError(f"model.family {name!r} is unknown; accepted: {sorted(FAMILIES)}.")
     return FAMILIES[name]
+
+
+def without_weights(family: str, config: PretrainedConfig, dtype: torch.dtype) -> EditableModel:
+    """The editing interface of a model on torch's meta device: every shape, and no memory.
+
+    A 7B model is there within a second.
+
+    Args:
+        family: the model family, as in the model config.
+        config: the model's configuration.
+        dtype: number type that the weights would have.
+
+    Raises:
+        ModelError: the family cannot wrap such a model.
+    """
+    entry = family_of(family)
+    build = getattr(entry.hf, "_from_config", None) or entry.hf.from_config
+    with torch.device("meta"):
+        hf = build(config, dtype=dtype)
+    return entry.wrapper(hf)

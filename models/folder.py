@@ -26,8 +26,8 @@ def read_config(family: str, path: str, revision: str | None = None) -> Pretrain
     Raises:
         ModelError: it cannot be read, is of another family, or cannot be edited at all.
     """
-    wanted = family_of(family).model_type
-    if looks_local(path) and not Path(path).is_dir():
+    model_type = family_of(family).model_type
+    if is_local(path) and not Path(path).is_dir():
         raise ModelError(
             f"model.path is {path!r}, and there is no such folder. Give a folder with "
             "config.json, weights, tokenizer and image processor, or a hub id."
@@ -39,9 +39,9 @@ def read_config(family: str, path: str, revision: str | None = None) -> Pretrain
             f"model.path {path!r} gives no readable config.json: {error} Give a local folder, or "
             "a hub id that can be reached (HF_HUB_OFFLINE=1 allows only downloaded ones)."
         ) from error
-    if wanted is None:
+    if model_type is None:
         _check_any(config, path)
-    elif config.model_type != wanted:
+    elif config.model_type != model_type:
         fitting = [name for name, kind in FAMILIES.items() if kind.model_type == config.model_type]
         hint = f"model.family={fitting[0]} reads it" if fitting else "try model=auto for it"
         raise ModelError(
@@ -54,8 +54,8 @@ def read_config(family: str, path: str, revision: str | None = None) -> Pretrain
 def _check_any(config: PretrainedConfig, path: str) -> None:
     """What model=auto accepts: a multimodal LLM with a decoder alone."""
     kind = config.model_type
-    own = [name for name, family in FAMILIES.items() if family.model_type == kind]
-    if own and not FAMILIES[own[0]].image_token:
+    families = [name for name, family in FAMILIES.items() if family.model_type == kind]
+    if families and not FAMILIES[families[0]].image_token:
         what = "whose pictures need no token of the vocabulary"
     elif type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         what = "which sees no pictures or is not known to transformers' AutoModelForImageTextToText"
@@ -63,7 +63,7 @@ def _check_any(config: PretrainedConfig, path: str) -> None:
         what = "an encoder-decoder, and edits are written for decoder layers alone"
     else:
         return
-    hint = f" model.family={own[0]} reads it." if own else ""
+    hint = f" model.family={families[0]} reads it." if families else ""
     raise ModelError(
         f"model.path {path!r} holds a {kind!r} model, {what}.{hint} model=auto accepts multimodal "
         "LLMs such as qwen2_vl, qwen2_5_vl, llava_onevision, internvl and gemma3."
@@ -81,10 +81,10 @@ def check_manifest(folder: Path) -> None:
         return
     for name, expected in json.loads(path.read_text(encoding="utf-8")).get("sha256", {}).items():
         file = folder / name
-        found = sha256(file) if file.is_file() else "no file"
-        if found != expected:
+        digest = sha256(file) if file.is_file() else "no file"
+        if digest != expected:
             raise ModelError(
-                f"{file} does not match its manifest (sha256 {found[:12]}, expected "
+                f"{file} does not match its manifest (sha256 {digest[:12]}, expected "
                 f"{expected[:12]}): it is damaged or was replaced. Fetch it again, or make the "
                 "model anew (pretrain.py, python -m models.minigpt4 convert)."
             )
@@ -96,6 +96,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def looks_local(path: str) -> bool:
+def is_local(path: str) -> bool:
     """Whether a model's path names a folder rather than a repository of the hub."""
     return path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).exists()

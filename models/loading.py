@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 
 from errors import ModelError
 from models.editable import EditableModel
-from models.families import family_of
+from models.families import family_of, without_weights
 from models.folder import check_manifest, read_config
 from models.quantisation import (
     Quantise,
@@ -20,27 +20,12 @@ from models.quantisation import (
     device_map,
     is_quantised,
     make_differentiable,
-    misshapen,
+    wrong_shapes,
 )
-from models.sketch import sketch
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 # What a damaged file, a wrong one, or bitsandbytes on a strange machine may raise.
 _UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
-
-
-def load_text_config(family: str, path: str, *, revision: str | None = None) -> PretrainedConfig:
-    """The configuration of a base model's language model, without weights.
-
-    Args:
-        family: the model family, as in the model config.
-        path: local folder or hub id.
-        revision: commit of the hub repository.
-
-    Raises:
-        ModelError: it cannot be read, or is of another family.
-    """
-    return read_config(family, path, revision).get_text_config()
 
 
 def load_model(
@@ -70,20 +55,20 @@ def load_model(
     """
     config = read_config(family, path, revision)
     check_manifest(Path(path))
-    kind, number_type = family_of(family), torch_dtype(dtype, device)
-    packing = _packing(family, path, config, quantise, number_type)
-    packed = bool(packing) or is_quantised(config)
+    entry, number_type = family_of(family), torch_dtype(dtype, device)
+    quantisation = _quantisation(family, path, config, quantise, number_type)
+    packed = bool(quantisation) or is_quantised(config)
     if packed:
-        packing["device_map"] = device_map(device)
+        quantisation["device_map"] = device_map(device)
     try:
-        hf, info = kind.hf.from_pretrained(
+        hf, info = entry.hf.from_pretrained(
             path,
             revision=revision or "main",
             dtype=number_type,
             attn_implementation=attention,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # check_complete refuses them, and names them
-            **packing,
+            **quantisation,
         )
     except pickle.UnpicklingError as error:
         raise ModelError(
@@ -92,9 +77,9 @@ def load_model(
         ) from error
     except _UNREADABLE as error:
         raise ModelError(f"the weights in {path!r} cannot be loaded: {error}") from error
-    check_complete({**info, "misshapen_keys": misshapen(hf)}, family, path)
+    check_complete({**info, "misshapen_keys": wrong_shapes(hf)}, family, path)
     make_differentiable(hf)
-    return kind.wrapper(hf if packed or device is None else hf.to(device))
+    return entry.wrapper(hf if packed or device is None else hf.to(device))
 
 
 def check_complete(info: dict[str, Any], family: str, path: str) -> None:
@@ -122,14 +107,14 @@ def check_complete(info: dict[str, Any], family: str, path: str) -> None:
         )
 
 
-def _packing(
+def _quantisation(
     family: str,
     path: str,
     config: PretrainedConfig,
     quantise: Quantise | None,
     dtype: torch.dtype,
 ) -> dict[str, Any]:
-    """What `from_pretrained` is told so that it quantises; nothing where it shall not."""
+    """Arguments by which `from_pretrained` quantises; none where it shall not."""
     if quantise is None:
         return {}
     if is_quantised(config):
@@ -138,7 +123,7 @@ def _packing(
             "(quantization_config in config.json). Set model.quantise=null to take them as they "
             "are, or give the folder of the unquantised model."
         )
-    return {"quantization_config": bits_config(quantise, sketch(family, config, dtype))}
+    return {"quantization_config": bits_config(quantise, without_weights(family, config, dtype))}
 
 
 def torch_dtype(dtype: Dtype, device: torch.device | None) -> torch.dtype:

@@ -18,10 +18,10 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from errors import ModelError
+from models.families import without_weights
 from models.folder import read_config
 from models.loading import Dtype, torch_dtype
 from models.quantisation import Quantise, is_quantised
-from models.sketch import sketch
 
 log = logging.getLogger(__name__)
 SILENT = 100_000_000  # parameters up to which nobody needs to be told
@@ -49,7 +49,6 @@ class ParameterCounts:
 
     @property
     def total(self) -> int:
-        """All parameters."""
         return self.decoder + self.rest
 
     def bytes(self, dtype: torch.dtype, quantise: Quantise | None = None) -> int:
@@ -103,9 +102,9 @@ def log_memory(
     if size.total <= SILENT:
         return
     number_type = torch_dtype(dtype, device)
-    room = device_memory(device or torch.device("cpu"))
-    log.info("%s", memory_line(path, size, number_type, quantise, room))
-    if warning := check_fit(path, size, number_type, quantise, room):
+    memory = device_memory(device or torch.device("cpu"))
+    log.info("%s", memory_line(path, size, number_type, quantise, memory))
+    if warning := check_fit(path, size, number_type, quantise, memory):
         log.warning("%s", warning)
 
 
@@ -119,15 +118,15 @@ def count_parameters(family: str, config: PretrainedConfig) -> ParameterCounts:
     Raises:
         ModelError: the family cannot wrap such a model.
     """
-    model = sketch(family, config, torch.bfloat16)
+    model = without_weights(family, config, torch.bfloat16)
     layers = model.decoder.layers
     inside = {id(parameter) for parameter in layers.parameters()}
-    rest = [one for one in model.hf.parameters() if id(one) not in inside]
+    rest = [p for p in model.hf.parameters() if id(p) not in inside]
     return ParameterCounts(
-        decoder=sum(one.numel() for one in layers.parameters()),
-        linear=sum(one.weight.numel() for one in layers.modules() if isinstance(one, nn.Linear)),
-        rest=sum(one.numel() for one in rest),
-        single=sum(one.numel() for one in rest if one.dtype == torch.float32),
+        decoder=sum(p.numel() for p in layers.parameters()),
+        linear=sum(m.weight.numel() for m in layers.modules() if isinstance(m, nn.Linear)),
+        rest=sum(p.numel() for p in rest),
+        single=sum(p.numel() for p in rest if p.dtype == torch.float32),
     )
 
 
@@ -136,15 +135,15 @@ def memory_line(
     size: ParameterCounts,
     dtype: torch.dtype,
     quantise: Quantise | None,
-    room: DeviceMemory,
+    memory: DeviceMemory,
 ) -> str:
     """One line about a model and a device."""
     kind = str(dtype).removeprefix("torch.")
     kind = kind if quantise is None else f"{kind} with decoder layers in {quantise}"
     return (
         f"{path}: {size.total / 1e9:.2f} B parameters ({size.decoder / 1e9:.2f} B in decoder "
-        f"layers), {_gb(size.bytes(dtype, quantise))} in {kind}; {room.name} has "
-        f"{_gb(room.total)} ({room.free / GB:.1f} free)"
+        f"layers), {_gb(size.bytes(dtype, quantise))} in {kind}; {memory.name} has "
+        f"{_gb(memory.total)} ({memory.free / GB:.1f} free)"
     )
 
 
@@ -153,7 +152,7 @@ def check_fit(
     size: ParameterCounts,
     dtype: torch.dtype,
     quantise: Quantise | None,
-    room: DeviceMemory,
+    memory: DeviceMemory,
 ) -> str | None:
     """What to do where the weights do not fit.
 
@@ -164,17 +163,17 @@ def check_fit(
         ModelError: they are larger than the device.
     """
     needed = size.bytes(dtype, quantise)
-    if needed <= room.free:
+    if needed <= memory.free:
         return None
     smaller = {k: n for k, n in smaller_forms(size, dtype, quantise).items() if n < needed}
-    if needed > room.total:
+    if needed > memory.total:
         raise ModelError(
-            f"the weights of {path} need {_gb(needed)}, and {room.name} has {_gb(room.total)}. "
-            f"{_fitting(smaller, room.total)}"
+            f"the weights of {path} need {_gb(needed)}, and {memory.name} has {_gb(memory.total)}. "
+            f"{_advice(smaller, memory.total)}"
         )
     return (
-        f"the weights of {path} need {_gb(needed)}, and {room.name} has {_gb(room.free)} free. "
-        f"{_fitting(smaller, room.free)}"
+        f"the weights of {path} need {_gb(needed)}, and {memory.name} has {_gb(memory.free)} free. "
+        f"{_advice(smaller, memory.free)}"
     )
 
 
@@ -187,9 +186,9 @@ def smaller_forms(
     kinds: Mapping[str, Quantise | None] = {
         "": quantise, "model.quantise=8bit": "8bit", "model.quantise=4bit": "4bit",
     }  # fmt: skip
-    found = {f"{word} {key}".strip(): size.bytes(half, kind) for key, kind in kinds.items()}
-    found.pop("", None)
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    sizes = {f"{word} {key}".strip(): size.bytes(half, kind) for key, kind in kinds.items()}
+    sizes.pop("", None)
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 def device_memory(device: torch.device) -> DeviceMemory:
@@ -212,24 +211,24 @@ def machine_memory(
         cgroup: where it tells about the container, in version 2 or 1.
     """
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    told = _table(proc / "meminfo", ":")
-    total = told.get("MemTotal", total // 1024) * 1024
-    free = told.get("MemAvailable", total // 1024) * 1024
+    meminfo = _read_table(proc / "meminfo", ":")
+    total = meminfo.get("MemTotal", total // 1024) * 1024
+    free = meminfo.get("MemAvailable", total // 1024) * 1024
     for folder, limit_file, used_file in (
         (cgroup, "memory.max", "memory.current"),
         (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        limit, used = _number(folder / limit_file), _number(folder / used_file)
+        limit, used = _read_number(folder / limit_file), _read_number(folder / used_file)
         if limit is None or limit >= total:
             continue
         # Pages of files that were read count as used and are given up when they are needed.
-        pages = _table(folder / "memory.stat", " ").get("inactive_file", 0)
+        pages = _read_table(folder / "memory.stat", " ").get("inactive_file", 0)
         total, free = limit, min(free, limit - max(0, (used or 0) - pages))
     return total, max(0, free)
 
 
-def _fitting(smaller: Mapping[str, int], room: int) -> str:
-    fitting = [f"{words} ({_gb(needed)})" for words, needed in smaller.items() if needed <= room]
+def _advice(smaller: Mapping[str, int], memory: int) -> str:
+    fitting = [f"{words} ({_gb(needed)})" for words, needed in smaller.items() if needed <= memory]
     if fitting:
         return f"These weights would fit: {', '.join(fitting)}."
     return (
@@ -242,14 +241,14 @@ def _gb(count: int) -> str:
     return f"{count / GB:.1f} GB"
 
 
-def _number(path: Path) -> int | None:
+def _read_number(path: Path) -> int | None:
     try:
         return int(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not there, or "max"
         return None
 
 
-def _table(path: Path, separator: str) -> dict[str, int]:
+def _read_table(path: Path, separator: str) -> dict[str, int]:
     """Lines such as `MemTotal: 8 kB` or `inactive_file 4096`."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

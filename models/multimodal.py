@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 from torch import Tensor
 
 from errors import ModelError
@@ -12,15 +10,11 @@ from models.rows import TEXT_ONLY, Rows
 
 
 class MultimodalModel(EditableModel):
-    """A frozen multimodal LLM; a family says how it looks at pictures.
+    """A frozen multimodal LLM; a family gives `picture_features`.
 
     A row with a picture holds one token per feature; which id stands there does not matter, so a
     vocabulary without an image token may use -1. Rows that show the same picture share one pass.
     """
-
-    @abstractmethod
-    def picture_features(self, pixel_values: Tensor) -> Tensor:
-        """What the language model sees of distinct pictures: (P, C, H, W) -> (P, S, d)."""
 
     def embed(self, rows: Rows) -> Tensor:
         """Token embeddings with picture features in their slots: (R, T, d).
@@ -42,5 +36,5 @@ class MultimodalModel(EditableModel):
                 f"model gives {features.shape[1]} features per picture. The rows were made for "
                 "another model: use the processor that lies beside this model's weights."
             )
-        chosen = features[rows.image_index[with_picture]].to(embeddings.dtype)
-        return embeddings.masked_scatter(rows.image_slots[..., None], chosen)
+        shown = features[rows.image_index[with_picture]].to(embeddings.dtype)
+        return embeddings.masked_scatter(rows.image_slots[..., None], shown)

@@ -43,7 +43,7 @@ class PictureForm:
         ids: the tokens of a picture, with those that the family puts around and between features.
         token: the one among them that features replace.
         shape: of its pixel tensor.
-        beside: name -> tensor that the model is told besides; the same for every picture.
+        inputs: name -> tensor that the model is told besides; the same for every picture.
     """
 
     processor: Any
@@ -52,11 +52,10 @@ class PictureForm:
     ids: tuple[int, ...]
     token: int
     shape: tuple[int, ...]
-    beside: Mapping[str, Tensor]
+    inputs: Mapping[str, Tensor]
 
     @property
     def slots(self) -> int:
-        """Features of a picture."""
         return self.ids.count(self.token)
 
     def pixels(self, image: Image.Image) -> Tensor:
@@ -98,7 +97,7 @@ def open_pictures(
             f"config.json of {path!r}), so pictures have no place in its prompts. model=auto needs "
             "a model that sees pictures as tokens."
         )
-    processor = _open(path, revision, config, tokenizer)
+    processor = _load_processor(path, revision, config, tokenizer)
     mark = getattr(processor, "image_token", None) or tokenizer.convert_ids_to_tokens(token)
     try:
         output = _processed(processor, mark, side, Image.new("RGB", (side, side), "grey"))
@@ -115,9 +114,9 @@ def open_pictures(
             f"tokens {sorted(set(ids))}; model=auto needs pixel_values and image tokens ({token}). "
             "Use another model, or add a class (docs/add-a-model.md)."
         )
-    beside = {name: value for name, value in output.items() if name not in (*_TEXT, "pixel_values")}
+    inputs = {name: value for name, value in output.items() if name not in (*_TEXT, "pixel_values")}
     shape = tuple(output["pixel_values"].shape)
-    return PictureForm(processor, mark, side, _between_ends(ids, config), token, shape, beside)
+    return PictureForm(processor, mark, side, _between_ends(ids, config), token, shape, inputs)
 
 
 def image_token(config: PretrainedConfig) -> int | None:
@@ -137,7 +136,7 @@ def side_of(config: PretrainedConfig) -> int:
     return int(size) if size and size <= _LARGEST else FREE_SIDE
 
 
-def _open(
+def _load_processor(
     path: str, revision: str | None, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> Any:
     """The family's processor around this tokenizer, with image processing by PIL everywhere.
@@ -154,8 +153,8 @@ def _open(
         images = AutoImageProcessor.from_pretrained(
             path, revision=revision or "main", backend="pil"
         )
-        own = {"tokenizer": tokenizer, "image_processor": images}
-        return _without_videos(family, own).from_pretrained(path, revision=revision or "main")
+        parts = {"tokenizer": tokenizer, "image_processor": images}
+        return _without_videos(family, parts).from_pretrained(path, revision=revision or "main")
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
         raise ModelError(
             f"model.path {path!r} has no usable {family.__name__}: {type(error).__name__}: {error} "
@@ -164,13 +163,13 @@ def _open(
         ) from error
 
 
-def _without_videos(family: type[Any], own: Mapping[str, Any]) -> type[Any]:
+def _without_videos(family: type[Any], parts: Mapping[str, Any]) -> type[Any]:
     """The processor's class, content with a tokenizer and an image processor."""
 
     class Pictures(family):
         @classmethod
         def _get_arguments_from_pretrained(cls, *_: Any, **__: Any) -> list[Any]:
-            return [own.get(name) for name in family.get_attributes()]
+            return [parts.get(name) for name in family.get_attributes()]
 
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
             if argument is not None:

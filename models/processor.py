@@ -17,10 +17,10 @@ from models.chat import ChatForm
 from models.families import Family, family_of
 from models.folder import read_config
 from models.pictures import image_token, open_pictures
-from models.vocabulary import load_tokenizer
+from models.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
-NOWHERE = -1  # the slot id of a model whose vocabulary has no image token
+NO_TOKEN = -1  # the slot id of a model whose vocabulary has no image token
 
 
 @dataclass(frozen=True)
@@ -59,31 +59,31 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
         ModelError: a file is missing, or tokenizer, image processor and configuration do not
             belong together, or the folder is of another family.
     """
-    config, kind = read_config(family, path, revision), family_of(family)
+    config, entry = read_config(family, path, revision), family_of(family)
     try:
         tokenizer = load_tokenizer(path, revision, config)
-        images = kind.images and kind.images.from_pretrained(path, revision=revision or "main")
+        images = entry.images and entry.images.from_pretrained(path, revision=revision or "main")
     except (OSError, ValueError) as error:
         raise ModelError(
             f"model.path {path!r} has no usable tokenizer or image processor: {error}"
         ) from error
-    _check_tokenizer(tokenizer, config, kind, path)
-    if kind.slots is None:
+    _check_tokenizer(tokenizer, config, entry, path)
+    if entry.slots is None:
         form = open_pictures(path, revision, config, tokenizer)
         return Processor(tokenizer, form.pixels, form.slots, form.token, picture_ids=form.ids)
-    slots, token = kind.slots(config), _image_token(config)
+    slots, token = entry.slots(config), _image_token(config)
     _check_slots(slots, path, revision)
 
     def pixels(image: Image.Image) -> Tensor:
         return torch.as_tensor(images(images=image, return_tensors="np")["pixel_values"][0])
 
     _check_size(pixels, config.vision_config.image_size, path)
-    return Processor(tokenizer, pixels, slots, token, kind.chat, kind.before_bos)
+    return Processor(tokenizer, pixels, slots, token, entry.chat, entry.before_bos)
 
 
 def _image_token(config: PretrainedConfig) -> int:
     token = image_token(config)
-    return NOWHERE if token is None else token
+    return NO_TOKEN if token is None else token
 
 
 def _check_tokenizer(
@@ -121,22 +121,22 @@ def _check_tokenizer(
 
 def _check_slots(slots: int, path: str, revision: str | None) -> None:
     """Compares the number of image tokens with what the folder says about it, where it does."""
-    written, _ = PretrainedConfig.get_config_dict(path, revision=revision or "main")
-    said = written.get("image_seq_length", slots)
-    if said != slots:
+    config, _ = PretrainedConfig.get_config_dict(path, revision=revision or "main")
+    written = config.get("image_seq_length", slots)
+    if written != slots:
         raise ModelError(
-            f"config.json in {path!r} says image_seq_length={said}, and its vision tower gives "
+            f"config.json in {path!r} says image_seq_length={written}, and its vision tower gives "
             f"{slots} features per picture. One of them was changed: use the config.json that "
             "belongs to the weights."
         )
 
 
 def _check_size(pixels: Callable[[Image.Image], Tensor], size: Any, path: str) -> None:
-    wanted = tuple(size) if isinstance(size, list | tuple) else (size, size)
-    found = tuple(pixels(Image.new("RGB", (48, 36), "grey")).shape[-2:])
-    if found != wanted:
+    expected = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    made = tuple(pixels(Image.new("RGB", (48, 36), "grey")).shape[-2:])
+    if made != expected:
         raise ModelError(
-            f"preprocessor_config.json in {path!r} makes pictures of {found[0]} x {found[1]} "
-            f"pixels, and the vision tower looks at {wanted[0]} x {wanted[1]}. Use the "
+            f"preprocessor_config.json in {path!r} makes pictures of {made[0]} x {made[1]} "
+            f"pixels, and the vision tower looks at {expected[0]} x {expected[1]}. Use the "
             "preprocessor_config.json of this very model."
         )

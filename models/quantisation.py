@@ -25,17 +25,17 @@ Quantise = Literal["8bit", "4bit"]
 _OUT_STEP, _IN_STEP = 32, 64
 
 
-def bits_config(quantise: Quantise, sketch: EditableModel) -> BitsAndBytesConfig:
+def bits_config(quantise: Quantise, model: EditableModel) -> BitsAndBytesConfig:
     """What `from_pretrained` has to know to quantise the decoder layers and nothing else.
 
     Args:
         quantise: the kind.
-        sketch: the model without weights, in the number type that it will compute in.
+        model: without weights, in the number type that it will compute in.
 
     Raises:
         ModelError: a layer has a size that cannot be packed in 4 bits.
     """
-    hf, layers = sketch.hf, sketch.decoder.layers
+    hf, layers = model.hf, model.decoder.layers
     if quantise == "4bit":
         _check_sizes(layers)
     return BitsAndBytesConfig(
@@ -44,20 +44,20 @@ def bits_config(quantise: Quantise, sketch: EditableModel) -> BitsAndBytesConfig
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=hf.dtype,
         # A list replaces the default, which is to leave the head alone.
-        llm_int8_skip_modules=kept_modules(hf, layers),
+        llm_int8_skip_modules=unquantised_modules(hf, layers),
     )
 
 
-def kept_modules(hf: nn.Module, layers: nn.Module) -> list[str]:
+def unquantised_modules(hf: nn.Module, layers: nn.Module) -> list[str]:
     """Full names of the largest modules that hold no decoder layer; a short name skips nothing."""
     path = next(name for name, module in hf.named_modules() if module is layers).split(".")
-    kept = []
+    names = []
     for depth, inside in enumerate(path):
         parent = ".".join(path[:depth])
         for name, _ in hf.get_submodule(parent).named_children():
             if name != inside:
-                kept.append(f"{parent}.{name}" if parent else name)
-    return kept
+                names.append(f"{parent}.{name}" if parent else name)
+    return names
 
 
 def is_quantised(config: Any) -> bool:
@@ -76,19 +76,18 @@ def make_differentiable(hf: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def misshapen(hf: PreTrainedModel) -> list[str]:
+def wrong_shapes(hf: PreTrainedModel) -> list[str]:
     """Quantised weights of another shape than their layer's; loading compares dense ones alone."""
-    found = []
+    wrong = []
     for name, module in hf.named_modules():
         if isinstance(module, nn.Linear) and not module.weight.is_floating_point():
-            state = getattr(
-                module.weight, "quant_state", None
-            )  # of 4 bits, where the tensor is flat
+            # The tensor of 4-bit weights is flat; their state knows the shape.
+            state = getattr(module.weight, "quant_state", None)
             shape = tuple(module.weight.shape if state is None else state.shape)
-            wanted = (module.out_features, module.in_features)
-            if shape != wanted:
-                found.append(f"{name}.weight {shape} instead of {wanted}")
-    return found
+            expected = (module.out_features, module.in_features)
+            if shape != expected:
+                wrong.append(f"{name}.weight {shape} instead of {expected}")
+    return wrong
 
 
 def device_map(device: torch.device | None) -> dict[str, str]:

@@ -40,7 +40,7 @@ _SCALES = (
 
 
 @dataclass(frozen=True)
-class Branch:
+class MLPBranch:
     """How a decoder layer adds its MLP to the residual stream x: x + after(mlp(before(x))).
 
     Attributes:
@@ -55,22 +55,22 @@ class Branch:
     after: str | None = None
     mlp: str = "mlp"
 
-    def added(self, layer: Any, hidden: Tensor) -> Tensor:
+    def output(self, layer: Any, hidden: Tensor) -> Tensor:
         """What the MLP adds to the stream: (N, d) -> (N, d)."""
-        output = getattr(layer, self.mlp)(getattr(layer, self.before)(hidden))
-        return output if self.after is None else getattr(layer, self.after)(output)
+        added = getattr(layer, self.mlp)(getattr(layer, self.before)(hidden))
+        return added if self.after is None else getattr(layer, self.after)(added)
 
 
 BRANCHES = {
-    "Llama": Branch(
+    "Llama": MLPBranch(
         frozenset({"input_layernorm", "post_attention_layernorm"}), "post_attention_layernorm"
     ),
-    "Gemma 3": Branch(
+    "Gemma 3": MLPBranch(
         frozenset({"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
                    "post_feedforward_layernorm"}),
         "pre_feedforward_layernorm", after="post_feedforward_layernorm",
     ),
-    "GLM-4V": Branch(
+    "GLM-4V": MLPBranch(
         frozenset({"input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm",
                    "post_mlp_layernorm"}),
         "post_attention_layernorm", after="post_mlp_layernorm",
@@ -109,16 +109,15 @@ def find_roles(hf: PreTrainedModel) -> Decoder:
         norm=norm,
         head=_head(name, hf, text),
         mlp_norm=branch.before,
-        mlp=branch.added,
+        mlp=branch.output,
         sites={"mlp_in": f"{branch.mlp}.{sites[0]}", "mlp_out": f"{branch.mlp}.{sites[1]}"},
     )
 
 
-def _refused(name: str, role: str, tried: Iterable[str], found: Iterable[str]) -> ModelError:
-    """A role is missing."""
+def _missing(name: str, role: str, tried: Iterable[str], present: Iterable[str]) -> ModelError:
     return ModelError(
         f"{name}: could not find {role}. Tried: {', '.join(tried)}. There is: "
-        f"{', '.join(found) or 'nothing'}. This model needs a class of its own: "
+        f"{', '.join(present) or 'nothing'}. This model needs a class of its own: "
         "docs/add-a-model.md says what goes into it."
     )
 
@@ -134,7 +133,7 @@ def _body(hf: PreTrainedModel, text: PretrainedConfig) -> tuple[nn.Module, nn.Mo
                 _check_body(name, module)
                 return module, child
         module = next((getattr(module, n) for n in _NESTED if hasattr(module, n)), None)
-    raise _refused(
+    raise _missing(
         name,
         f"a list of {text.num_hidden_layers} decoder layers in the language model",
         tried,
@@ -155,10 +154,10 @@ def _check_body(name: str, body: nn.Module) -> None:
 
 def _final_norm(name: str, body: nn.Module, layers: nn.ModuleList) -> nn.Module:
     parts = dict(body.named_children())
-    found = [part for part in _FINAL_NORMS if part in parts]
-    if len(found) != 1:
-        raise _refused(name, f"the final norm of {type(body).__name__}", _FINAL_NORMS, parts)
-    known = {*_BODY_PARTS, found[0]}
+    norms = [part for part in _FINAL_NORMS if part in parts]
+    if len(norms) != 1:
+        raise _missing(name, f"the final norm of {type(body).__name__}", _FINAL_NORMS, parts)
+    known = {*_BODY_PARTS, norms[0]}
     more = [
         part
         for part, module in parts.items()
@@ -170,10 +169,10 @@ def _final_norm(name: str, body: nn.Module, layers: nn.ModuleList) -> nn.Module:
             f"{', '.join(more)}. model=auto knows embeddings, rotary tables, layers and one final "
             "norm; docs/add-a-model.md says how to add a class."
         )
-    return parts[found[0]]
+    return parts[norms[0]]
 
 
-def _branch(name: str, layer: nn.Module) -> Branch:
+def _branch(name: str, layer: nn.Module) -> MLPBranch:
     """How a layer adds its MLP, known by all its parts."""
     parts = {part: type(module).__name__ for part, module in layer.named_children()}
     norms = {part for part, kind in parts.items() if "norm" in kind.lower()}
@@ -182,10 +181,10 @@ def _branch(name: str, layer: nn.Module) -> Branch:
         branch for branch in BRANCHES.values() if branch.norms == norms and branch.mlp in parts
     ]
     if not fitting:
-        raise _refused(
+        raise _missing(
             name,
             f"the norm before the MLP and the MLP in {kind}",
-            (f"{' + '.join(sorted(b.norms))} (as {of})" for of, b in BRANCHES.items()),
+            (f"{' + '.join(sorted(b.norms))} (as {model})" for model, b in BRANCHES.items()),
             parts,
         )
     known = norms | {fitting[0].mlp}
@@ -204,7 +203,7 @@ def _harmless(part: str, kind: str) -> bool:
     return attention or "dropout" in kind.lower() or kind == "Identity"
 
 
-def _matrices(name: str, layer: nn.Module, branch: Branch, width: int) -> tuple[str, str]:
+def _matrices(name: str, layer: nn.Module, branch: MLPBranch, width: int) -> tuple[str, str]:
     """The MLP's first and second linear map; a gate beside the first is left alone."""
     mlp = layer.get_submodule(branch.mlp)
     linear = [part for part, module in mlp.named_children() if isinstance(module, nn.Linear)]
@@ -216,7 +215,7 @@ def _matrices(name: str, layer: nn.Module, branch: Branch, width: int) -> tuple[
             if (d_in, d_out) == (width, width) and inner in (back, 2 * back):
                 return first, second
     role = f"the two linear maps of {branch.mlp} ({type(mlp).__name__}) in {type(layer).__name__}"
-    raise _refused(
+    raise _missing(
         name,
         role,
         (f"{first} and {second}" for first, second in _MATRICES),
@@ -227,7 +226,7 @@ def _matrices(name: str, layer: nn.Module, branch: Branch, width: int) -> tuple[
 def _head(name: str, hf: PreTrainedModel, text: PretrainedConfig) -> nn.Module:
     head = hf.get_output_embeddings()
     if not isinstance(head, nn.Linear) or head.in_features != text.hidden_size:
-        raise _refused(
+        raise _missing(
             name,
             f"a head from width {text.hidden_size} to the vocabulary",
             ("get_output_embeddings()",),
@@ -249,8 +248,8 @@ def _check_scales(name: str, text: PretrainedConfig) -> None:
 def named_arguments(function: Callable[..., Any]) -> list[str]:
     """What a function takes by name."""
     open_ended = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
-    taken = signature(function).parameters.values()
-    return [parameter.name for parameter in taken if parameter.kind not in open_ended]
+    parameters = signature(function).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind not in open_ended]
 
 
 def layer_kinds(text: PretrainedConfig) -> Sequence[str]:

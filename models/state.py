@@ -41,14 +41,13 @@ class PrefixState:
 
 @dataclass
 class StateCollector:
-    """Collects a state while a forward pass runs."""
+    """Collects a `PrefixState` while a forward pass runs."""
 
     layer: int
     hidden: list[Tensor] = field(default_factory=list)
     kwargs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def state(self) -> PrefixState:
-        """What was caught."""
         return PrefixState(self.hidden[0], self.layer, self.kwargs)
 
 
@@ -64,7 +63,7 @@ def stop_on_entering(
         kind: number of a layer -> its kind. Each kind is handed its own masks and rotary tables, so
             the pass goes on until a layer of every kind was reached.
     """
-    caught = StateCollector(layer)
+    collector = StateCollector(layer)
     first: dict[str, int] = {}  # the lowest layer of each kind
     for number in range(layer, len(layers)):
         first.setdefault(kind(number), number)
@@ -74,9 +73,9 @@ def stop_on_entering(
 
         def stop(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
             given = dict(zip(parameters, args, strict=False)) | kwargs
-            caught.hidden.append(given.pop("hidden_states"))
-            caught.kwargs[name] = given
-            if len(caught.kwargs) == len(first):
+            collector.hidden.append(given.pop("hidden_states"))
+            collector.kwargs[name] = given
+            if len(collector.kwargs) == len(first):
                 raise StopForwardError
 
         return stop
@@ -85,4 +84,4 @@ def stop_on_entering(
         stack.enter_context(stoppable())
         for name, number in first.items():
             stack.enter_context(pre_hook(layers[number], stop_at(name)))
-        yield caught
+        yield collector

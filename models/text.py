@@ -16,7 +16,7 @@ from models.decoder import Decoder, gpt2_decoder, llama_decoder, opt_decoder
 from models.editable import EditableModel
 from models.rows import Rows
 
-_BLIND = "a row shows a picture, and a text-only model cannot see one."
+_NO_PICTURES = "a row shows a picture, and a text-only model cannot see one."
 
 
 def _parts(hf: PreTrainedModel) -> tuple[nn.Module, Callable[[nn.Module, nn.Module], Decoder]]:
@@ -53,7 +53,7 @@ class TextModel(EditableModel):
             ModelError: a row shows a picture.
         """
         if rows.pixel_values is not None:
-            raise ModelError(_BLIND)
+            raise ModelError(_NO_PICTURES)
         return self.hf.get_input_embeddings()(rows.input_ids)
 
     def picture_features(self, pixel_values: Tensor) -> Tensor:
@@ -62,4 +62,4 @@ class TextModel(EditableModel):
         Raises:
             ModelError: always.
         """
-        raise ModelError(_BLIND)
+        raise ModelError(_NO_PICTURES)

@@ -26,7 +26,8 @@ from lightning_modules.evaluation import EvaluationModule, knows
 from lightning_modules.scoring import Scoring
 from lightning_modules.sequential import SequentialModule
 from models.editable import EditableModel
-from models.loading import load_model, load_text_config
+from models.folder import read_config
+from models.loading import load_model
 from models.memory import log_memory
 from models.processor import Processor, load_processor
 from results.partial import PartialResults
@@ -92,7 +93,7 @@ def check_base(editor: EditorOptions, model: ModelOptions) -> None:
     Raises:
         ModelError: the model has too few layers, or a network for it is on no disk.
     """
-    text = load_text_config(model.family, model.path, revision=model.revision)
+    text = read_config(model.family, model.path, model.revision).get_text_config()
     editor.check_base(BaseFacts(text.model_type, text.vocab_size, text.num_hidden_layers))
 
 

@@ -30,8 +30,8 @@ from errors import ModelError
 from models.folder import MANIFEST, sha256
 from models.minigpt4.modeling import MiniGPT4Config, MiniGPT4ForConditionalGeneration
 from models.minigpt4.original import (
+    Converted,
     Layout,
-    Part,
     Tensors,
     read_projection,
     read_qformer,
@@ -42,7 +42,7 @@ from models.minigpt4.vicuna import (
     Version,
     check_vicuna,
     load_vicuna,
-    looks_like,
+    version_of,
     weight_file_names,
 )
 
@@ -74,9 +74,9 @@ class Sources:
 
 @dataclass(frozen=True)
 class _Parts:
-    vit: Part
-    qformer: Part
-    projection: Part
+    vit: Converted
+    qformer: Converted
+    projection: Converted
 
     @property
     def tensors(self) -> Tensors:
@@ -124,7 +124,7 @@ def convert(
             "model": "MiniGPT-4",
             "made_by": "python -m models.minigpt4 convert",
             "dtype": dtype,
-            "vicuna_version": looks_like(text) or "unknown",
+            "vicuna_version": version_of(text) or "unknown",
             "sources": _describe(sources),
             "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
         }
@@ -132,20 +132,20 @@ def convert(
 
 
 def _check_output(output: Path, sources: Sources, overwrite: bool) -> None:
-    place = output.resolve()
+    folder = output.resolve()
     for source in vars(sources).values():
-        if source.resolve().is_relative_to(place):
+        if source.resolve().is_relative_to(folder):
             raise ModelError(f"--output {output} holds {source}, a source; give another folder.")
-    if place.exists() and not place.is_dir():
+    if folder.exists() and not folder.is_dir():
         raise ModelError(f"--output {output} is a file; give a folder, new or empty.")
-    if not place.is_dir() or not any(place.iterdir()):
+    if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite:
         raise ModelError(
             f"--output {output} is not empty; give another folder, or --overwrite to replace an "
             "earlier conversion."
         )
-    if not _is_conversion(place):
+    if not _is_conversion(folder):
         raise ModelError(
             f"--output {output} holds no conversion of MiniGPT-4, and --overwrite replaces nothing "
             "else; give another folder, or empty this one."
@@ -185,12 +185,12 @@ def _check_fit(parts: _Parts, llama: int, vicuna: Path) -> None:
          projection.config["in_features"]),
         (projection.path, projection.config["out_features"], vicuna, llama),
     )  # fmt: skip
-    for giver, given, taker, taken in seams:
-        if given != taken:
+    for giver, width_out, taker, width_in in seams:
+        if width_out != width_in:
             raise ModelError(
-                f"{giver} gives features of width {given}, and {taker} takes {taken}: they belong "
-                "to models of different sizes (the file of MiniGPT-4 7B goes with a Vicuna 7B, of "
-                "width 4096). Use files of one model."
+                f"{giver} gives features of width {width_out}, and {taker} takes {width_in}: they "
+                "belong to models of different sizes (the file of MiniGPT-4 7B goes with a "
+                "Vicuna 7B, of width 4096). Use files of one model."
             )
 
 
@@ -236,15 +236,15 @@ def _write(
 @contextmanager
 def _written_beside(output: Path) -> Iterator[Path]:
     """A folder that takes the output's place if the block ends well, and is gone if it does not."""
-    place = output.resolve()
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    former = place.with_name(f".{place.name}.{os.getpid()}.former")
+    final = output.resolve()
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    former = final.with_name(f".{final.name}.{os.getpid()}.former")
     try:
         partial.mkdir(parents=True)
         yield partial
-        if place.is_dir() and any(place.iterdir()):
-            place.rename(former)
-        partial.rename(place)
+        if final.is_dir() and any(final.iterdir()):
+            final.rename(former)
+        partial.rename(final)
     except (OSError, SafetensorError) as error:  # a full disk, a folder that may not be written
         raise ModelError(f"--output {output} cannot be written: {error}") from error
     finally:

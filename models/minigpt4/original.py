@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ _QFORMER_DROPPED = re.compile(
     r"|Qformer\.bert\.embeddings\.position_ids$"
 )
 _QFORMER_LAYER = re.compile(r"Qformer\.bert\.encoder\.layer\.(\d+)\.(crossattention\.)?")
-_PROJECTION = {"llama_proj.weight": "llama_proj.weight", "llama_proj.bias": "llama_proj.bias"}
+_PROJECTION = {name: name for name in ("llama_proj.weight", "llama_proj.bias")}
 _LISTED = 5
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of file.
 
     Attributes:
@@ -56,12 +56,14 @@ class Kind:
     marker: str
 
 
-VIT = Kind("--vit", "an EVA ViT (eva_vit_g.pth)", "patch_embed.proj.weight")
-QFORMER = Kind("--qformer", "a BLIP-2 Q-Former (blip2_pretrained_flant5xxl.pth)", "query_tokens")
-PROJECTION = Kind(
+VIT = FileKind("--vit", "an EVA ViT (eva_vit_g.pth)", "patch_embed.proj.weight")
+QFORMER = FileKind(
+    "--qformer", "a BLIP-2 Q-Former (blip2_pretrained_flant5xxl.pth)", "query_tokens"
+)
+PROJECTION = FileKind(
     "--projection", "MiniGPT-4's linear map (prerained_minigpt4_7b.pth)", "llama_proj.weight"
 )
-_LLAMA = Kind("--vicuna (its folder)", "the weights of a Llama", "model.embed_tokens.weight")
+_LLAMA = FileKind("--vicuna (its folder)", "the weights of a Llama", "model.embed_tokens.weight")
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,13 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one file gives.
+class Converted:
+    """What one file gives, under transformers' names.
 
     Attributes:
         path: the file.
-        tensors: under transformers' names.
-        config: sizes read off them, under the names of transformers' configuration.
+        tensors: by name.
+        config: sizes read off them.
         dropped: the names that were read and are not used.
     """
 
@@ -96,16 +98,15 @@ class Part:
     dropped: list[str]
 
 
-def read_vit(path: Path, layout: Layout) -> Part:
+def read_vit(path: Path, layout: Layout) -> Converted:
     """The ViT, without surplus blocks and head.
 
     Raises:
         ModelError: the file is unreadable, of another kind, or its names or shapes do not fit.
     """
     tensors = _of_kind(path, VIT)
-    blocks = 1 + max(
-        (int(found[1]) for found in map(_VIT_BLOCK.match, tensors) if found), default=-1
-    )
+    matches = [match for match in map(_VIT_BLOCK.match, tensors) if match]
+    blocks = 1 + max((int(match[1]) for match in matches), default=-1)
     if not 1 <= layout.vit_depth <= blocks:
         raise ModelError(
             f"{path} has {blocks} ViT blocks, and --vit-depth asks for {layout.vit_depth}. Use the "
@@ -116,13 +117,13 @@ def read_vit(path: Path, layout: Layout) -> Part:
         block = _VIT_BLOCK.match(name)
         return bool(_VIT_DROPPED.match(name)) or bool(block and int(block[1]) >= layout.vit_depth)
 
-    names = _vit_names(layout.vit_depth)
-    _check_names(path, tensors, names, surplus)
+    renamed, dropped = _rename(path, tensors, _vit_names(layout.vit_depth), surplus)
     width, _, patch, _ = _shape(path, tensors, "patch_embed.proj.weight", 4)
-    side = math.isqrt(_shape(path, tensors, "pos_embed", 3)[1] - 1)
-    if side**2 + 1 != tensors["pos_embed"].shape[1]:
+    positions = _shape(path, tensors, "pos_embed", 3)[1]
+    side = math.isqrt(positions - 1)
+    if side**2 + 1 != positions:
         raise ModelError(
-            f"{path}: pos_embed has {tensors['pos_embed'].shape[1]} positions; expected is one "
+            f"{path}: pos_embed has {positions} positions; expected is one "
             "more than a square (class token and a square of patches)."
         )
     _check_heads(path, width, layout.vit_heads, "--vit-heads")
@@ -137,62 +138,60 @@ def read_vit(path: Path, layout: Layout) -> Part:
         "hidden_act": "gelu",
         "qkv_bias": True,
     }
-    renamed = {new: tensors[old] for old, new in names.items()}
-    return Part(path, _join_biases(renamed), config, sorted(set(tensors) - set(names)))
+    return Converted(path, _join_biases(renamed), config, dropped)
 
 
-def read_qformer(path: Path, layout: Layout) -> Part:
+def read_qformer(path: Path, layout: Layout) -> Converted:
     """Q-Former (its half for pictures), query tokens and ln_vision.
 
     Raises:
         ModelError: the file is unreadable, of another kind, or its names or shapes do not fit.
     """
     tensors = _of_kind(path, QFORMER)
-    found = [match for match in map(_QFORMER_LAYER.match, tensors) if match]
-    layers = 1 + max((int(match[1]) for match in found), default=-1)
-    crossing = sorted({int(match[1]) for match in found if match[2]})
+    matches = [match for match in map(_QFORMER_LAYER.match, tensors) if match]
+    layers = 1 + max((int(match[1]) for match in matches), default=-1)
+    crossing = sorted({int(match[1]) for match in matches if match[2]})
     frequency = crossing[1] if len(crossing) > 1 else max(layers, 1)
     if crossing != list(range(0, layers, frequency)):
         raise ModelError(
             f"{path}: Q-Former layers {crossing} of {layers} have cross-attention; expected are "
             "layer 0 and every n-th one after it. The file is incomplete or of another model."
         )
-    names = _qformer_names(layers, crossing)
-    _check_names(path, tensors, names, lambda name: bool(_QFORMER_DROPPED.match(name)))
+    renamed, dropped = _rename(
+        path,
+        tensors,
+        _qformer_names(layers, crossing),
+        lambda name: bool(_QFORMER_DROPPED.match(name)),
+    )
     _, queries, width = _shape(path, tensors, "query_tokens", 3)
     _check_heads(path, width, layout.qformer_heads, "--qformer-heads")
     layer = "Qformer.bert.encoder.layer.0"
+    inner = _shape(path, tensors, f"{layer}.intermediate_query.dense.weight", 2)[0]
+    vit_width = _shape(path, tensors, f"{layer}.crossattention.self.key.weight", 2)[1]
     config = {
         "num_query_tokens": queries,
         "hidden_size": width,
-        "intermediate_size": _shape(path, tensors, f"{layer}.intermediate_query.dense.weight", 2)[
-            0
-        ],
+        "intermediate_size": inner,
         "num_hidden_layers": layers,
         "num_attention_heads": layout.qformer_heads,
         "cross_attention_frequency": frequency,
-        "encoder_hidden_size": _shape(path, tensors, f"{layer}.crossattention.self.key.weight", 2)[
-            1
-        ],
+        "encoder_hidden_size": vit_width,
         "layer_norm_eps": 1e-12,
         "hidden_act": "gelu",
     }
-    renamed = {new: tensors[old] for old, new in names.items()}
-    return Part(path, renamed, config, sorted(set(tensors) - set(names)))
+    return Converted(path, renamed, config, dropped)
 
 
-def read_projection(path: Path) -> Part:
+def read_projection(path: Path) -> Converted:
     """The linear map from Q-Former to Llama; whatever else a training saved is dropped.
 
     Raises:
         ModelError: the file is unreadable, of another kind, or its names or shapes do not fit.
     """
     tensors = _of_kind(path, PROJECTION)
-    _check_names(path, tensors, _PROJECTION, lambda _name: True)
+    renamed, dropped = _rename(path, tensors, _PROJECTION, lambda _name: True)
     llama, qformer = _shape(path, tensors, "llama_proj.weight", 2)
-    renamed = {new: tensors[old] for old, new in _PROJECTION.items()}
-    dropped = sorted(set(tensors) - set(_PROJECTION))
-    return Part(path, renamed, {"in_features": qformer, "out_features": llama}, dropped)
+    return Converted(path, renamed, {"in_features": qformer, "out_features": llama}, dropped)
 
 
 def load_pickle(path: Path, *, mmap: bool = False) -> Any:
@@ -224,7 +223,7 @@ def load_pickle(path: Path, *, mmap: bool = False) -> Any:
         ) from error
 
 
-def _of_kind(path: Path, kind: Kind) -> Tensors:
+def _of_kind(path: Path, kind: FileKind) -> Tensors:
     content = load_pickle(path)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]  # beside it: epoch, optimizer, options of the training
@@ -238,25 +237,29 @@ def _of_kind(path: Path, kind: Kind) -> Tensors:
         )
     if kind.marker not in content:
         raise ModelError(
-            f"{kind.option} {path} has no {kind.marker}: it looks like {_looks_like(content)}. "
+            f"{kind.option} {path} has no {kind.marker}: it looks like {_described(content)}. "
             f"{kind.option} expects {kind.what}."
         )
     return content
 
 
-def _looks_like(tensors: Tensors) -> str:
+def _described(tensors: Tensors) -> str:
     for kind in (VIT, QFORMER, PROJECTION, _LLAMA):
         if kind.marker in tensors:
             return f"{kind.what}, which belongs to {kind.option}"
     return f"none of MiniGPT-4's files (it has {_some(list(tensors))})"
 
 
-def _check_names(
-    path: Path, tensors: Tensors, expected: Iterable[str], dropped: Callable[[str], bool]
-) -> None:
-    wanted = set(expected)
-    missing = [name for name in expected if name not in tensors]
-    unknown = [name for name in tensors if name not in wanted and not dropped(name)]
+def _rename(
+    path: Path, tensors: Tensors, names: Mapping[str, str], unused: Callable[[str], bool]
+) -> tuple[Tensors, list[str]]:
+    """The tensors under their new names, and the names of those that are dropped.
+
+    Raises:
+        ModelError: a tensor is missing, or has no new name and is not known to be unused.
+    """
+    missing = [name for name in names if name not in tensors]
+    unknown = [name for name in tensors if name not in names and not unused(name)]
     wrong = [
         f"{kind}: {_some(names)}" for kind, names in (("missing", missing), ("unknown", unknown))
         if names
@@ -266,6 +269,7 @@ def _check_names(
             f"the tensors of {path} are not those expected; {'; '.join(wrong)}. Nothing is left "
             "at random or guessed: use the authors' file."
         )
+    return {new: tensors[old] for old, new in names.items()}, sorted(set(tensors) - set(names))
 
 
 def _some(names: list[str]) -> str:
@@ -288,7 +292,7 @@ def _check_heads(path: Path, width: int, heads: int, option: str) -> None:
         )
 
 
-def _both(old: str, new: str) -> dict[str, str]:
+def _weight_and_bias(old: str, new: str) -> dict[str, str]:
     return {f"{old}.{kind}": f"{new}.{kind}" for kind in ("weight", "bias")}
 
 
@@ -296,22 +300,23 @@ def _vit_names(depth: int) -> dict[str, str]:
     names = {
         "cls_token": "vision_model.embeddings.class_embedding",
         "pos_embed": "vision_model.embeddings.position_embedding",
-        **_both("patch_embed.proj", "vision_model.embeddings.patch_embedding"),
+        **_weight_and_bias("patch_embed.proj", "vision_model.embeddings.patch_embedding"),
     }
     for number in range(depth):
         old, new = f"blocks.{number}", f"vision_model.encoder.layers.{number}"
         names |= {
-            **_both(f"{old}.norm1", f"{new}.layer_norm1"),
-            **_both(f"{old}.norm2", f"{new}.layer_norm2"),
             **{f"{old}.attn.{name}": f"{new}.self_attn.{name}" for name in _ATTENTION},
-            **_both(f"{old}.attn.proj", f"{new}.self_attn.projection"),
-            **_both(f"{old}.mlp.fc1", f"{new}.mlp.fc1"),
-            **_both(f"{old}.mlp.fc2", f"{new}.mlp.fc2"),
         }
+        for theirs, ours in _VIT_MODULES.items():
+            names |= _weight_and_bias(f"{old}.{theirs}", f"{new}.{ours}")
     return names
 
 
 _ATTENTION = ("qkv.weight", "q_bias", "v_bias")
+_VIT_MODULES = {
+    "norm1": "layer_norm1", "norm2": "layer_norm2", "attn.proj": "self_attn.projection",
+    "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2",
+}  # fmt: skip
 
 
 def _join_biases(tensors: Tensors) -> Tensors:
@@ -327,16 +332,18 @@ def _join_biases(tensors: Tensors) -> Tensors:
 def _qformer_names(layers: int, crossing: list[int]) -> dict[str, str]:
     names = {
         "query_tokens": "query_tokens",
-        **_both("ln_vision", "vision_model.post_layernorm"),
-        **_both("Qformer.bert.embeddings.LayerNorm", "qformer.layernorm"),
+        **_weight_and_bias("ln_vision", "vision_model.post_layernorm"),
+        **_weight_and_bias("Qformer.bert.embeddings.LayerNorm", "qformer.layernorm"),
     }
     for number in range(layers):
         old, new = f"Qformer.bert.encoder.layer.{number}", f"qformer.encoder.layer.{number}"
         for block in ("attention", "crossattention") if number in crossing else ("attention",):
             for role in ("query", "key", "value"):
-                names |= _both(f"{old}.{block}.self.{role}", f"{new}.{block}.attention.{role}")
+                names |= _weight_and_bias(
+                    f"{old}.{block}.self.{role}", f"{new}.{block}.attention.{role}"
+                )
         for same in _qformer_layer(number in crossing):
-            names |= _both(f"{old}.{same}", f"{new}.{same}")
+            names |= _weight_and_bias(f"{old}.{same}", f"{new}.{same}")
     return names
 
 

@@ -32,7 +32,7 @@ _NORM, _SMALLEST_NORM = "model.norm.weight", 0.05
 _EMBEDDINGS = "model.embed_tokens.weight"
 
 
-class _Signs(NamedTuple):
+class _VersionMarks(NamedTuple):
     vocabulary: int
     eps: float
 
@@ -40,10 +40,10 @@ class _Signs(NamedTuple):
         return f"vocab_size {self.vocabulary}, rms_norm_eps {self.eps:g}"
 
 
-VERSIONS: dict[str, _Signs] = {
-    "v0": _Signs(32001, 1e-6),
-    "v1.1": _Signs(32000, 1e-6),
-    "v1.5": _Signs(32000, 1e-5),
+VERSIONS: dict[str, _VersionMarks] = {
+    "v0": _VersionMarks(32001, 1e-6),
+    "v1.1": _VersionMarks(32000, 1e-6),
+    "v1.5": _VersionMarks(32000, 1e-5),
 }
 
 
@@ -65,7 +65,7 @@ def check_vicuna(folder: Path, version: Version) -> LlamaConfig:
     files = _weight_files(folder)
     for path in sorted(set(files.values())):
         _check_whole(path)
-    rows = _shape(files, _EMBEDDINGS, folder)[0]
+    rows = len(_tensor(files, _EMBEDDINGS, folder))
     if rows != config.vocab_size:
         raise ModelError(
             f"{folder}: config.json says vocab_size {config.vocab_size}, and the embedding table "
@@ -76,11 +76,11 @@ def check_vicuna(folder: Path, version: Version) -> LlamaConfig:
     return config
 
 
-def looks_like(config: LlamaConfig) -> str | None:
-    """The Vicuna version with these signs; None where no version has them."""
-    for name, signs in VERSIONS.items():
-        same_eps = math.isclose(config.rms_norm_eps, signs.eps, rel_tol=1e-3)
-        if config.vocab_size == signs.vocabulary and same_eps:
+def version_of(config: LlamaConfig) -> str | None:
+    """The Vicuna version with these marks; None where no version has them."""
+    for name, marks in VERSIONS.items():
+        same_eps = math.isclose(config.rms_norm_eps, marks.eps, rel_tol=1e-3)
+        if config.vocab_size == marks.vocabulary and same_eps:
             return name
     return None
 
@@ -140,13 +140,14 @@ def _config(folder: Path) -> LlamaConfig:
 
 
 def _check_version(folder: Path, config: LlamaConfig, version: Version) -> None:
-    found = looks_like(config)
-    if version in ("any", found):
+    seen = version_of(config)
+    if version in ("any", seen):
         return
-    guess = f"Vicuna {found}" if found else "no Vicuna version known here"
-    accept = found or "any"
+    guess = f"Vicuna {seen}" if seen else "no Vicuna version known here"
+    accept = seen or "any"
+    marks = _VersionMarks(config.vocab_size, config.rms_norm_eps)
     raise ModelError(
-        f"--vicuna {folder} looks like {guess} ({_Signs(config.vocab_size, config.rms_norm_eps)}); "
+        f"--vicuna {folder} looks like {guess} ({marks}); "
         f"wanted is {version} ({VERSIONS[version]}). MiniGPT-4 7B was trained on Vicuna v0 and "
         "answers with garbage on others (Vision-CAIR/MiniGPT-4, issues 12 and 25). If the linear "
         f"map was trained on this model, pass --vicuna-version {accept}."
@@ -194,20 +195,16 @@ def _check_whole(path: Path) -> None:
 
 def _tensor(files: dict[str, Path], name: str, folder: Path) -> torch.Tensor:
     path = files.get(name, files.get(""))
-    found = None
+    tensor = None
     if path is not None and path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
-            found = file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118
+            tensor = file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118
     elif path is not None:
         content = load_pickle(path, mmap=True)
-        found = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(found, torch.Tensor):
+        tensor = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(tensor, torch.Tensor):
         raise ModelError(f"the weights in {folder} have no {name}: they are not a Llama's.")
-    return found
-
-
-def _shape(files: dict[str, Path], name: str, folder: Path) -> tuple[int, ...]:
-    return tuple(_tensor(files, name, folder).shape)
+    return tensor
 
 
 def _check_no_delta(folder: Path, files: dict[str, Path]) -> None:

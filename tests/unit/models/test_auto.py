@@ -110,7 +110,7 @@ def arguments(model: AutoMLLM, rows: Rows) -> dict[str, Any]:
         return given
     shown = rows.image_index[rows.image_index >= 0]
     given["pixel_values"] = rows.pixel_values[shown].flatten(0, 1)
-    for name, value in model.pictures.beside.items():
+    for name, value in model.pictures.inputs.items():
         given[name] = torch.cat([value] * len(shown))
     kinds = "token_type_ids" if model.hf.config.model_type == "gemma3" else "mm_token_type_ids"
     given[kinds] = (rows.input_ids == model.pictures.token).int()

@@ -20,7 +20,7 @@ from models.loading import load_model
 from models.pictures import FREE_SIDE, PictureForm, open_pictures, side_of
 from models.processor import load_processor
 from models.rows import RowText
-from models.vocabulary import load_tokenizer
+from models.tokenizer import load_tokenizer
 from runner.assembly import make_encoder
 from tests.auto_cases import FAMILIES, qwen_tokenizer, save
 

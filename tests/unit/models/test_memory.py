@@ -13,6 +13,7 @@ from benchmarks.full_size import full_size
 from errors import ModelError
 from models import memory
 from models.deltas import Site, linear_shape
+from models.families import without_weights
 from models.memory import (
     DeviceMemory,
     ParameterCounts,
@@ -24,8 +25,7 @@ from models.memory import (
     memory_line,
     smaller_forms,
 )
-from models.quantisation import kept_modules
-from models.sketch import sketch
+from models.quantisation import unquantised_modules
 
 BIG, SMALL = (
     DeviceMemory("cuda:0", 80 * 10**9, 79 * 10**9),
@@ -52,7 +52,7 @@ def test_full_size_models_have_their_parameters(family: str) -> None:
 
 @pytest.mark.parametrize("family", FULL)
 def test_every_edited_layer_of_a_full_size_model_is_found(family: str) -> None:
-    model = sketch(family, full_size(family), torch.bfloat16)
+    model = without_weights(family, full_size(family), torch.bfloat16)
     *_, width, inner = FULL[family]
     assert [(site.layer, site.role) for site in model.last_sites(3)] == [
         (layer, role) for layer in (29, 30, 31) for role in ("mlp_out", "mlp_in")
@@ -68,16 +68,16 @@ def test_every_edited_layer_of_a_full_size_model_is_found(family: str) -> None:
 def test_bytes_are_those_of_the_weights(family: str, dtype: torch.dtype) -> None:
     """The Q-Former stays in single precision."""
     config = full_size(family)
-    weights = sketch(family, config, dtype).hf.parameters()
+    weights = without_weights(family, config, dtype).hf.parameters()
     expected = sum(one.numel() * one.element_size() for one in weights)
     assert count_parameters(family, config).bytes(dtype) == expected
 
 
 def test_nothing_beside_the_decoder_layers_is_quantised() -> None:
     kept = {
-        family: kept_modules(model.hf, model.decoder.layers)
+        family: unquantised_modules(model.hf, model.decoder.layers)
         for family in FULL
-        for model in [sketch(family, full_size(family), torch.bfloat16)]
+        for model in [without_weights(family, full_size(family), torch.bfloat16)]
     }
     assert {"lm_head", "model.vision_tower", "model.multi_modal_projector"} <= {*kept["llava"]}
     assert {"vision_model", "qformer", "language_model.lm_head"} <= {*kept["blip2"]}

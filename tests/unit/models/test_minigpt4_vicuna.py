@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from errors import ModelError
 from models.minigpt4.tokenizer import check_saved, read_tokenizer
-from models.minigpt4.vicuna import check_vicuna, load_vicuna, looks_like
+from models.minigpt4.vicuna import check_vicuna, load_vicuna, version_of
 from tests.minigpt4_cases import Originals, convert, vicuna
 from tests.tokenizers_small import TEXT, llama_tokenizer
 
@@ -50,7 +50,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> N
 )
 def test_versions_by_their_signs(signs: tuple[int, float], found: str | None) -> None:
     config = LlamaConfig(vocab_size=signs[0], rms_norm_eps=signs[1])
-    assert looks_like(config) == found
+    assert version_of(config) == found
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ def load_tokenizer(
         OSError: there is none.
         ValueError: it cannot be read.
     """
-    read: Any = AutoTokenizer
-    llama = config.get_text_config().model_type == "llama"
-    if llama and (Path(path) / "tokenizer.json").is_file():
-        read = PreTrainedTokenizerFast
-    return read.from_pretrained(path, revision=revision or "main")
+    reader: Any = AutoTokenizer
+    is_llama = config.get_text_config().model_type == "llama"
+    if is_llama and (Path(path) / "tokenizer.json").is_file():
+        reader = PreTrainedTokenizerFast
+    return reader.from_pretrained(path, revision=revision or "main")
