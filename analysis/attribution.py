@@ -52,14 +52,14 @@ class _Copies:
         inputs: of the body; its embeddings are (I, M, d).
         past: keys and values before the copies, by layer; empty where the copies are whole rows.
         item: (N * m,) where each copy stands in (I, M), the copies of a token in a row.
-        place: (N * m,).
+        position: (N * m,).
         edit_index: (I,).
     """
 
     inputs: dict[str, Any]
     past: Sequence[tuple[Tensor, Tensor]]
     item: Tensor
-    place: Tensor
+    position: Tensor
     edit_index: Tensor
 
     def body_inputs(self) -> dict[str, Any]:
@@ -107,14 +107,13 @@ def attributions(
     precision = torch.promote_types(model.hf.dtype, torch.float32)
     scales = torch.arange(1, steps + 1, dtype=precision, device=model.device) / steps
     tokens, copies = _at_once(model, rows, steps)
-    found = torch.zeros(
-        len(rows), model.n_layers, n_neurons(model), dtype=precision, device=model.device
-    )
-    for some in torch.arange(len(at.row), device=model.device).split(tokens):
-        part = Answers(at.row[some], at.position[some], at.target[some], len(rows))
+    size = (len(rows), model.n_layers, n_neurons(model))
+    total = torch.zeros(size, dtype=precision, device=model.device)
+    for indices in torch.arange(len(at.row), device=model.device).split(tokens):
+        part = Answers(at.row[indices], at.position[indices], at.target[indices], len(rows))
         values = _of_tokens(model, rows, part, deltas, scales.split(copies))
-        found.index_add_(0, part.row, values.to(precision) / steps)
-    return found / rows.answer_mask.sum(1)[:, None, None]
+        total.index_add_(0, part.row, values.to(precision) / steps)
+    return total / rows.answer_mask.sum(1)[:, None, None]
 
 
 def update_by_neuron(deltas: Deltas, neurons: int) -> dict[Site, Tensor]:
@@ -138,9 +137,9 @@ def _squared(delta: Delta, role: Role, neurons: int) -> Tensor:
         of_role = delta.weight.square().sum(-1 if role == "mlp_in" else -2)
     else:
         sides = (delta.outputs, delta.inputs)
-        own, other = sides if role == "mlp_in" else sides[::-1]
-        # |sum_t own[t, i] other[t]|^2 without the sum itself, which is as large as the matrix
-        of_role = ((other @ other.mT) @ own * own).sum(-2).clamp(min=0)
+        inner, outer = sides if role == "mlp_in" else sides[::-1]
+        # |sum_t inner[t, i] outer[t]|^2 without the sum itself, which is as large as the matrix
+        of_role = ((outer @ outer.mT) @ inner * inner).sum(-2).clamp(min=0)
     return of_role.unflatten(-1, (-1, neurons)).sum(-2)
 
 
@@ -148,15 +147,15 @@ def _of_tokens(
     model: EditableModel, rows: Rows, at: Answers, deltas: Deltas, scales: Sequence[Tensor]
 ) -> Tensor:
     """Attributions of some answer tokens, m times as large: (N, layers, D)."""
-    chosen, row = at.row.unique(return_inverse=True)
-    rows, at = rows.select(chosen), replace(at, row=row, n_rows=len(chosen))
+    used, row = at.row.unique(return_inverse=True)
+    rows, at = rows.select(used), replace(at, row=row, n_rows=len(used))
     past = [] if _in_one_part(model, rows) else _read(model, rows, deltas)
     total: list[Tensor] = []
-    for some in scales:
-        m = len(some)
+    for part in scales:
+        m = len(part)
         copies = _after(model, rows, at, past, m) if past else _whole(model, rows, at, m)
         by_layer = [
-            _weighed_gradients(model, copies, layer, at.target, some, deltas)
+            _weighed_gradients(model, copies, layer, at.target, part, deltas)
             for layer in range(model.n_layers)
         ]
         total.append(torch.stack(by_layer, 1))
@@ -172,30 +171,29 @@ def _weighed_gradients(
     deltas: Deltas,
 ) -> Tensor:
     """The activations of one layer times sum_k dP/dw at their scaled copies: (N, D)."""
-    taken: list[Tensor] = []
+    points: list[Tensor] = []  # the activations, and their scaled copies
 
     def scale(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         whole = args[0].detach().reshape(len(copies.edit_index), -1, args[0].shape[-1])
-        own = whole[copies.item, copies.place]  # (N * m, D)
-        scaled = own * scales.to(own.dtype).repeat(len(target))[:, None]
-        taken.extend((own, scaled.requires_grad_()))
-        changed = whole.index_put((copies.item, copies.place), taken[1])
+        values = whole[copies.item, copies.position]  # (N * m, D)
+        scaled = values * scales.to(values.dtype).repeat(len(target))[:, None]
+        points.extend((values, scaled.requires_grad_()))
+        changed = whole.index_put((copies.item, copies.position), points[1])
         return (changed.reshape(args[0].shape), *args[1:])
 
     handle = model.linear(Site(layer, "mlp_out")).register_forward_pre_hook(scale)
     try:
         with torch.enable_grad(), _edited(model, deltas, copies.edit_index):
             output = model.decoder.body(**copies.body_inputs())
-            hidden = output.last_hidden_state[copies.item, copies.place]
-            logits = model.decoder.head(hidden)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            wanted = target.repeat_interleave(len(scales))[:, None]
-            log_p = logits.log_softmax(-1).gather(1, wanted)
+            hidden = output.last_hidden_state[copies.item, copies.position]
+            logits = model.head_logits(hidden)
+            answers = target.repeat_interleave(len(scales))[:, None]
+            log_p = logits.log_softmax(-1).gather(1, answers)
             # dP = P dlog P: the second factor does not vanish in half precision where P is small
-            (gradient,) = torch.autograd.grad(log_p.sum(), taken[1])
+            (gradient,) = torch.autograd.grad(log_p.sum(), points[1])
     finally:
         handle.remove()
-    weighed = gradient.to(log_p.dtype) * log_p.detach().exp() * taken[0].to(log_p.dtype)
+    weighed = gradient.to(log_p.dtype) * log_p.detach().exp() * points[0].to(log_p.dtype)
     return weighed.view(len(target), len(scales), -1).sum(1)
 
 
@@ -243,17 +241,17 @@ def _after(
     seen = torch.cat([before[:, None].expand(-1, m, -1), itself.expand(len(before), -1, -1)], -1)
     mask = torch.zeros(seen.shape, dtype=embeddings.dtype, device=at.row.device)
     mask = mask.masked_fill(~seen, torch.finfo(mask.dtype).min)  # (N, m, T + m)
-    own = embeddings[at.row, at.position][:, None].expand(-1, m, -1)
+    predicting = embeddings[at.row, at.position][:, None].expand(-1, m, -1)
     item = torch.arange(len(at.row), device=at.row.device)
     return _Copies(
         inputs={
-            "inputs_embeds": own,
+            "inputs_embeds": predicting,
             "attention_mask": mask[:, None],
             "position_ids": _positions(rows)[at.row, at.position][:, None].expand(-1, m),
         },
         past=[(keys[at.row], values[at.row]) for keys, values in past],
         item=item.repeat_interleave(m),
-        place=torch.arange(m, device=item.device).repeat(len(item)),
+        position=torch.arange(m, device=item.device).repeat(len(item)),
         edit_index=rows.edit_index[at.row],
     )
 
@@ -270,7 +268,7 @@ def _whole(model: EditableModel, rows: Rows, at: Answers, m: int) -> _Copies:
         },
         past=(),
         item=torch.arange(len(copied), device=at.row.device),
-        place=at.position.repeat_interleave(m),
+        position=at.position.repeat_interleave(m),
         edit_index=copied.edit_index,
     )
 
@@ -286,5 +284,5 @@ def _at_once(model: EditableModel, rows: Rows, steps: int) -> tuple[int, int]:
     layer = model.n_layers * config.hidden_size * model.hf.dtype.itemsize
     long = width if _in_one_part(model, rows) else 1
     copy = layer * _PER_TOKEN * long + config.vocab_size * _PER_LOGIT
-    held = 4 * layer * width  # keys and values, and what a pass makes of them
-    return max(1, MEMORY_BYTES // (steps * copy + held)), max(1, MEMORY_BYTES // copy)
+    context = 4 * layer * width  # keys and values, and what a pass makes of them
+    return max(1, MEMORY_BYTES // (steps * copy + context)), max(1, MEMORY_BYTES // copy)

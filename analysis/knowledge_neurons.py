@@ -15,7 +15,7 @@ edit made in text lands: `analysis.neuron_report`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -94,16 +94,6 @@ class Neurons:
     updates: Mapping[Role, Update]
 
 
-@dataclass
-class _Collected:
-    """The same while batches come in."""
-
-    edit_ids: list[int] = field(default_factory=list)
-    subjects: list[str] = field(default_factory=list)
-    sets: dict[tuple[When, Question], list[NeuronSet | None]] = field(default_factory=dict)
-    updates: dict[Role, list[Update]] = field(default_factory=dict)
-
-
 def neuron_scenario(name: str) -> Scenario:
     """A scenario's edit with the three questions, as they are answered before and after it.
 
@@ -141,21 +131,20 @@ def find_neurons(
     Raises:
         ConfigError: the editor's edits are not weight deltas.
     """
-    collected = _Collected(sets={(when, question): [] for when in WHEN for question in QUESTIONS})
-    for batch in track(batches, "Neurons", console=Console(stderr=True), transient=True):
-        on_device = batch.to(model.device)
-        _add(collected, model, editor, on_device, steps=steps, threshold=threshold)
-    updates = {
-        role: Update(parts[0].layers, np.concatenate([part.share for part in parts]))
-        for role, parts in sorted(collected.updates.items())
-    }
-    return Neurons(
-        layers=model.n_layers,
-        per_layer=n_neurons(model),
-        edit_ids=tuple(collected.edit_ids),
-        subjects=tuple(collected.subjects),
-        sets=collected.sets,
-        updates=updates,
+    parts = [
+        _of_batch(model, editor, batch.to(model.device), steps=steps, threshold=threshold)
+        for batch in track(batches, "Neurons", console=Console(stderr=True), transient=True)
+    ]
+    first = parts[0]
+    return replace(
+        first,
+        edit_ids=tuple(edit_id for part in parts for edit_id in part.edit_ids),
+        subjects=tuple(subject for part in parts for subject in part.subjects),
+        sets={key: [s for part in parts for s in part.sets[key]] for key in first.sets},
+        updates={
+            role: replace(update, share=np.concatenate([p.updates[role].share for p in parts]))
+            for role, update in first.updates.items()
+        },
     )
 
 
@@ -171,16 +160,14 @@ def coarse_set(attribution: Tensor, threshold: float) -> NeuronSet:
     return NeuronSet(ids.cpu().numpy(), flat[ids].double().cpu().numpy())
 
 
-def _add(
-    collected: _Collected,
+def _of_batch(
     model: EditableModel,
     editor: Editor,
     batch: EditBatch,
     *,
     steps: int,
     threshold: float,
-) -> None:
-    """The edits of one batch."""
+) -> Neurons:
     rows = model.encode_pictures(batch.rows)
     batch, at = replace(batch, rows=rows), rows.answers()
     state = model.prefix(rows, editor.first_layer(model))
@@ -191,8 +178,7 @@ def _add(
             "and an update that cannot be seen cannot be compared with neurons. Accepted are "
             "editors that change weights (ft, rome, mend, lora), and none."
         )
-    collected.edit_ids += batch.edit_ids
-    collected.subjects += batch.subjects
+    sets: dict[tuple[When, Question], list[NeuronSet | None]] = {}
     for when in WHEN:
         deltas = edit.deltas if when == "after" else {}
         logits = model.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
@@ -201,16 +187,21 @@ def _add(
         for question in QUESTIONS:
             probe = batch.probes[_probe(when, question)]
             answered = probe[right[probe]] if is_asked else probe[:0]
-            sets: list[NeuronSet | None] = [None] * len(batch)
+            of_edit: list[NeuronSet | None] = [None] * len(batch)
             if len(answered):
                 values = attributions(model, rows.select(answered), steps=steps, deltas=deltas)
-                for edit_index, value in zip(
-                    rows.edit_index[answered].tolist(), values, strict=True
-                ):
-                    sets[edit_index] = coarse_set(value, threshold)
-            collected.sets[when, question] += sets
-    for role, update in _updates(edit, n_neurons(model)).items():
-        collected.updates.setdefault(role, []).append(update)
+                edits = rows.edit_index[answered].tolist()
+                for edit_index, value in zip(edits, values, strict=True):
+                    of_edit[edit_index] = coarse_set(value, threshold)
+            sets[when, question] = of_edit
+    return Neurons(
+        layers=model.n_layers,
+        per_layer=n_neurons(model),
+        edit_ids=tuple(batch.edit_ids),
+        subjects=tuple(batch.subjects),
+        sets=sets,
+        updates=_updates(edit, n_neurons(model)),
+    )
 
 
 def _updates(edit: DeltaEdit, per_layer: int) -> dict[Role, Update]:

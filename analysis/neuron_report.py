@@ -257,14 +257,14 @@ def _landing(
     return share, chance, unrelated_mean(values, subjects)
 
 
-def _inside(one: NeuronSet | None, update: Update, per_layer: int) -> Ids | None:
+def _inside(coarse: NeuronSet | None, update: Update, per_layer: int) -> Ids | None:
     """A set's neurons in the edited layers, numbered as the update's columns."""
-    if one is None:
+    if coarse is None:
         return None
-    layer, number = np.divmod(one.ids, per_layer)
-    place = np.searchsorted(update.layers, layer)
+    layer, number = np.divmod(coarse.ids, per_layer)
+    row = np.searchsorted(update.layers, layer)
     edited = np.isin(layer, update.layers)
-    return np.asarray(place[edited] * per_layer + number[edited], dtype=np.int64)
+    return np.asarray(row[edited] * per_layer + number[edited], dtype=np.int64)
 
 
 def _by_layer(neurons: Neurons, sets: Sequence[NeuronSet | None]) -> list[float] | None:

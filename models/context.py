@@ -137,9 +137,7 @@ def _answer(model: EditableModel, rows: Rows, at: Answers, group: Tensor, shared
         past_key_values=beginning.of(group_of_row),
         use_cache=True,
     )
-    hidden = output.last_hidden_state[at.row, at.position - shared[at.row]]
-    logits = model.decoder.head(hidden)
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return model.head_logits(output.last_hidden_state[at.row, at.position - shared[at.row]])
 
 
 def _encode(model: EditableModel, rows: Rows, lengths: Tensor) -> _Shared:

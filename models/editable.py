@@ -306,6 +306,11 @@ class EditableModel(nn.Module, ABC):
         state = self.prefix(rows, 0)
         return self.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
 
+    def head_logits(self, hidden: Tensor) -> Tensor:
+        """The head on what comes out of the body: (..., d) -> (..., V) in float32 or better."""
+        logits = self.decoder.head(hidden)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
     def fingerprint(self) -> str:
         """A short hash of the weights, to tell whether a checkpoint belongs to this base model."""
         return fingerprint(self.hf)
@@ -348,8 +353,7 @@ class EditableModel(nn.Module, ABC):
         return self._logits(hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        logits = self.decoder.head(self.decoder.norm(hidden))
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return self.head_logits(self.decoder.norm(hidden))
 
     def _layer(self, number: int, hidden: Tensor, state: PrefixState) -> Tensor:
         kwargs = state.kwargs[self.layer_kind(number)]

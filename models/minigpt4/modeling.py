@@ -102,11 +102,9 @@ class MiniGPT4ForConditionalGeneration(PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """The Llama's token embeddings."""
         return self.language_model.get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Module:
-        """The Llama's head."""
         return self.language_model.get_output_embeddings()
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
