@@ -20,9 +20,9 @@ def test_help_names_every_analysis_and_its_flags(
     assert f"python -m analysis {kind} " in capsys.readouterr().out
     with pytest.raises(SystemExit, match="0"):
         main([kind, "--help"])
-    shown = capsys.readouterr().out
-    assert "configuration words" in shown
-    assert ("--layer" if kind == "second_moment" else "--output") in shown
+    printed = capsys.readouterr().out
+    assert "configuration words" in printed
+    assert ("--layer" if kind == "second_moment" else "--output") in printed
 
 
 @pytest.mark.parametrize(

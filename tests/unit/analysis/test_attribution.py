@@ -226,12 +226,12 @@ def test_models_that_must_read_a_row_at_once(family: str, tmp_path: Path) -> Non
     model = load_model("auto", str(save(family, tmp_path))).double()
     shows = load_processor("auto", str(tmp_path)).picture_ids
     slot = load_processor("auto", str(tmp_path)).image_token_id
-    said = [[30, *shows, 41, 52, 63, 74], [30, 44, 55, 66, 77, 88]]
-    width = max(map(len, said))
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in said])
-    mask = torch.tensor([[n < len(row) for n in range(width)] for row in said])
+    token_rows = [[30, *shows, 41, 52, 63, 74], [30, 44, 55, 66, 77, 88]]
+    width = max(map(len, token_rows))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in token_rows])
+    mask = torch.tensor([[n < len(row) for n in range(width)] for row in token_rows])
     answer = torch.zeros_like(mask)
-    for row, tokens in enumerate(said):
+    for row, tokens in enumerate(token_rows):
         answer[row, len(tokens) - 2 : len(tokens)] = True
     pixels = torch.randn(1, *picture_shape(tmp_path), generator=torch.Generator().manual_seed(2))
     rows = model.encode_pictures(

@@ -243,9 +243,9 @@ def test_the_command_finds_where_the_shipped_model_keeps_its_facts(
     words = ["causal_trace", "model=llava_tiny", "data=folder", f"data.root={world}",
              "--facts", "24", "--draws", "1", "--output", str(tmp_path / "trace")]  # fmt: skip
     assert main(words) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     found = json.loads((tmp_path / "trace" / "trace.json").read_text())
-    assert "editor.layer=0" in said
+    assert "editor.layer=0" in printed
     assert found["best_layer"] == 0
     assert found["facts"] == 24
     assert found["clean"] > 0.9 > 0.5 > found["corrupted"]
@@ -265,9 +265,9 @@ def test_numbers_and_best_layer() -> None:
     mlp[TOKENS.index("subject_last")] = torch.tensor([0.1, 0.5, 0.2])
     found = Trace(0.9, 0.1, {"state": mlp + 1, "mlp": mlp}, 7)
     assert found.best_layer() == 1
-    told = json.loads(json.dumps(found.as_dict()))
-    assert told["effect"]["mlp"]["subject_first"] == [None, None, None]
-    assert told["effect"]["mlp"]["subject_last"] == pytest.approx([0.1, 0.5, 0.2])
+    content = json.loads(json.dumps(found.as_dict()))
+    assert content["effect"]["mlp"]["subject_first"] == [None, None, None]
+    assert content["effect"]["mlp"]["subject_last"] == pytest.approx([0.1, 0.5, 0.2])
 
 
 def test_the_heat_map_shows_both_kinds(tmp_path: Path) -> None:

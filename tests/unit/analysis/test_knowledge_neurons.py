@@ -97,9 +97,9 @@ def test_a_question_that_is_answered_wrong_has_no_set(model: EditableModel) -> N
     gone = {(line["when"], line["pair"]) for line in lines if line["jaccard"] is None}
     assert {("before", "text-image"), ("after", "text-image"), ("before-after", "text")} <= gone
     assert ("before", "text-same_type") not in gone
-    told = numbers(found, lines, landing_lines(found), seed=0)
-    assert told["answered"]["before"] == {"text": 2, "image": 1, "same_type": 2}
-    assert told["overlaps"]["before"]["text-image"]["jaccard"]["value"]["n"] == 1
+    means = numbers(found, lines, landing_lines(found), seed=0)
+    assert means["answered"]["before"] == {"text": 2, "image": 1, "same_type": 2}
+    assert means["overlaps"]["before"]["text-image"]["jaccard"]["value"]["n"] == 1
 
 
 def test_edits_that_reach_the_picture_are_told_from_those_that_do_not(
@@ -113,12 +113,12 @@ def test_edits_that_reach_the_picture_are_told_from_those_that_do_not(
         for line in lines
         if (line["when"], line["pair"]) == ("before", "text-image")
     }
-    told = numbers(found, lines, landing_lines(found), seed=0)["transfer"]
-    assert told["not_reached"]["value"]["mean"] == pytest.approx(100 * of_edit[0])
-    assert told["reached"]["value"]["mean"] == pytest.approx(50 * (of_edit[1] + of_edit[2]))
+    means = numbers(found, lines, landing_lines(found), seed=0)["transfer"]
+    assert means["not_reached"]["value"]["mean"] == pytest.approx(100 * of_edit[0])
+    assert means["reached"]["value"]["mean"] == pytest.approx(50 * (of_edit[1] + of_edit[2]))
     unknown = found_in(model, [known_batch(2, wrong=["text_after"])], [telling_edit(model, OWN)])
-    told = numbers(unknown, overlap_lines(unknown), landing_lines(unknown), seed=0)["transfer"]
-    assert [told[name]["value"]["n"] for name in ("reached", "not_reached")] == [1, 0]
+    means = numbers(unknown, overlap_lines(unknown), landing_lines(unknown), seed=0)["transfer"]
+    assert [means[name]["value"]["n"] for name in ("reached", "not_reached")] == [1, 0]
 
 
 def test_batches_and_their_order_do_not_matter(model: EditableModel, neurons: Neurons) -> None:
@@ -171,11 +171,11 @@ def test_an_unedited_model_has_a_before_alone(model: EditableModel) -> None:
     assert all(one is None for q in QUESTIONS for one in found.sets["after", q])
     assert not found.updates
     lines = overlap_lines(found)
-    told = numbers(found, lines, landing_lines(found), seed=0)
-    assert told["landing"] == told["edited"] == {}
-    assert told["by_layer"]["after"] == dict.fromkeys(QUESTIONS)
-    assert told["overlaps"]["after"]["text-image"]["share"]["value"]["mean"] is None
-    json.dumps(told, allow_nan=False)
+    means = numbers(found, lines, landing_lines(found), seed=0)
+    assert means["landing"] == means["edited"] == {}
+    assert means["by_layer"]["after"] == dict.fromkeys(QUESTIONS)
+    assert means["overlaps"]["after"]["text-image"]["share"]["value"]["mean"] is None
+    json.dumps(means, allow_nan=False)
 
 
 def test_edits_that_are_no_deltas_are_refused(model: EditableModel) -> None:
@@ -247,20 +247,20 @@ def test_landings_that_are_known() -> None:
 def test_means_carry_interval_and_levels() -> None:
     neurons = known_neurons()
     lines = overlap_lines(neurons)
-    told = numbers(neurons, lines, landing_lines(neurons), seed=0)
-    assert told["edited"] == {"mlp_in": [1, 3]}
-    judged = told["overlaps"]["before"]["text-image"]["jaccard"]
+    means = numbers(neurons, lines, landing_lines(neurons), seed=0)
+    assert means["edited"] == {"mlp_in": [1, 3]}
+    judged = means["overlaps"]["before"]["text-image"]["jaccard"]
     assert judged["value"]["mean"] == pytest.approx(100 * (2 / 5 + 0) / 2)
     assert judged["value"]["n"] == 2
     assert judged["value"]["ci95"] == [0.0, 40.0]
     assert judged["chance"]["mean"] > 0
     mean = judged["value"]["mean"] - judged["unrelated"]["mean"]
     assert judged["above_unrelated"]["mean"] == pytest.approx(mean)
-    assert told["by_layer"]["before"]["text"] == pytest.approx([0, 50, 25, 25])
-    assert told["neurons"]["before"]["image"]["mean"] == 1.5
-    landing = told["landing"]["mlp_in"]["before"]["image"]
+    assert means["by_layer"]["before"]["text"] == pytest.approx([0, 50, 25, 25])
+    assert means["neurons"]["before"]["image"]["mean"] == 1.5
+    landing = means["landing"]["mlp_in"]["before"]["image"]
     assert landing["value"] == {"mean": 50.0, "ci95": [50.0, 50.0], "n": 1}
-    json.dumps(told, allow_nan=False)
+    json.dumps(means, allow_nan=False)
 
 
 def test_the_sets_themselves_are_a_table() -> None:

@@ -94,10 +94,10 @@ def test_the_command_writes_a_file_that_says_what_it_is(
         str(tmp_path),
     ]
     assert main([*words, "--samples", "2"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     (path,) = tmp_path.glob("*.safetensors")
-    assert str(path) in said
-    assert "2 documents" in said
+    assert str(path) in printed
+    assert "2 documents" in printed
     with safe_open(path, framework="pt") as file:
         facts, moment = file.metadata(), file.get_tensor("second_moment")
     assert (facts["layer"], facts["documents"]) == ("0", "2")

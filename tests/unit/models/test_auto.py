@@ -71,15 +71,15 @@ def rows_for(
     draw = random.Random(1)
     vocabulary = range(20, 330)
     common = tuple(draw.choice(vocabulary) for _ in range(beginning))
-    said: list[list[int]] = []
+    token_rows: list[list[int]] = []
     for number, seen in enumerate(shown):
         shows = () if seen is None else one.processor.picture_ids
         own = [draw.choice(vocabulary) for _ in range(5 + 2 * number)]
-        said.append([*common, *shows, *own])
-    width = max(map(len, said)) + extra
-    ids = torch.zeros(len(said), width, dtype=torch.int64)
+        token_rows.append([*common, *shows, *own])
+    width = max(map(len, token_rows)) + extra
+    ids = torch.zeros(len(token_rows), width, dtype=torch.int64)
     mask, answer = ids.bool(), ids.bool()
-    for row, tokens in enumerate(said):
+    for row, tokens in enumerate(token_rows):
         start = 0 if padding == "right" else width - len(tokens)
         stop = start + len(tokens)
         ids[row, start:stop] = torch.tensor(tokens)
@@ -97,7 +97,7 @@ def rows_for(
         pixel_values=torch.stack([one.processor.pixels(picture(n)) for n in pictures])
         if pictures
         else None,
-        edit_index=torch.arange(len(said)) % 2,
+        edit_index=torch.arange(len(token_rows)) % 2,
     )
 
 

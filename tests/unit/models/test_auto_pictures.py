@@ -94,7 +94,7 @@ def test_llava_through_auto_is_llava(root: Path, tmp_path: Path) -> None:
         "vision_feature_select_strategy": config["vision_feature_select_strategy"],
     }  # fmt: skip
     (folder / "processor_config.json").write_text(json.dumps(said))
-    asked = [("Where is it?", "Lisburg", True), ("Who?", "Tama", False)]
+    prompts = [("Where is it?", "Lisburg", True), ("Who?", "Tama", False)]
     logits = []
     for family in ("llava", "auto"):
         processor = load_processor(family, str(folder))
@@ -103,8 +103,8 @@ def test_llava_through_auto_is_llava(root: Path, tmp_path: Path) -> None:
         )
         encoder = PromptEncoder(processor.tokenizer, layout)
         rows = encoder.rows(
-            [encoder.encode(q, a, picture=p) for q, a, p in asked],
-            [RowText(q, a, p) for q, a, p in asked],
+            [encoder.encode(q, a, picture=p) for q, a, p in prompts],
+            [RowText(q, a, p) for q, a, p in prompts],
             edit_index=[0, 0],
             image_index=[0, -1],
             pixel_values=processor.pixels(noise(60, 40))[None],

@@ -159,10 +159,10 @@ def test_an_argument_that_nobody_gives_is_refused() -> None:
     hf = around(hub.LlamaConfig(**TEXT))
     forward = type(hf.model).forward
 
-    def told(self: Any, clock: Any = None, **given: Any) -> Any:
+    def forward_with_clock(self: Any, clock: Any = None, **given: Any) -> Any:
         return forward(self, **given)
 
-    hf.model.forward = told.__get__(hf.model)
+    hf.model.forward = forward_with_clock.__get__(hf.model)
     with pytest.raises(ModelError, match="is given clock besides tokens and pixels"):
         AutoMLLM(hf, FORM)
 

@@ -145,7 +145,7 @@ def test_a_device_that_is_too_small_is_refused(
     assert message in str(caught.value)
 
 
-def tell(folder: str, **changes: Any) -> None:
+def log_llava(folder: str, **changes: Any) -> None:
     given = {"revision": None, "dtype": "auto", "quantise": None, "device": None} | changes
     log_memory("llava", folder, **given)
 
@@ -158,20 +158,20 @@ def test_large_models_are_told_and_small_ones_are_not(
     monkeypatch.setattr(
         memory, "device_memory", lambda _: DeviceMemory("cpu", 60 * 10**9, 20 * 10**9)
     )
-    tell(str(root / "models/pretrained/llava_tiny"))
+    log_llava(str(root / "models/pretrained/llava_tiny"))
     assert not caplog.records
-    tell(str(tmp_path))  # no weights lie there
-    told, warned = caplog.records
-    assert "7.06 B parameters" in told.message
-    assert "28.3 GB in float32; cpu has 60.0 GB (20.0 free)" in told.message
+    log_llava(str(tmp_path))  # no weights lie there
+    info, warned = caplog.records
+    assert "7.06 B parameters" in info.message
+    assert "28.3 GB in float32; cpu has 60.0 GB (20.0 free)" in info.message
     assert warned.levelno == logging.WARNING
     assert "model.dtype=bfloat16 (14.1 GB)" in warned.message
     caplog.clear()
-    tell(str(tmp_path), dtype="bfloat16")
+    log_llava(str(tmp_path), dtype="bfloat16")
     assert len(caplog.records) == 1
     monkeypatch.setattr(memory, "device_memory", lambda _: SMALL)
     with pytest.raises(ModelError, match=r"the weights of .* need 28\.3 GB"):
-        tell(str(tmp_path))
+        log_llava(str(tmp_path))
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -41,10 +41,10 @@ def refused(
         before = sorted(tmp_path.rglob("*"))
         monkeypatch.setattr(conversion, "load_vicuna", loaded)
         code = convert(ORIGINALS, vicuna, tmp_path / "model", *(words or ANY), **files)
-        said = capsys.readouterr().err
-        assert (code, said.count("error: ")) == (2, 1), said
+        printed = capsys.readouterr().err
+        assert (code, printed.count("error: ")) == (2, 1), printed
         assert sorted(tmp_path.rglob("*")) == before
-        return said[said.index("error: ") :]
+        return printed[printed.index("error: ") :]
 
     return run
 
@@ -251,9 +251,9 @@ def test_a_tensor_of_another_shape(
 ) -> None:
     file = changed("qformer", tmp_path, lambda t: t.update({"ln_vision.bias": torch.ones(3)}))
     assert convert(ORIGINALS, llama, tmp_path / "model", *ANY, qformer=file) == 2
-    said = capsys.readouterr().err
-    assert "do not make one model" in said
-    assert "post_layernorm.bias" in said
+    printed = capsys.readouterr().err
+    assert "do not make one model" in printed
+    assert "post_layernorm.bias" in printed
     assert sorted(tmp_path.iterdir()) == [file]
 
 
