@@ -5,7 +5,7 @@ sections are missing has nothing to say.
 """
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,157 +74,146 @@ def settings_warnings(config: schema.RunConfig, typed: Collection[str]) -> list[
     ]
 
 
-def _editor_rules(command: str, sections: Sections) -> list[str]:
+def _editor_rules(command: str, sections: Sections) -> Iterator[str]:
     editor: EditorOptions | None = sections.get("editor")
     if editor is None:
-        return []
-    problems = []
+        return
     ckpt = sections.get("ckpt")
     if command == "train" and not editor.trained:
-        problems.append(
+        yield (
             f"editor={editor.name} needs no training; run `python evaluate.py editor={editor.name}`"
         )
     if command == "evaluate" and editor.trained and ckpt is None:
-        problems.append(
+        yield (
             f"editor={editor.name} is a trained editor: add ckpt=FILE, made by "
             f"`python train.py editor={editor.name}`"
         )
     if command == "evaluate" and not editor.trained and ckpt is not None:
-        problems.append(f"editor={editor.name} takes no checkpoint: leave ckpt= or editor= out")
+        yield f"editor={editor.name} takes no checkpoint: leave ckpt= or editor= out"
     scenario = sections.get("scenario")
     if scenario is not None and scenario.name not in editor.scenarios:
         scenarios = ", ".join(sorted(editor.scenarios))
         reason = f" ({editor.why_not})" if editor.why_not else ""
-        problems.append(
+        yield (
             f"editor={editor.name} is not defined for scenario={scenario.name}: {scenarios}{reason}"
         )
-    return problems
 
 
-def _protocol_rules(command: str, sections: Sections) -> list[str]:
+def _protocol_rules(command: str, sections: Sections) -> Iterator[str]:
     del command
     protocol: schema.ProtocolOptions | None = sections.get("protocol")
-    if protocol is None or (protocol.name == "single" and protocol.n is None):
-        return []
-    if protocol.name == "single":
-        return [
-            f"protocol.n={_listed(protocol.n or [])} says how many edits are in place, and under "
-            "single editing it is always one: add protocol=sequential"
-        ]
-    problems = [*_sequential_editor(sections), *_sequential_trainer(sections)]
-    if protocol.n is None:
-        problems.append("protocol.n is required with protocol=sequential: add protocol.n=1,10,100")
-        return problems
     data: DataOptions | None = sections.get("data")
-    if data is not None and data.limit is not None and data.limit < protocol.n[-1]:
-        problems.append(
-            f"protocol.n={_listed(protocol.n)} makes {protocol.n[-1]} edits, and "
-            f"data.limit={data.limit} leaves fewer: raise data.limit, or leave it out"
+    if protocol is None:
+        return
+    points = ",".join(map(str, protocol.n or ()))
+    if protocol.name == "single":
+        if protocol.n is not None:
+            yield (
+                f"protocol.n={points} says how many edits are in place, and under single editing "
+                "it is always one: add protocol=sequential"
+            )
+        return
+    yield from _sequential_editor(sections)
+    yield from _sequential_trainer(sections)
+    if protocol.n is None:
+        yield "protocol.n is required with protocol=sequential: add protocol.n=1,10,100"
+    elif data is not None and data.limit is not None and data.limit < protocol.n[-1]:
+        yield (
+            f"protocol.n={points} makes {protocol.n[-1]} edits, and data.limit={data.limit} leaves "
+            "fewer: raise data.limit, or leave it out"
         )
-    return problems
 
 
-def _sequential_editor(sections: Sections) -> list[str]:
+def _sequential_editor(sections: Sections) -> Iterator[str]:
     editor: EditorOptions | None = sections.get("editor")
     if editor is None or editor.sequential:
-        return []
+        return
     sequential = ", ".join(n for n in editor_names() if registration(n).options.sequential)
-    return [
+    yield (
         f"editor={editor.name} has no way to keep edits in place, which protocol=sequential asks "
         f"for; these have: {sequential}"
-    ]
+    )
 
 
-def _sequential_trainer(sections: Sections) -> list[str]:
+def _sequential_trainer(sections: Sections) -> Iterator[str]:
     trainer: schema.TrainerOptions | None = sections.get("trainer")
     if trainer is None:
-        return []
-    problems = []
+        return
     if trainer.many_processes:
-        problems.append(
+        yield (
             f"trainer.devices={trainer.devices} with protocol=sequential: edits that follow on "
             "each other are made by one process; use trainer.devices=1 trainer.num_nodes=1"
         )
     if trainer.limit_test_batches is not None:
-        problems.append(
+        yield (
             f"trainer.limit_test_batches={trainer.limit_test_batches} with protocol=sequential: "
             "the largest value of protocol.n says how many edits are made; leave it out"
         )
-    return problems
 
 
-def _listed(numbers: list[int]) -> str:
-    """Numbers as they are typed."""
-    return ",".join(map(str, numbers))
-
-
-def _resume_rules(command: str, sections: Sections) -> list[str]:
+def _resume_rules(command: str, sections: Sections) -> Iterator[str]:
     if command != "evaluate" or not sections.get("resume"):
-        return []
-    problems = []
+        return
     if "output_dir" not in sections:
-        problems.append("resume=true: add output_dir=DIR, the folder of the run to go on with")
+        yield "resume=true: add output_dir=DIR, the folder of the run to go on with"
     if sections.get("overwrite"):
-        problems.append(
+        yield (
             "resume=true goes on with the run in output_dir and overwrite=true removes it: leave "
             "one of them out"
         )
-    return problems
 
 
-def _file_rules(command: str, sections: Sections) -> list[str]:
+def _file_rules(command: str, sections: Sections) -> Iterator[str]:
     data: DataOptions | None = sections.get("data")
-    problems = [] if data is None else data.problems(command)
+    if data is not None:
+        yield from data.problems(command)
     model = sections.get("model")
     if model is not None and command != "pretrain" and _is_local(model.path):
         folder = Path(model.path).expanduser()
         if not folder.is_dir() and model.family == "minigpt4":
-            problems.append(
+            yield (
                 f"model.path={model.path}: there is no such folder; `python -m models.minigpt4 "
                 "convert` makes it from the authors' files (`python -m models check "
                 f"model={model.name}` lists them), or set model.path to where it is"
             )
         elif not folder.is_dir():
-            problems.append(
+            yield (
                 f"model.path={model.path}: there is no such folder (a hub id has the form "
                 "owner/name); run from the root of the checkout"
             )
-    return problems
 
 
-def _trainer_rules(command: str, sections: Sections) -> list[str]:
+def _trainer_rules(command: str, sections: Sections) -> Iterator[str]:
     del command
     trainer: schema.TrainerOptions | None = sections.get("trainer")
     if trainer is None or not trainer.strategy.startswith("ddp"):
-        return []
+        return
     if trainer.accelerator != "cpu" or trainer.devices not in ("auto", -1):
-        return []
-    return [
+        return
+    yield (
         f"trainer.devices={trainer.devices} with trainer.accelerator=cpu is one process, and "
         f"trainer.strategy={trainer.strategy} is meant for several: use trainer=ddp_cpu or another "
         "number, or trainer.accelerator=gpu for all GPUs (experiment=demo sets cpu)"
-    ]
+    )
 
 
-def _pretrain_rules(command: str, sections: Sections) -> list[str]:
+def _pretrain_rules(command: str, sections: Sections) -> Iterator[str]:
     if command != "pretrain":
-        return []
-    problems = []
+        return
     model: schema.ModelOptions | None = sections.get("model")
     data: DataOptions | None = sections.get("data")
     if sections.get("ckpt") is not None:
-        problems.append(
+        yield (
             f"ckpt={sections['ckpt']}: pretraining a tiny model takes minutes and is not "
             "continued; leave ckpt out and start anew"
         )
     if model is not None and not model.name.endswith("_tiny"):
-        problems.append(f"model={model.name}: only tiny models are pretrained here (*_tiny)")
+        yield f"model={model.name}: only tiny models are pretrained here (*_tiny)"
     if data is not None and not data.is_world:
-        problems.append(
+        yield (
             f"data={data.name}: a model is pretrained on a world; data is "
             f"{' or '.join(world_names())}"
         )
-    return problems
 
 
 def _is_local(path: str) -> bool:
