@@ -8,6 +8,8 @@ keeps its traceback.
 import sys
 from collections.abc import Callable
 
+USER_ERROR = 2  # exit status after an error that the user can fix
+
 
 class TmkeError(Exception):
     """Base of every error that the user can fix."""
@@ -31,4 +33,4 @@ def exit_status(command: Callable[[], int]) -> int:
         return command()
     except TmkeError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return USER_ERROR

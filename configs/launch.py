@@ -24,11 +24,10 @@ from configs.help import help_text
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
 from configs.rundir import check_output_dir
 from configs.schema import RunConfig
-from errors import TmkeError
+from errors import USER_ERROR, TmkeError
 from results.files import is_first_process
 
 Config = TypeVar("Config", bound=RunConfig)
-USER_ERROR = 2
 
 
 def run_command(command: str, main: Callable[[Config], float | None]) -> None:

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 import lightning as L
 from torch import distributed
 
-from configs.launch import USER_ERROR
-from errors import TmkeError
+from errors import USER_ERROR, TmkeError
 
 _PATIENCE = 5.0  # seconds in which a process that broke a connection has come to its end
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import pytest
 
 from configs import schema
-from configs.check import load_config
+from configs.check import load_config, preflight
+from configs.overrides import hydra_ready
 from editors.ft.config import FtOptions
 from editors.ike.config import IkeOptions
 from editors.rome.config import RomeOptions
@@ -140,6 +141,12 @@ def test_tables_1_and_2_share_their_trained_editors() -> None:
     for row in LEARNED_ROWS:
         if row.scenario == "unimodal":
             assert training(row).editor == training(row._replace(scenario="transitive")).editor
+
+
+def test_rows_are_one_sweep() -> None:
+    words = ["editor=ft_as_run,rome", "model=blip2_opt,llava", "scenario=unimodal"]
+    with hydra_ready():
+        assert preflight("evaluate", ["experiment=tmke", *words, *DATA], multirun=True)[1] == []
 
 
 @pytest.mark.parametrize(
