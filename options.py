@@ -23,5 +23,5 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Text = Annotated[str, BeforeValidator(_as_text)]
-Files = Annotated[list[Text] | None, BeforeValidator(_as_list)]
+TypedText = Annotated[str, BeforeValidator(_as_text)]
+Files = Annotated[list[TypedText] | None, BeforeValidator(_as_list)]

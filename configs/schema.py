@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 from configs.pretraining import PretrainOptions
 from datamodules.source import DataOptions
 from editors.options import EditorOptions, ScenarioName
-from options import Options, Text
+from options import Options, TypedText
 
 
 def _as_numbers(value: object) -> object:
@@ -29,8 +29,8 @@ class ModelOptions(Options):
 
     name: str
     family: Literal["llava", "blip2", "minigpt4", "auto"]
-    path: Text
-    revision: Text | None
+    path: TypedText
+    revision: TypedText | None
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quantise: Literal["8bit", "4bit"] | None
     attn: Literal["sdpa", "eager"]
@@ -128,9 +128,9 @@ class RunConfig(Options):
 
     seed: int = Field(ge=0)
     threads: int | None = Field(ge=1)
-    output_dir: Text
+    output_dir: TypedText
     overwrite: bool
-    ckpt: Text | None
+    ckpt: TypedText | None
     model: ModelOptions
     data: SerializeAsAny[DataOptions]
     trainer: TrainerOptions

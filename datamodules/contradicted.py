@@ -37,50 +37,49 @@ def contradicted(records: Sequence[Record], scenario: Scenario) -> Mapping[tuple
     for number, record in enumerate(records):
         for key in _changes(record):
             changed_by.setdefault(key, []).append(number)
-    found: dict[tuple[int, str], int] = {}
+    contradictions: dict[tuple[int, str], int] = {}
     for number, record in enumerate(records):
-        own = changed_by.get((record.knowledge_edit.question, None), [])
-        for probe, ask in scenario.probes.items():
-            asked = ask(record)
-            if asked is None:
+        same_fact = changed_by.get((record.knowledge_edit.question, None), [])
+        for probe, make_prompt in scenario.probes.items():
+            prompt = make_prompt(record)
+            if prompt is None:
                 continue
             others = [
                 other
-                for key in _rests_on(record, probe, asked)
+                for key in _rests_on(record, probe, prompt)
                 for other in changed_by.get(key, ())
                 if other != number
             ]
             if probe.startswith(_OF_THE_EDIT):
-                others += [other for other in own if other > number]
+                others += [other for other in same_fact if other > number]
             if others:
-                found[number, probe] = min(others)
-    return found
+                contradictions[number, probe] = min(others)
+    return contradictions
 
 
 def _changes(record: Record) -> set[Key]:
     """The questions that an edit gives another answer to."""
     edit, rephrase = record.knowledge_edit, record.rephrase_question
-    asked: set[Key] = {(edit.question, None), (rephrase.rephrase_question, None)}
+    keys: set[Key] = {(edit.question, None), (rephrase.rephrase_question, None)}
     for image in (record.image, record.image_rephrase):
-        asked |= {(edit.image_question, image), (rephrase.rephrase_image_question, image)}
-    return asked
+        keys |= {(edit.image_question, image), (rephrase.rephrase_image_question, image)}
+    return keys
 
 
-def _rests_on(record: Record, probe: str, asked: Prompt) -> set[Key]:
+def _rests_on(record: Record, probe: str, prompt: Prompt) -> set[Key]:
     """Questions of facts besides the edited one that a probe's answer follows from."""
     if probe.startswith("portability"):
         return {(hop.question, None) for hop in record.new_single_hops[1:]}
     if probe.startswith(_OF_THE_EDIT):
         return set()
-    said = _in_text(record, probe.rpartition("_")[2])
-    return {(asked.question, asked.image)} | ({(said, None)} if said is not None else set())
+    in_text = _in_text(record, probe.rpartition("_")[2])
+    return {(prompt.question, prompt.image)} | (set() if in_text is None else {(in_text, None)})
 
 
 def _in_text(record: Record, kind: str) -> str | None:
     """What a probe about a picture asks, in words that name what the picture shows."""
-    for extra in record.extra_locality:
-        if extra.kind == kind:
-            return extra.question
+    if (extra := record.extra_probe(kind)) is not None:
+        return extra.question
     probe = {
         "same": record.same_type_entity_question,
         "diff": record.diff_type_entity_question,

@@ -24,6 +24,7 @@ from errors import DataError, ModelError
 from models.chat import PICTURE, ChatForm
 from models.rows import TEXT_ONLY, Rows, RowText
 
+Span = tuple[int, int]  # first character of a text and the one after the last
 PromptForm = Literal["default", "published", "native"]
 TEMPLATES: dict[str, str] = {
     "default": "Question: {question} Short answer:",
@@ -41,24 +42,24 @@ class Encoded(NamedTuple):
         slots: which of them are picture slots.
         offsets: the characters of `text` that each stands for; (0, 0) for specials and slots.
         text: the whole string.
-        prompt_start: where in `text` the prompt begins, after what was said before it.
+        prompt_start: where in `text` the prompt begins, after any text in front of it.
     """
 
     ids: list[int]
     answer: list[bool]
     slots: list[bool]
-    offsets: list[tuple[int, int]]
+    offsets: list[Span]
     text: str
     prompt_start: int
 
     def with_answer(self, tokens: Sequence[int]) -> Encoded:
         """The same prompt with other tokens in place of the answer; `text` keeps the answer."""
-        start, more = self.answer.index(True), len(tokens)
+        start, n = self.answer.index(True), len(tokens)
         return self._replace(
             ids=[*self.ids[:start], *tokens],
-            answer=[*self.answer[:start], *[True] * more],
-            slots=[*self.slots[:start], *[False] * more],
-            offsets=[*self.offsets[:start], *[(0, 0)] * more],
+            answer=[*self.answer[:start], *[True] * n],
+            slots=[*self.slots[:start], *[False] * n],
+            offsets=[*self.offsets[:start], *[(0, 0)] * n],
         )
 
 
@@ -193,14 +194,10 @@ class PromptEncoder:
         pixel_values: Tensor | None = None,
     ) -> Rows:
         """Pads encoded rows to one length; those without an `image_index` show no picture."""
-        padded = self.pad(encoded)
-        shown = [TEXT_ONLY] * len(encoded) if image_index is None else image_index
+        text_only = [TEXT_ONLY] * len(encoded)
         return Rows(
-            input_ids=padded.input_ids,
-            attention_mask=padded.attention_mask,
-            answer_mask=padded.answer_mask,
-            image_slots=padded.image_slots,
-            image_index=torch.tensor(shown),
+            **self.pad(encoded)._asdict(),
+            image_index=torch.tensor(text_only if image_index is None else image_index),
             pixel_values=pixel_values,
             edit_index=torch.tensor(edit_index),
             texts=tuple(texts),
@@ -220,11 +217,11 @@ class PromptEncoder:
         )
         for index, row in enumerate(rows):
             length = len(row.ids)
-            place = slice(0, length) if self.padding_side == "right" else slice(-length, None)
-            ids[index, place] = torch.tensor(row.ids)
-            attention[index, place] = True
-            answer[index, place] = torch.tensor(row.answer)
-            slots[index, place] = torch.tensor(row.slots)
+            columns = slice(0, length) if self.padding_side == "right" else slice(-length, None)
+            ids[index, columns] = torch.tensor(row.ids)
+            attention[index, columns] = True
+            answer[index, columns] = torch.tensor(row.answer)
+            slots[index, columns] = torch.tensor(row.slots)
         return Padded(ids, attention, answer, slots)
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
@@ -244,7 +241,7 @@ class PromptEncoder:
         prompt = before + head + tail
         text = f"{prompt} {answer.strip()}"
         inside = len(before + head) if head else 0  # characters before a picture inside the text
-        ids, offsets, place = self._tokens(text, inside)
+        ids, offsets, at_inside = self._tokenise_around(text, inside)
         start = len(prompt)  # the leading space belongs to the answer
         mask = [end > max(start, begin) for begin, end in offsets]  # specials have (0, 0)
         if not any(end > start + 1 for _, end in offsets):
@@ -254,26 +251,26 @@ class PromptEncoder:
             )
         if not picture:
             return Encoded(ids, mask, [False] * len(ids), offsets, text, len(before))
-        layout, at = self._picture_place(ids, offsets, 0 if picture_first else len(before))
-        at, shown = place if inside else at, layout.tokens
+        layout, at = self._picture_position(ids, offsets, 0 if picture_first else len(before))
+        at, tokens = at_inside if inside else at, layout.tokens
         return Encoded(
-            ids[:at] + shown + ids[at:],
-            mask[:at] + [False] * len(shown) + mask[at:],
-            [False] * at + [i == layout.token_id for i in shown] + [False] * (len(ids) - at),
-            offsets[:at] + [(0, 0)] * len(shown) + offsets[at:],
+            ids[:at] + tokens + ids[at:],
+            mask[:at] + [False] * len(tokens) + mask[at:],
+            [False] * at + [i == layout.token_id for i in tokens] + [False] * (len(ids) - at),
+            offsets[:at] + [(0, 0)] * len(tokens) + offsets[at:],
             text,
             len(before),
         )
 
-    def _around_picture(self, question: str, plain: bool, shown: bool) -> tuple[str, str]:
+    def _around_picture(self, question: str, plain: bool, picture: bool) -> tuple[str, str]:
         """The prompt before and after a picture inside it; nothing is before any other picture."""
         _, template = self.templates
-        if plain or not shown or PICTURE not in template:
+        if plain or not picture or PICTURE not in template:
             return "", self.prompt(question, plain=plain)
         head, _, tail = template.partition(PICTURE)
         return head.replace("{question}", question), tail.replace("{question}", question)
 
-    def _tokens(self, text: str, inside: int) -> tuple[list[int], list[tuple[int, int]], int]:
+    def _tokenise_around(self, text: str, inside: int) -> tuple[list[int], list[Span], int]:
         """Ids, their characters, and the token before which a picture inside the text stands.
 
         No token joins what comes before and after such a picture. Where the vocabulary has an image
@@ -281,27 +278,27 @@ class PromptEncoder:
         are tokenised apart, as MiniGPT-4's code does it.
         """
         if not inside:
-            return *self._cut(text), 0
+            return *self._tokenise(text), 0
         token = -1 if self.layout is None else self.layout.token_id
         mark = self.tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
         if mark is None:
-            ids, offsets = self._cut(text[:inside])
-            after, places = self._cut(text[inside:], special=False)
-            return ids + after, offsets + [(a + inside, b + inside) for a, b in places], len(ids)
-        ids, offsets = self._cut(text[:inside] + mark + text[inside:])
+            ids, offsets = self._tokenise(text[:inside])
+            after, spans = self._tokenise(text[inside:], special=False)
+            return ids + after, offsets + [(a + inside, b + inside) for a, b in spans], len(ids)
+        ids, offsets = self._tokenise(text[:inside] + mark + text[inside:])
         end = inside + len(mark)
-        place = offsets.index((inside, end))
-        before, after_mark = offsets[:place], offsets[place + 1 :]
+        at = offsets.index((inside, end))
+        before, after_mark = offsets[:at], offsets[at + 1 :]
         moved = [(a - len(mark), b - len(mark)) if b else (a, b) for a, b in after_mark]
-        return ids[:place] + ids[place + 1 :], before + moved, place
+        return ids[:at] + ids[at + 1 :], before + moved, at
 
-    def _cut(self, text: str, *, special: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
+    def _tokenise(self, text: str, *, special: bool = True) -> tuple[list[int], list[Span]]:
         """Ids of a text and the characters of each; specials stand for none, (0, 0)."""
         output = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
         return list(output["input_ids"]), [(a, b) for a, b in output["offset_mapping"]]
 
-    def _picture_place(
-        self, ids: list[int], offsets: list[tuple[int, int]], prompt_start: int
+    def _picture_position(
+        self, ids: list[int], offsets: list[Span], prompt_start: int
     ) -> tuple[PictureLayout, int]:
         """How a picture stands in a row, and the token before which it does."""
         if self.layout is None:
@@ -325,9 +322,9 @@ def locate_phrase(row: Encoded, phrase: str) -> tuple[int, int]:
     end = min(a for (a, _), answer in zip(row.offsets, row.answer, strict=True) if answer)
     for flags in (0, re.IGNORECASE):
         for pattern in (rf"(?<!\w){re.escape(phrase)}(?!\w)", re.escape(phrase)):
-            found = re.compile(pattern, flags).search(row.text, row.prompt_start, end)
-            if found is not None:
-                start, stop = found.span()
+            match = re.compile(pattern, flags).search(row.text, row.prompt_start, end)
+            if match is not None:
+                start, stop = match.span()
                 inside = [i for i, (a, b) in enumerate(row.offsets) if a < stop and b > start]
                 return inside[0], inside[-1]
     prompt = row.text[row.prompt_start : end]

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from datamodules.records import Record
 from datamodules.source import SPLITS, DataOptions, RecordSource, Split, missing_root
-from options import Text
+from options import TypedText
 
 if TYPE_CHECKING:
     from datamodules.world import World
@@ -22,7 +22,7 @@ class FolderData(DataOptions):
 
     is_world: ClassVar[bool] = True
 
-    root: Text
+    root: TypedText
     noun: str | None
     targets_per_fact: int = Field(ge=1)
 

@@ -7,17 +7,17 @@ ever chooses a checkpoint.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from datamodules.json_file import read_json
 from datamodules.records import Record, TmkeRecord, field_errors
 from datamodules.source import DataOptions, RecordSource, missing_root
 from errors import DataError
-from options import Files, Text
+from options import Files, TypedText
 
 _VALIDATION_SHARE = 0.1
 
@@ -25,10 +25,10 @@ _VALIDATION_SHARE = 0.1
 class TmkeData(DataOptions):
     """The benchmark's own files; configs/data/tmke.yaml explains the keys."""
 
-    root: Text
+    root: TypedText
     files: Files
     train_files: Files
-    image_root: Text | None
+    image_root: TypedText | None
 
     def problems(self, command: str) -> list[str]:
         """The folder has to be there, and training needs files of its own."""
@@ -108,17 +108,7 @@ def read_records(path: Path) -> list[TmkeRecord]:
         DataError: the file is missing, is not JSON, is not a list, or a record breaks the schema;
             file, line or index, and field are named.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"the data file {path} cannot be read: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"the data file {path} is not valid JSON: {error.msg} at line {error.lineno}, column "
-            f"{error.colno}. It may be cut short; fetch it again."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"the data file {path} is not UTF-8 text ({error.reason}).") from error
+    content = read_json(path)
     if not isinstance(content, list) or not content:
         raise DataError(
             f"the data file {path} should hold a list of records, and holds "

@@ -2,7 +2,6 @@
 
 from datamodules.world.generate import generate_world
 from datamodules.world.records import world_records
-from datamodules.world.sheet import draw_sheet
 from datamodules.world.world import Entity, Relation, World
 
-__all__ = ["Entity", "Relation", "World", "draw_sheet", "generate_world", "world_records"]
+__all__ = ["Entity", "Relation", "World", "generate_world", "world_records"]

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from datamodules.json_file import read_json
 from datamodules.world.catalogue import HOPS, NOUNS, PICTURED_TYPES, RELATIONS, WORD_LISTS
 from datamodules.world.drawing import SLOTS, draw_entity, render_view
 from datamodules.world.names import entity_names
-from datamodules.world.schema import ENTITIES_FILE, WORLD_FILE, read_json
+from datamodules.world.schema import ENTITIES_FILE, WORLD_FILE
 from errors import ConfigError, DataError
 
 GENERATOR = "tmke-world"
@@ -107,12 +108,12 @@ def _holds_same_world(root: Path, settings: dict[str, Any]) -> bool:
         return False
     path = root / WORLD_FILE
     content = read_json(path) if path.is_file() else {}
-    found = content.get("generator") if isinstance(content, dict) else None
-    if found == settings:
+    generator = content.get("generator") if isinstance(content, dict) else None
+    if generator == settings:
         return True
-    held = f"a world made with {found}" if found else "something that is no generated world"
+    other = f"a world made with {generator}" if generator else "no generated world"
     raise DataError(
-        f"{root} holds {held}, while {settings} is asked for. Nothing was written: choose another "
+        f"{root} holds {other}, while {settings} is asked for. Nothing was written: choose another "
         "folder, ask for the settings that made it, or remove it first."
     )
 
@@ -139,10 +140,10 @@ def _write(folder: Path, settings: dict[str, Any]) -> None:
             entity: dict[str, Any] = {"id": entity_id, "name": name, "type": type_name}
             entity["facts"] = facts[name]
             if type_name in PICTURED_TYPES:
-                chosen = attributes[type_name][index]
+                drawn_from = attributes[type_name][index]
                 key = [settings["seed"], len(entities)]
-                paths = _write_views(folder, entity_id, type_name, chosen, views, key)
-                entity |= {"images": paths, "attributes": chosen}
+                paths = _write_views(folder, entity_id, type_name, drawn_from, views, key)
+                entity |= {"images": paths, "attributes": drawn_from}
             entities.append(entity)
     description = {
         "generator": settings,
@@ -188,7 +189,7 @@ def _draw_attributes(
     """Attributes that differ between any two entities in three slots, or in fewer if they must."""
     slots = SLOTS[type_name]
     # Rows differ in `distance` slots if they share no combination of this many values or more.
-    taken: dict[int, set[Combination]] = {distance: set() for distance in (3, 2, 1)}
+    in_use: dict[int, set[Combination]] = {distance: set() for distance in (3, 2, 1)}
     rows: list[list[int]] = []
     for _ in names[type_name]:
         for attempt in range(3 * ATTRIBUTE_TRIES):
@@ -196,7 +197,7 @@ def _draw_attributes(
             if type_name == "company" and row[1] == row[3]:
                 continue  # the symbol would vanish in the emblem
             distance = 3 - attempt // ATTRIBUTE_TRIES
-            if taken[distance].isdisjoint(_combinations(row, distance)):
+            if in_use[distance].isdisjoint(_combinations(row, distance)):
                 break
         else:
             raise ConfigError(
@@ -204,7 +205,7 @@ def _draw_attributes(
                 f"{type_name!r}. Choose a smaller size."
             )
         rows.append(row)
-        for distance, combinations in taken.items():
+        for distance, combinations in in_use.items():
             combinations.update(_combinations(row, distance))
     return [dict(zip(slots, row, strict=True)) for row in rows]
 

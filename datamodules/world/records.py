@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from datamodules.records import (
     DiffTypeQuestion,
@@ -30,7 +30,8 @@ from datamodules.records import (
     RephraseQuestion,
     SameTypeQuestion,
 )
-from datamodules.world.world import Entity, Split, World
+from datamodules.source import SPLITS, Split
+from datamodules.world.world import Entity, World
 from errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -73,10 +74,8 @@ def world_records(
         ConfigError: the split is unknown or targets_per_fact is below 1.
         DataError: no record can be made.
     """
-    if split not in get_args(Split):
-        raise ConfigError(
-            f"split={split!r} is unknown. Choose one of: {', '.join(get_args(Split))}."
-        )
+    if split not in SPLITS:
+        raise ConfigError(f"split={split!r} is unknown. Choose one of: {', '.join(SPLITS)}.")
     if targets_per_fact < 1:
         raise ConfigError(f"targets_per_fact={targets_per_fact} makes no record. Choose 1 or more.")
     pools = _Pools(world, split, None if facts is None else frozenset(facts))
@@ -87,7 +86,7 @@ def world_records(
             left_out += 1
             continue
         records += [
-            _Maker(pools, fact, target, f"{seed}/{split}/{'/'.join(fact)}/{target}").record()
+            _RecordMaker(pools, fact, target, f"{seed}/{split}/{'/'.join(fact)}/{target}").record()
             for target in targets
         ]
     if left_out:
@@ -120,18 +119,18 @@ class _Pools:
         self._far: dict[tuple[Fact, bool], list[list[Fact]]] = {}
         self._usable, self._pictured = usable, pictured
 
-    def here(self, facts: Iterable[Fact]) -> list[Fact]:
+    def of_split(self, facts: Iterable[Fact]) -> list[Fact]:
         """Those of the split."""
         return [fact for fact in facts if self.world.split(fact[0]) == self.split]
 
-    def alike(self, fact: Fact) -> list[list[Fact]]:
+    def same_relation(self, fact: Fact) -> list[list[Fact]]:
         """Pictured facts of the same type and relation: those of the split first, then all."""
         same = self._by_kind[self.world.entities[fact[0]].type, fact[1]]
-        return [self.here(same), same]
+        return [self.of_split(same), same]
 
     def same_type(self, fact: Fact) -> Fact | None:
         """Some other pictured fact of the same type and relation, if there is one."""
-        return next((other for other in self.alike(fact)[1] if other[0] != fact[0]), None)
+        return next((other for other in self.same_relation(fact)[1] if other[0] != fact[0]), None)
 
     def of_subject(self, fact: Fact) -> list[Fact]:
         """The other facts of the same subject."""
@@ -143,7 +142,7 @@ class _Pools:
         key = (kind, with_picture)
         if key not in self._far:
             everything = self._pictured if with_picture else self._usable
-            local = self.here(everything)
+            local = self.of_split(everything)
             other = [f for f in local if f[1] != fact[1]]
             entities = self.world.entities
             foreign = [f for f in other if entities[f[0]].type != kind[0]]
@@ -152,13 +151,13 @@ class _Pools:
 
     def other_types(self, fact: Fact) -> list[list[Entity]]:
         """Pictured entities of other types: those of the split first, then all."""
-        own = self.world.entities[fact[0]].type
-        others = [entity for entity in self.world.pictured if entity.type != own]
+        type_name = self.world.entities[fact[0]].type
+        others = [entity for entity in self.world.pictured if entity.type != type_name]
         return [[e for e in others if self.world.split(e.name) == self.split], others]
 
 
 @dataclass
-class _Maker:
+class _RecordMaker:
     """Draws one record. `key` seeds every choice."""
 
     pools: _Pools
@@ -192,29 +191,29 @@ class _Maker:
             entity_type=self.world.noun(entity.type),
             relation=self.relation,
             knowledge_edit=KnowledgeEdit(
-                question=self._text(self.fact, self.wording),
-                image_question=self._shown(self.fact, self.wording),
+                question=self._question(self.fact, self.wording),
+                image_question=self._image_question(self.fact, self.wording),
                 **answers,
             ),
             rephrase_question=RephraseQuestion(
-                rephrase_question=self._text(self.fact, self.rephrasing),
-                rephrase_image_question=self._shown(self.fact, self.rephrasing),
+                rephrase_question=self._question(self.fact, self.rephrasing),
+                rephrase_image_question=self._image_question(self.fact, self.rephrasing),
                 **answers,
             ),
             one_hop_question=None if second is None else self._one_hop(second),
             same_type_entity_question=SameTypeQuestion(
                 same_type_entity=same[0],
-                question=self._text(same, self.wording),
-                image_question=self._shown(same, self.wording),
+                question=self._question(same, self.wording),
+                image_question=self._image_question(same, self.wording),
                 answer=self.world.facts[same],
             ),
             diff_type_entity_question=diff,
             locality_question=Question(
-                question=self._text(far_text, self._any_wording(far_text)),
+                question=self._question(far_text, self._any_wording(far_text)),
                 answer=self.world.facts[far_text],
             ),
             image_locality_question=Question(
-                question=self._shown(far_image, self._any_wording(far_image)),
+                question=self._image_question(far_image, self._any_wording(far_image)),
                 answer=self.world.facts[far_image],
             ),
             image=image,
@@ -230,7 +229,7 @@ class _Maker:
                     answer=self.subject,
                     image=image,
                 ),
-                HopQuestion(question=self._text(self.fact, self.wording), answer=self.true),
+                HopQuestion(question=self._question(self.fact, self.wording), answer=self.true),
             ],
             extra_locality=self._extra_locality(near),
         )
@@ -251,17 +250,17 @@ class _Maker:
         train = self.pools.split == "train"
         wordings = len(self.world.relations[second].wordings)
         wording = self.rng.randrange(wordings) if train else 0
-        shown = self.world.in_image(self.subject)
-        ask = self.world.two_hop_question
+        in_image = self.world.in_image(self.subject)
+        question = self.world.two_hop_question
         return OneHopQuestion(
-            one_hop_question=ask(self.relation, second, wording, self.subject),
-            one_hop_image_question=ask(self.relation, second, wording, shown),
+            one_hop_question=question(self.relation, second, wording, self.subject),
+            one_hop_image_question=question(self.relation, second, wording, in_image),
             answer_new=self.world.facts[self.target, second],
             answer_true=self.world.facts[self.true, second],
         )
 
     def _hops(self, bridge: str, second: str | None) -> list[Question]:
-        hops = [Question(question=self._text(self.fact, self.wording), answer=bridge)]
+        hops = [Question(question=self._question(self.fact, self.wording), answer=bridge)]
         if second is not None:
             question = self.world.question(second, 0, bridge)
             hops.append(Question(question=question, answer=self.world.facts[bridge, second]))
@@ -276,28 +275,28 @@ class _Maker:
         probe = DiffTypeQuestion(
             diff_type_entity=name,
             question=self.world.question(self.relation, self.wording, name),
-            image_question=self._shown(self.fact, self.wording),
+            image_question=self._image_question(self.fact, self.wording),
             answer=self.world.no_such_answer(own_type),
         )
         return probe, image
 
     def _other_subject(self, avoid: set[str]) -> Fact:
         """The edited relation of another subject, if possible with another answer than the new."""
-        pools = self.pools.alike(self.fact)
+        pools = self.pools.same_relation(self.fact)
         facts = self.world.facts
-        found = (
+        fact = (
             _draw(self.rng, pools, lambda f: f[0] not in avoid and facts[f] != self.target)
             or _draw(self.rng, pools, lambda f: f[0] not in avoid)
             or _draw(self.rng, pools, lambda f: f[0] != self.subject)
         )
-        if found is None:  # `world_records` leaves such facts out
+        if fact is None:  # `world_records` leaves such facts out
             raise DataError(f"no other entity has the relation {self.relation!r}")
-        return found
+        return fact
 
     def _far(self, *, with_picture: bool) -> Fact:
         pools = self.pools.far(self.fact, with_picture=with_picture)
-        found = _draw(self.rng, pools, lambda f: f[0] != self.subject)
-        return found or self._other_subject(avoid={self.subject})
+        fact = _draw(self.rng, pools, lambda f: f[0] != self.subject)
+        return fact or self._other_subject(avoid={self.subject})
 
     def _extra_locality(self, near: Fact) -> list[ExtraLocality]:
         others = self.pools.of_subject(self.fact)
@@ -309,8 +308,8 @@ class _Maker:
             ExtraLocality.model_validate(
                 {
                     "kind": kind,
-                    "question": self._text(fact, wording),
-                    "image_question": self._shown(fact, wording),
+                    "question": self._question(fact, wording),
+                    "image_question": self._image_question(fact, wording),
                     "answer": self.world.facts[fact],
                     "image": self._seen_picture(fact[0]),
                 }
@@ -321,10 +320,10 @@ class _Maker:
     def _any_wording(self, fact: Fact) -> int:
         return self.rng.randrange(len(self.world.relations[fact[1]].wordings))
 
-    def _text(self, fact: Fact, wording: int) -> str:
+    def _question(self, fact: Fact, wording: int) -> str:
         return self.world.question(fact[1], wording, fact[0])
 
-    def _shown(self, fact: Fact, wording: int) -> str:
+    def _image_question(self, fact: Fact, wording: int) -> str:
         return self.world.question(fact[1], wording, self.world.in_image(fact[0]))
 
     def _seen_picture(self, entity: str) -> str:

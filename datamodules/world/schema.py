@@ -12,13 +12,14 @@ mistakes, because nothing but this reader uses that file.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from datamodules.json_file import read_json
+from datamodules.records import Text
 from errors import DataError
 
 ENTITIES_FILE = "entities.json"
@@ -26,8 +27,6 @@ WORLD_FILE = "world.json"
 DEFAULT_TYPE = "entity"  # of entities that name none
 ISSUES_SHOWN = 5
 ENTITY_FIELDS = "id, name, facts {relation: text}, images {view: path}; type is optional"
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class EntityFile(BaseModel):
@@ -100,9 +99,9 @@ def read_entities(root: Path) -> list[EntityFile]:
     except ValidationError as error:
         raise DataError(_explain(path, error, content, ENTITY_FIELDS)) from None
     if not any(entity.facts for entity in entities):
-        found = "no entity" if not entities else f"{len(entities)} entities without any fact"
+        content = "no entity" if not entities else f"{len(entities)} entities without any fact"
         raise DataError(
-            f"{path}: the world is empty ({found}). Give it at least two entities that share a "
+            f"{path}: the world is empty ({content}). Give it at least two entities that share a "
             "relation, so that a fact can be edited."
         )
     for field in ("name", "id"):
@@ -127,29 +126,6 @@ def read_world_file(root: Path) -> WorldFile:
     for name, relation in described.relations.items():
         _check_relation(path, name, relation)
     return described
-
-
-def read_json(path: Path) -> Any:
-    """The parsed file.
-
-    Raises:
-        DataError: the file cannot be read or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}. "
-            "Repair the file there, or write it again."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8 text."
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{path}: the file cannot be read ({error.strerror}). Check its permissions."
-        ) from None
 
 
 def _check_relation(path: Path, name: str, relation: RelationFile) -> None:
@@ -184,31 +160,31 @@ def _refuse_duplicates(path: Path, field: str, values: list[str]) -> None:
 
 
 def _explain(path: Path, error: ValidationError, content: object, accepted: str) -> str:
-    """One paragraph: each mistake with its place, the value found and what is accepted."""
-    found = []
+    """One paragraph: each mistake with its location, the value and what is accepted."""
+    mistakes = []
     for issue in error.errors()[:ISSUES_SHOWN]:
-        place = _place(issue["loc"], content)
+        location = _location(issue["loc"], content)
         if issue["type"] == "missing":
-            found.append(f"{place} is missing")
+            mistakes.append(f"{location} is missing")
         elif issue["type"] == "extra_forbidden":
-            found.append(f"{place} is no known key")
+            mistakes.append(f"{location} is no known key")
         else:
-            found.append(f"{place} is {issue['input']!r:.60}: {issue['msg']}")
-    more = error.error_count() - len(found)
+            mistakes.append(f"{location} is {issue['input']!r:.60}: {issue['msg']}")
+    more = error.error_count() - len(mistakes)
     tail = f" (and {more} more)" if more > 0 else ""
-    return f"{path}: {'; '.join(found)}{tail}. Accepted fields: {accepted}. Correct the file."
+    return f"{path}: {'; '.join(mistakes)}{tail}. Accepted fields: {accepted}. Correct the file."
 
 
-def _place(location: tuple[int | str, ...], content: object) -> str:
+def _location(keys: tuple[int | str, ...], content: object) -> str:
     """Where a mistake is: "entity 3 (Gofin Works): facts.hq", or "relations.hq.wordings"."""
-    if not location:
+    if not keys:
         return "the file"
-    if not isinstance(content, list) or not isinstance(location[0], int):
-        return ".".join(str(part) for part in location)
-    entity = content[location[0]]
+    if not isinstance(content, list) or not isinstance(keys[0], int):
+        return ".".join(str(part) for part in keys)
+    entity = content[keys[0]]
     name = entity.get("name") if isinstance(entity, dict) else None
-    who = f"entity {location[0]} ({name})" if isinstance(name, str) else f"entity {location[0]}"
-    field = ".".join(str(part) for part in location[1:])
+    who = f"entity {keys[0]} ({name})" if isinstance(name, str) else f"entity {keys[0]}"
+    field = ".".join(str(part) for part in keys[1:])
     return f"{who}: {field}" if field else who
 
 

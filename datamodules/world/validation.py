@@ -120,8 +120,8 @@ def split_views(
                 "each view in one of the two lists."
             )
         unseen = [name for name in names if name in views.unseen]
-        wanted = set(names) - set(unseen) if views.seen is None else set(views.seen)
-        seen = [name for name in names if name in wanted]
+        listed = set(names) - set(unseen) if views.seen is None else set(views.seen)
+        seen = [name for name in names if name in listed]
         rule = f"views of {WORLD_FILE} tells which are seen and unseen"
     if not seen or not unseen:
         lacking = "seen" if not seen else "unseen"

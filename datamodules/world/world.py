@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
+from datamodules.source import Split
 from datamodules.world.schema import (
     DEFAULT_TYPE,
     ENTITIES_FILE,
@@ -33,7 +33,6 @@ from datamodules.world.validation import (
     split_views,
 )
 
-Split = Literal["train", "val", "test"]
 GENERIC_WORDINGS = (
     "What is the {relation} of {s}?",
     "Which {relation} does {s} have?",
@@ -242,16 +241,16 @@ def _relations(entities: dict[str, Entity], described: WorldFile) -> dict[str, R
             objects[relation].add(value)
     relations = {}
     for name in sorted(objects):
-        told = described.relations.get(name)
+        relation_file = described.relations.get(name)
         spoken = name.replace("_", " ")
         generic = [wording.replace("{relation}", spoken) for wording in GENERIC_WORDINGS]
         leading_on = sum(bool(v in entities and entities[v].facts) for v in objects[name])
         most_common = _most_common(subjects[name])
         relations[name] = Relation(
             name=name,
-            subject_type=(told and told.subject_type) or most_common,
-            wordings=(told and told.wordings) or generic,
-            hop_phrase=(told and told.hop_phrase) or f"the {spoken} of {{s}}",
+            subject_type=(relation_file and relation_file.subject_type) or most_common,
+            wordings=(relation_file and relation_file.wordings) or generic,
+            hop_phrase=(relation_file and relation_file.hop_phrase) or f"the {spoken} of {{s}}",
             hop=2 * leading_on > len(objects[name]),
             objects=sorted(objects[name]),
         )

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datamodules.records import Record
+from datamodules.source import Split
 from datamodules.world import World, world_records
-from datamodules.world.world import Split
 from errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

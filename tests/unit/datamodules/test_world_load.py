@@ -242,7 +242,9 @@ def test_missing_pictures_are_counted(tmp_path: Path) -> None:
 
 def test_broken_json_names_its_line(tmp_path: Path) -> None:
     (tmp_path / "entities.json").write_text('[{"id": "a",\n "name": }]')
-    with pytest.raises(DataError, match=r"entities\.json: broken JSON at line 2, column 10"):
+    with pytest.raises(
+        DataError, match=r"entities\.json is not valid JSON: .* at line 2, column 10"
+    ):
         World.load(tmp_path)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from datamodules.records import Record
+from datamodules.source import Split
 from datamodules.world import World, generate_world, world_records
-from datamodules.world.world import Split
 from errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[3]
