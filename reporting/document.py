@@ -145,7 +145,7 @@ def build_report(sources: Sources) -> Section:
         *(_scenario_section(of_one) for of_one in _by_scenario(single)),
         *_transfer_section(single),
         *_sequence_sections(sequential),
-        *_cost_section(single),
+        *_part("Cost", cost_table(single) if single else None, "cost"),
         *_training_section(sources.training),
         _provenance_section(runs),
         *_gallery_section(runs),
@@ -286,10 +286,6 @@ def _sequence_sections(runs: Sequence[RunResult]) -> list[Section]:
         title = f"Edits in sequence, {of_one[0].scenario} scenario"
         sections.append(Section(title, tuple(blocks)))
     return sections
-
-
-def _cost_section(runs: Sequence[RunResult]) -> list[Section]:
-    return _part("Cost", cost_table(runs) if runs else None, "cost")
 
 
 def _training_section(folders: Sequence[Path]) -> list[Section]:

@@ -153,11 +153,10 @@ def paired_table(runs: Sequence[RunResult]) -> ResultTable | None:
         editors = [run.editor for run in of_model]
         editors.sort(key=lambda editor: editor == UNEDITED)  # last: what it is compared with
         pairs = list(combinations(editors, 2))
-        asked = [Pair(*pair, metric) for pair in pairs for metric in metrics]
-        differences = paired_differences(of_model, asked, seed=seed)
+        questions = [Pair(*pair, metric) for pair in pairs for metric in metrics]
+        answers = paired_differences(of_model, questions, seed=seed)
         for pair in pairs:
-            estimates_of_pair = [differences.get(Pair(*pair, metric)) for metric in metrics]
-            rows += _pair_row(model, pair, estimates_of_pair)
+            rows += _pair_row(model, pair, [answers.get(Pair(*pair, name)) for name in metrics])
     if not rows:
         return None
     columns = tuple(metric_column(metric) for metric in metrics)
