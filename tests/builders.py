@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import lightning as L
 import torch
@@ -46,7 +46,7 @@ from models.minigpt4 import MiniGPT4, MiniGPT4Config, MiniGPT4ForConditionalGene
 from models.multimodal import MultimodalModel
 from models.rows import EditBatch, Rows
 from models.text import TextModel
-from tests.tokenizers_small import opt_tokenizer
+from tests.tokenizers_small import llama_tokenizer, opt_tokenizer
 
 Model = TypeVar("Model", bound=EditableModel)
 VOCABULARY, IMAGE_TOKEN, SLOTS, WIDTH, INNER = 97, 3, 4, 16, 24
@@ -204,6 +204,27 @@ def inputs() -> EditorInputs:
     return EditorInputs(PromptEncoder(tokenizer, PictureLayout(SLOTS, image)))
 
 
+def worded_model(
+    kind: str, *, padding: Literal["right", "left"] = "right", layers: int = 3, positions: int
+) -> tuple[EditableModel, PromptEncoder]:
+    """A random model whose vocabulary is its tokenizer's, and the encoder of its prompts."""
+    tokenizer = llama_tokenizer() if kind in ("llava", "llama") else opt_tokenizer()
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    vocabulary = len(tokenizer)
+    if kind == "llava":
+        model: EditableModel = llava(layers=layers, vocabulary=vocabulary, image_token=image)
+        model.hf.config.get_text_config().max_position_embeddings = positions
+    else:
+        model = text_model(kind, layers=layers, vocabulary=vocabulary, positions=positions)
+    layout = PictureLayout(SLOTS, image) if kind == "llava" else None
+    return model, PromptEncoder(tokenizer, layout, padding_side=padding)
+
+
+def picture(number: int) -> Tensor:
+    """The pixels of a picture, by its number: (3, 8, 8)."""
+    return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(number))
+
+
 def rows_of(prompts: Sequence[Prompt], *, padding: str = "right", extra: int = 0) -> Rows:
     """Pads prompts to one length (`extra` tokens longer than needed); pictures by seed."""
     with_slots = [
@@ -220,9 +241,7 @@ def rows_of(prompts: Sequence[Prompt], *, padding: str = "right", extra: int = 0
         mask[row, start:stop] = True
         answer[row, stop - prompt.answer : stop] = True
     pictures = sorted({p.picture for p in prompts if p.picture is not None})
-    pixels = [
-        torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(number)) for number in pictures
-    ]
+    pixels = [picture(number) for number in pictures]
     return Rows(
         input_ids=ids,
         attention_mask=mask,

@@ -8,13 +8,12 @@ from typing import Literal
 
 import torch
 
-from datamodules.prompt_encoder import PictureLayout, PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
 from editors.ike.retrieval import Retriever, Sentences
 from models.editable import EditableModel
 from models.rows import TEXT_ONLY, EditBatch, RowText
-from tests.builders import SLOTS, llava, text_model
-from tests.tokenizers_small import llama_tokenizer, opt_tokenizer
+from tests.builders import picture, worded_model
 
 ENCODER = "all-MiniLM-L6-v2"
 POSITIONS = 4096
@@ -82,21 +81,10 @@ class InOrder:
 
 
 def model_and_encoder(
-    kind: str,
-    *,
-    padding: Literal["right", "left"] = "right",
-    positions: int = POSITIONS,
+    kind: str, *, padding: Literal["right", "left"] = "right", positions: int = POSITIONS
 ) -> tuple[EditableModel, PromptEncoder]:
-    """A random model whose vocabulary is its tokenizer's."""
-    tokenizer = llama_tokenizer() if kind in ("llava", "llama") else opt_tokenizer()
-    image = tokenizer.convert_tokens_to_ids("<image>")
-    if kind == "llava":
-        model: EditableModel = llava(vocabulary=len(tokenizer), image_token=image)
-        model.hf.config.get_text_config().max_position_embeddings = positions
-    else:
-        model = text_model(kind, vocabulary=len(tokenizer), positions=positions)
-    layout = PictureLayout(SLOTS, image) if kind == "llava" else None
-    return model, PromptEncoder(tokenizer, layout, padding_side=padding)
+    """A random model with room for many demonstrations."""
+    return worded_model(kind, padding=padding, positions=positions)
 
 
 def batch_of(
@@ -136,8 +124,3 @@ def batch_of(
         edit_ids=tuple(numbers),
         subjects=tuple(str(number) for number in numbers),
     )
-
-
-def picture(number: int) -> torch.Tensor:
-    """The picture of an edit: (3, 8, 8)."""
-    return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(number))

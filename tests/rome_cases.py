@@ -8,11 +8,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from datamodules.prompt_encoder import PictureLayout, PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from models.editable import EditableModel
 from models.rows import EditBatch, RowText
-from tests.builders import SLOTS, llava, text_model
-from tests.tokenizers_small import llama_tokenizer, opt_tokenizer
+from tests.builders import worded_model
 
 KINDS = ("llava", "llama", "opt", "gpt2")
 POSITIONS = 160
@@ -32,17 +31,10 @@ PREFIXES = ("The building in it? ", "Which Motors? ")
 def model_and_encoder(
     kind: str, *, padding: Literal["right", "left"] = "right", layers: int = 3
 ) -> tuple[EditableModel, PromptEncoder]:
-    """A random model whose vocabulary is its tokenizer's."""
-    tokenizer = llama_tokenizer() if kind in ("llava", "llama") else opt_tokenizer()
-    image = tokenizer.convert_tokens_to_ids("<image>")
-    size = len(tokenizer)
-    if kind == "llava":
-        model: EditableModel = llava(layers=layers, vocabulary=size, image_token=image)
-    else:
-        model = text_model(kind, layers=layers, vocabulary=size, positions=POSITIONS)
+    """A random model that can be made sure of a token."""
+    model, encoder = worded_model(kind, padding=padding, layers=layers, positions=POSITIONS)
     nn.init.constant_(model.decoder.norm.get_parameter("weight"), SHARPNESS)
-    layout = PictureLayout(SLOTS, image) if kind == "llava" else None
-    return model, PromptEncoder(tokenizer, layout, padding_side=padding)
+    return model, encoder
 
 
 def batch_of(

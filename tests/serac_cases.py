@@ -19,7 +19,7 @@ from models.editable import EditableModel, PrefixState
 from models.llava import Llava
 from models.rows import TEXT_ONLY, EditBatch, RowText
 from models.text import TextModel
-from tests.builders import INNER, SLOTS, WIDTH, inputs, llava
+from tests.builders import INNER, SLOTS, WIDTH, inputs, llava, picture
 from tests.tokenizers_small import opt_tokenizer
 
 TOKENIZER = opt_tokenizer()
@@ -116,11 +116,11 @@ def worded_batch(
     edit_rows: list[int] = []
     probes: dict[str, list[int]] = {}
 
-    def add(name: str, edit: int, text: RowText, picture: int | None) -> None:
+    def add(name: str, edit: int, text: RowText, number: int | None) -> None:
         probes.setdefault(name, []).append(len(texts))
-        texts.append(text._replace(picture=picture is not None))
+        texts.append(text._replace(picture=number is not None))
         owners.append(edit)
-        shown.append(picture)
+        shown.append(number)
 
     for edit, number in enumerate(numbers):
         name, other = NAMES[number % len(NAMES)], NAMES[(number + 3) % len(NAMES)]
@@ -142,7 +142,7 @@ def worded_batch(
             add("reliability_u", edit, about, number + 100)
             add("locality_i_far", edit, near._replace(question=asked), number + 200)
     drawn = sorted({one for one in shown if one is not None})
-    pixels = [torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(one)) for one in drawn]
+    pixels = [picture(number) for number in drawn]
     encoded = [
         encoder.encode(text.question, text.answer, picture=text.picture, plain=text.plain)
         for text in texts

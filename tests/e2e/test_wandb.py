@@ -25,7 +25,7 @@ from reporting.figures import grouped_bars
 from reporting.thumbnails import SIDE
 from results.folder import read_run
 from tests.e2e.commands import run
-from tests.offline_runs import OfflineRun, read_runs
+from tests.e2e.offline_runs import OfflineRun, read_runs
 from tests.result_folders import edit_row, make_run, summary
 
 pytestmark = pytest.mark.e2e
