@@ -1,7 +1,6 @@
 """Configurations that are right: every option, experiment and default composes and passes."""
 
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,20 +12,8 @@ from datamodules.sources.tmke import TmkeData
 from editors.ft.config import FtOptions
 from editors.mend.config import MendOptions
 from editors.registry import editor_names, registration
-from tests.checkpoints import bare_checkpoint
 
 TRAINED = {name for name in editor_names() if registration(name).options.trained}
-
-
-@pytest.fixture(autouse=True)
-def _a_place_to_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paths of the configuration are relative to the root; here they are made, empty."""
-    for twin in ("llava_tiny", "blip2_opt_tiny", "minigpt4_tiny"):
-        (tmp_path / "models/pretrained" / twin).mkdir(parents=True)
-    (tmp_path / "checkpoints/minigpt4-7b").mkdir(parents=True)
-    (tmp_path / "data").mkdir()
-    bare_checkpoint(tmp_path / "editor.ckpt")
-    monkeypatch.chdir(tmp_path)
 
 
 def train(*words: str) -> schema.TrainConfig:

@@ -25,7 +25,6 @@ from errors import ConfigError
 from reporting.labels import PAPER_MODELS, SCENARIOS
 from reporting.paper import deviations, paper_row, paper_tables
 from results.folder import RunResult
-from tests.checkpoints import bare_checkpoint
 
 ROOT = Path(__file__).parents[3]
 DOC = ROOT / "docs" / "reproduce.md"
@@ -59,17 +58,6 @@ ROWS = [
     for editor in editors
 ]
 LEARNED_ROWS = [row for row in ROWS if row.editor in LEARNED]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _a_place_to_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    root = tmp_path_factory.mktemp("root")
-    for folder in ("checkpoints/minigpt4-7b", "data"):
-        (root / folder).mkdir(parents=True)
-    bare_checkpoint(root / "editor.ckpt")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        yield
 
 
 @cache  # composing is slow, and every test looks at the same rows

@@ -17,15 +17,6 @@ from editors.mend.config import MendOptions
 from errors import ConfigError
 
 
-@pytest.fixture(autouse=True)
-def _a_place_to_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "models/pretrained/llava_tiny").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    for name in ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_RESTART_COUNT", "LOCAL_RANK", "RANK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("TMKE_STARTED", raising=False)
-
-
 def train(*words: str) -> schema.TrainConfig:
     config = load_config("train", words)
     assert isinstance(config, schema.TrainConfig)

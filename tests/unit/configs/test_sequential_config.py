@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from configs.check import load_config, preflight
@@ -12,13 +10,6 @@ from configs.overrides import hydra_ready, with_lists
 from configs.schema import EvaluateConfig
 from editors.ft.config import FtOptions
 from errors import ConfigError
-
-
-@pytest.fixture(autouse=True)
-def _a_place_to_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "models/pretrained/llava_tiny").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
 
 def evaluate(*words: str) -> EvaluateConfig:
