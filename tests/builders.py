@@ -181,12 +181,16 @@ def any_model(kind: str, *, layers: int = 3, seed: int = 0) -> EditableModel:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A row before padding: its tokens, how many of the last ones are the answer, its picture."""
+    """A row before padding: its tokens, how many of the last ones are the answer, its picture.
+
+    The picture stands in front of token `picture_at`.
+    """
 
     tokens: tuple[int, ...]
     answer: int
     edit: int = 0
     picture: int | None = None
+    picture_at: int = 1
 
 
 def trainer() -> L.Trainer:
@@ -227,31 +231,53 @@ def picture(number: int) -> Tensor:
 
 def rows_of(prompts: Sequence[Prompt], *, padding: str = "right", extra: int = 0) -> Rows:
     """Pads prompts to one length (`extra` tokens longer than needed); pictures by seed."""
-    with_slots = [
-        [p.tokens[0], *([IMAGE_TOKEN] * SLOTS if p.picture is not None else []), *p.tokens[1:]]
-        for p in prompts
-    ]
-    length = max(map(len, with_slots)) + extra
-    ids = torch.zeros(len(prompts), length, dtype=torch.int64)
+    return padded_rows(
+        [ids_of(prompt) for prompt in prompts],
+        answers=[prompt.answer for prompt in prompts],
+        edits=[prompt.edit for prompt in prompts],
+        pictures=[prompt.picture for prompt in prompts],
+        pixels=picture,
+        slot=IMAGE_TOKEN,
+        padding=padding,
+        extra=extra,
+    )
+
+
+def ids_of(prompt: Prompt) -> list[int]:
+    slots = [] if prompt.picture is None else [IMAGE_TOKEN] * SLOTS
+    return [*prompt.tokens[: prompt.picture_at], *slots, *prompt.tokens[prompt.picture_at :]]
+
+
+def padded_rows(
+    token_rows: Sequence[Sequence[int]],
+    *,
+    answers: Sequence[int],
+    edits: Sequence[int],
+    pictures: Sequence[int | None],
+    pixels: Callable[[int], Tensor],
+    slot: int,
+    padding: str = "right",
+    extra: int = 0,
+) -> Rows:
+    """Rows of tokens, the last `answers` of each its answer, and one picture of each number."""
+    length = max(map(len, token_rows)) + extra
+    ids = torch.zeros(len(token_rows), length, dtype=torch.int64)
     mask, answer = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
-    for row, (prompt, tokens) in enumerate(zip(prompts, with_slots, strict=True)):
+    for row, tokens in enumerate(token_rows):
         start = 0 if padding == "right" else length - len(tokens)
         stop = start + len(tokens)
         ids[row, start:stop] = torch.tensor(tokens)
         mask[row, start:stop] = True
-        answer[row, stop - prompt.answer : stop] = True
-    pictures = sorted({p.picture for p in prompts if p.picture is not None})
-    pixels = [picture(number) for number in pictures]
+        answer[row, stop - answers[row] : stop] = True
+    distinct = sorted({p for p in pictures if p is not None})
     return Rows(
         input_ids=ids,
         attention_mask=mask,
         answer_mask=answer,
-        image_slots=ids == IMAGE_TOKEN,
-        image_index=torch.tensor(
-            [-1 if p.picture is None else pictures.index(p.picture) for p in prompts]
-        ),
-        pixel_values=torch.stack(pixels) if pixels else None,
-        edit_index=torch.tensor([p.edit for p in prompts]),
+        image_slots=ids == slot,
+        image_index=torch.tensor([-1 if p is None else distinct.index(p) for p in pictures]),
+        pixel_values=torch.stack([pixels(number) for number in distinct]) if distinct else None,
+        edit_index=torch.tensor(edits),
     )
 
 

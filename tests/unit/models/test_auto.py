@@ -22,7 +22,7 @@ from models.loading import load_model
 from models.processor import Processor, load_processor
 from models.rows import TEXT_ONLY, Rows
 from tests.auto_cases import FAMILIES, save
-from tests.builders import edited, random_deltas
+from tests.builders import edited, padded_rows, random_deltas
 
 EXACT = {"atol": 5e-6, "rtol": 5e-5}
 EDITED = {"atol": 5e-5, "rtol": 5e-4}
@@ -76,28 +76,15 @@ def rows_for(
         shows = () if seen is None else one.processor.picture_ids
         own = [draw.choice(vocabulary) for _ in range(5 + 2 * number)]
         token_rows.append([*common, *shows, *own])
-    width = max(map(len, token_rows)) + extra
-    ids = torch.zeros(len(token_rows), width, dtype=torch.int64)
-    mask, answer = ids.bool(), ids.bool()
-    for row, tokens in enumerate(token_rows):
-        start = 0 if padding == "right" else width - len(tokens)
-        stop = start + len(tokens)
-        ids[row, start:stop] = torch.tensor(tokens)
-        mask[row, start:stop] = True
-        answer[row, stop - 1 - row % 3 : stop] = True
-    pictures = sorted({seen for seen in shown if seen is not None})
-    return Rows(
-        input_ids=ids,
-        attention_mask=mask,
-        answer_mask=answer,
-        image_slots=ids == one.processor.image_token_id,
-        image_index=torch.tensor(
-            [TEXT_ONLY if seen is None else pictures.index(seen) for seen in shown]
-        ),
-        pixel_values=torch.stack([one.processor.pixels(picture(n)) for n in pictures])
-        if pictures
-        else None,
-        edit_index=torch.arange(len(token_rows)) % 2,
+    return padded_rows(
+        token_rows,
+        answers=[1 + row % 3 for row in range(len(token_rows))],
+        edits=[row % 2 for row in range(len(token_rows))],
+        pictures=shown,
+        pixels=lambda number: one.processor.pixels(picture(number)),
+        slot=one.processor.image_token_id,
+        padding=padding,
+        extra=extra,
     )
 
 

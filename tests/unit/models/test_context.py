@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -13,27 +12,18 @@ from torch import Tensor, nn
 from models import context
 from models.context import answer_with_shared_prefix, shared_lengths
 from models.editable import EditableModel
-from models.rows import TEXT_ONLY, Answers, Rows
-from tests.builders import IMAGE_TOKEN, PICTURED, SLOTS, VOCABULARY, any_model
+from models.rows import Answers
+from tests.builders import PICTURED, SLOTS, VOCABULARY, Prompt, any_model, ids_of, rows_of
+from tests.builders import picture as pixels
 
 KINDS = (*PICTURED, "llama", "opt", "gpt2")
 SHARED = (17, 5, 0, 30)  # tokens that the rows of each edit begin with
 ROWS = (3, 1, 2, 4)
 
 
-class PromptTokens(NamedTuple):
-    """A row before padding; its picture stands in front of token `picture_at`."""
-
-    tokens: tuple[int, ...]
-    answer: int
-    edit: int
-    picture: int | None = None
-    picture_at: int = 0
-
-
-def drawn_prompts(*, pictures: bool) -> list[PromptTokens]:
+def drawn_prompts(*, pictures: bool) -> list[Prompt]:
     """Rows of four edits, mixed; with pictures every other row shows one after its beginning."""
-    found: list[PromptTokens] = []
+    found: list[Prompt] = []
     for edit, (shared, count) in enumerate(zip(SHARED, ROWS, strict=True)):
         draw = random.Random(edit)
 
@@ -45,51 +35,12 @@ def drawn_prompts(*, pictures: bool) -> list[PromptTokens]:
             rest = (4 + number, *tokens(draw.randint(3, 8)))  # no two begin with the same token
             picture = draw.randrange(5) if pictures and number % 2 else None
             picture_at = shared + draw.randint(0, 2)
-            found.append(
-                PromptTokens(beginning + rest, draw.randint(1, 3), edit, picture, picture_at)
-            )
+            found.append(Prompt(beginning + rest, draw.randint(1, 3), edit, picture, picture_at))
     random.Random(9).shuffle(found)
     return found
 
 
-def pixels(picture: int) -> Tensor:
-    return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(picture))
-
-
-def ids_of(row: PromptTokens) -> list[int]:
-    slots = [] if row.picture is None else [IMAGE_TOKEN] * SLOTS
-    return [*row.tokens[: row.picture_at], *slots, *row.tokens[row.picture_at :]]
-
-
-def padded(prompts_of_all: list[PromptTokens], padding: str, extra: int = 0) -> Rows:
-    width = max(len(ids_of(row)) for row in prompts_of_all) + extra
-    ids = torch.zeros(len(prompts_of_all), width, dtype=torch.int64)
-    mask, answer = ids.bool(), ids.bool()
-    for number, row in enumerate(prompts_of_all):
-        tokens = ids_of(row)
-        start = 0 if padding == "right" else width - len(tokens)
-        stop = start + len(tokens)
-        ids[number, start:stop] = torch.tensor(tokens)
-        mask[number, start:stop] = True
-        answer[number, stop - row.answer : stop] = True
-    shown = sorted({row.picture for row in prompts_of_all if row.picture is not None})
-    return Rows(
-        input_ids=ids,
-        attention_mask=mask,
-        answer_mask=answer,
-        image_slots=ids == IMAGE_TOKEN,
-        image_index=torch.tensor(
-            [
-                TEXT_ONLY if row.picture is None else shown.index(row.picture)
-                for row in prompts_of_all
-            ]
-        ),
-        pixel_values=torch.stack([pixels(one) for one in shown]) if shown else None,
-        edit_index=torch.tensor([row.edit for row in prompts_of_all]),
-    )
-
-
-def alone(model: EditableModel, row: PromptTokens) -> Tensor:
+def alone(model: EditableModel, row: Prompt) -> Tensor:
     """Logits of a row's answer tokens, from a batch of one without a cache: (n, V)."""
     picture = {} if row.picture is None else {"pixel_values": pixels(row.picture)[None]}
     # BLIP-2's own forward asks for a picture, so text alone goes to its language model.
@@ -106,10 +57,10 @@ def alone(model: EditableModel, row: PromptTokens) -> Tensor:
     [*((kind, False) for kind in KINDS), *((kind, True) for kind in PICTURED)],
 )
 def test_every_row_as_if_it_were_alone(kind: str, pictures: bool, padding: str) -> None:
-    model, prompts_of_all = any_model(kind), drawn_prompts(pictures=pictures)
-    rows = padded(prompts_of_all, padding, extra=3)
+    model, prompts = any_model(kind), drawn_prompts(pictures=pictures)
+    rows = rows_of(prompts, padding=padding, extra=3)
     found = answer_with_shared_prefix(model, rows, rows.answers())
-    expected = torch.cat([alone(model, row) for row in prompts_of_all])
+    expected = torch.cat([alone(model, row) for row in prompts])
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -127,17 +78,17 @@ def test_beginnings_with_pictures(
     model = any_model(kind)
     pictures = (1, 1, 2, 2, None, None, 3)  # a group per edit and picture; the last stands alone
     edits = (0, 0, 0, 0, 0, 1, 1)
-    prompts_of_all = [
-        PromptTokens(
+    prompts = [
+        Prompt(
             (4, 5, 6, 7, 8, 20 + number, 9, 10), 2, edit, shown, picture_at=1 if edit == 0 else last
         )
         for number, (edit, shown) in enumerate(zip(edits, pictures, strict=True))
     ]
-    rows = padded(prompts_of_all, padding, extra=2)
+    rows = rows_of(prompts, padding=padding, extra=2)
     rows = model.encode_pictures(rows) if looked else rows
     group = torch.tensor([2, 2, 0, 0, 1, 4, 7])
     found = answer_with_shared_prefix(model, rows, rows.answers(), group=group)
-    expected = torch.cat([alone(model, row) for row in prompts_of_all])
+    expected = torch.cat([alone(model, row) for row in prompts])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     calls = passes(model)
     answer_with_shared_prefix(model, rows, rows.answers(), group=group)
@@ -147,12 +98,12 @@ def test_beginnings_with_pictures(
 
 @pytest.mark.parametrize("kind", ["llava", "gpt2"])
 def test_some_answers_in_any_order(kind: str) -> None:
-    model, prompts_of_all = any_model(kind), drawn_prompts(pictures=kind == "llava")
-    rows = padded(prompts_of_all, "right")
+    model, prompts = any_model(kind), drawn_prompts(pictures=kind == "llava")
+    rows = rows_of(prompts)
     at = rows.answers()
     kept = torch.randperm(len(at.row), generator=torch.Generator().manual_seed(0))[:7]
     some = Answers(at.row[kept], at.position[kept], at.target[kept], at.n_rows)
-    expected = torch.cat([alone(model, row) for row in prompts_of_all])[kept]
+    expected = torch.cat([alone(model, row) for row in prompts])[kept]
     found = answer_with_shared_prefix(model, rows, some)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -160,7 +111,7 @@ def test_some_answers_in_any_order(kind: str) -> None:
 @pytest.mark.parametrize("room", [1, 60_000])
 def test_little_memory_changes_nothing(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = any_model("llama")
-    rows = padded(drawn_prompts(pictures=False), "right")
+    rows = rows_of(drawn_prompts(pictures=False))
     whole = answer_with_shared_prefix(model, rows, rows.answers())
     monkeypatch.setattr(context, "MEMORY_BYTES", room)
     calls = passes(model)
@@ -182,7 +133,7 @@ def passes(model: EditableModel) -> list[tuple[int, int]]:
 
 def test_a_beginning_is_read_once_per_edit() -> None:
     model = any_model("gpt2")
-    rows = padded(drawn_prompts(pictures=False), "right")
+    rows = rows_of(drawn_prompts(pictures=False))
     calls = passes(model)
     answer_with_shared_prefix(model, rows, rows.answers())
     longest_rest = int(
@@ -192,30 +143,23 @@ def test_a_beginning_is_read_once_per_edit() -> None:
 
 
 def test_what_rows_share_ends_where_they_part_at_a_picture_and_before_an_answer() -> None:
-    rows = padded(
+    rows = rows_of(
         [
-            PromptTokens((4, 5, 6, 7, 8), 1, 0),
-            PromptTokens((4, 5, 6, 9, 8, 7), 1, 0),  # they part after three tokens
-            PromptTokens(
-                (4, 5, 6, 7), 2, 1
-            ),  # alone: all but the token that predicts the first answer
-            PromptTokens((4, 5, 6, 7, 8), 1, 2, picture=0, picture_at=2),
-            PromptTokens(
-                (4, 5, 6, 7, 8), 1, 2, picture=1, picture_at=2
-            ),  # the same slots, another picture
-            PromptTokens((4, 5, 6, 7, 8), 3, 3),
-            PromptTokens((4, 5, 6, 7, 8), 1, 3),  # the same tokens, and one row answers earlier
-            PromptTokens((4, 5), 1, 4),
-            PromptTokens((6, 5), 1, 4),
-            PromptTokens((4, 5, 6, 7, 8), 1, 5, picture=0, picture_at=1),
-            PromptTokens(
-                (4, 5, 6, 9, 8), 1, 5, picture=0, picture_at=1
-            ),  # the same picture, shared as well
-            PromptTokens(
-                (4, 5, 6), 1, 6, picture=0, picture_at=2
-            ),  # the answer stands right behind it
-        ],
-        "right",
+            Prompt((4, 5, 6, 7, 8), 1, 0),
+            Prompt((4, 5, 6, 9, 8, 7), 1, 0),  # they part after three tokens
+            Prompt((4, 5, 6, 7), 2, 1),  # alone: all but the token that predicts the first answer
+            Prompt((4, 5, 6, 7, 8), 1, 2, picture=0, picture_at=2),
+            # the same slots, another picture
+            Prompt((4, 5, 6, 7, 8), 1, 2, picture=1, picture_at=2),
+            Prompt((4, 5, 6, 7, 8), 3, 3),
+            Prompt((4, 5, 6, 7, 8), 1, 3),  # the same tokens, and one row answers earlier
+            Prompt((4, 5), 1, 4),
+            Prompt((6, 5), 1, 4),
+            Prompt((4, 5, 6, 7, 8), 1, 5, picture=0, picture_at=1),
+            # the same picture, shared as well
+            Prompt((4, 5, 6, 9, 8), 1, 5, picture=0, picture_at=1),
+            Prompt((4, 5, 6), 1, 6, picture=0, picture_at=2),  # the answer stands right behind it
+        ]
     )
     found = shared_lengths(rows, rows.answers(), rows.edit_index).tolist()
     assert found == [3, 3, 1, 2, 2, 1, 1, 0, 0, 3 + SLOTS, 3 + SLOTS, 2]
@@ -224,9 +168,9 @@ def test_what_rows_share_ends_where_they_part_at_a_picture_and_before_an_answer(
 def test_pictures_that_were_looked_at_are_not_looked_at_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, prompts_of_all = any_model("llava"), drawn_prompts(pictures=True)
-    rows = model.encode_pictures(padded(prompts_of_all, "right"))
-    expected = torch.cat([alone(model, row) for row in prompts_of_all])
+    model, prompts = any_model("llava"), drawn_prompts(pictures=True)
+    rows = model.encode_pictures(rows_of(prompts))
+    expected = torch.cat([alone(model, row) for row in prompts])
 
     def blind(_pixel_values: Tensor) -> Tensor:
         raise AssertionError("the vision tower ran again")
@@ -239,10 +183,10 @@ def test_pictures_that_were_looked_at_are_not_looked_at_again(
 
 
 def test_double_precision_stays_double() -> None:
-    model, prompts_of_all = any_model("opt"), drawn_prompts(pictures=False)
+    model, prompts = any_model("opt"), drawn_prompts(pictures=False)
     model.double()
-    rows = padded(prompts_of_all, "left")
+    rows = rows_of(prompts, padding="left")
     found = answer_with_shared_prefix(model, rows, rows.answers())
-    expected = torch.cat([alone(model, row) for row in prompts_of_all])
+    expected = torch.cat([alone(model, row) for row in prompts])
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
