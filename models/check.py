@@ -99,13 +99,9 @@ class Report:
 
 
 def check_model(name: str, family: str, path: str, revision: str | None = None) -> Report:
-    """Looks for every file of a base model.
+    """Looks for every file of a base model; `name` is what results call it.
 
-    Args:
-        name: what results call it.
-        family: the model family, as in the model config.
-        path: local folder or hub id.
-        revision: commit of the hub repository.
+    Other arguments as in `models.loading.load_model`.
 
     Raises:
         ModelError: there is no such family.

@@ -120,11 +120,6 @@ def without_weights(family: str, config: PretrainedConfig, dtype: torch.dtype) -
 
     A 7B model is there within a second.
 
-    Args:
-        family: the model family, as in the model config.
-        config: the model's configuration.
-        dtype: number type that the weights would have.
-
     Raises:
         ModelError: the family cannot wrap such a model.
     """

@@ -67,7 +67,7 @@ def load_model(
             dtype=number_type,
             attn_implementation=attention,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # check_complete refuses them, and names them
+            ignore_mismatched_sizes=True,  # _check_complete refuses them, and names them
             **quantisation,
         )
     except pickle.UnpicklingError as error:
@@ -77,22 +77,16 @@ def load_model(
         ) from error
     except _UNREADABLE as error:
         raise ModelError(f"the weights in {path!r} cannot be loaded: {error}") from error
-    check_complete({**info, "misshapen_keys": wrong_shapes(hf)}, family, path)
+    _check_complete({**info, "misshapen_keys": wrong_shapes(hf)}, family, path)
     make_differentiable(hf)
     return entry.wrapper(hf if packed or device is None else hf.to(device))
 
 
-def check_complete(info: dict[str, Any], family: str, path: str) -> None:
+def _check_complete(info: dict[str, Any], family: str, path: str) -> None:
     """Refuses weights that leave a parameter at its random initial value, or have one too many.
 
-    Args:
-        info: what `from_pretrained(output_loading_info=True)` tells, and quantised weights of
-            another shape, which it takes as they are.
-        family: for the message.
-        path: for the message.
-
-    Raises:
-        ModelError: a key is missing, unexpected or of another shape.
+    `info` is what `from_pretrained(output_loading_info=True)` tells, and quantised weights of
+    another shape, which it takes as they are.
     """
     wrong = {
         kind: sorted(str(key) for key in info[kind])

@@ -84,13 +84,7 @@ def log_memory(
 ) -> None:
     """Logs what a model needs and a device has; nothing for small models.
 
-    Args:
-        family: the model family, as in the model config.
-        path: local folder or hub id.
-        revision: commit of the hub repository.
-        dtype: as in `models.loading.load_model`.
-        quantise: as there.
-        device: as there.
+    Arguments as in `models.loading.load_model`.
 
     Raises:
         ModelError: the weights are larger than the device, or the configuration cannot be read.
@@ -110,10 +104,6 @@ def log_memory(
 
 def count_parameters(family: str, config: PretrainedConfig) -> ParameterCounts:
     """Counts a model's parameters, shared ones once, from its configuration alone.
-
-    Args:
-        family: the model family, as in the model config.
-        config: the model's configuration.
 
     Raises:
         ModelError: the family cannot wrap such a model.

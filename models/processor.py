@@ -50,10 +50,7 @@ class Processor:
 def load_processor(family: str, path: str, *, revision: str | None = None) -> Processor:
     """Loads tokenizer and image processor; light, so that data can be checked before weights load.
 
-    Args:
-        family: the model family, as in the model config.
-        path: local folder or hub id.
-        revision: commit of the hub repository.
+    Arguments as in `models.loading.load_model`.
 
     Raises:
         ModelError: a file is missing, or tokenizer, image processor and configuration do not

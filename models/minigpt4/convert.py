@@ -60,9 +60,7 @@ class Sources:
     """What MiniGPT-4 is made of.
 
     Attributes:
-        vit: eva_vit_g.pth.
-        qformer: blip2_pretrained_flant5xxl.pth.
-        projection: prerained_minigpt4_7b.pth.
+        vit, qformer, projection: as in `models.minigpt4.original`.
         vicuna: folder of Vicuna in transformers' form.
     """
 
