@@ -24,24 +24,15 @@ def main(cfg: PretrainConfig) -> None:
     from configs.rundir import prepare_output_dir
     from lightning_modules.callbacks import ProgressBar
     from loggers.run_loggers import open_loggers
-    from pretraining import pretrain
+    from pretraining.run import pretrain
     from runner.start import start
 
     start(cfg)
     world = cfg.data.open_world()
     folder = prepare_output_dir(cfg)
     with open_loggers(cfg, folder, name=f"{cfg.model.name} pretraining") as loggers:
-        manifest = pretrain(
-            world,
-            cfg.pretrain,
-            folder / "model",
-            family=cfg.model.family,
-            name=cfg.model.name,
-            gate=cfg.gate,
-            loggers=loggers,
-            callbacks=[ProgressBar()] if cfg.trainer.enable_progress_bar else [],
-            progress_bar=cfg.trainer.enable_progress_bar,
-        )
+        bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
+        manifest = pretrain(cfg, world, folder / "model", loggers=loggers, callbacks=bar)
     Console().print_json(data=manifest["accuracy"])
     Console().print(f"[bold]model[/bold] {folder / 'model'}")
 

@@ -51,8 +51,7 @@ from models.editable import EditableModel
 from models.families import family_of
 from models.minigpt4 import MiniGPT4Config
 from models.rows import EditBatch
-from pretraining.texts import world_texts
-from pretraining.tokenizer import world_tokenizer
+from pretraining.tokenizer import build_tokenizer, world_texts
 from results.provenance import peak_memory_bytes
 from runner import training
 
@@ -123,7 +122,7 @@ def encoder_of(model: EditableModel, world: World) -> PromptEncoder:
     config, kind = model.hf.config, family_of(model.family)
     assert kind.slots is not None
     layout = PictureLayout(kind.slots(config), config.image_token_index, kind.before_bos)
-    return PromptEncoder(world_tokenizer(world_texts(world)), layout)
+    return PromptEncoder(build_tokenizer(world_texts(world)), layout)
 
 
 def batch_of(

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -57,9 +58,17 @@ class CommandLine:
 
 @contextmanager
 def hydra_ready() -> Iterator[None]:
-    """Makes `compose` find the YAML files of this folder, from any working directory."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_DIR)):
-        yield
+    """Makes `compose` find the YAML files of this folder, from any working directory.
+
+    A command that Hydra runs may use it too, as pretraining does to judge what it taught.
+    """
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_DIR)):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def parse_words(words: Iterable[str]) -> CommandLine:

@@ -24,6 +24,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     OPTConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -37,9 +38,9 @@ VISION_STD = 0.02  # BLIP-2's own default, 1e-10, is meant for weights that are 
 
 
 def build_tiny(
-    family: str, settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast
+    family: str, options: PretrainOptions, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
-    """A randomly initialised model for a tokenizer; `settings.seed` decides the weights.
+    """A randomly initialised model for a tokenizer; `options.seed` decides the weights.
 
     Raises:
         ConfigError: there is no tiny model of this family.
@@ -48,17 +49,16 @@ def build_tiny(
         raise ConfigError(
             f"model.family={family} has no tiny twin to pretrain; accepted: {sorted(_BUILDERS)}."
         )
-    torch.manual_seed(settings.seed)
-    return _BUILDERS[family](settings, tokenizer)
+    torch.manual_seed(options.seed)
+    return _BUILDERS[family](options, tokenizer)
 
 
-def _llava(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    vision = CLIPVisionConfig(**_tower(settings), projection_dim=settings.vision_width)
+def _llava(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     config = LlavaConfig(
-        vision_config=vision,
-        text_config=_llama(settings, tokenizer),
+        vision_config=CLIPVisionConfig(**_tower(options), projection_dim=options.vision_width),
+        text_config=_llama(options, tokenizer),
         image_token_index=_image_id(tokenizer),
-        image_seq_length=settings.image_tokens,
+        image_seq_length=options.image_tokens,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         tie_word_embeddings=True,
@@ -67,26 +67,25 @@ def _llava(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> Pre
     return LlavaForConditionalGeneration(config)
 
 
-def _blip2(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+def _blip2(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     text = OPTConfig(
         vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        word_embed_proj_dim=settings.width,
-        ffn_dim=settings.mlp_width,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        max_position_embeddings=settings.max_positions,
-        init_std=settings.init_std,
+        hidden_size=options.width,
+        word_embed_proj_dim=options.width,
+        ffn_dim=options.mlp_width,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        max_position_embeddings=options.max_positions,
+        init_std=options.init_std,
         dropout=0.0,
         attention_dropout=0.0,
         layerdrop=0.0,
         **_special(tokenizer),
     )
+    parts = {"text_config": text, **_picture_path(options, tokenizer)}
     config = Blip2Config(
-        vision_config=_vision(settings).to_dict(),
-        qformer_config=_qformer(settings, tokenizer).to_dict(),
-        text_config=text.to_dict(),
-        num_query_tokens=settings.image_tokens,
+        **{name: part.to_dict() for name, part in parts.items()},
+        num_query_tokens=options.image_tokens,
         image_token_index=_image_id(tokenizer),
     )
     model = Blip2ForConditionalGeneration(config)
@@ -94,12 +93,11 @@ def _blip2(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> Pre
     return model
 
 
-def _minigpt4(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+def _minigpt4(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     config = MiniGPT4Config(
-        vision_config=_vision(settings),
-        qformer_config=_qformer(settings, tokenizer),
-        text_config=_llama(settings, tokenizer),
-        num_query_tokens=settings.image_tokens,
+        text_config=_llama(options, tokenizer),
+        **_picture_path(options, tokenizer),
+        num_query_tokens=options.image_tokens,
         image_token_index=_image_id(tokenizer),
         **_special(tokenizer),
     )
@@ -113,48 +111,50 @@ _BUILDERS: Mapping[str, Callable[[PretrainOptions, PreTrainedTokenizerFast], Pre
 }
 
 
-def _llama(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+def _llama(options: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        intermediate_size=settings.mlp_width,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        max_position_embeddings=settings.max_positions,
-        initializer_range=settings.init_std,
+        hidden_size=options.width,
+        intermediate_size=options.mlp_width,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        num_key_value_heads=options.heads,
+        max_position_embeddings=options.max_positions,
+        initializer_range=options.init_std,
         tie_word_embeddings=True,
         **_special(tokenizer),
     )
 
 
-def _vision(settings: PretrainOptions) -> Blip2VisionConfig:
-    return Blip2VisionConfig(**_tower(settings), initializer_range=VISION_STD)
-
-
-def _tower(settings: PretrainOptions) -> dict[str, int]:
-    return {
-        "hidden_size": settings.vision_width,
-        "intermediate_size": settings.vision_mlp_width,
-        "num_hidden_layers": settings.vision_layers,
-        "num_attention_heads": settings.heads,
-        "image_size": settings.image_size,
-        "patch_size": settings.patch_size,
-    }
-
-
-def _qformer(settings: PretrainOptions, tokenizer: PreTrainedTokenizerFast) -> Blip2QFormerConfig:
-    return Blip2QFormerConfig(
+def _picture_path(
+    options: PretrainOptions, tokenizer: PreTrainedTokenizerFast
+) -> dict[str, PretrainedConfig]:
+    """BLIP-2's ViT and Q-Former."""
+    tower = _tower(options)
+    qformer = Blip2QFormerConfig(
         vocab_size=len(tokenizer),
-        hidden_size=settings.vision_width,
-        intermediate_size=settings.vision_mlp_width,
-        num_hidden_layers=settings.qformer_layers,
-        num_attention_heads=settings.heads,
-        encoder_hidden_size=settings.vision_width,
+        hidden_size=tower["hidden_size"],
+        intermediate_size=tower["intermediate_size"],
+        num_hidden_layers=options.qformer_layers,
+        num_attention_heads=options.heads,
+        encoder_hidden_size=tower["hidden_size"],
         cross_attention_frequency=1,  # in every layer: there are only two
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
+    vision = Blip2VisionConfig(**tower, initializer_range=VISION_STD)
+    return {"vision_config": vision, "qformer_config": qformer}
+
+
+def _tower(options: PretrainOptions) -> dict[str, int]:
+    return {
+        "hidden_size": options.vision_width,
+        "intermediate_size": options.vision_mlp_width,
+        "num_hidden_layers": options.vision_layers,
+        "num_attention_heads": options.heads,
+        "image_size": options.image_size,
+        "patch_size": options.patch_size,
+    }
 
 
 def _special(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

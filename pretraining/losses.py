@@ -23,8 +23,8 @@ from transformers import PreTrainedTokenizerFast
 
 from configs.pretraining import PretrainOptions
 from datamodules.world import Entity, World
-from pretraining.batches import IGNORE, TextBatch
-from pretraining.model import Parts
+from pretraining.parts import Parts
+from pretraining.samples import IGNORE, TextBatch
 
 COSINE_SCALE = 10.0
 HEADS_PER_PICTURE = 3.0  # the attribute loss weighs as much as this many heads
@@ -68,8 +68,8 @@ class SubjectLens(nn.Module):
         entity = torch.tensor([self.index[batch.subjects[row]] for row in rows])
         at_subject = states[rows, batch.spans[rows, 1]]  # (R, D)
         log_p = parts.scores(parts.norm(at_subject)).log_softmax(-1)  # (R, V)
-        chosen = log_p.gather(1, self.targets[entity])  # (R, facts)
-        return -(chosen * self.weights[entity]).sum()
+        of_facts = log_p.gather(1, self.targets[entity])  # (R, facts)
+        return -(of_facts * self.weights[entity]).sum()
 
 
 class NameSlots(nn.Module):
@@ -108,21 +108,21 @@ class VisionLosses(nn.Module):
     Args:
         world: whose pictures.
         slots: the name words behind the image tokens.
-        settings: widths and weights.
+        options: widths and weights.
     """
 
     attributes: Tensor
 
-    def __init__(self, world: World, slots: NameSlots, settings: PretrainOptions) -> None:
+    def __init__(self, world: World, slots: NameSlots, options: PretrainOptions) -> None:
         super().__init__()
-        self.slots, self.settings = slots, settings
+        self.slots, self.options = slots, options
         self.sizes = [
             (kind, slot, size)
             for kind, sizes in sorted(world.attribute_sizes.items())
             for slot, size in sorted(sizes.items())
         ]
-        self.identity = nn.Linear(settings.vision_width, len(slots.index))
-        self.attribute = nn.Linear(settings.vision_width, max(1, sum(s for *_, s in self.sizes)))
+        self.identity = nn.Linear(options.vision_width, len(slots.index))
+        self.attribute = nn.Linear(options.vision_width, max(1, sum(s for *_, s in self.sizes)))
         labels = torch.full((len(slots.index), len(self.sizes)), IGNORE)
         for name, row in slots.index.items():
             entity = world.entities[name]
@@ -159,10 +159,10 @@ class VisionLosses(nn.Module):
     def weighted(self, losses: dict[str, Tensor]) -> Tensor:
         """Their weighted sum."""
         weight = {
-            "identity": self.settings.identity_weight,
-            "attribute": self.settings.attribute_weight,
-            "word": self.settings.word_weight,
-            "distance": self.settings.distance_weight,
+            "identity": self.options.identity_weight,
+            "attribute": self.options.attribute_weight,
+            "word": self.options.word_weight,
+            "distance": self.options.distance_weight,
         }
         return torch.stack([weight[name] * loss for name, loss in losses.items()]).sum()
 

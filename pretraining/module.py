@@ -23,11 +23,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs.pretraining import PretrainOptions
 from datamodules.world import World
-from pretraining.batches import IGNORE, StepBatch, TextBatch
 from pretraining.losses import NameSlots, SubjectLens, VisionLosses
 from pretraining.masking import masked_layers, subject_masks
-from pretraining.model import parts_of
-from pretraining.samplers import StepSampler
+from pretraining.parts import parts_of
+from pretraining.sampler import StepBatch, StepSampler
+from pretraining.samples import IGNORE, TextBatch
 
 RAISE_BELOW, RAISE_AFTER = 0.25, 15  # nats, steps: when the warm-up states one more fact
 MOST_WARMUP_FACTS = 6
@@ -41,7 +41,7 @@ class PretrainingModule(LightningModule):
         tokenizer: the world's.
         world: what is taught.
         sampler: draws the rows; its curriculum is raised from here.
-        settings: the recipe.
+        options: the recipe.
     """
 
     def __init__(
@@ -50,32 +50,32 @@ class PretrainingModule(LightningModule):
         tokenizer: PreTrainedTokenizerFast,
         world: World,
         sampler: StepSampler,
-        settings: PretrainOptions,
+        options: PretrainOptions,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.save_hyperparameters(settings.model_dump())
-        self.settings, self.sampler = settings, sampler
+        self.save_hyperparameters(options.model_dump())
+        self.options, self.sampler = options, sampler
         self.model = model
         self.parts = parts_of(model)
-        self.slots = NameSlots(world.pictured, tokenizer, settings.image_tokens)
+        self.slots = NameSlots(world.pictured, tokenizer, options.image_tokens)
         self.lens = SubjectLens(world, tokenizer)
-        self.vision = VisionLosses(world, self.slots, settings)
-        self.generator = torch.Generator().manual_seed(settings.seed + 1)
+        self.vision = VisionLosses(world, self.slots, options)
+        self.generator = torch.Generator().manual_seed(options.seed + 1)
         self._recent: deque[float] = deque(maxlen=RAISE_AFTER)
 
     def configure_optimizers(self) -> Any:
         """AdamW with two rates, each warmed up when its half starts, then one cosine."""
-        chosen = self.settings
+        options = self.options
         optimizer = torch.optim.AdamW(
             [
-                {"params": self.parts.language_parameters(), "lr": chosen.lr},
-                {"params": self._vision_side(), "lr": chosen.vision_lr},
+                {"params": self.parts.language_parameters(), "lr": options.lr},
+                {"params": self._vision_side(), "lr": options.vision_lr},
             ],
-            weight_decay=chosen.weight_decay,
+            weight_decay=options.weight_decay,
             betas=(0.9, 0.98),
         )
-        starts = (0, chosen.context_warmup)
+        starts = (0, options.context_warmup)
         factors: list[Callable[[int], float]] = [
             partial(self._rate, start=start) for start in starts
         ]
@@ -91,14 +91,14 @@ class PretrainingModule(LightningModule):
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """One step of the warm-up or of the mixture."""
-        step = batch_idx - self.settings.context_warmup
+        step = batch_idx - self.options.context_warmup
         losses = self._warmup_losses(batch) if step < 0 else self._mixed_losses(batch, step)
         total = torch.stack(list(losses.values())).sum()
         optimizer = self.optimizers()
         optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
         self.manual_backward(total)
         for parameters in (self.parts.language_parameters(), self._vision_side()):
-            torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip, error_if_nonfinite=True)
+            torch.nn.utils.clip_grad_norm_(parameters, self.options.clip, error_if_nonfinite=True)
         optimizer.step()  # type: ignore[union-attr]
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()})
@@ -119,18 +119,18 @@ class PretrainingModule(LightningModule):
 
     def _mixed_losses(self, batch: StepBatch, step: int) -> dict[str, Tensor]:
         """All losses of the mixture, weighted."""
-        chosen, losses = self.settings, dict[str, Tensor]()
+        options, losses = self.options, dict[str, Tensor]()
         tokens = None
         if batch.pixels is not None:
             entity = self.slots.indices(batch.entities)
             patches = self.parts.patches(batch.pixels)
             tokens = self.parts.project(patches)  # (P, S, D)
-            found = self.vision(patches, tokens, self.parts.embeddings.detach(), entity)
-            losses["vision"] = self.vision.weighted(found)
+            by_name = self.vision(patches, tokens, self.parts.embeddings.detach(), entity)
+            losses["vision"] = self.vision.weighted(by_name)
         answer, lens = self._answer_loss(batch.short, tokens, self._picture_share(step))
-        losses["answer"], losses["lens"] = answer, chosen.lens_weight * lens
+        losses["answer"], losses["lens"] = answer, options.lens_weight * lens
         if batch.long:
-            losses["long"] = chosen.long_weight * self._answer_loss(batch.long)[0]
+            losses["long"] = options.long_weight * self._answer_loss(batch.long)[0]
         return losses
 
     def _answer_loss(
@@ -144,7 +144,7 @@ class PretrainingModule(LightningModule):
             scores = self.parts.scores(hidden[row, position])  # (learned, V): the head is dear
             targets = batch.labels[row, position + 1]
             answer.append(cross_entropy(scores, targets, reduction="sum"))
-            lens.append(self.lens(self.parts, states[self.settings.lens_layer + 1], batch))
+            lens.append(self.lens(self.parts, states[self.options.lens_layer + 1], batch))
         learned = sum(int((batch.labels[:, 1:] != IGNORE).sum()) for batch in groups)
         named = sum(sum(map(bool, batch.subjects)) for batch in groups)
         return torch.stack(answer).sum() / learned, torch.stack(lens).sum() / max(1, named)
@@ -166,35 +166,37 @@ class PretrainingModule(LightningModule):
         entity = self.slots.indices(batch.pictures)
         named = self.parts.embeddings[self.slots.pattern[entity]]  # (I, S, D)
         count = len(tokens)
-        spread = self.parts.embeddings[self.slots.words].detach().std() * self.settings.slot_noise
+        spread = self.parts.embeddings[self.slots.words].detach().std() * self.options.slot_noise
         size = torch.rand(count, 1, 1, generator=self.generator) * spread
         named = named + torch.randn(named.shape, generator=self.generator) * size
-        shown = torch.rand(count, 1, 1, generator=self.generator) < share
+        by_picture = torch.rand(count, 1, 1, generator=self.generator) < share
         slots = self.parts.first_slot + torch.arange(tokens.shape[1])
-        return embedded.index_put((batch.image_rows[:, None], slots), tokens.where(shown, named))
+        return embedded.index_put(
+            (batch.image_rows[:, None], slots), tokens.where(by_picture, named)
+        )
 
     def _masking(self, batch: TextBatch) -> Any:
         """The subject mask in a random share of the rows that name their subject."""
         draw = torch.rand(len(batch.subjects), generator=self.generator)
         named = torch.tensor([bool(subject) for subject in batch.subjects])
-        hidden = named & (draw < self.settings.mask_share)
+        hidden = named & (draw < self.options.mask_share)
         if not bool(hidden.any()):
             return nullcontext()
         low, high = subject_masks(batch.spans, hidden, batch.input_ids.shape[1])
-        return masked_layers(self.parts.layers, low, high, self.settings.mask_layers)
+        return masked_layers(self.parts.layers, low, high, self.options.mask_layers)
 
     def _picture_share(self, step: int) -> float:
         """Share of image rows whose slots hold picture features: 0, a ramp, then 1."""
-        start, end = self.settings.slots_start, self.settings.slots_end
-        done = step / self.settings.steps
+        start, end = self.options.slots_start, self.options.slots_end
+        done = step / self.options.steps
         return min(1.0, max(0.0, (done - start) / max(end - start, 1e-9)))
 
     def _rate(self, step: int, start: int) -> float:
         """Factor of a learning rate: linear warm-up from `start`, cosine over the whole run."""
-        chosen = self.settings
-        warm = min(1.0, max(0.0, (step - start + 1) / chosen.warmup_steps))
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / chosen.total_steps)))
-        return warm * (chosen.lr_floor + (1 - chosen.lr_floor) * cosine)
+        floor = self.options.lr_floor
+        warm = min(1.0, max(0.0, (step - start + 1) / self.options.warmup_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.options.total_steps)))
+        return warm * (floor + (1 - floor) * cosine)
 
     def _vision_side(self) -> list[torch.nn.Parameter]:
         return [*self.parts.vision_parameters(), *self.vision.parameters()]

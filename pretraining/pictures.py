@@ -74,29 +74,28 @@ class PictureBank:
         """One random view of each entity: (P, 3, S, S) uint8."""
         bank = self.unseen if unseen else self.seen
         views = [bank[name] for name in entities]
-        chosen = [int(torch.randint(len(v), (), generator=generator)) for v in views]
-        return torch.stack([v[index] for v, index in zip(views, chosen, strict=True)])
+        return torch.stack([v[int(torch.randint(len(v), (), generator=generator))] for v in views])
 
 
-def augment(pixels: Tensor, settings: PretrainOptions, generator: torch.Generator) -> Tensor:
+def augment(pixels: Tensor, options: PretrainOptions, generator: torch.Generator) -> Tensor:
     """Moved, re-lit and noisy pictures: (P, 3, S, S) uint8 -> float 8-bit levels."""
     count = len(pixels)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
-    grid = _shifted_grid(pixels, settings.shift, uniform(-1, 1, 2))
-    if settings.warp:
-        warped = _warped(grid, settings.warp, uniform(0, 1, 2), uniform(-1, 1, 2), uniform(0, 1, 3))
+    grid = _shifted_grid(pixels, options.shift, uniform(-1, 1, 2))
+    if options.warp:
+        warped = _warped(grid, options.warp, uniform(0, 1, 2), uniform(-1, 1, 2), uniform(0, 1, 3))
         grid = torch.where(uniform(0, 1, 1, 1, 1) < WARPED, warped, grid)
     moved = grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
-    if settings.warp:  # what comes from outside the picture is background
+    if options.warp:  # what comes from outside the picture is background
         colour = uniform(0, 255, 3, 1, 1) * (uniform(0, 1, 1, 1, 1) < PLAIN_COLOURED)
         outside = (grid.abs() > 1).any(-1)[:, None]  # (P, 1, S, S)
         moved = torch.where(outside, colour, moved)
-    contrast = uniform(1 - settings.contrast, 1 + settings.contrast, 1, 1, 1)
-    offset = uniform(-settings.offset, settings.offset, 3, 1, 1)
-    noise = torch.randn(moved.shape, generator=generator) * uniform(0, settings.noise, 1, 1, 1)
+    contrast = uniform(1 - options.contrast, 1 + options.contrast, 1, 1, 1)
+    offset = uniform(-options.offset, options.offset, 3, 1, 1)
+    noise = torch.randn(moved.shape, generator=generator) * uniform(0, options.noise, 1, 1, 1)
     return ((moved - 128) * contrast + 128 + offset + noise).clamp(0, 255)
 
 

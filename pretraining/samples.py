@@ -10,16 +10,19 @@ Pretraining ends every row with EOS, which is learned and never scored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from pretraining.tokenizer import IMAGE
+from pretraining.tokenizer import ANSWER_CUE, IMAGE, QUESTION
 
 NO_PICTURE = ""
-QUESTION, ANSWER_CUE, STEPS_CUE = "Question: ", " Short answer:", " Steps:"
-FACT_CUE, PROMPT_CUE = "New Fact: ", "Prompt: "
+IGNORE = -100
+GROUPS = 2
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,37 @@ class Sample:
 
     @property
     def answer_ids(self) -> tuple[int, ...]:
-        """The tokens that count."""
         return tuple(token for token, use in zip(self.ids, self.graded, strict=True) if use)
 
 
-class Encoder:
+@dataclass(frozen=True)
+class TextBatch:
+    """Padded rows. B rows, T tokens.
+
+    Attributes:
+        input_ids: (B, T), padded on the right.
+        labels: (B, T), `IGNORE` on what is not learned.
+        attention_mask: (B, T) bool.
+        graded: (B, T) bool, tokens that count for accuracy.
+        image_rows: (I,) indices of the rows that show a picture.
+        pictures: the entity shown by each of them.
+        picture_rows: (I,) where their pictures stand in the step's `pixels`.
+        subjects: per row, the entity that its text names, or "".
+        spans: (B, 2) first and last token of that name.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    attention_mask: Tensor
+    graded: Tensor
+    image_rows: Tensor
+    pictures: tuple[str, ...]
+    picture_rows: Tensor
+    subjects: tuple[str, ...]
+    spans: Tensor
+
+
+class SampleEncoder:
     """Text pieces -> `Sample`, through the world's tokenizer.
 
     Args:
@@ -66,7 +95,7 @@ class Encoder:
         self, tokenizer: PreTrainedTokenizerFast, image_tokens: int, *, before_bos: bool = False
     ) -> None:
         self.tokenizer = tokenizer
-        self.image_tokens, self.place = image_tokens, 0 if before_bos else 1
+        self.image_tokens, self.first_slot = image_tokens, 0 if before_bos else 1
         self.image_id = int(tokenizer.convert_tokens_to_ids(IMAGE))
         self.bos_id, self.eos_id = int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
         self.pad_id = int(tokenizer.pad_token_id)
@@ -77,11 +106,6 @@ class Encoder:
         """A one-hop row, by name (with its subject's span) or by picture."""
         pieces = [(f"{QUESTION}{question}{ANSWER_CUE}", False), (f" {answer}", True)]
         return self.encode(pieces, picture=picture, subject=subject)
-
-    def chain(self, question: str, steps: Sequence[tuple[str, str]]) -> Sample:
-        """A two-hop question worked out: every step is a one-hop question with its answer."""
-        worked_out = "; ".join(f"{sub_question} {answer}" for sub_question, answer in steps)
-        return self.encode([(f"{QUESTION}{question}{STEPS_CUE}", False), (f" {worked_out}", True)])
 
     def encode(
         self,
@@ -107,7 +131,7 @@ class Encoder:
         ended = [any(begin == b and end > b for _, b in answers) for begin, end in offsets]
         slots = self.image_tokens if picture else 0
         span = _span(offsets, text, subject, slots) if subject else (0, 0)
-        blank, at = (False,) * slots, self.place
+        blank, at = (False,) * slots, self.first_slot
         ids, scored = encoded["input_ids"], [a or b for a, b in zip(graded, ended, strict=True)]
         return Sample(
             ids=(*ids[:at], *(self.image_id,) * slots, *ids[at:], self.eos_id),
@@ -127,3 +151,44 @@ def _span(
     end = begin + len(subject)
     inside = [i for i, (a, b) in enumerate(offsets) if a < end and begin < b]
     return inside[0] + slots, inside[-1] + slots
+
+
+def collate(samples: Sequence[Sample], pad_id: int, first_picture: int = 0) -> TextBatch:
+    """Pad samples to the longest of them; their pictures stand in order from `first_picture`."""
+    shape = (len(samples), max(len(sample.ids) for sample in samples))
+    input_ids = torch.full(shape, pad_id)
+    labels = torch.full(shape, IGNORE)
+    graded = torch.zeros(shape, dtype=torch.bool)
+    attention_mask = torch.zeros(shape, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        length = len(sample.ids)
+        ids, scored = torch.tensor(sample.ids), torch.tensor(sample.scored)
+        input_ids[row, :length] = ids
+        labels[row, :length] = ids.where(scored, torch.tensor(IGNORE))
+        graded[row, :length] = torch.tensor(sample.graded)
+        attention_mask[row, :length] = True
+    image_rows = [row for row, sample in enumerate(samples) if sample.picture]
+    return TextBatch(
+        input_ids=input_ids,
+        labels=labels,
+        attention_mask=attention_mask,
+        graded=graded,
+        image_rows=torch.tensor(image_rows, dtype=torch.long),
+        pictures=tuple(samples[row].picture for row in image_rows),
+        picture_rows=torch.arange(first_picture, first_picture + len(image_rows)),
+        subjects=tuple(sample.subject for sample in samples),
+        spans=torch.tensor([sample.span for sample in samples]),
+    )
+
+
+def group_by_length(
+    samples: Sequence[Sample], pad_id: int, groups: int = GROUPS
+) -> list[TextBatch]:
+    """Samples sorted by length and cut into groups, so that little of the work is padding."""
+    ordered = sorted(samples, key=lambda sample: len(sample.ids))
+    size = max(1, math.ceil(len(ordered) / groups))
+    batches: list[TextBatch] = []
+    for start in range(0, len(ordered), size):
+        n_pictures = sum(len(batch.pictures) for batch in batches)
+        batches.append(collate(ordered[start : start + size], pad_id, n_pictures))
+    return batches

@@ -22,12 +22,12 @@ from models.folder import MANIFEST, sha256
 PACKAGES = ("torch", "transformers", "tokenizers", "lightning", "safetensors", "pillow", "numpy")
 
 
-def missed_targets(accuracies: Mapping[str, float], settings: PretrainOptions) -> list[str]:
+def missed_targets(accuracies: Mapping[str, float], options: PretrainOptions) -> list[str]:
     """The targets that a model misses, in words; a world without pictures has the text one only."""
     targets = {
-        "text": settings.text_target,
-        "seen": settings.seen_target,
-        "unseen": settings.unseen_target,
+        "text": options.text_target,
+        "seen": options.seen_target,
+        "unseen": options.unseen_target,
     }
     return [
         f"{name} {accuracies[name]:.1f} % (target {target:.1f} %)"
@@ -48,19 +48,17 @@ def save_tiny(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     processor: BaseImageProcessor,
-    manifest: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write a model that `from_pretrained` reads, and what is known about it.
+    """Write a model that `from_pretrained` reads.
 
     Args:
-        folder: created if needed; files of the same names are replaced.
+        folder: created if needed; files of the same names are replaced, a manifest goes.
         model: kept in single precision in memory.
         tokenizer: saved beside it.
         processor: saved beside it.
-        manifest: recipe and results; files and versions are added.
 
     Returns:
-        The manifest as written.
+        Number of parameters, versions, and the sha256 of every file, for the manifest.
 
     Raises:
         ModelError: a weight is not finite in half precision.
@@ -71,30 +69,27 @@ def save_tiny(
             f"{folder}: a weight is not finite in half precision, so the model was not saved. The "
             "training diverged: lower lr and vision_lr."
         )
+    (folder / MANIFEST).unlink(missing_ok=True)
     model.half().save_pretrained(folder)
     model.float()
     tokenizer.save_pretrained(folder)
     processor.save_pretrained(folder)
-    written = {
-        **manifest,
+    versions = {package: version(package) for package in PACKAGES}
+    return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
-        "sha256": {
-            path.name: sha256(path)
-            for path in sorted(folder.iterdir())
-            if path.is_file() and path.name != MANIFEST
-        },
+        "versions": {"python": platform.python_version(), **versions},
+        "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
-    text = json.dumps(written, indent=1, ensure_ascii=False)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write what is known about the model in a folder."""
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return written
 
 
 def world_summary(world: World) -> dict[str, Any]:
-    """Which world was taught: digest, sizes, and the generator's settings where it was drawn."""
+    """Which world was taught: digest, sizes, and the generator's options where it was drawn."""
     described = world.root / WORLD_FILE
     content = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else {}
     return {

@@ -13,12 +13,29 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from datamodules.world import World
+
+QUESTION, ANSWER_CUE, STEPS_CUE = "Question: ", " Short answer:", " Steps:"
+FACT_CUE, PROMPT_CUE = "New Fact: ", "Prompt: "
 PAD, BOS, EOS, IMAGE = "<pad>", "<s>", "</s>", "<image>"
 SPECIAL_TOKENS = (PAD, BOS, EOS, IMAGE)
 SPACE = "Ġ"  # how byte-level BPE writes a space
 
 
-def world_tokenizer(texts: Iterable[str], max_length: int = 2048) -> PreTrainedTokenizerFast:
+def world_texts(world: World) -> list[str]:
+    """All that is asked about a world, answered, and written around it, each text once."""
+    texts = [QUESTION, ANSWER_CUE, STEPS_CUE, FACT_CUE, PROMPT_CUE, ";\n"]
+    texts += [*world.entities, *world.facts.values()]
+    for relation in world.relations.values():
+        for phrase in (*relation.wordings, relation.hop_phrase):
+            # What stands on either side of the subject is split as it will be around a name.
+            texts += [*phrase.split("{s}"), phrase.replace("{s}", "it")]
+    for kind in world.types:
+        texts += [world.identity_question(kind), world.no_such_answer(kind)]
+    return sorted(set(texts))
+
+
+def build_tokenizer(texts: Iterable[str], max_length: int = 2048) -> PreTrainedTokenizerFast:
     """A tokenizer that holds every word of some texts whole.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from configs.check import load_config
@@ -9,7 +10,21 @@ from configs.pretraining import PretrainOptions
 from configs.schema import PretrainConfig
 
 
-def recipe(**changes: Any) -> PretrainOptions:
-    config = load_config("pretrain")
+def pretrain_config(*words: str, **changes: Any) -> PretrainConfig:
+    """What pretrain.py gets for some words, with changes of the recipe."""
+    config = load_config("pretrain", words)
     assert isinstance(config, PretrainConfig)
-    return PretrainOptions(**(config.pretrain.model_dump() | changes))
+    recipe = PretrainOptions(**(config.pretrain.model_dump() | changes))
+    return config.model_copy(update={"pretrain": recipe})
+
+
+def recipe(**changes: Any) -> PretrainOptions:
+    return pretrain_config(**changes).pretrain
+
+
+def folder_words(root: Path, model: str = "llava_tiny") -> list[str]:
+    """Words of a run that takes its world from a folder and accepts whatever it becomes."""
+    return [
+        f"model={model}", "data=folder", f"data.root={root}", "gate=false",
+        "trainer.enable_progress_bar=false",
+    ]  # fmt: skip

@@ -14,9 +14,10 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from datamodules.world import World, generate_world
 from models.families import FAMILIES
-from pretraining import evaluate_tiny, missed_targets
-from pretraining.findings import findings
+from pretraining.editing import EDITORS, findings
+from pretraining.evaluation import evaluate_tiny
 from pretraining.pictures import PictureBank
+from pretraining.saving import missed_targets
 from tests.recipes import recipe
 
 SHIPPED = Path(__file__).parents[3] / "models" / "pretrained"
@@ -57,6 +58,7 @@ def test_it_was_made_by_the_default_recipe_and_reached_the_targets(
     assert recipe(**manifest["settings"]) == recipe().for_views(40)
     assert missed_targets(manifest["accuracy"], recipe()) == []
     assert manifest["targets_missed"] == []
+    assert manifest["editing"].keys() == {"edits", *EDITORS}
     assert manifest["held"] == findings(manifest)
 
 
@@ -72,7 +74,6 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.quality
 def test_it_answers_the_generated_world(
     folder: Path, manifest: dict[str, Any], worlds: Path
 ) -> None:

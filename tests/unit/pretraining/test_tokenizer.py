@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlavaConfig, PreTrainedTokenizerFast
 
-from pretraining.tokenizer import SPECIAL_TOKENS, world_tokenizer
+from pretraining.tokenizer import SPECIAL_TOKENS, build_tokenizer
 
 TEXTS = ["Question: Who founded {s}? Short answer:", "Zilbo Labs", "Côte d'Ivoire", ".af", "+93"]
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return world_tokenizer(TEXTS)
+    return build_tokenizer(TEXTS)
 
 
 # The names of special tokens are markup, as in every tokenizer; all other text is plain text.
@@ -68,7 +68,7 @@ def test_a_saved_tokenizer_loads_beside_a_llava_config(
 
 
 def test_ids_do_not_depend_on_the_order_of_the_texts(tokenizer: PreTrainedTokenizerFast) -> None:
-    again = world_tokenizer(reversed(TEXTS))
+    again = build_tokenizer(reversed(TEXTS))
     assert again.get_vocab() == tokenizer.get_vocab()
     assert again.convert_ids_to_tokens(range(4)) == list(SPECIAL_TOKENS)
 
@@ -79,5 +79,5 @@ _CACHE: list[PreTrainedTokenizerFast] = []
 def _shared() -> PreTrainedTokenizerFast:
     """One tokenizer for all examples (hypothesis does not reset fixtures between them)."""
     if not _CACHE:
-        _CACHE.append(world_tokenizer(TEXTS))
+        _CACHE.append(build_tokenizer(TEXTS))
     return _CACHE[0]

@@ -42,7 +42,6 @@ class Parts(ABC):
 
     @property
     def embed_tokens(self) -> nn.Embedding:
-        """Ids -> embeddings."""
         return self.body.embed_tokens
 
     @property
@@ -76,7 +75,6 @@ class Parts(ABC):
         return output.last_hidden_state, output.hidden_states
 
     def norm(self, hidden: Tensor) -> Tensor:
-        """The final norm."""
         return self.decoder.norm(hidden)
 
     def scores(self, hidden: Tensor) -> Tensor:
@@ -85,10 +83,10 @@ class Parts(ABC):
 
     def logits(self, input_ids: Tensor, mask: Tensor, pixels: Tensor | None) -> Tensor:
         """The whole model, as a user calls it: (B, T, V); every row shows a picture, or none."""
-        given = {"input_ids": input_ids, "attention_mask": mask.long()}
+        arguments = {"input_ids": input_ids, "attention_mask": mask.long()}
         if pixels is None:
-            return self.text_model(**given).logits
-        return self.hf(**given, pixel_values=pixels).logits
+            return self.text_model(**arguments).logits
+        return self.hf(**arguments, pixel_values=pixels).logits
 
     def language_parameters(self) -> list[nn.Parameter]:
         """Everything that reads and writes tokens; the tied head counts once."""
@@ -127,8 +125,8 @@ class _QFormerParts(Parts):
 
     def project(self, patches: Tensor) -> Tensor:
         queries = self.hf.query_tokens.expand(len(patches), -1, -1)
-        seen = self.hf.qformer(query_embeds=queries, encoder_hidden_states=patches)
-        return self.last_projection(seen.last_hidden_state)
+        output = self.hf.qformer(query_embeds=queries, encoder_hidden_states=patches)
+        return self.last_projection(output.last_hidden_state)
 
     @property
     def last_projection(self) -> nn.Linear:

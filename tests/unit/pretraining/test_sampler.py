@@ -1,4 +1,4 @@
-"""Rows of the pretraining: what is learned, what is graded, where the subject stands."""
+"""Samples of the pretraining: what is learned, what is graded, where the subject stands."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import pytest
 import torch
 
 from datamodules.world import World, generate_world
-from pretraining.batches import IGNORE, collate, grouped
-from pretraining.samplers import (
+from pretraining.pictures import PictureBank
+from pretraining.sampler import (
     Deck,
-    Rows,
+    SampleBuilder,
     StepSampler,
     chain_questions,
     one_hop_questions,
 )
-from pretraining.samples import Encoder, Sample
-from pretraining.texts import world_texts
-from pretraining.tokenizer import world_tokenizer
+from pretraining.samples import IGNORE, Sample, SampleEncoder, collate, group_by_length
+from pretraining.tokenizer import build_tokenizer, world_texts
 from tests.recipes import recipe
 
 
@@ -29,68 +28,74 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="module")
-def encoder(world: World) -> Encoder:
-    return Encoder(world_tokenizer(world_texts(world)), image_tokens=4)
+def encoder(world: World) -> SampleEncoder:
+    return SampleEncoder(build_tokenizer(world_texts(world)), image_tokens=4)
 
 
 @pytest.fixture
-def rows(world: World, encoder: Encoder) -> Rows:
-    return Rows(world, encoder, random.Random(0))
+def builder(world: World, encoder: SampleEncoder) -> SampleBuilder:
+    return SampleBuilder(world, encoder, random.Random(0))
 
 
-def text_of(encoder: Encoder, ids: tuple[int, ...] | list[int]) -> str:
+def text_of(encoder: SampleEncoder, ids: tuple[int, ...] | list[int]) -> str:
     return encoder.tokenizer.decode(list(ids))
 
 
-def test_no_word_of_the_world_is_spelled_in_bytes(rows: Rows, world: World) -> None:
+def test_no_word_of_the_world_is_spelled_in_bytes(builder: SampleBuilder, world: World) -> None:
     pieces = 0
     for question in one_hop_questions(world):
         for by_picture in (False, bool(world.entities[question[0]].images)):
-            sample = rows.one_hop(question, by_picture=by_picture)
-            tokens = rows.encoder.tokenizer.convert_ids_to_tokens(list(sample.ids))
+            sample = builder.one_hop(question, by_picture=by_picture)
+            tokens = builder.encoder.tokenizer.convert_ids_to_tokens(list(sample.ids))
             pieces += sum(len(t) == 1 and t.isalpha() and t != "s" for t in tokens)
     assert pieces == 0
 
 
-def test_a_text_row_is_the_plain_string_with_its_answer_marked(rows: Rows, world: World) -> None:
+def test_a_text_row_is_the_plain_string_with_its_answer_marked(
+    builder: SampleBuilder, world: World
+) -> None:
     entity, relation = next(iter(world.facts))
-    sample = rows.one_hop((entity, relation, 0), by_picture=False)
+    sample = builder.one_hop((entity, relation, 0), by_picture=False)
     answer = world.facts[entity, relation]
     asked = world.question(relation, 0, entity)
     expected = f"<s>Question: {asked} Short answer: {answer}</s>"
-    assert text_of(rows.encoder, sample.ids) == expected
-    assert text_of(rows.encoder, sample.answer_ids) == f" {answer}"
-    assert text_of(rows.encoder, sample.ids[sample.span[0] : sample.span[1] + 1]) == f" {entity}"
+    assert text_of(builder.encoder, sample.ids) == expected
+    assert text_of(builder.encoder, sample.answer_ids) == f" {answer}"
+    assert text_of(builder.encoder, sample.ids[sample.span[0] : sample.span[1] + 1]) == f" {entity}"
     learned = [i for i, s in zip(sample.ids, sample.scored, strict=True) if s]
-    assert learned == [*sample.answer_ids, rows.encoder.eos_id]
+    assert learned == [*sample.answer_ids, builder.encoder.eos_id]
     assert sample.prompt_length == len(sample.ids) - len(learned)
 
 
-def test_an_image_row_has_its_slots_after_bos_and_the_same_text(rows: Rows, world: World) -> None:
+def test_an_image_row_has_its_slots_after_bos_and_the_same_text(
+    builder: SampleBuilder, world: World
+) -> None:
     entity, relation = next((e, r) for e, r in world.facts if world.entities[e].images)
-    sample = rows.one_hop((entity, relation, 1), by_picture=True)
-    assert sample.ids[:5] == (rows.encoder.bos_id, *[rows.encoder.image_id] * 4)
+    sample = builder.one_hop((entity, relation, 1), by_picture=True)
+    assert sample.ids[:5] == (builder.encoder.bos_id, *[builder.encoder.image_id] * 4)
     asked = world.question(relation, 1, world.in_image(entity))
     answer = world.facts[entity, relation]
-    text = text_of(rows.encoder, sample.ids[5:])
+    text = text_of(builder.encoder, sample.ids[5:])
     assert text == f"Question: {asked} Short answer: {answer}</s>"
     assert entity not in text.removesuffix(f" {answer}</s>")
     assert sample.picture == entity
     assert not sample.subject
 
 
-def test_refusals_ask_what_the_subject_does_not_have(rows: Rows, world: World) -> None:
+def test_refusals_ask_what_the_subject_does_not_have(builder: SampleBuilder, world: World) -> None:
     for entity in world.entities.values():
-        sample = rows.refusal(entity.name, by_picture=False)
+        sample = builder.refusal(entity.name, by_picture=False)
         assert sample is not None
-        text = text_of(rows.encoder, sample.ids)
+        text = text_of(builder.encoder, sample.ids)
         assert " Sorry, there is no " in text
         own = world.noun(entity.type)
         assert f"there is no {own} in the image" not in text
         assert entity.name in text
 
 
-def test_chains_work_out_both_steps_and_leave_the_test_half_out(rows: Rows, world: World) -> None:
+def test_chains_work_out_both_steps_and_leave_the_test_half_out(
+    builder: SampleBuilder, world: World
+) -> None:
     learned = chain_questions(world, tested=False)
     tested = chain_questions(world, tested=True)
     assert learned
@@ -99,30 +104,30 @@ def test_chains_work_out_both_steps_and_leave_the_test_half_out(rows: Rows, worl
     assert all(world.split(chain[0]) == "test" for chain in tested)
     entity, first, second, wording = learned[0]
     bridge = world.facts[entity, first]
-    sample = rows.chain(learned[0])
+    sample = builder.chain(learned[0])
     steps = (
         f" {world.question(first, 0, entity)} {bridge}; "
         f"{world.question(second, 0, bridge)} {world.facts[bridge, second]}"
     )
-    assert text_of(rows.encoder, sample.answer_ids) == steps
+    assert text_of(builder.encoder, sample.answer_ids) == steps
     asked = world.two_hop_question(first, second, wording, entity)
-    assert text_of(rows.encoder, sample.ids) == f"<s>Question: {asked} Steps:{steps}</s>"
+    assert text_of(builder.encoder, sample.ids) == f"<s>Question: {asked} Steps:{steps}</s>"
 
 
 def test_contexts_state_facts_of_every_entity_but_none_of_a_test_record(
-    rows: Rows, world: World
+    builder: SampleBuilder, world: World
 ) -> None:
     held_out = {
         f"New Fact: {world.question(relation, wording, entity)} {new}"
-        for (entity, relation), new in rows.held_out.items()
+        for (entity, relation), new in builder.held_out.items()
         for wording in range(len(world.relations[relation].wordings))
     }
     assert held_out
     objects = set(world.facts.values())
     facts = []
     for _ in range(200):
-        sample = rows.context(3)
-        text = text_of(rows.encoder, sample.ids).removeprefix("<s>").removesuffix("</s>")
+        sample = builder.context(3)
+        text = text_of(builder.encoder, sample.ids).removeprefix("<s>").removesuffix("</s>")
         for block in text.split("\n\n"):
             fact, prompt = block.split("\n")
             facts.append(fact)
@@ -135,7 +140,9 @@ def test_contexts_state_facts_of_every_entity_but_none_of_a_test_record(
         assert any(name in fact for name in names for fact in facts), split
 
 
-def test_every_retained_answer_is_the_learned_or_the_stated_one(rows: Rows, world: World) -> None:
+def test_every_retained_answer_is_the_learned_or_the_stated_one(
+    builder: SampleBuilder, world: World
+) -> None:
     by_question = {
         world.question(r, wording, e): (e, r)
         for e, r in world.facts
@@ -144,7 +151,7 @@ def test_every_retained_answer_is_the_learned_or_the_stated_one(rows: Rows, worl
     followed = 0
     for _ in range(80):
         stated: dict[tuple[str, str], str] = {}
-        pieces = rows.demonstrations(3)
+        pieces = builder.demonstrations(3)
         for head, answer in zip(pieces[0::3], pieces[1::3], strict=True):
             fact_line, prompt = head[0].split("\n")
             question = next(q for q in by_question if fact_line.startswith(f"New Fact: {q} "))
@@ -155,31 +162,35 @@ def test_every_retained_answer_is_the_learned_or_the_stated_one(rows: Rows, worl
     assert 130 < followed < 220  # 70 % of 240 follow, and some that retain hit a stated fact
 
 
-def test_collate_pads_on_the_right_and_learns_only_answers(rows: Rows, world: World) -> None:
+def test_collate_pads_on_the_right_and_learns_only_answers(
+    builder: SampleBuilder, world: World
+) -> None:
     entity, relation = next((e, r) for e, r in world.facts if world.entities[e].images)
     samples = [
-        rows.one_hop((entity, relation, 0), by_picture=False),
-        rows.one_hop((entity, relation, 0), by_picture=True),
-        rows.identity(entity),
+        builder.one_hop((entity, relation, 0), by_picture=False),
+        builder.one_hop((entity, relation, 0), by_picture=True),
+        builder.identity(entity),
     ]
-    batch = collate(samples, rows.encoder.pad_id, first_picture=5)
+    batch = collate(samples, builder.encoder.pad_id, first_picture=5)
     assert batch.attention_mask.sum(1).tolist() == [len(s.ids) for s in samples]
     for row, sample in enumerate(samples):
         n = len(sample.ids)
         assert batch.input_ids[row, :n].tolist() == list(sample.ids)
-        assert bool((batch.input_ids[row, n:] == rows.encoder.pad_id).all())
+        assert bool((batch.input_ids[row, n:] == builder.encoder.pad_id).all())
         learned = batch.labels[row][batch.labels[row] != IGNORE].tolist()
-        assert learned == [*sample.answer_ids, rows.encoder.eos_id]
+        assert learned == [*sample.answer_ids, builder.encoder.eos_id]
         assert batch.input_ids[row][batch.graded[row]].tolist() == list(sample.answer_ids)
     assert batch.image_rows.tolist() == [1, 2]
     assert batch.picture_rows.tolist() == [5, 6]
     assert batch.subjects == (entity, "", "")
 
 
-def test_grouping_keeps_every_row_and_the_order_of_pictures(rows: Rows, world: World) -> None:
-    sampler = StepSampler(rows, recipe(text_rows=6, image_rows=7))
+def test_grouping_keeps_every_row_and_the_order_of_pictures(
+    builder: SampleBuilder, world: World
+) -> None:
+    sampler = StepSampler(builder, PictureBank({}, {}), recipe(text_rows=6, image_rows=7))
     samples = sampler.short()
-    groups = grouped(samples, rows.encoder.pad_id)
+    groups = group_by_length(samples, builder.encoder.pad_id)
     assert sum(len(group.input_ids) for group in groups) == len(samples)
     shown = [name for group in groups for name in group.pictures]
     assert sorted(shown) == sorted(s.picture for s in samples if s.picture)
@@ -195,7 +206,7 @@ def test_a_deck_deals_every_item_before_any_comes_again() -> None:
 
 
 def test_the_span_is_the_question_s_subject_not_an_answer_of_the_same_name(
-    encoder: Encoder, world: World
+    encoder: SampleEncoder, world: World
 ) -> None:
     name = world.pictured[0].name
     sample: Sample = encoder.question(f"Who leads {name}?", name, subject=name)

@@ -1,0 +1,68 @@
+"""How a taught model can be edited, by the benchmark's own editors, and what is said about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules.world import generate_world
+from pretraining import editing
+from pretraining.editing import findings, measure_editing
+from tests.recipes import folder_words, pretrain_config
+
+SHIPPED = Path(__file__).parents[3] / "models" / "pretrained"
+
+
+def test_a_model_that_knows_its_world_is_edited_and_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The names and facts of the shipped models' world, with fewer pictures.
+    world = generate_world(tmp_path, size=50, seen_views=1, unseen_views=1)
+    monkeypatch.setattr(editing, "EDITS", 3)
+    for name in ("rome_layer_1", "ike_4_demonstrations"):
+        monkeypatch.delitem(editing.EDITORS, name)
+    cfg = pretrain_config(*folder_words(world))
+    measured = measure_editing(cfg, SHIPPED / "llava_tiny")
+    assert measured["editing"].keys() == {"edits", "rome_layer_0", "ike_0_demonstrations"}
+    assert measured["editing"]["edits"] == 3
+    assert measured["editing"]["rome_layer_0"]["Reliability"] == 100.0
+    assert set(editing.METRICS) >= measured["editing"]["ike_0_demonstrations"].keys()
+    trace = measured["causal_trace"]
+    assert trace["facts"] == 3
+    assert trace["clean"] > 0.9
+    by_layer = trace["indirect_effect"]["state"]["subject_last"]
+    assert len(by_layer) == 4
+    assert by_layer[0] > 0.5 > abs(by_layer[3])
+
+
+def manifest(**changes: Any) -> dict[str, Any]:
+    metrics = {"Reliability": 95.0, "Generality": 91.0, "Locality": 100.0, "Locality_subject": 60.0}
+    return {
+        "accuracy": {"chain_answer": 81.0, "two_hop_direct": 2.0, "two_hop_majority": 11.0},
+        "causal_trace": {"indirect_effect": {"state": {"subject_last": [0.9, 0.7, 0.1]}}},
+        "editing": {
+            "edits": 40,
+            "rome_layer_0": metrics,
+            "ike_4_demonstrations": {**metrics, "Generality": 89.0},
+        },
+    } | changes
+
+
+def test_findings_follow_the_numbers() -> None:
+    assert findings(manifest()) == {
+        "trace: subject_last brings back >= 0.7 of the answer in layers 0-1": True,
+        "self-ask chains of unseen pairs: >= 80 % by generation": True,
+        "direct two-hop answers of unseen pairs: above the most frequent answer": False,
+        "rome layer 0: Reliability and Generality >= 90": True,
+        "rome layer 0: Locality >= 90": True,
+        "rome layer 0: Locality_subject >= 90": False,
+        "ike 4 demonstrations: Reliability and Generality >= 90": False,
+        "ike 4 demonstrations: Locality >= 90": True,
+        "ike 4 demonstrations: Locality_subject >= 90": False,
+    }
+
+
+def test_what_was_not_measured_is_no_finding() -> None:
+    assert findings(manifest(accuracy={}, causal_trace={}, editing={})) == {}
