@@ -1,6 +1,6 @@
 """The files of a world folder, checked while they are read.
 
-    entities.json   [{"id", "name", "type"?, "aliases"?, "facts": {relation: object},
+    entities.json   [{"id", "name", "type"?, "facts": {relation: object},
                       "images"?: {view: path}, "attributes"?: {slot: class}}, ...]
     world.json      optional: {"nouns", "relations": {name: {"subject_type", "wordings",
                       "hop_phrase"}}, "hops", "views": {"seen", "unseen"}, "attributes",
@@ -37,7 +37,6 @@ class EntityFile(BaseModel):
     id: Text
     name: Text
     type: Text | None = None
-    aliases: list[str] = []
     facts: dict[Text, Text]
     images: dict[Text, Text] = {}
     attributes: dict[Text, Annotated[int, Field(ge=0)]] = {}

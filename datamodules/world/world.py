@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -43,7 +42,6 @@ GENERIC_WORDINGS = (
 )
 TEST_SHARE = 0.5
 VAL_SHARE = 0.1  # of all entities, taken from those that are not for testing
-WORD_PATTERN = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,6 @@ class Entity:
     images: dict[str, Path]
     seen: list[Path]
     unseen: list[Path]
-    aliases: list[str] = field(default_factory=list)
     attributes: dict[str, int] = field(default_factory=dict)
 
 
@@ -203,19 +200,6 @@ class World:
         """Answer to a question about a picture that shows something else."""
         return f"Sorry, there is no {self.noun(type_name)} in the image"
 
-    def corpus_words(self) -> list[str]:
-        """Every word of names, objects, wordings, hop phrases and nouns, sorted.
-
-        Words are as they appear, so "What" and "what" are two; punctuation is not included.
-        """
-        texts = [*self.entities, *self.facts.values()]
-        for relation in self.relations.values():
-            texts += [*relation.wordings, relation.hop_phrase]
-        for type_name in self.types:
-            texts += [self.identity_question(type_name), self.no_such_answer(type_name)]
-        words = {word for text in texts for word in WORD_PATTERN.findall(text.replace("{s}", " "))}
-        return sorted(words)
-
 
 def _entity(root: Path, record: EntityFile, described: WorldFile) -> Entity:
     seen, unseen = split_views(root, record, described)
@@ -227,7 +211,6 @@ def _entity(root: Path, record: EntityFile, described: WorldFile) -> Entity:
         images={view: root / path for view, path in sorted(record.images.items())},
         seen=[root / record.images[view] for view in seen],
         unseen=[root / record.images[view] for view in unseen],
-        aliases=list(record.aliases),
         attributes=dict(record.attributes),
     )
 

@@ -131,16 +131,6 @@ def test_every_type_is_halved(tmp_path: Path) -> None:
     assert (len(world.members("test", "town")), len(world.members("test", "port"))) == (4, 6)
 
 
-def test_corpus_words_hold_names_objects_and_questions(tmp_path: Path) -> None:
-    entities = towns(4)
-    entities[0]["name"] = "Côte d'Ivoire"
-    entities[3]["facts"]["twin"] = "Côte d'Ivoire"
-    words = World.load(write(tmp_path, entities)).corpus_words()
-    assert {"Côte", "d'Ivoire", "Town", "River", "What", "twin", "entity", "Sorry"} <= set(words)
-    assert words == sorted(set(words))
-    assert not any(character in word for word in words for character in "{}?,.")
-
-
 def test_digest_follows_pictures_and_facts(tmp_path: Path) -> None:
     write(tmp_path, towns())
     before = World.load(tmp_path).digest
