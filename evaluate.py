@@ -1,11 +1,6 @@
 """Judges an editor: single edits, every probe of every edit, results on disk and on screen.
 
-    python evaluate.py ckpt=DIR/checkpoints/best.ckpt scenario=multimodal
-    python evaluate.py editor=ft model=llava_tiny scenario=transitive experiment=demo
-    python evaluate.py editor=ft ... output_dir=DIR resume=true
-    python evaluate.py editor=rome ... protocol=sequential protocol.n=1,10,100
-
-`python evaluate.py --help` and the files in configs/ explain every option.
+`python evaluate.py --help` shows examples and options.
 """
 
 from __future__ import annotations

@@ -1,10 +1,6 @@
 """Teaches a tiny multimodal LLM a world, so that there is something to edit without a download.
 
-    python pretrain.py model=llava_tiny data=world
-    python pretrain.py model=llava_tiny data=folder data.root=DIR data.noun=country
-
-The model lands in OUTPUT_DIR/model with a manifest of what it knows. `python pretrain.py --help`
-and configs/pretrain.yaml explain every option.
+`python pretrain.py --help` shows examples and options.
 """
 
 from __future__ import annotations

@@ -1,10 +1,6 @@
 """Trains an editor on single edits of a frozen base model: MEND's networks, or SERAC's.
 
-    python train.py editor=mend model=llava data=tmke data.root=DIR data.train_files=[train.json]
-    python train.py experiment=demo editor=mend
-    python train.py ckpt=DIR/checkpoints/last.ckpt
-
-`python train.py --help` and the files in configs/ explain every option.
+`python train.py --help` shows examples and options.
 """
 
 from __future__ import annotations
