@@ -261,8 +261,8 @@ def _rename(
     missing = [name for name in names if name not in tensors]
     unknown = [name for name in tensors if name not in names and not unused(name)]
     wrong = [
-        f"{kind}: {_some(names)}" for kind, names in (("missing", missing), ("unknown", unknown))
-        if names
+        f"{kind}: {_some(keys)}" for kind, keys in (("missing", missing), ("unknown", unknown))
+        if keys
     ]  # fmt: skip
     if wrong:
         raise ModelError(
