@@ -19,15 +19,15 @@ HOP = OneHopQuestion(
 
 def worded(*numbers: int, **changed: Any) -> list[Record]:
     """Records that ask nothing of each other's subjects."""
-    found = []
+    records = []
     for number in numbers:
         record = worded_record(number)
         same = record.same_type_entity_question.model_copy(
             update={"same_type_entity": f"Nobody {number}"}
         )
         pictures = {"image": f"{number}.a", "image_rephrase": f"{number}.b"}
-        found.append(record.model_copy(update={"same_type_entity_question": same} | pictures))
-    return [record.model_copy(update=changed) for record in found]
+        records.append(record.model_copy(update={"same_type_entity_question": same} | pictures))
+    return [record.model_copy(update=changed) for record in records]
 
 
 def test_records_that_have_nothing_in_common_contradict_nothing() -> None:
@@ -39,12 +39,12 @@ def test_of_two_edits_of_a_fact_the_later_one_counts() -> None:
     records = [*worded(0, 1), *worded(0)]
     fact = Question(question=records[0].knowledge_edit.question, answer="pilot")
     hops = {"new_single_hops": [fact], "one_hop_question": HOP}
-    records = [one.model_copy(update=hops) for one in records]
-    found = contradicted(records, SCENARIOS["unimodal"])
-    of_the_edit = {key: other for key, other in found.items() if key[0] == 0}
-    own = ("reliability", "generality", "portability")
-    assert [of_the_edit[0, probe] for probe in own] == [2, 2, 2]
-    assert not [key for key in found if key[0] == 2 and key[1] in own]
+    records = [record.model_copy(update=hops) for record in records]
+    contradictions = contradicted(records, SCENARIOS["unimodal"])
+    of_the_edit = {key: other for key, other in contradictions.items() if key[0] == 0}
+    probes = ("reliability", "generality", "portability")
+    assert [of_the_edit[0, probe] for probe in probes] == [2, 2, 2]
+    assert not [key for key in contradictions if key[0] == 2 and key[1] in probes]
 
 
 def test_what_a_picture_shows_is_compared_in_words() -> None:
@@ -52,8 +52,8 @@ def test_what_a_picture_shows_is_compared_in_words() -> None:
     same = first.same_type_entity_question.model_copy(update={"same_type_entity": second.subject})
     first = first.model_copy(update={"same_type_entity_question": same})
     for name in ("transitive", "multimodal"):
-        found = contradicted([first, second], SCENARIOS[name])
-        assert found == {(0, "stability_same"): 1, (0, "leak_same"): 1}
+        contradictions = contradicted([first, second], SCENARIOS[name])
+        assert contradictions == {(0, "stability_same"): 1, (0, "leak_same"): 1}
 
 
 def test_the_same_picture_and_question_are_the_same_fact() -> None:
@@ -62,8 +62,8 @@ def test_the_same_picture_and_question_are_the_same_fact() -> None:
         update={"question": second.knowledge_edit.image_question}
     )
     first = first.model_copy(update={"image_locality_question": seen, "locality_image": "1.b"})
-    found = contradicted([first, second], SCENARIOS["multimodal"])
-    assert found == {(0, "locality_i_far"): 1}
+    contradictions = contradicted([first, second], SCENARIOS["multimodal"])
+    assert contradictions == {(0, "locality_i_far"): 1}
     assert contradicted([first, second], SCENARIOS["unimodal"]) == {}
 
 
@@ -76,8 +76,8 @@ def test_a_step_of_a_one_hop_question_may_be_edited() -> None:
     first = first.model_copy(update={"new_single_hops": [fact, step]})
     assert contradicted([first, second], SCENARIOS["unimodal"]) == {}, "it is not asked"
     first = first.model_copy(update={"one_hop_question": HOP})
-    found = contradicted([first, second], SCENARIOS["unimodal"])
-    assert found == {(0, "portability"): 1}
+    contradictions = contradicted([first, second], SCENARIOS["unimodal"])
+    assert contradictions == {(0, "portability"): 1}
 
 
 def test_an_edit_of_another_relation_contradicts_its_questions_alone() -> None:

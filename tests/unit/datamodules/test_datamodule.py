@@ -72,18 +72,18 @@ def test_a_batch_holds_every_probe_of_every_edit_once(root: Path) -> None:
     assert set(batch.probes) == {
         name for name in SCENARIOS["multimodal"].probes if not name.endswith(("near", "subject"))
     }
-    for chosen in batch.probes.values():
-        assert rows.edit_index[chosen].tolist() == [0, 1, 2]
+    for probe_rows in batch.probes.values():
+        assert rows.edit_index[probe_rows].tolist() == [0, 1, 2]
     # The multimodal edit is the question of reliability_s: one row serves both.
     assert torch.equal(batch.edit_rows, batch.probes["reliability_s"])
     assert len(rows) == 3 * len(batch.probes)
     # Pictures stand once, whoever shows them.
     assert rows.pixel_values is not None
     assert len(rows.pixel_values) == len(PICTURES)
-    shown = rows.image_index[batch.probes["reliability_u"]]
-    assert len(set(shown.tolist())) == 1
+    unseen = rows.image_index[batch.probes["reliability_u"]]
+    assert len(set(unseen.tolist())) == 1
     expected = pixels(read_image(root / "images" / "a_1.jpeg"))
-    assert torch.equal(rows.pixel_values[shown[0]], expected)
+    assert torch.equal(rows.pixel_values[unseen[0]], expected)
     assert rows.image_index[batch.probes["locality_t_far"][0]] == TEXT_ONLY
 
 
@@ -245,8 +245,10 @@ def test_batches_may_be_made_in_other_processes(root: Path, scenario: str) -> No
 def test_training_asks_only_what_the_objective_needs(root: Path) -> None:
     write(root / "train.json", *(other(f"Car {n}") for n in range(20)))
     source = read_tmke(root, train_files=["train.json"], files=["t.json"])
-    wanted = training_scenario("unimodal", "text", {"generality", "locality_far", "locality_near"})
-    data = EditDataModule(source, {"train": wanted, "val": wanted}, batch_size=4, seed=3)
+    scenario = training_scenario(
+        "unimodal", "text", {"generality", "locality_far", "locality_near"}
+    )
+    data = EditDataModule(source, {"train": scenario, "val": scenario}, batch_size=4, seed=3)
     encoder = PromptEncoder(TOKENIZER, PictureLayout(4, 3))
     data.connect(encoder, ImageStore(pixels))
     data.setup("fit")

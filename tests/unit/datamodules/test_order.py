@@ -12,24 +12,24 @@ from datamodules import order as module
 from datamodules.order import EditLoader, EditOrder
 
 
-def all_gather_objects(
+def batches_of_processes(
     world: int, n: int, size: int, seed: int | None, done: Collection[int] = ()
 ) -> list[list[list[int]]]:
     """The batches of each process."""
-    found = []
+    by_process = []
     for rank in range(world):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "_rank_and_world", lambda rank=rank: (rank, world))
             order = EditOrder(n, size, seed, leave_out=done)
             batches = list(order)
             assert len(batches) == len(order)
-            found.append(batches)
-    return found
+            by_process.append(batches)
+    return by_process
 
 
 @given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 7))
 def test_evaluation_serves_every_edit_exactly_once(world: int, n: int, size: int) -> None:
-    served = all_gather_objects(world, n, size, None)
+    served = batches_of_processes(world, n, size, None)
     assert all(served), "a process without batches would leave the others waiting"
     flat = sorted(edit for batches in served for batch in batches for edit in batch)
     if n < world:  # every process has them all, so that means stay what they are
@@ -45,12 +45,12 @@ def test_evaluation_serves_every_edit_exactly_once(world: int, n: int, size: int
 def test_what_is_left_out_goes_as_whole_batches(
     world: int, n: int, size: int, done: set[int]
 ) -> None:
-    unbroken = all_gather_objects(world, n, size, None)
-    served = all_gather_objects(world, n, size, None, done)
+    unbroken = batches_of_processes(world, n, size, None)
+    served = batches_of_processes(world, n, size, None, done)
     for whole, part in zip(unbroken, served, strict=True):
         assert part, "a process without batches would leave the others waiting"
-        wanted = [batch for batch in whole if not done >= set(batch)]
-        assert part == (wanted or whole[-1:])
+        needed = [batch for batch in whole if not done >= set(batch)]
+        assert part == (needed or whole[-1:])
     flat = {edit for batches in served for batch in batches for edit in batch}
     assert flat | done >= set(range(n))
 
@@ -58,8 +58,8 @@ def test_what_is_left_out_goes_as_whole_batches(
 @given(st.integers(2, 4), st.integers(1, 5), st.integers(0, 50))
 def test_processes_together_take_what_one_would(world: int, size: int, seed: int) -> None:
     n = 60
-    (alone,) = all_gather_objects(1, n, size * world, seed)
-    together = all_gather_objects(world, n, size, seed)
+    (alone,) = batches_of_processes(1, n, size * world, seed)
+    together = batches_of_processes(world, n, size, seed)
     joined = [[edit for batch in step for edit in batch] for step in zip(*together, strict=True)]
     assert joined == alone
 

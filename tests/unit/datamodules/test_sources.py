@@ -80,7 +80,7 @@ def test_scenario_table_is_the_benchmarks(tmp_path: Path) -> None:
     assert (edit.image, edit.answer) == ("a_0.jpeg", "Hon Hai")
     assert transitive.probes is multimodal.probes
     assert transitive.images(record) == ["a_0.jpeg", "a_1.jpeg", "b.jpeg", "c.jpeg", "d.jpg"]
-    probes = {name: ask(record) for name, ask in multimodal.probes.items()}
+    probes = {name: make_prompt(record) for name, make_prompt in multimodal.probes.items()}
     unseen, far, leak = probes["generality_u"], probes["locality_t_far"], probes["leak_diff"]
     assert unseen is not None
     assert far is not None
@@ -89,13 +89,13 @@ def test_scenario_table_is_the_benchmarks(tmp_path: Path) -> None:
     assert (far.image, far.plain) == (None, True)
     assert (leak.answer, leak.image) == ("Hon Hai", "c.jpeg")
     assert probes["locality_i_near"] is None  # the authors' files have no near probe
-    text = {name: ask(record) for name, ask in unimodal.probes.items()}
+    text = {name: make_prompt(record) for name, make_prompt in unimodal.probes.items()}
     same, diff = text["stability_same"], text["stability_diff"]
     assert same is not None
     assert diff is not None
     assert same.question == "Which company is Ford Mustang produced by?"  # derived
     assert diff.question == "Which company is Everest produced by?"  # given
-    assert [one.answer for one in true_questions(record)] == ["General Motors"] * 6
+    assert [prompt.answer for prompt in true_questions(record)] == ["General Motors"] * 6
 
 
 def test_a_missing_field_is_named_with_file_and_index(tmp_path: Path) -> None:
