@@ -12,7 +12,7 @@ LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]+)?\)")
 FILE = re.compile(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:py|yaml))`")
 MODULE = re.compile(r"python -m ([a-z_0-9.]+)")
 # Files of an example that the reader is told to write.
-EXAMPLES = {"xyz", "mine", "my_world"}
+EXAMPLES = {"xyz", "jsonl"}
 
 
 def pages(path: Path) -> str:
