@@ -29,7 +29,7 @@ def main(cfg: TrainConfig) -> None:
     from runner.start import start
 
     placement = start(cfg)
-    options, scenario = training.options_of(cfg), training.scenario_of(cfg)
+    options, scenario = training.trained_options(cfg), training.scenario_of(cfg)
     parts = assembly.open_parts(
         cfg,
         {"train": scenario, "val": scenario},
@@ -51,9 +51,9 @@ def main(cfg: TrainConfig) -> None:
         trainer = assembly.make_trainer(
             cfg.trainer,
             loggers=loggers,
-            callbacks=training.callbacks(cfg, folder, parts.data, logged=bool(loggers)),
+            callbacks=training.make_callbacks(cfg, folder, parts.data, logged=bool(loggers)),
             root=folder,
-            **training.TrainingSchedule.of(cfg, parts.data, placement.processes).arguments(),
+            **training.trainer_arguments(cfg, parts.data, placement.processes),
         )
         with abort_all_on_error(trainer):
             trainer.fit(module, datamodule=parts.data, ckpt_path=cfg.ckpt, weights_only=True)

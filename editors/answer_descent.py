@@ -123,16 +123,18 @@ class _Layers:
         """Logits (N, V) and answers of the edits (A,), whose deltas are given in that order."""
         if self._edits is None or len(edits) != len(self._edits):  # edits only ever leave
             self._edits = edits
-            self._chosen = self._at.select(edits)
+            self._answers = self._at.select(edits)
             self._prepare(edits)
-        return self._forward(deltas), self._chosen
+        return self._forward(deltas), self._answers
 
     def _prepare(self, edits: Tensor) -> None:
         self._part = self._state.select(edits)
 
     def _forward(self, deltas: Mapping[Site, Delta]) -> Tensor:
-        edit_index = torch.arange(self._chosen.n_rows, device=self._chosen.row.device)
-        return self._model.suffix(self._part, deltas=deltas, edit_index=edit_index, at=self._chosen)
+        edit_index = torch.arange(self._answers.n_rows, device=self._answers.row.device)
+        return self._model.suffix(
+            self._part, deltas=deltas, edit_index=edit_index, at=self._answers
+        )
 
 
 class _LastLayer(_Layers):
@@ -146,7 +148,7 @@ class _LastLayer(_Layers):
         self._part_hidden = self._hidden[torch.isin(self._at.row, edits)]
 
     def _forward(self, deltas: Mapping[Site, Delta]) -> Tensor:
-        return self._model.finish_answers(self._part_hidden, deltas, self._chosen.row)
+        return self._model.finish_answers(self._part_hidden, deltas, self._answers.row)
 
 
 def _at_once(start: Sequence[Tensor], state: PrefixState, whole_layers: int) -> int:
@@ -157,5 +159,5 @@ def _at_once(start: Sequence[Tensor], state: PrefixState, whole_layers: int) -> 
     """
     optimiser = sum(16 * parameter.numel() for parameter in start)
     row = state.hidden[0]
-    kept = KEPT_VALUES * row.numel() * row.element_size() * whole_layers
-    return max(1, min(MOST_AT_ONCE, MEMORY_BYTES // (optimiser + kept)))
+    activations = KEPT_VALUES * row.numel() * row.element_size() * whole_layers
+    return max(1, min(MOST_AT_ONCE, MEMORY_BYTES // (optimiser + activations)))

@@ -2,8 +2,7 @@
 
 An edit is data, not a copy of the model. `Editor.edit` looks at B independent single edits and
 returns one value for all of them; the value answers any rows of the batch, each row under its own
-edit, and leaves no trace in the base weights. Adding an editor means one folder with a class that
-follows this protocol, its options (`config.py`) and one YAML file: docs/add-an-editor.md.
+edit, and leaves no trace in the base weights. docs/add-an-editor.md says how to add one.
 """
 
 from __future__ import annotations
@@ -131,11 +130,11 @@ class DeltaEdit:
 
     def after(self, earlier: DeltaEdit | None) -> DeltaEdit:
         """The sum of the deltas; those of a trained editor without their graphs."""
-        found = {} if earlier is None else dict(earlier.deltas)
-        for site, delta in self.deltas.items():
-            own = delta.detach()
-            found[site] = join_deltas(found[site], own) if site in found else own
-        return DeltaEdit(found)
+        sums = {} if earlier is None else dict(earlier.deltas)
+        for site, graph in self.deltas.items():
+            delta = graph.detach()
+            sums[site] = join_deltas(sums[site], delta) if site in sums else delta
+        return DeltaEdit(sums)
 
     def in_place(self, model: EditableModel) -> AbstractContextManager[None]:
         """The deltas, in place on the base model."""

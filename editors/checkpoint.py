@@ -91,12 +91,12 @@ def check(checkpoint: Mapping[str, Any], editor: str, model: EditableModel) -> N
     Raises:
         ModelError: it belongs to something else; the message names both mistakes if both are there.
     """
-    found = editor_options(checkpoint)["name"]
+    stored = editor_options(checkpoint)["name"]
     base = checkpoint[IDENTITY]["base"]
     fingerprint = model.fingerprint()
     wrong = []
-    if found != editor:
-        wrong.append(f"it holds the editor {found!r}, and {editor!r} was asked for")
+    if stored != editor:
+        wrong.append(f"it holds the editor {stored!r}, and {editor!r} was asked for")
     if base["fingerprint"] != fingerprint:
         wrong.append(
             f"it was trained on a {base['family']} base with fingerprint {base['fingerprint']}, "
@@ -115,13 +115,16 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], *, prefix: str = 
     Raises:
         ModelError: a key is missing, unexpected or of another shape.
     """
-    own = module.state_dict()
+    expected = module.state_dict()
     state = {name.removeprefix(prefix): value for name, value in state.items()}
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    missing, unexpected = (
+        sorted(expected.keys() - state.keys()),
+        sorted(state.keys() - expected.keys()),
+    )
     reshaped = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & state.keys())
-        if state[name].shape != own[name].shape
+        f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & state.keys())
+        if state[name].shape != expected[name].shape
     ]
     if missing or unexpected or reshaped:
         raise ModelError(
@@ -145,5 +148,5 @@ def load_editor(editor: nn.Module, checkpoint: Mapping[str, Any], model: Editabl
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3]) or "none"
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+    listed = ", ".join(names[:3]) or "none"
+    return f"{listed} and {len(names) - 3} more" if len(names) > 3 else listed

@@ -56,7 +56,7 @@ def descend(
     deltas = [
         torch.zeros(n_problems, *w.shape, device=w.device, dtype=_at_least_float32(w)) for w in base
     ]
-    deltas = [one.requires_grad_(True) for one in deltas]
+    deltas = [delta.requires_grad_(True) for delta in deltas]
     adam = Adam(deltas, lr=lr, fused=True)
     at_work = torch.arange(n_problems, device=base[0].device)
     finished: list[tuple[Tensor, list[Tensor]]] = []
@@ -71,9 +71,9 @@ def descend(
             # Fused Adam reads memory order, whatever the strides.
             delta.grad = gradient.contiguous()
         if bool(done.any()):
-            finished.append((at_work[done], [one.detach()[done] for one in deltas]))
+            finished.append((at_work[done], [delta.detach()[done] for delta in deltas]))
             at_work = at_work[~done]
-            adam, deltas = _keep(adam, deltas, ~done)
+            adam, deltas = _narrow(adam, deltas, ~done)
         if not len(at_work):
             break
         if weight_decay:
@@ -82,7 +82,7 @@ def descend(
         if project is not None:
             with torch.no_grad():
                 project(deltas, at_work)
-    return _assembled([*finished, (at_work, [one.detach() for one in deltas])])
+    return _assembled([*finished, (at_work, [delta.detach() for delta in deltas])])
 
 
 @torch.no_grad()
@@ -97,17 +97,17 @@ def _decay(
             delta.grad.add_(weight + delta, alpha=share)
 
 
-def _keep(adam: Adam, deltas: Sequence[Tensor], going: Tensor) -> tuple[Adam, list[Tensor]]:
+def _narrow(adam: Adam, deltas: Sequence[Tensor], going: Tensor) -> tuple[Adam, list[Tensor]]:
     """The problems that go on, as new leaves, with their gradients and moments."""
-    kept = [one.detach()[going].requires_grad_(True) for one in deltas]
-    smaller = Adam(kept, **adam.defaults)
-    for old, new in zip(deltas, kept, strict=True):
+    remaining = [delta.detach()[going].requires_grad_(True) for delta in deltas]
+    smaller = Adam(remaining, **adam.defaults)
+    for old, new in zip(deltas, remaining, strict=True):
         new.grad = None if old.grad is None else old.grad[going]
         smaller.state[new] = {
             name: value if name == "step" else value[going]
             for name, value in adam.state[old].items()
         }
-    return smaller, kept
+    return smaller, remaining
 
 
 def _check(losses: Tensor, step: int, lr: float) -> None:

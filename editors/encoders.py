@@ -55,8 +55,9 @@ def _from_hub(name: str, key: str) -> Path:
 
     offline = os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "TRUE", "ON", "YES")
     try:
-        found = snapshot_download(name, local_files_only=offline, ignore_patterns=_OTHER_FORMATS)
-        return Path(found)
+        return Path(
+            snapshot_download(name, local_files_only=offline, ignore_patterns=_OTHER_FORMATS)
+        )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         why = "HF_HUB_OFFLINE is set" if offline else type(error).__name__
         package = PACKAGED.get(name)

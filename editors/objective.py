@@ -134,10 +134,10 @@ class Objective:
         Raises:
             ConfigError: the batch asks none of the objective's probes.
         """
-        asked = self._asked(batch)
-        rows = torch.cat([term_rows for _, term_rows in asked]).unique()
-        kept_rows = [term_rows for term, term_rows in asked if term.kl]
-        compared = torch.isin(rows, torch.cat([rows[:0], *kept_rows]))  # (n,)
+        terms = self._rows_of_terms(batch)
+        rows = torch.cat([term_rows for _, term_rows in terms]).unique()
+        kl_rows = [term_rows for term, term_rows in terms if term.kl]
+        compared = torch.isin(rows, torch.cat([rows[:0], *kl_rows]))  # (n,)
         outer, outer_state = batch.rows.select(rows), state.select(rows)
         everywhere = compared if self.positions == "all" else torch.zeros_like(compared)
         at = outer.positions(everywhere)
@@ -145,45 +145,45 @@ class Objective:
         nll = negative_log_likelihood(logits, at.target)
         right = logits.argmax(-1) == at.target
         kl, same = torch.zeros_like(nll), torch.zeros_like(right)
-        if kept_rows:
-            place = compared.nonzero().squeeze(1)
+        if kl_rows:
+            compared_rows = compared.nonzero().squeeze(1)
             with torch.no_grad():
-                before = model.suffix(outer_state.select(place), at=at.select(place))
-            chosen = compared[at.row]
-            after = logits[chosen]
-            kl = kl.masked_scatter(chosen, kl_divergence(before, after))
-            same = same.masked_scatter(chosen, before.argmax(-1) == after.argmax(-1))
-        counts = self._counts(asked, all_gather_objects=synced)
-        return self._sum(asked, rows, at, (nll, kl), (right, same), counts)
+                before = model.suffix(
+                    outer_state.select(compared_rows), at=at.select(compared_rows)
+                )
+            of_compared = compared[at.row]
+            after = logits[of_compared]
+            kl = kl.masked_scatter(of_compared, kl_divergence(before, after))
+            same = same.masked_scatter(of_compared, before.argmax(-1) == after.argmax(-1))
+        counts = self._counts(terms, synced=synced)
+        return self._sum(terms, rows, at, (nll, kl), (right, same), counts)
 
-    def _asked(self, batch: EditBatch) -> list[tuple[Term, Tensor]]:
-        asked = []
+    def _rows_of_terms(self, batch: EditBatch) -> list[tuple[Term, Tensor]]:
+        terms = []
         for term in self.terms:
-            found = [batch.probes[probe] for probe in term.probes if probe in batch.probes]
-            if found:
-                asked.append((term, torch.cat(found)))
-        if not asked:
+            rows = [batch.probes[probe] for probe in term.probes if probe in batch.probes]
+            if rows:
+                terms.append((term, torch.cat(rows)))
+        if not terms:
             raise ConfigError(
                 f"editor.questions={self.name} asks {', '.join(sorted(self.probes))}, and this "
                 f"batch asks {', '.join(sorted(batch.probes)) or 'none'}. Choose the "
                 "editor.questions that fit the scenario."
             )
-        return asked
+        return terms
 
-    def _counts(
-        self, asked: list[tuple[Term, Tensor]], *, all_gather_objects: bool
-    ) -> dict[str, Tensor]:
+    def _counts(self, asked_terms: list[tuple[Term, Tensor]], *, synced: bool) -> dict[str, Tensor]:
         """What the sum over a term's rows is divided by."""
-        device = asked[0][1].device
-        rows = {term.name: len(term_rows) for term, term_rows in asked}
+        device = asked_terms[0][1].device
+        rows = {term.name: len(term_rows) for term, term_rows in asked_terms}
         counts = torch.tensor([rows.get(term.name, 0) for term in self.terms], device=device)
-        if all_gather_objects:
+        if synced:
             counts = per_process(counts)
         return dict(zip((term.name for term in self.terms), counts, strict=True))
 
     def _sum(
         self,
-        asked: list[tuple[Term, Tensor]],
+        asked_terms: list[tuple[Term, Tensor]],
         rows: Tensor,
         at: Answers,
         losses: tuple[Tensor, Tensor],
@@ -194,12 +194,12 @@ class Objective:
         shares = [at.row_mean(hit.to(losses[0].dtype)) for hit in agreement]
         zero, accuracy = losses[0].new_zeros(()), {}
         terms = {term.name: zero for term in self.terms if counts[term.name] > 0}
-        for term, term_rows in asked:
-            place = torch.searchsorted(rows, term_rows)
-            terms[term.name] = losses[term.kl][place].sum() / counts[term.name].to(losses[0].dtype)
-            accuracy[term.name] = shares[term.kl][place].mean()
+        for term, term_rows in asked_terms:
+            index = torch.searchsorted(rows, term_rows)
+            terms[term.name] = losses[term.kl][index].sum() / counts[term.name].to(losses[0].dtype)
+            accuracy[term.name] = shares[term.kl][index].mean()
         total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
-        n_rows = {term.name: len(term_rows) for term, term_rows in asked}
+        n_rows = {term.name: len(term_rows) for term, term_rows in asked_terms}
         return OuterLoss(total, terms, accuracy, n_rows)
 
 

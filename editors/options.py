@@ -81,10 +81,10 @@ class EditorOptions(Options):
         Raises:
             ModelError: `layers`, which several editors have, is more than there are.
         """
-        wanted = getattr(self, "layers", None)
-        if isinstance(wanted, int) and wanted > base.layers:
+        layers = getattr(self, "layers", None)
+        if isinstance(layers, int) and layers > base.layers:
             raise ModelError(
-                f"editor.layers={wanted}: the base model has {base.layers} decoder layers. Give a "
+                f"editor.layers={layers}: the base model has {base.layers} decoder layers. Give a "
                 f"number from 1 to {base.layers}."
             )
 

@@ -35,11 +35,11 @@ def reread(
     ).to(rows.input_ids.device)
     longer = replace(longer, pixel_values=rows.pixel_values, features=rows.features)
     shift = last_tokens(longer) - last_tokens(rows)  # rows end alike
-    there = replace(at, position=at.position + shift[at.row])
+    moved = replace(at, position=at.position + shift[at.row])
     following = (at.position + 1).clamp(max=rows.input_ids.shape[1] - 1)
     of_answers = rows.answer_mask[at.row, following] & (following > at.position)
     last = longer.input_ids.shape[1] - 1
-    read = longer.input_ids[there.row, (there.position + 1).clamp(max=last)]
+    read = longer.input_ids[moved.row, (moved.position + 1).clamp(max=last)]
     if bool((differs := of_answers & (read != at.target)).any()):
         wrong = rows.texts[int(at.row[differs][0])]
         raise ModelError(
@@ -47,4 +47,4 @@ def reread(
             "text than after the plain prompt, so the two cannot be compared. Choose another "
             "prompt form (data.prompt)."
         )
-    return longer, there
+    return longer, moved

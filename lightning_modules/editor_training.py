@@ -184,12 +184,13 @@ class EditorTraining(L.LightningModule):
         if self.options.lr_schedule == "constant":
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
+        warmup = min(WARMUP_STEPS, max(1, steps // 4))
+        scheduler = LambdaLR(
+            optimizer, lambda step: cosine(step, steps, warmup=warmup, floor=COSINE_FLOOR)
+        )
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": LambdaLR(optimizer, lambda step: cosine(step, steps)),
-                "interval": "step",
-            },
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
     def _reliability(self, batch: EditBatch, state: PrefixState, edit: Edit) -> Tensor:
@@ -212,11 +213,21 @@ class EditorTraining(L.LightningModule):
         )
 
 
-def cosine(step: int, steps: int) -> float:
-    """Share of the rate at an optimiser step: linear warm-up times a cosine down to 5 %."""
-    warmup = min(WARMUP_STEPS, max(1, steps // 4))
-    half_wave = 0.5 * (1 + math.cos(math.pi * min(step / max(1, steps), 1.0)))
-    return min(1.0, (step + 1) / warmup) * (COSINE_FLOOR + (1 - COSINE_FLOOR) * half_wave)
+def cosine(step: int, steps: int, *, warmup: int, floor: float, start: int = 0) -> float:
+    """Share of a rate at an optimiser step: linear warm-up times a cosine over the whole training.
+
+    transformers' schedules have other numbers: there the cosine begins after the warm-up.
+
+    Args:
+        step: counted from 0.
+        steps: of the whole training.
+        warmup: steps of the warm-up.
+        floor: share that is left at the end.
+        start: step at which the warm-up begins.
+    """
+    warm = min(1.0, max(0.0, (step - start + 1) / warmup))
+    half_wave = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps))))
+    return warm * (floor + (1 - floor) * half_wave)
 
 
 def _key(name: str) -> str:

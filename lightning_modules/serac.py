@@ -138,8 +138,7 @@ class SeracTraining(EditorTraining):
         rows = torch.cat([*inside, *outside])
         about = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
         about[: sum(map(len, inside))] = True
-        asked = batch.rows.select(rows)
-        log_p, _ = edit.retrieved(asked)
+        log_p, _ = edit.retrieved(batch.rows.select(rows))
         if self.negatives is None or not self.training:
             return log_p, about
         drawn = self._drawn(batch, edit, self.negatives)
@@ -157,14 +156,14 @@ class SeracTraining(EditorTraining):
         if not texts:
             return torch.zeros(0, device=batch.edit_rows.device)
         rows = batch.rows.select(torch.tensor(owners, device=batch.edit_rows.device))
-        asked = replace(
+        questions = replace(
             rows,
             texts=tuple(texts),
             image_index=torch.full_like(rows.image_index, TEXT_ONLY),
             pixel_values=None,
             features=None,
         )
-        return edit.retrieved(asked)[0]
+        return edit.retrieved(questions)[0]
 
     def _log_scope(self, log_p: Tensor, inside: Tensor, counts: Tensor, size: int) -> None:
         """Mean probabilities over the questions of all processes, whose means are averaged."""

@@ -8,7 +8,6 @@ gradients differ in size by an order of magnitude.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs.pretraining import PretrainOptions
 from datamodules.world import World
+from lightning_modules.editor_training import cosine
 from pretraining.losses import NameSlots, SubjectLens, VisionLosses
 from pretraining.masking import masked_layers, subject_masks
 from pretraining.parts import parts_of
@@ -193,10 +193,9 @@ class PretrainingModule(LightningModule):
 
     def _rate(self, step: int, start: int) -> float:
         """Factor of a learning rate: linear warm-up from `start`, cosine over the whole run."""
-        floor = self.options.lr_floor
-        warm = min(1.0, max(0.0, (step - start + 1) / self.options.warmup_steps))
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.options.total_steps)))
-        return warm * (floor + (1 - floor) * cosine)
+        options = self.options
+        warmup, floor = options.warmup_steps, options.lr_floor
+        return cosine(step, options.total_steps, warmup=warmup, floor=floor, start=start)
 
     def _vision_side(self) -> list[torch.nn.Parameter]:
         return [*self.parts.vision_parameters(), *self.vision.parameters()]

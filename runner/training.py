@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +31,7 @@ from models.editable import EditableModel
 _MONITOR = "val/loss"
 
 
-def options_of(cfg: EditingConfig) -> TrainedEditorOptions:
+def trained_options(cfg: EditingConfig) -> TrainedEditorOptions:
     """The options of a trained editor.
 
     Raises:
@@ -48,7 +47,7 @@ def options_of(cfg: EditingConfig) -> TrainedEditorOptions:
 
 def scenario_of(cfg: TrainConfig) -> Scenario:
     """What training edits see, and the questions of the outer loss."""
-    options, name = options_of(cfg), cfg.scenario.name
+    options, name = trained_options(cfg), cfg.scenario.name
     questions = options.questions_for(name)
     probes = Objective(questions, options.weights.model_dump()).probes
     return training_scenario(name, questions, probes)
@@ -56,50 +55,34 @@ def scenario_of(cfg: TrainConfig) -> Scenario:
 
 def make_module(cfg: TrainConfig, model: EditableModel, inputs: EditorInputs) -> L.LightningModule:
     """The training module of the editor."""
-    options = options_of(cfg)
+    options = trained_options(cfg)
     objective = Objective(options.questions_for(cfg.scenario.name), options.weights.model_dump())
     return cast(L.LightningModule, training_class(options)(options, model, inputs, objective))
 
 
-@dataclass(frozen=True)
-class TrainingSchedule:
-    """The length of a training in Lightning's terms.
+def trainer_arguments(cfg: TrainConfig, data: EditDataModule, processes: int) -> dict[str, Any]:
+    """The length of a training, as arguments of Lightning's Trainer.
 
-    Attributes:
-        max_steps: optimiser steps.
-        val_check_interval: batches between validations, counted across epochs.
-        accumulate_grad_batches: batches per optimiser step.
-        gradient_clip_val: largest global gradient norm.
-        check_val_every_n_epoch: None, so that the interval is counted across epochs.
+    `editor.max_iterations` counts edits: a batch of B independent edits is B iterations.
+
+    Args:
+        cfg: the configuration.
+        data: set up.
+        processes: of the whole run; each has its own batches.
     """
-
-    max_steps: int
-    val_check_interval: int
-    accumulate_grad_batches: int
-    gradient_clip_val: float
-    check_val_every_n_epoch: None = None
-
-    @classmethod
-    def of(cls, cfg: TrainConfig, data: EditDataModule, processes: int) -> TrainingSchedule:
-        """`editor.max_iterations` counts edits: a batch of B independent edits is B iterations.
-
-        Args:
-            cfg: the configuration.
-            data: set up.
-            processes: of the whole run; each has its own batches.
-        """
-        options, trainer = options_of(cfg), cfg.trainer
-        steps = trainer.max_steps or options.optimiser_steps(processes)
-        epoch = data.train_order().batches_per_epoch(processes) // options.accumulate
-        every = min(trainer.val_every or epoch, steps)
-        return cls(steps, every * options.accumulate, options.accumulate, options.grad_clip)
-
-    def arguments(self) -> dict[str, Any]:
-        """Arguments of Lightning's Trainer."""
-        return asdict(self)
+    options, trainer = trained_options(cfg), cfg.trainer
+    steps = trainer.max_steps or options.optimiser_steps(processes)
+    epoch = data.train_order().batches_per_epoch(processes) // options.accumulate
+    return {
+        "max_steps": steps,
+        "val_check_interval": min(trainer.val_every or epoch, steps) * options.accumulate,
+        "check_val_every_n_epoch": None,  # the interval is counted across epochs
+        "accumulate_grad_batches": options.accumulate,
+        "gradient_clip_val": options.grad_clip,
+    }
 
 
-def callbacks(
+def make_callbacks(
     cfg: TrainConfig, folder: Path, data: EditDataModule, *, logged: bool
 ) -> list[Callback]:
     """Best and last checkpoint and what they say of themselves; rates; early stopping if asked.
@@ -110,9 +93,9 @@ def callbacks(
         data: set up; its training and validation subjects are remembered.
         logged: whether there is a logger to send rates to.
     """
-    seen = {r.subject for split in ("train", "val") for r in data.records(split)}
-    chosen: list[Callback] = [
-        StoreConfig(cfg.plain(), sorted(seen)),
+    subjects = {r.subject for split in ("train", "val") for r in data.records(split)}
+    callbacks: list[Callback] = [
+        StoreConfig(cfg.plain(), sorted(subjects)),
         SaveLastStep(folder / "checkpoints" / "last.ckpt"),
         ModelCheckpoint(
             folder / "checkpoints",
@@ -123,10 +106,10 @@ def callbacks(
         ),
     ]
     if logged:
-        chosen.append(LearningRateMonitor(logging_interval="step"))
+        callbacks.append(LearningRateMonitor(logging_interval="step"))
     if cfg.trainer.patience is not None:
-        chosen.append(EarlyStopping(_MONITOR, patience=cfg.trainer.patience, check_finite=False))
-    return chosen
+        callbacks.append(EarlyStopping(_MONITOR, patience=cfg.trainer.patience, check_finite=False))
+    return callbacks
 
 
 def steps_done(path: str | None) -> int | None:
@@ -143,12 +126,26 @@ def check_checkpoint(path: str | None, options: EditorOptions, model: EditableMo
         model: the base model.
 
     Raises:
-        ModelError: the checkpoint belongs to another editor, base model or options, or is damaged.
+        ModelError: the checkpoint belongs to another editor or base model, has options that make
+            another editor of the same weights, or is damaged.
     """
-    if path is not None:
-        content = read_checkpoint(path)
-        identity.check(content, options.name, model)
-        _check_options(path, identity.editor_options(content), options)
+    if path is None:
+        return
+    content = read_checkpoint(path)
+    identity.check(content, options.name, model)
+    stored = leaves(identity.editor_options(content))
+    given = leaves(options.model_dump(mode="json"))
+    free: frozenset[str] = getattr(options, "training_only", frozenset())
+    differ = [
+        f"{key} is {stored[key]} there and {given[key]} here"
+        for key in sorted(stored.keys() & given.keys())
+        if stored[key] != given[key] and not free & {key, key.split(".")[0]}
+    ]
+    if differ:
+        raise ModelError(
+            f"ckpt={path} holds an editor with other options: {'; '.join(differ)}. Leave the "
+            "editor's options to the checkpoint."
+        )
 
 
 def load_editor(path: str, editor: Editor, model: EditableModel, data: EditDataModule) -> None:
@@ -167,26 +164,10 @@ def load_editor(path: str, editor: Editor, model: EditableModel, data: EditDataM
     content = read_checkpoint(path)
     identity.load_editor(cast(torch.nn.Module, editor), content, model)
     tested = {record.subject for record in data.records("test")}
-    both = sorted(tested & set(content.get(SUBJECTS, ())))
-    if both:
+    overlap = sorted(tested & set(content.get(SUBJECTS, ())))
+    if overlap:
         raise DataError(
-            f"ckpt={path} was trained on {len(both)} of the {len(tested)} subjects of the test "
-            f"split ({', '.join(both[:3])}, ...): the result would not be a test. Use the data "
+            f"ckpt={path} was trained on {len(overlap)} of the {len(tested)} subjects of the test "
+            f"split ({', '.join(overlap[:3])}, ...): the result would not be a test. Use the data "
             "options of its training (data.seed above all), or other data."
-        )
-
-
-def _check_options(path: str, stored: dict[str, Any], options: EditorOptions) -> None:
-    """Refuses options that would make another editor of the same weights."""
-    there, here = leaves(stored), leaves(options.model_dump(mode="json"))
-    free: frozenset[str] = getattr(options, "training_only", frozenset())
-    differ = [
-        f"{key} is {there[key]} there and {here[key]} here"
-        for key in sorted(there.keys() & here.keys())
-        if there[key] != here[key] and not free & {key, key.split(".")[0]}
-    ]
-    if differ:
-        raise ModelError(
-            f"ckpt={path} holds an editor with other options: {'; '.join(differ)}. Leave the "
-            "editor's options to the checkpoint."
         )

@@ -69,24 +69,26 @@ class Retriever:
 
     def nearest(self, facts: Sequence[str], k: int) -> list[list[Record]]:
         """The k nearest records of each fact, nearest first; ties go by the records' order."""
-        found = []
-        for one in self._sentences.alone(facts):
-            order = (self._facts @ one).sort(descending=True, stable=True).indices[:k]
-            found.append([self._records[place] for place in order.tolist()])
-        return found
+        nearest = []
+        for vector in self._sentences.alone(facts):
+            order = (self._facts @ vector).sort(descending=True, stable=True).indices[:k]
+            nearest.append([self._records[number] for number in order.tolist()])
+        return nearest
 
 
-def nearest_stored(sentences: Sentences, stored: Sequence[str], asked: Sequence[str]) -> list[int]:
+def nearest_stored(
+    sentences: Sentences, stored: Sequence[str], questions: Sequence[str]
+) -> list[int]:
     """Which stored edit each question is nearest to; of equals the one that was made last.
 
     Args:
         sentences: the sentence encoder.
         stored: the edits' own questions, in the order in which they were made.
-        asked: the questions.
+        questions: those to be answered.
     """
     newest_first = sentences.alone(stored).flip(0)  # argmax takes the first of equals
-    place = (sentences.alone(asked) @ newest_first.mT).argmax(1)
-    return (len(stored) - 1 - place).tolist()
+    from_the_end = (sentences.alone(questions) @ newest_first.mT).argmax(1)
+    return (len(stored) - 1 - from_the_end).tolist()
 
 
 def fact(question: str, answer: str) -> str:

@@ -99,4 +99,4 @@ def _of_all_processes(
     parts = [torch.empty_like(moments) for _ in counts]
     distributed.all_gather(counts, count)
     distributed.all_gather(parts, moments)
-    return [(one, part[0], part[1]) for one, part in zip(counts, parts, strict=True)]
+    return [(n, moments[0], moments[1]) for n, moments in zip(counts, parts, strict=True)]

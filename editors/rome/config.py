@@ -78,8 +78,8 @@ class RomeOptions(EditorOptions):
     @property
     def label(self) -> str:
         """`rome`; with the lookup token where it is not the paper's: `rome_at_prompt_last`."""
-        places = {"subject_last": "", "last": "_at_prompt_last"}
-        return self.name + places.get(self.fact_token, f"_at_{self.fact_token}")
+        suffixes = {"subject_last": "", "last": "_at_prompt_last"}
+        return self.name + suffixes.get(self.fact_token, f"_at_{self.fact_token}")
 
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
         """Refuses an edit whose question does not name its subject, and a missing second moment.

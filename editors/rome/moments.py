@@ -69,10 +69,10 @@ def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:
         raise ModelError(
             f"editor.second_moment={path} cannot be read ({error}). Make it again: {make}"
         ) from error
-    wanted = {"model": model.fingerprint(), "layer": str(layer)}
+    expected = {"model": model.fingerprint(), "layer": str(layer)}
     wrong = [
         f"{key} {facts.get(key)} instead of {value}"
-        for key, value in wanted.items()
+        for key, value in expected.items()
         if facts.get(key) != value
     ]
     if wrong:

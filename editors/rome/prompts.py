@@ -80,20 +80,20 @@ def assemble(
         DataError: a prompt does not contain its subject.
     """
     encoded: list[Encoded] = []
-    said: list[RowText] = []
+    row_texts: list[RowText] = []
     edit: list[int] = []
     for number, (text, subject) in enumerate(zip(texts, subjects, strict=True)):
         for before in ("", *prefixes):
-            said.append(text)
+            row_texts.append(text)
             encoded.append(
                 encoder.encode(text.question, text.answer, plain=text.plain, before=before)
             )
         # What follows the essence prompt is never looked at: attention is causal.
-        kept = RowText(essence.replace("{subject}", subject), text.answer, plain=True)
-        said.append(kept)
-        encoded.append(encoder.encode(kept.question, kept.answer, plain=True))
+        essence_text = RowText(essence.replace("{subject}", subject), text.answer, plain=True)
+        row_texts.append(essence_text)
+        encoded.append(encoder.encode(essence_text.question, essence_text.answer, plain=True))
         edit += [number] * (len(prefixes) + 2)
-    rows = encoder.rows(encoded, said, edit_index=edit)
+    rows = encoder.rows(encoded, row_texts, edit_index=edit)
     each = len(prefixes) + 2
     of_subject = [subjects[number] for number in edit]
     inside = [
@@ -101,13 +101,13 @@ def assemble(
     ]
     essence_rows = torch.arange(each - 1, len(encoded), each)
     at = rows.answers()
-    asked = ~torch.isin(at.row, essence_rows)
+    rewriting = ~torch.isin(at.row, essence_rows)
     prompts = Prompts(
         lookup=encoder.row_starts(encoded) + torch.tensor(inside),
         edit=torch.tensor(edit),
         plain=torch.arange(0, len(encoded), each),
         essence=essence_rows,
-        at=Answers(at.row[asked], at.position[asked], at.target[asked], at.n_rows),
+        at=Answers(at.row[rewriting], at.position[rewriting], at.target[rewriting], at.n_rows),
     )
     return rows, prompts
 

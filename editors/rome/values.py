@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from editors.descent import descend
 from editors.rome.config import RomeOptions
+from metrics.functional import row_mean
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
 from models.hooks import add_to_output
@@ -74,13 +75,13 @@ class Prompts:
     def select(self, edits: Tensor) -> tuple[Prompts, Tensor]:
         """The prompts of some edits (ascending), and their rows."""
         rows = torch.isin(self.edit, edits).nonzero().squeeze(1)
-        place = torch.full_like(self.edit, -1)
-        place[rows] = torch.arange(len(rows), device=rows.device)
+        new_row = torch.full_like(self.edit, -1)
+        new_row[rows] = torch.arange(len(rows), device=rows.device)
         part = Prompts(
             self.lookup[rows],
             torch.searchsorted(edits, self.edit[rows]),
-            place[self.plain[edits]],
-            place[self.essence[edits]],
+            new_row[self.plain[edits]],
+            new_row[self.essence[edits]],
             self.at.select(rows),
         )
         return part, rows
@@ -138,11 +139,11 @@ class Values:
         log_p = -F.cross_entropy(logits, at.target, reduction="none")  # (N,)
         rows = self._prompts.rewriting
         of_edit = edit[rows]
-        nll = -_mean(at.row_mean(log_p)[rows], of_edit, len(edits))
+        nll = -row_mean(at.row_mean(log_p)[rows], of_edit, len(edits))
         now, before = essence.log_softmax(-1), self._before[edits]
         kl = (now.exp() * (now - before)).sum(-1)
         decay = offsets.norm(dim=1) / self.v_0[edits].norm(dim=1).square()
-        probability = _mean(at.row_mean(log_p.detach())[rows].exp(), of_edit, len(edits))
+        probability = row_mean(at.row_mean(log_p.detach())[rows].exp(), of_edit, len(edits))
         return Terms(nll, self.options.kl * kl, self.options.weight_decay * decay, probability)
 
     def __call__(self, offsets: Sequence[Tensor], edits: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,8 +204,3 @@ def optimise(values: Values) -> Tensor:
         project=bring_back,
     )
     return offsets
-
-
-def _mean(values: Tensor, group: Tensor, n_groups: int) -> Tensor:
-    total = values.new_zeros(n_groups).index_add_(0, group, values)
-    return total / group.bincount(minlength=n_groups)

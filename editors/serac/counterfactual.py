@@ -81,9 +81,9 @@ class Counterfactual(nn.Module):
             )
             for text, entry in zip(rows.texts, entries, strict=True)
         ]
-        read, there = reread(encoder, encoded, rows, at)
-        output = self.lm(inputs_embeds=self._embed(read), attention_mask=read.attention_mask)
-        logits = output.logits[there.row, there.position]
+        longer, moved = reread(encoder, encoded, rows, at)
+        output = self.lm(inputs_embeds=self._embed(longer), attention_mask=longer.attention_mask)
+        logits = output.logits[moved.row, moved.position]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         missing = self.vocabulary - logits.shape[-1]
         if missing > 0:  # ids that only the base has, such as <image>
@@ -98,9 +98,9 @@ class Counterfactual(nn.Module):
             return embedded
         if rows.features is None:
             raise ValueError("EditableModel.encode_pictures(rows) comes first")
-        shown = self.pictures(rows.features.to(embedded.dtype)).to(embedded.dtype)  # (P, S, d)
-        chosen = shown[rows.image_index[rows.image_index >= 0]]
-        return embedded.masked_scatter(rows.image_slots[..., None], chosen)
+        pictures = self.pictures(rows.features.to(embedded.dtype)).to(embedded.dtype)  # (P, S, d)
+        of_rows = pictures[rows.image_index[rows.image_index >= 0]]
+        return embedded.masked_scatter(rows.image_slots[..., None], of_rows)
 
 
 def build_counterfactual(
@@ -142,21 +142,23 @@ def _difference(
     if size > vocabulary:
         return f"it has {size} token ids, the base {vocabulary}"
     try:
-        theirs = AutoTokenizer.from_pretrained(folder)
+        small = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         return f"its tokenizer, which might show the contrary, cannot be read ({error})"
     special = {
         token
-        for one in (theirs, tokenizer)
-        for token in (*one.all_special_tokens, *one.get_added_vocab())
+        for either in (small, tokenizer)
+        for token in (*either.all_special_tokens, *either.get_added_vocab())
     }
-    pairs = (theirs.get_vocab(), tokenizer.get_vocab())
-    if not pairs[0].keys() - special:  # transformers makes an empty one where there is no file
+    vocabularies = (small.get_vocab(), tokenizer.get_vocab())
+    if (
+        not vocabularies[0].keys() - special
+    ):  # transformers makes an empty one where there is no file
         return "its tokenizer, which might show the contrary, is not there"
-    for token in sorted({*pairs[0], *pairs[1]} - special):
-        one, other = (pair.get(token) for pair in pairs)
-        if one != other:
-            return f"token {token!r} has the id {one} there and {other} in the base"
+    for token in sorted({*vocabularies[0], *vocabularies[1]} - special):
+        small_id, base_id = (ids.get(token) for ids in vocabularies)
+        if small_id != base_id:
+            return f"token {token!r} has the id {small_id} there and {base_id} in the base"
     return ""
 
 

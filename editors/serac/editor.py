@@ -83,14 +83,14 @@ class Serac(nn.Module):
         """One memory entry per edit, seen by that edit's rows alone."""
         rows = batch.edit_rows.tolist()
         pooled = pooled_pictures(batch.rows)
-        shown = (batch.rows.image_index[batch.edit_rows] >= 0).tolist()
+        pictured = (batch.rows.image_index[batch.edit_rows] >= 0).tolist()
         entries = [
             Entry(
                 batch.rows.texts[row].question,
                 batch.rows.texts[row].answer,
                 pooled[row] if pooled is not None and has_picture else None,
             )
-            for row, has_picture in zip(rows, shown, strict=True)
+            for row, has_picture in zip(rows, pictured, strict=True)
         ]
         return SeracEdit(self, Memory(entries), batch.rows.edit_index[batch.edit_rows])
 
@@ -121,20 +121,19 @@ class SeracEdit:
             return base
         log_scope, entry = self.retrieved(rows)
         hard = self.editor.options.combine == "hard" and not self.editor.training
-        asked = fires(log_scope, self.editor.threshold) if hard else log_scope > -torch.inf
-        chosen = asked.nonzero().squeeze(1)
-        if not len(chosen):
+        in_scope = fires(log_scope, self.editor.threshold) if hard else log_scope > -torch.inf
+        scoped = in_scope.nonzero().squeeze(1)
+        if not len(scoped):
             return base
-        answers = at.select(chosen)
-        theirs = self.counterfactual(rows.select(chosen), answers, entry[chosen])
-        places = _places(at, chosen)
-        scope = log_scope[at.row[places]]
+        counterfactual = self.counterfactual(rows.select(scoped), at.select(scoped), entry[scoped])
+        tokens = _tokens_of(at, scoped)
+        scope = log_scope[at.row[tokens]]
         if hard:
-            mixed = mix_hard(base[places], theirs, scope, self.editor.threshold)
+            mixed = mix_hard(base[tokens], counterfactual, scope, self.editor.threshold)
         else:
-            mixed = mix_soft(base[places], theirs, scope)
+            mixed = mix_soft(base[tokens], counterfactual, scope)
             base = base.log_softmax(-1)
-        return base.index_copy(0, places, mixed.to(base.dtype))
+        return base.index_copy(0, tokens, mixed.to(base.dtype))
 
     def after(self, earlier: SeracEdit | None) -> SeracEdit:
         """One memory of all edits, which every row may see."""
@@ -161,7 +160,7 @@ class SeracEdit:
 
     def counterfactual(self, rows: Rows, at: Answers, entry: Tensor) -> Tensor:
         """The counterfactual model's logits of rows that are told an entry each: (N, V)."""
-        texts = [self.memory.entries[place].text for place in entry.tolist()]
+        texts = [self.memory.entries[number].text for number in entry.tolist()]
         logits: Tensor = self.editor.counterfactual(self.editor.encoder, texts, rows, at)
         return logits
 
@@ -178,8 +177,8 @@ class SeracEdit:
         pairs = torch.ones(shape, dtype=torch.bool, device=device) if allowed is None else allowed
         query, entry = pairs.nonzero(as_tuple=True)
         read = self.editor.scope.read_pairs(
-            [questions[place] for place in query.tolist()],
-            [self.memory.entries[place].text for place in entry.tolist()],
+            [questions[number] for number in query.tolist()],
+            [self.memory.entries[number].text for number in entry.tolist()],
         )
         nothing = read.new_full(shape, -torch.inf)
         return nothing.index_put((query, entry), read)
@@ -212,6 +211,6 @@ def _expect_no_untrained(editor: Serac, keys: Any) -> None:
     keys.missing_keys[:] = [name for name in keys.missing_keys if not name.endswith(ends)]
 
 
-def _places(at: Answers, chosen: Tensor) -> Tensor:
-    """Where the answer tokens of some rows stand in `at`, in the order of `at.select(chosen)`."""
-    return (chosen[:, None] == at.row[None]).nonzero(as_tuple=True)[1]
+def _tokens_of(at: Answers, rows: Tensor) -> Tensor:
+    """Where the answer tokens of some rows stand in `at`, in the order of `at.select(rows)`."""
+    return (rows[:, None] == at.row[None]).nonzero(as_tuple=True)[1]

@@ -46,7 +46,7 @@ class Memory:
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
         self.entries = tuple(entries)
-        self._kept: tuple[tuple[int, ...], Tensor] | None = None
+        self._embedded: tuple[tuple[int, ...], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -54,7 +54,7 @@ class Memory:
     def add(self, *entries: Entry) -> Memory:
         """This memory and some edits more; embeddings that are kept are not made again."""
         larger = Memory((*self.entries, *entries))
-        larger._kept = self._kept
+        larger._embedded = self._embedded
         return larger
 
     def remove(self, *places: int) -> Memory:
@@ -73,15 +73,15 @@ class Memory:
         """Embeddings of all entries: (M, d); kept where no gradient is wanted."""
         if torch.is_grad_enabled():
             return self._embed(scope, self.entries)
-        done = None
-        if self._kept is not None and self._kept[0] == scope.stamp:
-            done = self._kept[1]
-        rest = self.entries[0 if done is None else len(done) :]
-        if done is None or rest:
+        known = None
+        if self._embedded is not None and self._embedded[0] == scope.stamp:
+            known = self._embedded[1]
+        rest = self.entries[0 if known is None else len(known) :]
+        if known is None or rest:
             new = self._embed(scope, rest)
-            done = new if done is None else torch.cat([done, new])
-            self._kept = (scope.stamp, done)
-        return done
+            known = new if known is None else torch.cat([known, new])
+            self._embedded = (scope.stamp, known)
+        return known
 
     def save(self, folder: Path) -> None:
         """Writes the memory into a folder of its own."""
@@ -107,8 +107,8 @@ class Memory:
             pictures = load_file(folder / _PICTURES)
             return cls(
                 [
-                    Entry(one["question"], one["answer"], pictures.get(str(place)))
-                    for place, one in enumerate(texts)
+                    Entry(text["question"], text["answer"], pictures.get(str(number)))
+                    for number, text in enumerate(texts)
                 ]
             )
         except Exception as error:  # safetensors raises its own kinds
@@ -120,10 +120,10 @@ class Memory:
     @staticmethod
     def _embed(scope: Scope, entries: Sequence[Entry]) -> Tensor:
         device = next(scope.parameters()).device  # a memory that was read lies on the CPU
-        shown = [e.picture if e.picture is None else e.picture.to(device) for e in entries]
-        seen = next((one for one in shown if one is not None), None)
+        given = [e.picture if e.picture is None else e.picture.to(device) for e in entries]
+        first = next((picture for picture in given if picture is not None), None)
         pictures = None
-        if seen is not None:
-            blank = torch.zeros_like(seen)
-            pictures = torch.stack([blank if one is None else one for one in shown])
+        if first is not None:
+            blank = torch.zeros_like(first)
+            pictures = torch.stack([blank if picture is None else picture for picture in given])
         return scope.embed([entry.text for entry in entries], pictures)

@@ -37,7 +37,7 @@ class HardNegatives:
         folder = encoder_folder(options.encoder, key="editor.negatives.encoder")
         sentences = SentenceTransformer(str(folder), local_files_only=True)
         self.pool = sorted({question for record in records for question in out_of_scope(record)})
-        self._lowered = [asked.lower() for asked in self.pool]
+        self._lowered = [question.lower() for question in self.pool]
         self._pool = _embed(sentences, self.pool)  # (P, d)
         edits = sorted({record.knowledge_edit.question for record in records})
         self._edits = dict(zip(edits, _embed(sentences, edits), strict=True))
@@ -60,21 +60,21 @@ class HardNegatives:
         if question in self._edits and self.hard(step):
             if (question, subject) not in self._near:
                 self._near[question, subject] = self._nearest(question, subject)
-            places, chances = self._near[question, subject]
+            numbers, chances = self._near[question, subject]
         else:
-            places, chances = self._others(subject), None
-        if not len(places):
+            numbers, chances = self._others(subject), None
+        if not len(numbers):
             return []
-        drawn = draw.choice(places, self.options.per_edit, p=chances)
-        return [self.pool[place] for place in drawn.tolist()]
+        drawn = draw.choice(numbers, self.options.per_edit, p=chances)
+        return [self.pool[number] for number in drawn.tolist()]
 
     def _others(self, subject: str) -> np.ndarray:
-        """Places of the questions that do not name a subject."""
+        """Numbers of the questions that do not name a subject."""
         name = subject.lower()
-        return np.array([p for p, asked in enumerate(self._lowered) if name not in asked], int)
+        return np.array([n for n, text in enumerate(self._lowered) if name not in text], int)
 
     def _nearest(self, question: str, subject: str) -> tuple[np.ndarray, np.ndarray]:
-        """Places in the pool and the chance of each; a small pool keeps at least one."""
+        """Numbers in the pool and the chance of each; a small pool keeps at least one."""
         others = self._others(subject)
         similarity = self._pool[others] @ self._edits[question]
         order = similarity.sort(descending=True, stable=True).indices[: self.options.top]

@@ -77,15 +77,15 @@ class Scope(nn.Module):
         """Changes whenever a weight does, so that embeddings can be kept until then."""
         return (id(self), *(parameter._version for parameter in self.parameters()))
 
-    def embed(self, said: Sequence[str], pictures: Tensor | None = None) -> Tensor:
+    def embed(self, texts: Sequence[str], pictures: Tensor | None = None) -> Tensor:
         """Embeddings of some texts: (n, d).
 
         Args:
-            said: n texts.
+            texts: n of them.
             pictures: (n, d_base) pooled features, zero rows for texts without a picture; None where
                 none has one.
         """
-        tokens = self._tokens(list(said))
+        tokens = self._tokens(list(texts))
         hidden = self.encoder(**tokens).last_hidden_state  # (n, T, d)
         if self.options.pooling == "cls":
             embedded = hidden[:, 0]
@@ -117,7 +117,7 @@ class Scope(nn.Module):
     def _tokens(self, texts: list[str], seconds: list[str] | None = None) -> dict[str, Tensor]:
         device = next(self.encoder.parameters()).device
         if seconds is not None and self.tokenizer.sep_token is None:
-            texts = [f"{one}\n{two}" for one, two in zip(texts, seconds, strict=True)]
+            texts = [f"{first}\n{second}" for first, second in zip(texts, seconds, strict=True)]
             seconds = None
         tokens = self.tokenizer(
             texts,
@@ -151,8 +151,8 @@ def build_scope(
         name = published_encoder(*kind_and_vocabulary(model))
     if name == FRESH:
         config = _fresh(options.sizes, model, tokenizer)
-        made: Any = DistilBertForSequenceClassification if crossed else DistilBertModel
-        fresh = made(config)
+        kind: Any = DistilBertForSequenceClassification if crossed else DistilBertModel
+        fresh = kind(config)
         take_embeddings(fresh, model)
         return Scope(options, fresh, tokenizer, picture_width)
     folder = encoder_folder(name, key="editor.scope.encoder")

@@ -39,14 +39,14 @@ def log_similarity(
     """
     if bound:
         queries, entries = queries.tanh(), entries.tanh()
-    one = queries.unflatten(-1, (heads, -1))[:, None]  # (Q, 1, H, d / H)
-    other = entries.unflatten(-1, (heads, -1))[None]  # (1, M, H, d / H)
+    query = queries.unflatten(-1, (heads, -1))[:, None]  # (Q, 1, H, d / H)
+    entry = entries.unflatten(-1, (heads, -1))[None]  # (1, M, H, d / H)
     if distance == "cos":
-        apart = 1 - torch.cosine_similarity(one, other, dim=-1)
+        apart = 1 - torch.cosine_similarity(query, entry, dim=-1)
     elif distance == "square":
-        apart = (one - other).square().sum(-1)
+        apart = (query - entry).square().sum(-1)
     else:
-        apart = (one - other).norm(dim=-1)
+        apart = (query - entry).norm(dim=-1)
     return -(scale * apart.clamp(min=0)).amin(-1)
 
 
@@ -92,12 +92,12 @@ def balanced_bce(
         n_inside: what the first sum is divided by; default the number of its terms.
         n_outside: the same for the second.
     """
-    ours, others = -log_p[inside], -log_one_minus(log_p[~inside])
+    positives, negatives = -log_p[inside], -log_one_minus(log_p[~inside])
     loss = log_p.sum() * 0  # a class without members adds nothing
-    if len(ours):
-        loss = loss + ours.sum() / (len(ours) if n_inside is None else n_inside)
-    if len(others):
-        loss = loss + others.sum() / (len(others) if n_outside is None else n_outside)
+    if len(positives):
+        loss = loss + positives.sum() / (len(positives) if n_inside is None else n_inside)
+    if len(negatives):
+        loss = loss + negatives.sum() / (len(negatives) if n_outside is None else n_outside)
     return loss
 
 
@@ -115,8 +115,8 @@ def mix_hard(base: Tensor, counterfactual: Tensor, log_scope: Tensor, threshold:
         log_scope: (N,).
         threshold: strict.
     """
-    chosen = fires(log_scope, threshold).reshape(-1, *[1] * (base.ndim - 1))
-    return torch.where(chosen, counterfactual, base)
+    in_scope = fires(log_scope, threshold).reshape(-1, *[1] * (base.ndim - 1))
+    return torch.where(in_scope, counterfactual, base)
 
 
 def mix_soft(base: Tensor, counterfactual: Tensor, log_scope: Tensor) -> Tensor:

@@ -231,10 +231,14 @@ def test_mixed_precision_trains(tmp_path: Path) -> None:
 
 
 def test_cosine_schedule() -> None:
-    shares = [cosine(step, 80) for step in range(81)]
+    schedule: dict[str, Any] = {"warmup": 20, "floor": COSINE_FLOOR}
+    shares = [cosine(step, 80, **schedule) for step in range(81)]
     assert shares[0] == pytest.approx(1 / 20, rel=0.01)
     assert shares.index(max(shares)) in (18, 19, 20)
     assert shares[80] == pytest.approx(COSINE_FLOOR)
     assert all(after <= before for before, after in pairwise(shares[20:]))
-    assert cosine(0, 1) == pytest.approx(1.0)
-    assert cosine(200, 80) == pytest.approx(COSINE_FLOOR)
+    assert cosine(0, 1, warmup=1, floor=COSINE_FLOOR) == pytest.approx(1.0)
+    assert cosine(200, 80, **schedule) == pytest.approx(COSINE_FLOOR)
+    later = [cosine(step, 80, start=30, **schedule) for step in range(81)]
+    assert later[:30] == [0.0] * 30
+    assert later[49:] == shares[49:]
