@@ -81,31 +81,31 @@ def findings(manifest: Mapping[str, Any]) -> dict[str, bool]:
         Statement -> whether it held; what was not measured is left out.
     """
     accuracy, trace, editing = (manifest[key] for key in ("accuracy", "causal_trace", "editing"))
-    held: dict[str, bool] = {}
+    results: dict[str, bool] = {}
     if trace:
         effects = trace["indirect_effect"]["state"]["subject_last"]
-        held[f"trace: subject_last brings back >= {TRACE_FLOOR} of the answer in layers 0-1"] = (
+        results[f"trace: subject_last brings back >= {TRACE_FLOOR} of the answer in layers 0-1"] = (
             min(effects[:2]) >= TRACE_FLOOR
         )
     if "chain_answer" in accuracy:
-        held[f"self-ask chains of unseen pairs: >= {CHAIN_FLOOR:.0f} % by generation"] = (
+        results[f"self-ask chains of unseen pairs: >= {CHAIN_FLOOR:.0f} % by generation"] = (
             accuracy["chain_answer"] >= CHAIN_FLOOR
         )
-        held["direct two-hop answers of unseen pairs: above the most frequent answer"] = (
+        results["direct two-hop answers of unseen pairs: above the most frequent answer"] = (
             accuracy["two_hop_direct"] > accuracy["two_hop_majority"]
         )
     for name in [name for name in EDITORS if name in editing]:
         metrics = editing[name]
         label = name.replace("_", " ")
-        held[f"{label}: Reliability and Generality >= {EDIT_FLOOR:.0f}"] = (
+        results[f"{label}: Reliability and Generality >= {EDIT_FLOOR:.0f}"] = (
             min(metrics["Reliability"], metrics["Generality"]) >= EDIT_FLOOR
         )
         for metric in ("Locality", "Locality_subject"):
             if metric in metrics:
-                held[f"{label}: {metric} >= {LOCALITY_FLOOR:.0f}"] = (
+                results[f"{label}: {metric} >= {LOCALITY_FLOOR:.0f}"] = (
                     metrics[metric] >= LOCALITY_FLOOR
                 )
-    return held
+    return results
 
 
 def _configure(cfg: PretrainConfig, folder: Path, words: Sequence[str]) -> EvaluateConfig:

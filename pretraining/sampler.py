@@ -225,8 +225,8 @@ class SampleBuilder:
 
     def _about(self, entity: str, question: str, answer: str, *, by_picture: bool) -> Sample:
         """A question about an entity that a picture shows, or that it names."""
-        shown, named = (entity, "") if by_picture else ("", entity)
-        return self.encoder.question(question, answer, picture=shown, subject=named)
+        picture, subject = (entity, "") if by_picture else ("", entity)
+        return self.encoder.question(question, answer, picture=picture, subject=subject)
 
 
 @dataclass(frozen=True)
@@ -282,8 +282,8 @@ class StepSampler(IterableDataset[StepBatch]):
         for step in range(self.options.steps):
             short = self._group(self.short())
             long = self._group(self.long()) if step % self.options.long_every == 0 else []
-            shown = [name for batch in short for name in batch.pictures]
-            entities = (*shown, *self.pictured.draw(self.options.extra_pictures))
+            pictured = [name for batch in short for name in batch.pictures]
+            entities = (*pictured, *self.pictured.draw(self.options.extra_pictures))
             yield StepBatch(short, long, entities, self._pixels(entities, generator))
 
     def warmup(self) -> list[Sample]:

@@ -84,12 +84,12 @@ def test_the_folder_loads_with_the_library_s_own_classes(
     taught: dict[str, Path], world: World, family: str
 ) -> None:
     folder = taught[family]
-    model, found = AutoModelForImageTextToText.from_pretrained(
+    model, loading = AutoModelForImageTextToText.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True
     )
     assert isinstance(model, FAMILIES[family].hf)
-    assert not found["missing_keys"]
-    assert not found["unexpected_keys"]
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
     parts = parts_of(model)
     assert parts.decoder.head.weight is parts.embeddings
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -255,8 +255,8 @@ def test_image_tokens_start_as_large_as_name_embeddings(world: World, family: st
     pixels = torch.randn(6, 3, 32, 32)
     match_scale(parts, pixels, slots.words)
     tokens = parts.project(parts.patches(pixels))
-    wanted = parts.embeddings[slots.words].std()
-    torch.testing.assert_close(tokens.std(), wanted, rtol=1e-3, atol=0)
+    expected = parts.embeddings[slots.words].std()
+    torch.testing.assert_close(tokens.std(), expected, rtol=1e-3, atol=0)
 
 
 def test_the_lens_reads_the_facts_of_the_named_subject(world: World) -> None:
@@ -264,12 +264,12 @@ def test_the_lens_reads_the_facts_of_the_named_subject(world: World) -> None:
     lens = SubjectLens(world, tokenizer)
     name = next(name for name in world.entities if len(world.entities[name].facts) == 3)
     row = lens.index[name]
-    told = [int(t) for t, w in zip(lens.targets[row], lens.weights[row], strict=True) if w > 0]
+    targets = [int(t) for t, w in zip(lens.targets[row], lens.weights[row], strict=True) if w > 0]
     expected = [
         tokenizer(" " + value, add_special_tokens=False)["input_ids"][-1]
         for value in world.entities[name].facts.values()
     ]
-    assert told == expected
+    assert targets == expected
     assert float(lens.weights[row].sum()) == pytest.approx(1.0)
 
 
@@ -286,8 +286,8 @@ def test_a_world_without_attributes_has_no_attribute_loss(tmp_path: Path, world:
     settings = recipe(**SMALL)
     slots = NameSlots(bare.pictured, build_tokenizer(world_texts(bare)), settings.image_tokens)
     losses = VisionLosses(bare, slots, settings)
-    found = losses(
+    values = losses(
         torch.randn(2, 4, 32), torch.randn(2, 4, 32), torch.randn(3000, 32), torch.tensor([0, 1])
     )
-    assert float(found["attribute"]) == 0.0
-    assert float(found["identity"]) > 0.0
+    assert float(values["attribute"]) == 0.0
+    assert float(values["identity"]) > 0.0

@@ -85,8 +85,8 @@ def test_it_answers_the_generated_world(
     )
     processor = FAMILIES[TWINS[folder.name]].images.from_pretrained(folder)
     pictures = PictureBank.of_world(world, processor)
-    found = evaluate_tiny(model, tokenizer, world, pictures, limit=ASKED, chains=False)
+    accuracy = evaluate_tiny(model, tokenizer, world, pictures, limit=ASKED, chains=False)
     # A sample of 100 may miss a few more than all questions do.
     for kind, full in manifest["accuracy"].items():
         if kind in ("text", "seen", "unseen"):
-            assert found[kind] >= full - 5, kind
+            assert accuracy[kind] >= full - 5, kind
