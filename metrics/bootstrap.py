@@ -141,14 +141,14 @@ def estimates(
     """
     arrays = [_finite_vector(column) * scale for column in columns]
     nothing = Estimate(float("nan"), float("nan"), float("nan"), 0)
-    found = [nothing] * len(arrays)
+    of_columns = [nothing] * len(arrays)
     for size in sorted({array.size for array in arrays} - {0}):
-        places = [place for place, array in enumerate(arrays) if array.size == size]
-        drawn = _resampled_means([arrays[place] for place in places], resamples, seed)
-        for place, means in zip(places, drawn, strict=True):
+        columns_of_size = [i for i, array in enumerate(arrays) if array.size == size]
+        resampled = _resampled_means([arrays[i] for i in columns_of_size], resamples, seed)
+        for i, means in zip(columns_of_size, resampled, strict=True):
             low, high = _interval(means, LEVEL)
-            found[place] = Estimate(float(arrays[place].mean()), low, high, size)
-    return found
+            of_columns[i] = Estimate(float(arrays[i].mean()), low, high, size)
+    return of_columns
 
 
 def paired_difference(

@@ -145,5 +145,5 @@ def headline_metrics(
         of_records = list(record_means(scores, headline).values())
         if of_records or not headline.optional:
             means[headline.name] = of_records
-    found = estimates(list(means.values()), resamples=resamples, seed=seed, scale=100)
-    return dict(zip(means, found, strict=True))
+    of_metrics = estimates(list(means.values()), resamples=resamples, seed=seed, scale=100)
+    return dict(zip(means, of_metrics, strict=True))

@@ -93,18 +93,18 @@ def headlines_of(
     """
     if scenario not in HEADLINES:
         raise ValueError(f"expected a scenario of {', '.join(HEADLINES)}, got {scenario!r}")
-    found: list[Headline] = []
+    headlines: list[Headline] = []
     for line in HEADLINES[scenario]:
         measure = line.measure
         if positional_image_locality and line.name.startswith("Locality_I"):
             measure = TOKEN_AGREEMENT_POSITIONAL
         if everywhere and line.name.startswith("Locality"):
             measure += EVERYWHERE
-        found.append(replace(line, measure=measure))
+        headlines.append(replace(line, measure=measure))
         if generation and line.measure == EXACT_MATCH:
             name = f"{line.name.removesuffix('_EM')}_GM"
-            found.append(Headline(name, line.probes, GENERATION_MATCH))
-    return tuple(found)
+            headlines.append(Headline(name, line.probes, GENERATION_MATCH))
+    return tuple(headlines)
 
 
 def variant_of(settings: Mapping[str, object]) -> dict[str, bool]:

@@ -37,5 +37,5 @@ def generation_match(generated: str, target: str) -> float:
     >>> generation_match("George Eliot was born in", "George Eliot")
     0.0
     """
-    said = generated.lstrip(" ").split("\n", 1)[0]
-    return float(normalised(said) == normalised(target))
+    answer = generated.lstrip(" ").split("\n", 1)[0]
+    return float(normalised(answer) == normalised(target))

@@ -78,12 +78,12 @@ def _cells(item: Item) -> tuple[str, ...]:
     from models.check import readable
 
     if item.path is None:
-        found, size = "[red]MISSING[/red]", ""
+        state, size = "[red]MISSING[/red]", ""
     else:
-        found, size = escape(str(item.path.parent)), readable(item.size or 0)
+        state, size = escape(str(item.path.parent)), readable(item.size or 0)
     if item.problem:
-        found = f"[red]BAD[/red]: {escape(item.problem)}"
-    return escape(item.file), item.purpose, found, size, escape(item.source)
+        state = f"[red]BAD[/red]: {escape(item.problem)}"
+    return escape(item.file), item.purpose, state, size, escape(item.source)
 
 
 def _parser() -> argparse.ArgumentParser:

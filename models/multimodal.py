@@ -36,5 +36,5 @@ class MultimodalModel(EditableModel):
                 f"model gives {features.shape[1]} features per picture. The rows were made for "
                 "another model: use the processor that lies beside this model's weights."
             )
-        shown = features[rows.image_index[with_picture]].to(embeddings.dtype)
-        return embeddings.masked_scatter(rows.image_slots[..., None], shown)
+        of_rows = features[rows.image_index[with_picture]].to(embeddings.dtype)
+        return embeddings.masked_scatter(rows.image_slots[..., None], of_rows)

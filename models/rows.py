@@ -204,5 +204,5 @@ def pooled_pictures(rows: Rows) -> Tensor | None:
         return None
     if rows.features is None:
         raise ValueError("EditableModel.encode_pictures(rows) comes first")
-    shown = (rows.image_index != TEXT_ONLY)[:, None]
-    return rows.features.mean(1)[rows.image_index.clamp(min=0)] * shown
+    has_picture = (rows.image_index != TEXT_ONLY)[:, None]
+    return rows.features.mean(1)[rows.image_index.clamp(min=0)] * has_picture

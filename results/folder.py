@@ -261,15 +261,15 @@ def _is_a(value: object, accepted: tuple[type, ...]) -> bool:
     return isinstance(value, accepted)
 
 
-def _parse_metrics(place: str, raw: object, wrong: list[str]) -> dict[str, Estimate]:
+def _parse_metrics(key: str, raw: object, wrong: list[str]) -> dict[str, Estimate]:
     """Named metrics of the file; what is not well formed is added to `wrong`."""
     metrics: dict[str, Estimate] = {}
     for name, value in raw.items() if isinstance(raw, dict) else ():
-        found = _parse_estimate(value)
-        if found is None:
-            wrong.append(f"{place}.{name} is {value!r}")
+        estimate = _parse_estimate(value)
+        if estimate is None:
+            wrong.append(f"{key}.{name} is {value!r}")
         else:
-            metrics[name] = found
+            metrics[name] = estimate
     return metrics
 
 

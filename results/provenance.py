@@ -23,13 +23,13 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide numbers."""
-    found = {"python": platform.python_version()}
+    by_package = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            by_package[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 def git_state() -> dict[str, object] | None:
@@ -85,7 +85,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 def _git(*arguments: str) -> str | None:
     """What git says of the checkout."""
     try:
-        said = subprocess.run(
+        answer = subprocess.run(
             ["git", *arguments],
             cwd=_ROOT,
             capture_output=True,
@@ -95,4 +95,4 @@ def _git(*arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.stdout.strip()
+    return answer.stdout.strip()
