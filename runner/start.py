@@ -76,7 +76,7 @@ def _quiet_libraries() -> None:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     # bitsandbytes tells of a CPU kernel that we must not use (models/quantisation.py), and of casts
-    # in every 8-bit layer. peft loads it in every run.
+    # in every 8-bit layer.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     # The base model and an editor's dropout are in eval mode on purpose.

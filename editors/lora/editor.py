@@ -2,27 +2,24 @@
 
     W' = W + alpha / r * B A,    A (r, d_in), B (d_out, r), B = 0 at the start
 
-The adapters are peft's: its layer, wrapped around a base matrix for a moment, draws A and B and
-gives the scaling. It is then dropped; the base model never holds an adapter. All edits start from
-the same A and are fitted side by side as low-rank deltas. An edit equals what peft's own training
-of that one edit gives (tests/unit/editors/test_lora.py).
+The base model never holds an adapter: all edits start from the same A, drawn as peft draws it, and
+are fitted side by side as low-rank deltas. An edit equals what peft's own training of that one edit
+gives (tests/unit/editors/test_lora.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from peft import LoraConfig
-from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from editors.answer_descent import fit_answers
 from editors.base import DeltaEdit, EditorInputs
 from editors.lora.config import LoraOptions
-from models.deltas import Delta, LowRankDelta, Site
+from models.deltas import Delta, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 
@@ -68,7 +65,7 @@ class Lora:
 
     def adapters(self, model: EditableModel) -> dict[Site, Adapter]:
         """What all edits start from; the global random state stays as it is."""
-        with torch.random.fork_rng(devices=[]):  # peft draws on the CPU
+        with torch.random.fork_rng(devices=[]):  # drawn on the CPU, as peft does
             torch.manual_seed(self.options.seed)
             return {site: self._adapter(model.linear(site)) for site in self.sites(model)}
 
@@ -95,16 +92,16 @@ class Lora:
         return DeltaEdit(as_deltas(moves))
 
     def _adapter(self, linear: nn.Module) -> Adapter:
-        config = LoraConfig(
-            r=self.options.rank,
-            lora_alpha=self.options.alpha,
-            lora_dropout=0.0,  # would make an edit depend on its place in the batch
-            fan_in_fan_out=isinstance(linear, Conv1D),
-        )
-        layer = LoraLinear(linear, "edit", config, r=config.r, lora_alpha=config.lora_alpha)
-        a, b = layer.lora_A["edit"].weight.detach(), layer.lora_B["edit"].weight.detach()
-        precision = torch.promote_types(a.dtype, torch.float32)
-        return Adapter(a.to(precision), b.to(precision), layer.scaling["edit"])
+        """Draws what peft draws, in its order: both layers' own values, then A's again."""
+        rank, (d_in, d_out) = self.options.rank, linear_shape(linear)
+        a, b = nn.Linear(d_in, rank, bias=False).weight, nn.Linear(rank, d_out, bias=False).weight
+        nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+        nn.init.zeros_(b)
+        weight = linear.get_parameter("weight")
+        dtype = weight.dtype if weight.is_floating_point() else a.dtype
+        precision = torch.promote_types(dtype, torch.float32)
+        a, b = (matrix.detach().to(weight.device, dtype).to(precision) for matrix in (a, b))
+        return Adapter(a, b, self.options.alpha / rank)
 
 
 def build(options: LoraOptions, model: EditableModel, inputs: EditorInputs) -> Lora:

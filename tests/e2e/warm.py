@@ -17,7 +17,7 @@ import sys
 from typing import Any
 
 HEAVY = (
-    "datasets", "lightning", "matplotlib.figure", "pandas", "peft", "sentence_transformers",
+    "datasets", "lightning", "matplotlib.figure", "pandas", "sentence_transformers",
     "torchmetrics", "transformers", "transformers.models.blip_2.modeling_blip_2",
     "transformers.models.llava.modeling_llava", "transformers.models.opt.modeling_opt",
 )  # fmt: skip

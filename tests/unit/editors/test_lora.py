@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from configs.check import load_config
 from configs.schema import EvaluateConfig
-from editors.lora import editor as lora_module
 from editors.lora.config import LoraOptions
 from editors.lora.editor import Lora
 from errors import ModelError
@@ -155,7 +154,7 @@ def test_the_base_is_untouched_when_an_edit_fails(monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("no adapter")
 
-    monkeypatch.setattr(lora_module.LoraLinear, "reset_lora_parameters", refuse)
+    monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", refuse)
     with pytest.raises(RuntimeError, match="no adapter"):
         answers_of(model, lora(rank=4, alpha=8, steps=5, lr=1e-2), batch)
     assert_untouched(model, before)
