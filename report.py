@@ -26,9 +26,6 @@ from reporting.document import REPORT, Sources, read_sources, write_report
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Args:
-        arguments: without the program's name; those of the process if None.
-
     Returns:
         Exit code: 0; 1 if --check finds a figure that is not the paper's; or 2 after an error that
         the user can fix.
@@ -58,10 +55,6 @@ def check(sources: Sources) -> int:
 
 def check_output(output: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds a report already, or a path that is no folder.
-
-    Args:
-        output: where the report goes.
-        overwrite: whether the report there may be replaced.
 
     Raises:
         ConfigError: the output is taken.

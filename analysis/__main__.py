@@ -25,9 +25,6 @@ CACHE = Path("runs/second_moments")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
-    Args:
-        arguments: without the program's name; those of the process if None.
-
     Returns:
         Exit code: 0, or 2 after an error that the user can fix.
     """

@@ -62,10 +62,6 @@ def neuron_figure(numbers: Mapping[str, Any], base: Path) -> list[Path]:
     with itself. Middle: the part of the update on each question's neurons. Right: layers of the
     neurons, edited layers shaded. Bars carry 95 % intervals and the two levels of chance.
 
-    Args:
-        numbers: the content of neurons.json.
-        base: path of the figure without suffix.
-
     Returns:
         The files written.
     """

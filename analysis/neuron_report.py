@@ -53,11 +53,6 @@ def analyse(
 ) -> tuple[dict[str, Any], dict[str, list[Line]]]:
     """Everything that `python -m analysis knowledge_neurons` writes.
 
-    Args:
-        cfg: of `evaluate.py`, whose editor changes weights.
-        steps: of the integrated gradients.
-        threshold: of the coarse sets.
-
     Returns:
         The content of neurons.json, and the lines of the three tables by name.
 

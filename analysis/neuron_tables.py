@@ -75,9 +75,6 @@ def neuron_table(numbers: Mapping[str, Any]) -> Table:
 
     A line without a value is left out.
 
-    Args:
-        numbers: the content of neurons.json.
-
     Returns:
         A rich table: comparison, mean in percent, 95 % interval, the same with questions about
         other subjects, for random sets of these sizes, and the number of edits.

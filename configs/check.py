@@ -44,10 +44,6 @@ log = logging.getLogger(__name__)
 def load_config(command: str, words: Iterable[str] = ()) -> schema.RunConfig:
     """Composes and checks one configuration, as the entry points do.
 
-    Args:
-        command: `train`, `evaluate` or `pretrain`.
-        words: overrides as on the command line, without flags.
-
     Returns:
         The configuration class of that command.
 

@@ -14,11 +14,7 @@ group. `a.b=value` sets key b of group a, `key=value` one of no group.
 
 
 def help_text(command: str) -> str:
-    """The help of a command.
-
-    Args:
-        command: `train`, `evaluate` or `pretrain`.
-    """
+    """The help of a command."""
     text = (CONFIG_DIR / f"{command}.yaml").read_text(encoding="utf-8")
     head = [line.removeprefix("#").removeprefix(" ") for line in _head(text)]
     groups = [line for group in command_groups(command) for line in _group(group, text)]

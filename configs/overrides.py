@@ -72,11 +72,7 @@ def hydra_ready() -> Iterator[None]:
 
 
 def parse_words(words: Iterable[str]) -> CommandLine:
-    """Parses overrides; needs no configuration, and looks nothing up.
-
-    Args:
-        words: the command line without flags.
-    """
+    """Parses overrides; needs no configuration, and looks nothing up."""
     parser = OverridesParser.create()
     overrides, problems = [], []
     for word in words:

@@ -55,12 +55,7 @@ def sweep_problems(plain: Mapping[str, Any], words: list[str]) -> list[str]:
 
 
 def settings_warnings(config: schema.RunConfig, typed: Collection[str]) -> list[str]:
-    """A sentence where settings for large models meet a tiny one because nothing else was typed.
-
-    Args:
-        config: the checked configuration.
-        typed: groups and keys of the command line.
-    """
+    """A sentence where settings for large models meet a tiny one because nothing else was typed."""
     editor: EditorOptions | None = getattr(config, "editor", None)
     if editor is None or config.ckpt is not None or not config.model.name.endswith("_tiny"):
         return []

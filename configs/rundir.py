@@ -73,9 +73,6 @@ def resumes(config: RunConfig) -> bool:
 def check_output_dir(config: RunConfig) -> None:
     """Refuses a folder that must not be written into; changes nothing.
 
-    Args:
-        config: the checked configuration.
-
     Raises:
         ConfigError: output_dir is a file, holds another run, or `overwrite=true` would remove the
             checkpoint that is to be evaluated.
@@ -115,9 +112,6 @@ def prepare_output_dir(config: RunConfig) -> Path:
     `overwrite=true` the files of the previous run go; files that are not ours stay. Only the first
     process of a parallel run writes.
 
-    Args:
-        config: the checked configuration.
-
     Returns:
         The folder.
 
@@ -144,11 +138,7 @@ def prepare_output_dir(config: RunConfig) -> Path:
 
 
 def settings_that_decide(plain: dict[str, Any]) -> dict[str, Any]:
-    """The settings that fix what a run finds, by dotted name.
-
-    Args:
-        plain: a whole configuration as nested dicts.
-    """
+    """The settings that fix what a run finds, by dotted name."""
     return {
         key: value
         for key, value in leaves(plain).items()

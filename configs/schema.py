@@ -58,12 +58,7 @@ class EvaluateOptions(Options):
 
 
 class ProtocolOptions(Options):
-    """Group `protocol`: whether edits are made one by one or follow on each other.
-
-    Attributes:
-        name: `single`, every edit alone; `sequential`, on top of all earlier ones.
-        n: numbers of edits in place at which all of them are scored; None for `single`.
-    """
+    """Group `protocol`: whether edits are made one by one or follow on each other."""
 
     name: Literal["single", "sequential"]
     n: Annotated[list[Annotated[int, Field(ge=1)]] | None, BeforeValidator(_as_numbers)]

@@ -32,9 +32,6 @@ def stored_config(ckpt: str) -> dict[str, Any]:
     It stands in config.yaml beside the folder of checkpoints; where that is not there, it is read
     from the checkpoint itself, which loads torch.
 
-    Args:
-        ckpt: the checkpoint file.
-
     Returns:
         Nested plain Python.
 
@@ -78,11 +75,6 @@ def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
 def stored_groups(stored: dict[str, Any], command: str, typed: Collection[str]) -> list[str]:
     """Group overrides that make Hydra start from the checkpoint's own options.
 
-    Args:
-        stored: the checkpoint's configuration.
-        command: `train`, `evaluate` or `pretrain`.
-        typed: keys and groups of the command line.
-
     Returns:
         Words such as `editor=mend`, for groups that were not typed.
     """
@@ -100,10 +92,6 @@ def experiment_conflicts(stored: dict[str, Any], line: CommandLine) -> list[str]
 
     Otherwise the checkpoint's group is taken; but `data.root=DIR` must not land in a group that the
     user did not think of.
-
-    Args:
-        stored: the checkpoint's configuration.
-        line: the parsed command line.
 
     Returns:
         One sentence for each such group.
@@ -127,12 +115,6 @@ def merge_stored(
 
     A typed `group=option` of another name replaces the whole group; of the same name it changes
     nothing, and typed keys are set on top. What an experiment sets does not count as typed.
-
-    Args:
-        command: `train`, `evaluate` or `pretrain`.
-        plain: the composed configuration.
-        stored: the checkpoint's configuration.
-        typed: keys and groups of the command line.
 
     Returns:
         The merged configuration (the arguments stay as they are), and a sentence for each setting

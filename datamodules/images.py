@@ -18,13 +18,7 @@ _CACHED = 8192
 
 
 def missing_images_error(paths: Iterable[Path], root: Path, why: str) -> DataError | None:
-    """The error to raise when pictures are not there, or None.
-
-    Args:
-        paths: the pictures needed.
-        root: the folder they should be in.
-        why: what needs them.
-    """
+    """The error to raise when pictures are not there, or None."""
     needed = sorted(set(paths))
     missing = [path for path in needed if not path.is_file()]
     if not missing:

@@ -75,9 +75,6 @@ class EditorOptions(Options):
     def check_base(self, base: BaseFacts) -> None:
         """Refuses a base model that the options do not fit, before its weights load.
 
-        Args:
-            base: what its configuration says.
-
         Raises:
             ModelError: `layers`, which several editors have, is more than there are.
         """
@@ -90,15 +87,7 @@ class EditorOptions(Options):
 
 
 class DescentOptions(EditorOptions):
-    """What editors have that descend on the edit's own answer (`editors.answer_descent`).
-
-    Attributes:
-        steps: largest number of Adam steps per edit.
-        lr: step size.
-        stop_loss: stop an edit once its loss is below this, in nats per token; None: never.
-        stop_when_argmax: also ask that every answer token is the argmax before stopping; alone
-            (stop_loss None) it stops an edit as soon as that holds.
-    """
+    """What editors have that descend on the edit's own answer (`editors.answer_descent`)."""
 
     steps: int = Field(ge=1)
     lr: float = Field(gt=0)
@@ -117,15 +106,7 @@ class DescentOptions(EditorOptions):
 
 
 class OuterWeights(Options):
-    """Weights of the outer loss; a term of weight 0 is not computed.
-
-    Attributes:
-        reliability: negative log-likelihood (NLL) of the new answer to the edit question itself.
-        generality: NLL of the new answer to the rephrased question.
-        portability: NLL of the new answer to the one-hop question.
-        image: NLL of the new answer on the other picture (questions `image_text`).
-        locality: KL(pre || post) on unrelated questions.
-    """
+    """Weights of the outer loss; a term of weight 0 is not computed."""
 
     reliability: float = Field(ge=0)
     generality: float = Field(ge=0)
@@ -138,15 +119,8 @@ class TrainedEditorOptions(EditorOptions):
     """What every learned editor has besides; a batch of B independent edits counts as B edits.
 
     Attributes:
-        max_iterations: length of the training, counted in edits.
-        batch_size: edits side by side in one forward pass.
         training_only: options that say how an editor is trained, or where its parts lie, and not
             what it then is; `a.b` is option b of section a.
-        accumulate: batches whose gradients are added up before the optimiser moves.
-        grad_clip: largest global gradient norm.
-        lr_schedule: `constant`, or `cosine` with a short warm-up, down to 5 % over the training.
-        questions: whether the outer loss asks in `text` or `image_text`; None: as the edit itself.
-        weights: weights of the outer loss.
     """
 
     trained: ClassVar[bool] = True

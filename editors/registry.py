@@ -47,9 +47,6 @@ def editor_names() -> list[str]:
 def registration(name: str) -> Registration:
     """Finds an editor.
 
-    Args:
-        name: its folder.
-
     Raises:
         ConfigError: there is no such folder, or nothing is registered in it.
     """

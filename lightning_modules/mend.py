@@ -18,14 +18,7 @@ from models.editable import EditableModel
 
 
 class MendTraining(EditorTraining):
-    """Trains a MEND editor for a frozen base model.
-
-    Args:
-        options: the editor's options.
-        model: the base model.
-        inputs: the run's prompt function.
-        objective: the outer loss.
-    """
+    """Trains a MEND editor for a frozen base model."""
 
     options: MendOptions
     editor: Mend

@@ -17,9 +17,6 @@ class ScopeQuality(Metric):
         margin     mean probability of those about the edit, minus that of all others
 
     A router that never fires has recall 0 and no precision (NaN); fractions, higher is better.
-
-    Args:
-        threshold: it fires above it.
     """
 
     full_state_update = False

@@ -31,9 +31,6 @@ _NARROWEST = 120  # columns of a table that goes into a file or a pipe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
-    Args:
-        arguments: without the program's name; those of the process if None.
-
     Returns:
         Exit code.
     """

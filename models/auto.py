@@ -38,10 +38,6 @@ _REFUSED = {
 class AutoMLLM(MultimodalModel):
     """A multimodal LLM whose parts are found by structure.
 
-    Args:
-        hf: the loaded model; it is frozen.
-        pictures: how it sees them.
-
     Raises:
         ModelError: a role could not be found, or the model needs more than this class gives.
     """

@@ -124,10 +124,6 @@ def join_deltas(first: Delta, then: Delta) -> Delta:
 
     Factor pairs stand side by side as long as they are fewer numbers than the matrix has; what is
     larger, and what is dense already, is added up.
-
-    Args:
-        first: E edits.
-        then: E edits.
     """
     if not (isinstance(first, LowRankDelta) and isinstance(then, LowRankDelta)):
         return DenseDelta(first.dense() + then.dense())

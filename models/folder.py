@@ -18,11 +18,6 @@ MANIFEST = "manifest.json"
 def read_config(family: str, path: str, revision: str | None = None) -> PretrainedConfig:
     """The configuration of a base model, without weights.
 
-    Args:
-        family: the model family, as in the model config.
-        path: local folder or hub id.
-        revision: commit of the hub repository.
-
     Raises:
         ModelError: it cannot be read, is of another family, or cannot be edited at all.
     """

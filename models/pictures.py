@@ -81,12 +81,6 @@ def open_pictures(
 ) -> PictureForm:
     """Opens a family's own processor and shows it a blank picture.
 
-    Args:
-        path: local folder or hub id.
-        revision: commit of the hub repository.
-        config: the model's.
-        tokenizer: the model's.
-
     Raises:
         ModelError: there is no processor, or it gives no tokens or no pixels for a picture.
     """

@@ -43,10 +43,6 @@ TRACE_FLOOR, EDIT_FLOOR, LOCALITY_FLOOR, CHAIN_FLOOR = 0.7, 90.0, 90.0, 80.0
 def measure_editing(cfg: PretrainConfig, folder: Path) -> dict[str, Any]:
     """Edits and traces facts of the test split that a saved model knows.
 
-    Args:
-        cfg: family and data.
-        folder: of the model.
-
     Returns:
         `causal_trace` and `editing` of the manifest, both empty for a model that knows no fact.
     """

@@ -36,12 +36,7 @@ def word_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
 
 
 class SubjectLens(nn.Module):
-    """Reads all facts of a subject at its last token.
-
-    Args:
-        world: whose facts.
-        tokenizer: of the model.
-    """
+    """Reads all facts of a subject at its last token."""
 
     targets: Tensor
     weights: Tensor

@@ -170,11 +170,7 @@ def _fast_on_cpu() -> Iterator[None]:
 
 
 class AccuracyCallback(Callback):
-    """Asks the model a sample of questions now and then, and logs the accuracies.
-
-    Args:
-        world, tokenizer, pictures: what to ask.
-    """
+    """Asks the model a sample of questions now and then, and logs the accuracies."""
 
     def __init__(
         self, world: World, tokenizer: PreTrainedTokenizerFast, pictures: PictureBank

@@ -86,13 +86,7 @@ def held_out_objects(world: World) -> dict[Fact, str]:
 
 
 class SampleBuilder:
-    """Makes samples out of a world's facts.
-
-    Args:
-        world: what is asked.
-        encoder: how it becomes tokens.
-        rng: of everything that is drawn.
-    """
+    """Makes samples out of a world's facts."""
 
     def __init__(self, world: World, encoder: SampleEncoder, rng: random.Random) -> None:
         self.world, self.encoder, self.rng = world, encoder, rng
@@ -248,11 +242,6 @@ class StepBatch:
 
 class StepSampler(IterableDataset[StepBatch]):
     """The batches of one run, in order; it is iterated once.
-
-    Args:
-        builder: makes the rows.
-        pictures: of the world.
-        options: the recipe.
 
     Attributes:
         facts_in_context: of a warm-up row at most; raised by the training module.

@@ -39,9 +39,6 @@ def by_model(runs: Sequence[RunResult]) -> list[tuple[str, list[RunResult]]]:
 def check_comparable(runs: Sequence[RunResult]) -> None:
     """Refuse runs that cannot share a table.
 
-    Args:
-        runs: of one scenario.
-
     Raises:
         DataError: two runs differ in the data, its digest, the seed, the protocol, the prompt, the
             scored positions, the kind of locality or of generation; two runs of one model in the

@@ -130,9 +130,6 @@ def write_report(sources: Sources, output: Path) -> Path:
 def build_report(sources: Sources) -> Section:
     """The whole report as a value. Nothing is written, so runs that do not fit leave no files.
 
-    Args:
-        sources: of `read_sources`.
-
     Returns:
         The sections in the order of the scenarios, then what is about all of them.
 

@@ -45,9 +45,6 @@ class Pair(NamedTuple):
 def record_scores(run: RunResult) -> pd.DataFrame:
     """The score of each record in each named metric.
 
-    Args:
-        run: an evaluation.
-
     Returns:
         One line per edit, in the order of their ids, one column per metric that a record has, in
         percent; nan where the record has no such probe. Their means over lines are the metrics of

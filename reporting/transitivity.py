@@ -80,9 +80,6 @@ def transitivity_gaps(runs: Sequence[RunResult]) -> list[Gap]:
 def gap_table(gaps: Sequence[Gap]) -> ResultTable | None:
     """The gaps as a table.
 
-    Args:
-        gaps: of `transitivity_gaps`.
-
     Returns:
         A row per model and editor, cells `+12.3 [10.1, 14.6]` in points; None without a gap.
     """

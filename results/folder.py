@@ -141,9 +141,6 @@ class RunResult:
 def read_run(folder: Path) -> RunResult:
     """Read and check `summary.json` of a result folder.
 
-    Args:
-        folder: written by `evaluate.py`.
-
     Returns:
         The run.
 
@@ -171,10 +168,6 @@ def read_run(folder: Path) -> RunResult:
 
 def parse_summary(summary: object, folder: Path) -> RunResult:
     """Check the content of a `summary.json`.
-
-    Args:
-        summary: the decoded JSON.
-        folder: its place, for messages.
 
     Returns:
         The run.
@@ -213,9 +206,6 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
 
 def read_edits(folder: Path) -> pd.DataFrame:
     """Read the long table of a result folder.
-
-    Args:
-        folder: written by `evaluate.py`.
 
     Returns:
         One line per edit, probe and metric, with the columns of `EDIT_SCHEMA`.

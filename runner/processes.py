@@ -26,9 +26,6 @@ def abort_all_on_error(trainer: L.Trainer) -> Iterator[None]:
     Without this the first process leaves the others waiting for it, and an error elsewhere ends in
     as many tracebacks about lost connections as there are processes.
 
-    Args:
-        trainer: runs inside the block.
-
     Raises:
         TmkeError: in the first process, where another one failed; that one has said why.
     """

@@ -8,17 +8,7 @@ from editors.options import DescentOptions
 
 
 class FtOptions(DescentOptions):
-    """Fine-tuning of the MLP matrices of the last layers on the edit alone.
-
-    Attributes:
-        variant: label in the results, `tabulated` (the paper's table), `as_run` (its code) or
-            `ft_l` (constrained, Meng et al. 2022).
-        optimizer: `adam` or `adamw`; the latter with torch's default weight decay of 0.01.
-        layers: number of last decoder layers whose MLP is edited.
-        norm_constraint: no weight moves further than this from its base value; None: no limit.
-        loss_at: `answer`, each answer token is predicted where it stands (teacher forcing), or
-            `prompt_last`, all of them at the prompt's last token, as published for FT-L.
-    """
+    """Fine-tuning of the MLP matrices of the last layers on the edit alone."""
 
     sequential: ClassVar[bool] = True
 

@@ -23,11 +23,7 @@ from models.rows import Answers, EditBatch
 
 
 class FineTune:
-    """Fine-tunes both MLP matrices of the last layers, every edit by itself.
-
-    Args:
-        options: how.
-    """
+    """Fine-tunes both MLP matrices of the last layers, every edit by itself."""
 
     name = "ft"
 

@@ -16,17 +16,7 @@ PicturePlace = Literal["question", "front"]
 
 
 class IkeOptions(EditorOptions):
-    """Demonstrations in the context instead of a change of weights.
-
-    Attributes:
-        k: number of demonstrations, copy : update : retain as 1 : 3 : 4.
-        encoder: sentence encoder that finds the training facts nearest to the edit: a name, a
-            folder, or a repository of the hub.
-        own_copy: whether a copy demonstration of the edit itself stands last.
-        picture: where the picture of the question asked stands: `question`, right in front of it,
-            or `front`, in front of everything.
-        seed: draws which demonstration is of which type, per edit.
-    """
+    """Demonstrations in the context instead of a change of weights."""
 
     sequential: ClassVar[bool] = True
 

@@ -34,13 +34,7 @@ def state_fact(fact: str, new: str) -> str:
 
 
 def demonstration(kind: Kind, record: Record, draw: random.Random) -> str:
-    """One demonstration of a training record.
-
-    Args:
-        kind: its type.
-        record: the fact that it states.
-        draw: chooses among a record's neighbours.
-    """
+    """One demonstration of a training record."""
     edit = record.knowledge_edit
     if kind == "copy":
         question, answer = edit.question, edit.answer_new

@@ -13,12 +13,7 @@ from editors.encoders import encoder_folder
 
 
 class Sentences:
-    """A sentence encoder, read from disk when the first text comes.
-
-    Args:
-        encoder: its name or folder.
-        device: where to embed.
-    """
+    """A sentence encoder, read from disk when the first text comes."""
 
     def __init__(self, encoder: str, device: torch.device) -> None:
         self._encoder, self._device = encoder, device
@@ -79,13 +74,7 @@ class Retriever:
 def nearest_stored(
     sentences: Sentences, stored: Sequence[str], questions: Sequence[str]
 ) -> list[int]:
-    """Which stored edit each question is nearest to; of equals the one that was made last.
-
-    Args:
-        sentences: the sentence encoder.
-        stored: the edits' own questions, in the order in which they were made.
-        questions: those to be answered.
-    """
+    """Which stored edit each question is nearest to; of equals the one that was made last."""
     newest_first = sentences.alone(stored).flip(0)  # argmax takes the first of equals
     from_the_end = (sentences.alone(questions) @ newest_first.mT).argmax(1)
     return (len(stored) - 1 - from_the_end).tolist()

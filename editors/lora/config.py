@@ -8,14 +8,7 @@ from editors.options import DescentOptions
 
 
 class LoraOptions(DescentOptions):
-    """Low-rank adapters on both MLP matrices, fitted to the edit alone.
-
-    Attributes:
-        rank: r, rows of A and columns of B.
-        alpha: the change of a matrix is alpha / rank * B A.
-        layers: number of last decoder layers that get adapters; None: all layers.
-        seed: of A's initial values, the same for every edit.
-    """
+    """Low-rank adapters on both MLP matrices, fitted to the edit alone."""
 
     sequential: ClassVar[bool] = True
 

@@ -44,11 +44,7 @@ class Adapter:
 
 
 class Lora:
-    """Fits adapters on both MLP matrices of the last layers, every edit by itself.
-
-    Args:
-        options: how.
-    """
+    """Fits adapters on both MLP matrices of the last layers, every edit by itself."""
 
     name = "lora"
 

@@ -23,9 +23,6 @@ class RunningStatistics(nn.Module):
 
     The count is an integer: rows with pictures bring hundreds of tokens each, and float32 cannot
     count past 2^24. A count of zero is what "not initialised" means.
-
-    Args:
-        dim: number of coordinates.
     """
 
     count: Tensor

@@ -17,25 +17,7 @@ COMMAND = "python -m analysis second_moment model=NAME --layer {layer} --text FI
 
 
 class RomeOptions(EditorOptions):
-    """One rank-one update of one MLP's second matrix.
-
-    Attributes:
-        layer: the edited decoder layer, counted from 0.
-        fact_token: where the fact is looked up. Anything but `subject_last` is another method than
-            the paper's, and the results say so.
-        steps: at most `steps` - 1 optimiser steps for v*, as published.
-        lr: Adam's rate for v*.
-        weight_decay: weight of |d| / |v0|^2, where v* = v0 + d.
-        clamp: largest |d| in units of |v0|.
-        kl: weight of KL(edited || unedited) at the subject in the prompt `kl_prompt`.
-        kl_prompt: a text with {subject}.
-        stop_loss: an edit is done below this total loss.
-        contexts: [[length, number], ...] of prefixes that the model itself writes and k* is
-            averaged over, lengths in tokens and with the start token; the plain prompt comes first.
-        seed: of these prefixes.
-        second_moment: a file that `python -m analysis second_moment` wrote; None for the
-            identity, as in the published runs on these models.
-    """
+    """One rank-one update of one MLP's second matrix."""
 
     scenarios: ClassVar[frozenset[ScenarioName]] = frozenset(("unimodal", "transitive"))
     why_not: ClassVar[str] = (

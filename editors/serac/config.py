@@ -20,22 +20,7 @@ class Sizes(Options):
 
 
 class ScopeOptions(Options):
-    """The scope classifier.
-
-    Attributes:
-        encoder: name, folder or hub repository of a DistilBERT-type encoder; `fresh`; or `auto`:
-            distilbert-base-cased for a base of the published experiments, else a fresh one.
-        mode: `embedding` compares two embeddings, `cross_attention` reads entry and query at once.
-        pooling: `cls` or `mean` over tokens (embedding mode).
-        distance: `square`, `l2` or `cos` (embedding mode).
-        bound: tanh on the embeddings before they are compared.
-        heads: parts of the embedding that are compared apart; the most alike decides.
-        scale: factor of the distance; published 1.
-        learn_scale: whether it is trained.
-        image: whether a picture takes part: its pooled features are projected and added.
-        threshold: scope probability above which a hard decision fires.
-        sizes: of a `fresh` encoder.
-    """
+    """The scope classifier."""
 
     encoder: str
     mode: Literal["embedding", "cross_attention"]
@@ -60,30 +45,14 @@ class ScopeOptions(Options):
 
 
 class CounterfactualOptions(Options):
-    """The counterfactual model.
-
-    Attributes:
-        path: folder or hub repository of a causal LM with the base's vocabulary; `fresh`; or
-            `auto`: OPT-125M for a base with OPT's vocabulary, LLaMA-160M for one with LLaMA's, a
-            fresh one for any other.
-        sizes: of a `fresh` model.
-    """
+    """The counterfactual model."""
 
     path: str
     sizes: Sizes
 
 
 class NegativesOptions(Options):
-    """Hard negatives of the objective `supervised`: questions about other subjects.
-
-    Attributes:
-        share: steps that draw hard ones; the others draw any. None: no such negatives.
-        per_edit: questions drawn for each edit.
-        encoder: sentence encoder that says which are near the edit's question.
-        top: so many nearest ones ...
-        skip: ... without the very nearest, which may be paraphrases.
-        temperature: of the draw among the rest, in units of cosine similarity.
-    """
+    """Hard negatives of the objective `supervised`: questions about other subjects."""
 
     share: float | None = Field(ge=0, le=1)
     per_edit: int = Field(ge=1)
@@ -94,18 +63,7 @@ class NegativesOptions(Options):
 
 
 class SeracOptions(TrainedEditorOptions):
-    """A memory of edits, a classifier of what they bear on, and a small model that answers then.
-
-    Attributes:
-        objective: `mixture`, the outer loss on the soft mixture of both models, or `supervised`,
-            the gold entry's NLL and balanced BCE of the scope.
-        lr: Adam's rate of the scope classifier.
-        counterfactual_lr: Adam's rate of the counterfactual model.
-        combine: `soft` mixes both models' probabilities, `hard` takes one of them.
-        scope: the classifier.
-        counterfactual: the model.
-        negatives: of `supervised`.
-    """
+    """A memory of edits, a classifier of what they bear on, and a small model that answers then."""
 
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
         "objective", "lr", "counterfactual_lr", "combine", "negatives",

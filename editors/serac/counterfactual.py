@@ -108,11 +108,6 @@ def build_counterfactual(
 ) -> Counterfactual:
     """The model that the options describe.
 
-    Args:
-        options: the options.
-        model: the base model.
-        tokenizer: the base model's.
-
     Raises:
         ModelError: it is on no disk, or has another vocabulary than the base.
     """

@@ -38,11 +38,7 @@ class Entry:
 
 
 class Memory:
-    """Edits in the order in which they came; a value: `add` and `remove` return a new one.
-
-    Args:
-        entries: the edits.
-    """
+    """Edits in the order in which they came; a value: `add` and `remove` return a new one."""
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
         self.entries = tuple(entries)

@@ -23,11 +23,6 @@ from editors.serac.config import NegativesOptions
 class HardNegatives:
     """Draws questions out of scope for each edit.
 
-    Args:
-        options: how.
-        records: of the training split.
-        seed: of the draws.
-
     Raises:
         ModelError: the sentence encoder is on no disk.
     """

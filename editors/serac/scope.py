@@ -136,11 +136,6 @@ def build_scope(
 ) -> Scope:
     """The classifier that the options describe.
 
-    Args:
-        options: the options.
-        model: the base model, whose token embeddings a fresh encoder reads with.
-        tokenizer: the base model's.
-
     Raises:
         ModelError: the encoder is on no disk.
     """

@@ -74,11 +74,7 @@ class MiniGPT4Config(PretrainedConfig):
 
 
 class MiniGPT4ForConditionalGeneration(PreTrainedModel):
-    """ViT -> ln_vision -> Q-Former -> linear map -> Llama.
-
-    Args:
-        config: sizes.
-    """
+    """ViT -> ln_vision -> Q-Former -> linear map -> Llama."""
 
     config_class = MiniGPT4Config
     config: MiniGPT4Config
