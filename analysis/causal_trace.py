@@ -43,7 +43,6 @@ class Trace:
         clean: of the question as it is.
         corrupted: with noise on the subject.
         effect: kind -> (tokens, layers) indirect effect, NaN where no fact has such a token.
-        facts: how many facts.
     """
 
     clean: float

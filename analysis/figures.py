@@ -36,9 +36,6 @@ def trace_figure(
         tokens: names of the rows.
         base: path of the figure without suffix.
         model: name of the model, for the title.
-
-    Returns:
-        The files written.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 2.4), layout="constrained")
@@ -61,9 +58,6 @@ def neuron_figure(numbers: Mapping[str, Any], base: Path) -> list[Path]:
     Left: Jaccard overlap of the questions' neurons before and after the edit, and of each question
     with itself. Middle: the part of the update on each question's neurons. Right: layers of the
     neurons, edited layers shaded. Bars carry 95 % intervals and the two levels of chance.
-
-    Returns:
-        The files written.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 3.6), layout="constrained")

@@ -57,9 +57,6 @@ def write_neurons(
         output: the folder, made if it does not exist.
         numbers: content of neurons.json.
         tables: name -> lines with the columns of `TABLES`.
-
-    Returns:
-        The files written.
     """
     files = [
         write_rows(output / f"{name}.parquet", schema, tables[name])

@@ -44,9 +44,6 @@ log = logging.getLogger(__name__)
 def load_config(command: str, words: Iterable[str] = ()) -> schema.RunConfig:
     """Composes and checks one configuration, as the entry points do.
 
-    Returns:
-        The configuration class of that command.
-
     Raises:
         ConfigError: all mistakes in one message.
     """
@@ -115,9 +112,6 @@ def build(
         words: the overrides it was composed with.
         job: number of this job in a sweep, None outside.
 
-    Returns:
-        The configuration class of that command.
-
     Raises:
         ConfigError: all mistakes in one message.
     """
@@ -135,16 +129,13 @@ def build(
 def validate(
     command: str, plain: Mapping[str, Any], refused: Collection[str] = ()
 ) -> tuple[Sections, list[str]]:
-    """Types every section on its own, then applies the rules between them.
+    """Typed sections, where sound, and a sentence for each mistake in or between them.
 
     Args:
         command: `train`, `evaluate` or `pretrain`.
         plain: the merged configuration; `output_dir` may still be None.
         refused: groups and keys whose typed value was refused already; what stands in their place
             is not judged.
-
-    Returns:
-        Typed sections, where sound, and a sentence for each mistake.
     """
     sections, problems = type_sections(command, plain, refused)
     return sections, problems + rule_problems(command, sections)

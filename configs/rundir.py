@@ -112,9 +112,6 @@ def prepare_output_dir(config: RunConfig) -> Path:
     `overwrite=true` the files of the previous run go; files that are not ours stay. Only the first
     process of a parallel run writes.
 
-    Returns:
-        The folder.
-
     Raises:
         ConfigError: as `check_output_dir`, or the folder cannot be made.
     """

@@ -32,9 +32,6 @@ def stored_config(ckpt: str) -> dict[str, Any]:
     It stands in config.yaml beside the folder of checkpoints; where that is not there, it is read
     from the checkpoint itself, which loads torch.
 
-    Returns:
-        Nested plain Python.
-
     Raises:
         ConfigError: the file is missing, or its config.yaml is not one of ours.
         ModelError: the file holds no checkpoint of ours.
@@ -92,9 +89,6 @@ def experiment_conflicts(stored: dict[str, Any], line: CommandLine) -> list[str]
 
     Otherwise the checkpoint's group is taken; but `data.root=DIR` must not land in a group that the
     user did not think of.
-
-    Returns:
-        One sentence for each such group.
     """
     return [
         f"{group}: the experiment chooses {option} and the checkpoint {stored[group].get('name')}, "

@@ -63,12 +63,7 @@ class RowTable:
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes the batch of a scenario from some records.
-
-    Attributes:
-        make_table: makes an empty table of rows.
-        scenario: what is taught and asked.
-    """
+    """Makes the batch of a scenario from some records."""
 
     make_table: Callable[[], RowTable]
     scenario: Scenario

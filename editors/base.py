@@ -59,9 +59,6 @@ class Editor(Protocol):
             model: the base model, never changed.
             batch: the edits; `batch.edit_rows` are the rows that teach them.
             state: the base model's state for all rows of the batch, entering `first_layer`.
-
-        Returns:
-            The edits as one value.
         """
         ...
 
@@ -106,7 +103,6 @@ class EditorInputs:
     """What a run knows besides the base model; every `build(options, model, inputs)` gets it.
 
     Attributes:
-        encoder: the run's one prompt function.
         training: the records of the training split, for editors that show examples.
     """
 
@@ -116,11 +112,7 @@ class EditorInputs:
 
 @dataclass(frozen=True)
 class DeltaEdit:
-    """Edits that are weight deltas of some linear maps; empty for the unedited model.
-
-    Attributes:
-        deltas: one delta per edited site.
-    """
+    """Edits that are weight deltas of some linear maps; empty for the unedited model."""
 
     deltas: Deltas = field(default_factory=dict)
 

@@ -68,7 +68,6 @@ class EditorTraining(L.LightningModule):
 
     @property
     def model(self) -> EditableModel:
-        """The base model."""
         return self._base[0]
 
     @property

@@ -26,8 +26,6 @@ class Generator:
     """Answers rows freely.
 
     Attributes:
-        model: the base model.
-        encoder: the run's prompt function.
         first_layer: lowest layer that the edits change.
         max_new_tokens: longest answer; a longer target has its own length.
     """

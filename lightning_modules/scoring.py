@@ -67,19 +67,12 @@ class Predictions:
 
     @property
     def best(self) -> Tensor:
-        """(N,)."""
         return self.top[:, 0]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the unedited and the edited model predict at the same positions.
-
-    Attributes:
-        at: the positions.
-        pre: of the unedited model.
-        post: of the edited one.
-    """
+    """What the unedited and the edited model predict at the same positions."""
 
     at: Answers
     pre: Predictions

@@ -29,11 +29,7 @@ _NARROWEST = 120  # columns of a table that goes into a file or a pipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
-
-    Returns:
-        Exit code.
-    """
+    """Runs the command line."""
     words = _parser().parse_args(arguments).words
     return exit_status(lambda: check(words))
 

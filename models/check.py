@@ -38,10 +38,7 @@ class Item:
 
     Attributes:
         file: its name, or names where one of several will do.
-        purpose: what it is needed for.
-        source: where it comes from.
         path: where it is; None where it is not.
-        problem: what is wrong with it.
     """
 
     file: str
@@ -82,9 +79,6 @@ class Report:
     """All files of a model.
 
     Attributes:
-        name: what results call the model.
-        path: folder or hub id.
-        items: its files.
         advice: what to do where something is missing, line by line.
     """
 

@@ -42,12 +42,6 @@ def llama_decoder(body: Any, head: nn.Module) -> Decoder:
     return Decoder(body, body.layers, body.norm, head, norm, mlp_after(norm), sites)
 
 
-def gpt2_decoder(body: Any, head: nn.Module) -> Decoder:
-    """The roles of GPT-2, whose linear maps are Conv1D with (in, out) weights."""
-    sites: Mapping[Role, str] = {"mlp_in": "mlp.c_fc", "mlp_out": "mlp.c_proj"}
-    return Decoder(body, body.h, body.ln_f, head, "ln_2", mlp_after("ln_2"), sites)
-
-
 def opt_decoder(body: Any, head: nn.Module) -> Decoder:
     """The roles of OPT with pre-layer-norm (every size but 350m).
 

@@ -60,13 +60,7 @@ class ParameterCounts:
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Memory of a device.
-
-    Attributes:
-        name: of the device.
-        total: bytes.
-        free: bytes.
-    """
+    """Memory of a device, in bytes."""
 
     name: str
     total: int

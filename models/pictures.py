@@ -37,12 +37,10 @@ class PictureForm:
     """What a family makes of a square picture.
 
     Attributes:
-        processor: the family's own.
         mark: stands for a picture in a text.
         side: of the square, in pixels.
         ids: the tokens of a picture, with those that the family puts around and between features.
         token: the one among them that features replace.
-        shape: of its pixel tensor.
         inputs: name -> tensor that the model is told besides; the same for every picture.
     """
 

@@ -28,11 +28,9 @@ class Processor:
     """What turns words and pictures into a base model's inputs.
 
     Attributes:
-        tokenizer: fast tokenizer.
         pixels: PIL image -> float tensor of one shape, (C, H, W) in every family but auto.
         image_slots: picture tokens per picture.
         image_token_id: the id that fills them; -1 where the vocabulary has none.
-        chat: the family's native prompt.
         before_bos: they come before BOS and not right after it.
         picture_ids: all tokens of a picture where the family puts others around and between its
             slots (model=auto); empty where there are none.

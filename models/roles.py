@@ -47,7 +47,6 @@ class MLPBranch:
         norms: all norms of such a layer.
         before: the one that reads the stream.
         after: the one on the MLP's output, None without.
-        mlp: the name of the MLP.
     """
 
     norms: frozenset[str]

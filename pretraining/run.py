@@ -62,9 +62,6 @@ def pretrain(
         loggers: for the Trainer.
         callbacks: for the Trainer.
 
-    Returns:
-        The manifest.
-
     Raises:
         DataError: the world has no pictures.
         ModelError: the targets are missed and `cfg.gate` is set; the model lies in

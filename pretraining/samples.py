@@ -181,12 +181,10 @@ def collate(samples: Sequence[Sample], pad_id: int, first_picture: int = 0) -> T
     )
 
 
-def group_by_length(
-    samples: Sequence[Sample], pad_id: int, groups: int = GROUPS
-) -> list[TextBatch]:
+def group_by_length(samples: Sequence[Sample], pad_id: int) -> list[TextBatch]:
     """Samples sorted by length and cut into groups, so that little of the work is padding."""
     ordered = sorted(samples, key=lambda sample: len(sample.ids))
-    size = max(1, math.ceil(len(ordered) / groups))
+    size = max(1, math.ceil(len(ordered) / GROUPS))
     batches: list[TextBatch] = []
     for start in range(0, len(ordered), size):
         n_pictures = sum(len(batch.pictures) for batch in batches)

@@ -50,7 +50,6 @@ class Table:
     """A result table.
 
     Attributes:
-        table: what it shows.
         name: of its `tables/<name>.tex`; no LaTeX where empty.
     """
 

@@ -28,7 +28,6 @@ class CheckedCell:
     """One number of a run beside the paper's.
 
     Attributes:
-        metric: its name.
         ours: mean with its interval, in percent; None where the run has no such metric.
         paper: the published figure, in percent.
         is_comparable: whether the run was made as the paper's.
@@ -60,7 +59,6 @@ class CheckedRun:
     """A run beside its row of the paper.
 
     Attributes:
-        run: the run.
         cells: in the paper's order; none where the paper has no such row.
         reasons: why the run cannot be held against the paper, a phrase each.
     """

@@ -60,7 +60,6 @@ class Row:
     Attributes:
         heads: what the line is about, one text per head of the table.
         n: number of edits or records; empty on lines that quote the paper.
-        cells: one per column.
         kind: `MEASURED`, `PAPER` (quoted) or `DIFFERENCE` (measured minus quoted).
     """
 
@@ -75,10 +74,8 @@ class ResultTable:
     """A table before it is written in any format.
 
     Attributes:
-        title: one line.
         heads: names of the columns of text; rows that are equal in the first belong together.
         columns: the columns of numbers, behind a column n.
-        rows: the lines.
         notes: sentences that stand below.
     """
 

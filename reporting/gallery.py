@@ -48,12 +48,10 @@ class Answer:
     """One probe of an edit: what was asked and what was answered.
 
     Attributes:
-        probe: its name.
         question: None where the results do not hold it.
         picture: None for a question in text.
         target: what is scored, or for locality what fills the context.
         before: the unedited model's answer; None where it was not recorded.
-        after: the answer under the edit.
         score: fraction in [0, 1]; None where nothing was scored.
         hops: steps from the edited fact to the answer; None where that means nothing.
         counts_in: "edited" or "kept", the mean that its score is part of; empty if of neither.
@@ -85,8 +83,6 @@ class Case:
     """One edit with all its probes.
 
     Attributes:
-        edit_id: as in the results.
-        subject: of the edited fact.
         question: the edit's own; None where the results do not hold it.
         picture: that the edit saw; None if it saw none.
         target: the new answer.

@@ -37,9 +37,6 @@ def save(figure: Figure, base: Path) -> list[Path]:
     Args:
         figure: what to write.
         base: path without suffix; its folder is made if it does not exist.
-
-    Returns:
-        Both paths.
     """
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)

@@ -32,8 +32,6 @@ class Gap:
     """How much lower a property is about pictures than in text.
 
     Attributes:
-        model: option name.
-        editor: label of the editor.
         metric: key of `GAPS`.
         value: unimodal minus transitive, in points, with its 95 % interval.
         is_paired: whether both were judged on the same records, so that the interval is paired.

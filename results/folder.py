@@ -80,13 +80,8 @@ class RunResult:
     """One evaluation, read from its folder.
 
     Attributes:
-        folder: where it was read.
         editor: option name of the editor ("none" is the unedited model).
-        model: option name of the model.
         scenario: "unimodal", "transitive" or "multimodal".
-        data: option name of the data.
-        n_edits: edits that were evaluated.
-        seed: of the run.
         settings: everything else that fixes the numbers (data and model digest, prompt, positions).
         versions: of the packages that ran.
         metrics: named metrics in percent, in the order of the file.
@@ -141,9 +136,6 @@ class RunResult:
 def read_run(folder: Path) -> RunResult:
     """Read and check `summary.json` of a result folder.
 
-    Returns:
-        The run.
-
     Raises:
         DataError: the file is missing, is no JSON, or a field is missing or of the wrong type.
     """
@@ -168,9 +160,6 @@ def read_run(folder: Path) -> RunResult:
 
 def parse_summary(summary: object, folder: Path) -> RunResult:
     """Check the content of a `summary.json`.
-
-    Returns:
-        The run.
 
     Raises:
         DataError: a field is missing or of the wrong type; the message names all of them.

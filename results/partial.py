@@ -38,7 +38,6 @@ class BatchResult:
     """What one batch of edits came to.
 
     Attributes:
-        edit_ids: its edits.
         lines: of edits.parquet; in a sequential run of curve.parquet.
         answer_seconds: per edit, to answer all its probes.
         report: what the editor says of each edit, in their order.

@@ -48,14 +48,6 @@ def write_result(
         write_summary(folder, summary)
 
 
-def write_edits(folder: Path, rows: Iterable[Mapping[str, object]]) -> Path:
-    """Write `edits.parquet`; texts, `value` and `seconds` of a row may be None.
-
-    Values are fractions in [0, 1] (losses: nats). Errors: see `write_rows`.
-    """
-    return write_rows(folder / EDITS, EDIT_SCHEMA, rows)
-
-
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, object]]) -> Path:
     """Write a long table of a result folder.
 
@@ -63,9 +55,6 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, object
         path: the file; its folder is made if it does not exist.
         schema: its columns.
         rows: each with exactly these columns.
-
-    Returns:
-        The file.
 
     Raises:
         ValueError: a row has other columns, or (from pyarrow, also as TypeError) a value of another

@@ -128,7 +128,6 @@ class Parts:
 
     Attributes:
         data: serves the edits; not set up yet.
-        model: the base model.
         inputs: the prompt function of the model, and the training records.
     """
 

@@ -31,10 +31,7 @@ class Run:
     """One evaluation, ready to start.
 
     Attributes:
-        cfg: the configuration.
         parts: data, set up, and base model.
-        editor: what is judged.
-        placement: where it takes place.
     """
 
     cfg: EvaluateConfig
@@ -44,7 +41,6 @@ class Run:
 
     @property
     def data(self) -> EditDataModule:
-        """Serves the edits."""
         return self.parts.data
 
     @property

@@ -45,7 +45,7 @@ from models.llava import Llava
 from models.minigpt4 import MiniGPT4, MiniGPT4Config, MiniGPT4ForConditionalGeneration
 from models.multimodal import MultimodalModel
 from models.rows import EditBatch, Rows
-from models.text import TextModel
+from tests.text_model import TextModel
 from tests.tokenizers_small import llama_tokenizer, opt_tokenizer
 
 Model = TypeVar("Model", bound=EditableModel)

@@ -1,6 +1,6 @@
 """Result folders of made-up evaluations, for the tests of the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -8,9 +8,9 @@ from PIL import Image
 from metrics.bootstrap import Estimate, estimate
 from metrics.headlines import HEADLINES, record_means
 from reporting.paper import paper_tables
-from results.files import PROBES
-from results.folder import PROBE_SCHEMA, RunResult
-from results.writing import write_edits, write_rows, write_summary
+from results.files import EDITS, PROBES
+from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, RunResult
+from results.writing import write_rows, write_summary
 
 SETTINGS = {
     "data_digest": "d0",
@@ -80,6 +80,11 @@ def edit_row(**changes: object) -> dict[str, object]:
         "target": " b",
         "seconds": 0.1,
     } | changes
+
+
+def write_edits(folder: Path, rows: Iterable[Mapping[str, object]]) -> Path:
+    """Write `edits.parquet`; texts, `value` and `seconds` of a row may be None."""
+    return write_rows(folder / EDITS, EDIT_SCHEMA, rows)
 
 
 def make_folder(folder: Path, editor: str = "mend", scenario: str = "unimodal") -> Path:

@@ -18,8 +18,8 @@ from editors.serac.negatives import HardNegatives
 from models.editable import EditableModel, PrefixState
 from models.llava import Llava
 from models.rows import TEXT_ONLY, EditBatch, RowText
-from models.text import TextModel
 from tests.builders import INNER, SLOTS, WIDTH, inputs, llava, picture
+from tests.text_model import TextModel
 from tests.tokenizers_small import opt_tokenizer
 
 TOKENIZER = opt_tokenizer()

@@ -71,9 +71,6 @@ def read_tmke(
         seed: draws the validation subjects out of the training ones.
         filter_known: keep only edits of facts that the unedited model knows.
 
-    Returns:
-        The records, by split.
-
     Raises:
         DataError: a folder, file, record or field is missing or broken.
     """

@@ -63,9 +63,6 @@ def generate_world(
         seen_views: pictures of each entity that training and edits may show.
         unseen_views: pictures of each entity that only probes show.
 
-    Returns:
-        `root`.
-
     Raises:
         ConfigError: a number is outside its limits.
         DataError: the folder holds something else.

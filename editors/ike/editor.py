@@ -49,11 +49,9 @@ class IkeEdit:
     """What the model reads before the questions of B edits.
 
     Attributes:
-        editor: the method.
         demonstrations: per edit, those that may be dropped, farthest first.
         statements: per edit, what always stands before a question: its own copy demonstration and
             the new fact.
-        questions: per edit, its own question.
         dropped: edit -> demonstrations left out, known once the edit has answered.
         stored: whether a question is asked under the edit nearest to it, and not under its row's.
     """

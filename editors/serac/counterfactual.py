@@ -146,9 +146,7 @@ def _difference(
         for token in (*either.all_special_tokens, *either.get_added_vocab())
     }
     vocabularies = (small.get_vocab(), tokenizer.get_vocab())
-    if (
-        not vocabularies[0].keys() - special
-    ):  # transformers makes an empty one where there is no file
+    if not vocabularies[0].keys() - special:  # transformers' stand-in for a file that is not there
         return "its tokenizer, which might show the contrary, is not there"
     for token in sorted({*vocabularies[0], *vocabularies[1]} - special):
         small_id, base_id = (ids.get(token) for ids in vocabularies)

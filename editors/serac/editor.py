@@ -104,7 +104,6 @@ class SeracEdit:
     """Edits in a memory.
 
     Attributes:
-        editor: the networks.
         memory: M edits.
         owner: (M,) the edit whose rows may see an entry; None: every row sees all.
     """

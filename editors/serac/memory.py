@@ -22,8 +22,6 @@ class Entry:
     """One edit.
 
     Attributes:
-        question: the edit question.
-        answer: the new answer.
         picture: (d_base,) pooled features of the picture that the edit showed, or None.
     """
 

@@ -72,8 +72,6 @@ class Layout:
 
     Attributes:
         vit_depth: blocks of the ViT; BLIP-2 leaves out the last one, and later ones are dropped.
-        vit_heads: attention heads of the ViT.
-        qformer_heads: attention heads of the Q-Former.
     """
 
     vit_depth: int = 39
@@ -86,8 +84,6 @@ class Converted:
     """What one file gives, under transformers' names.
 
     Attributes:
-        path: the file.
-        tensors: by name.
         config: sizes read off them.
         dropped: the names that were read and are not used.
     """
@@ -304,9 +300,7 @@ def _vit_names(depth: int) -> dict[str, str]:
     }
     for number in range(depth):
         old, new = f"blocks.{number}", f"vision_model.encoder.layers.{number}"
-        names |= {
-            **{f"{old}.attn.{name}": f"{new}.self_attn.{name}" for name in _ATTENTION},
-        }
+        names |= {f"{old}.attn.{name}": f"{new}.self_attn.{name}" for name in _ATTENTION}
         for theirs, ours in _VIT_MODULES.items():
             names |= _weight_and_bias(f"{old}.{theirs}", f"{new}.{ours}")
     return names

@@ -54,9 +54,6 @@ def check_vicuna(folder: Path, version: Version) -> LlamaConfig:
         folder: in transformers' form, with .safetensors or .bin weights.
         version: which Vicuna it has to be; `any` accepts every Llama.
 
-    Returns:
-        Its configuration.
-
     Raises:
         ModelError: no Llama, another version, damaged files, or a delta that was not applied.
     """

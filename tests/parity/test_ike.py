@@ -24,9 +24,9 @@ from editors.ike.demonstrations import (
 from metrics.functional import negative_log_likelihood
 from models.context import answer_with_shared_prefix
 from models.rows import TEXT_ONLY, Rows
-from models.text import TextModel
 from tests.parity import vectors
 from tests.parity.tiny_models import base_model
+from tests.text_model import TextModel
 
 pytestmark = pytest.mark.parity
 PATTERN = "ike*.json"

@@ -20,10 +20,10 @@ from metrics.functional import exact_match, kl_divergence
 from models.deltas import LowRankDelta, Site
 from models.editable import Factors
 from models.rows import TEXT_ONLY, Answers, Rows
-from models.text import TextModel
 from tests.editors import mend
 from tests.parity import vectors
 from tests.parity.tiny_models import base_model
+from tests.text_model import TextModel
 
 pytestmark = pytest.mark.parity
 PATTERN = "mend_edit*.npz"

@@ -24,11 +24,11 @@ from editors.rome.update import factored, rank_one, unit_direction
 from editors.rome.values import Prompts, Terms, Values, optimise
 from models.deltas import Site, linear_weight
 from models.rows import TEXT_ONLY, Answers, Rows
-from models.text import TextModel
 from tests.editors import editor_options
 from tests.parity import slow_rome
 from tests.parity.tiny_models import base_model
 from tests.parity.vectors import Vectors, assert_shipped, below, files, load, parameters
+from tests.text_model import TextModel
 
 pytestmark = pytest.mark.parity
 PATTERN, MOMENTS = "rome_*.npz", "rome_second_moment*.npz"

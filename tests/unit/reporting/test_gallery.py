@@ -15,8 +15,8 @@ from reporting.gallery import RANDOM, WORST, Case, read_gallery, sample_edits
 from reporting.thumbnails import SIDE, Thumbnails
 from results.files import EDITS, PROBES
 from results.folder import PROBE_SCHEMA, RunResult
-from results.writing import write_edits, write_rows
-from tests.result_folders import draw_pictures, edit_row, make_answered, make_run
+from results.writing import write_rows
+from tests.result_folders import draw_pictures, edit_row, make_answered, make_run, write_edits
 
 GOOD = {"reliability": 1.0, "generality": 1.0, "locality_far": 1.0, "stability_same": 1.0}
 

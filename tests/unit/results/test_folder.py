@@ -13,8 +13,8 @@ from errors import DataError
 from metrics.bootstrap import Estimate
 from results.files import replacing
 from results.folder import EDIT_SCHEMA, read_edits, read_run
-from results.writing import write_edits, write_summary
-from tests.result_folders import edit_row, make_folder, make_run, summary
+from results.writing import write_summary
+from tests.result_folders import edit_row, make_folder, make_run, summary, write_edits
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -6,23 +6,31 @@ such a model from the language model inside a multimodal one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from errors import ModelError
-from models.decoder import Decoder, gpt2_decoder, llama_decoder, opt_decoder
+from models.decoder import Decoder, llama_decoder, mlp_after, opt_decoder
+from models.deltas import Role
 from models.editable import EditableModel
 from models.rows import Rows
 
 _NO_PICTURES = "a row shows a picture, and a text-only model cannot see one."
 
 
+def _gpt2_decoder(body: Any, head: nn.Module) -> Decoder:
+    """The roles of GPT-2, whose linear maps are Conv1D with (in, out) weights."""
+    sites: Mapping[Role, str] = {"mlp_in": "mlp.c_fc", "mlp_out": "mlp.c_proj"}
+    return Decoder(body, body.h, body.ln_f, head, "ln_2", mlp_after("ln_2"), sites)
+
+
 def _parts(hf: PreTrainedModel) -> tuple[nn.Module, Callable[[nn.Module, nn.Module], Decoder]]:
     kind = hf.config.model_type
     if kind == "gpt2":
-        return hf.transformer, gpt2_decoder
+        return hf.transformer, _gpt2_decoder
     if kind == "llama":
         return hf.model, llama_decoder
     if kind == "opt":
