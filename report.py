@@ -1,8 +1,8 @@
 """Turn result folders into a report: tables beside the paper's, figures, costs.
 
-    python report.py runs/demo/* --output runs/report                 all runs of a folder
-    python report.py runs/none_unimodal runs/mend_unimodal runs/mend --output runs/report
-    python report.py runs/demo/* --output runs/report --overwrite     the same report again
+    python report.py runs/ft runs/mend --output runs/report            any result folders
+    python report.py runs/sweep/[0-9]* runs/train-mend --output runs/report    a sweep, a training
+    python report.py runs/ft runs/mend --output runs/report --overwrite    the same report again
     python report.py --check runs/tmke/text/0                         a run beside the paper's row
     python report.py --check runs/tmke/*/[0-9]* --output runs/report  both
 

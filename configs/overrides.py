@@ -288,7 +288,8 @@ def _key_problem(command: str, override: Override, known: Iterable[str]) -> str 
     if (new := _new_name(key)) in known:
         return f"{override.input_line}: {key} is called {new} now"
     same_end = [name for name in known if name.endswith(f".{key}")]
-    hint = f"; did you mean {' or '.join(same_end)}?" if same_end else suggest(key, known)
+    hint = f"; did you mean {' or '.join(same_end)}?" if same_end else ""
+    hint = hint or suggest(key, dict.fromkeys([*known, *command_groups(command)]))
     if not hint and section in known and "." in key:
         inside = [name for name in known if name.startswith(f"{section}.")]
         hint = f"; the keys there are {', '.join(inside)}"

@@ -149,6 +149,11 @@ def read_run(folder: Path) -> RunResult:
                 f"continue it with the same command and output_dir={folder} resume=true, or leave "
                 "the folder out."
             ) from None
+        if any(folder.glob(f"*/{SUMMARY}")):
+            raise DataError(
+                f"{path} does not exist, but {folder} holds the runs of a sweep: give "
+                f"{folder}/[0-9]*."
+            ) from None
         raise DataError(
             f"{path} does not exist; a result folder holds {EDITS}, {SUMMARY} and {TABLE}: give a "
             "folder that evaluate.py wrote."

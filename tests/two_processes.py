@@ -1,7 +1,7 @@
-"""What each of two data-parallel processes runs (lightning_modules/test_training_processes.py).
+"""What each of two data-parallel processes runs.
 
-The same trainings run there in one process with the batches of both, in float64, so that what
-differs is not rounding.
+The same trainings run in tests/unit/lightning_modules/test_training_processes.py, in one process
+with the batches of both, in float64, so that what differs is not rounding.
 """
 
 from __future__ import annotations

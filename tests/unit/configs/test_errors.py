@@ -34,6 +34,7 @@ def count(message: str) -> int:
         ("train", ["model=llava_tin"], ["model=llava_tin", "did you mean llava_tiny"]),
         ("train", ["editor.lrr=1"], ["no key editor.lrr", "did you mean editor.lr"]),
         ("train", ["lr=1"], ["no key lr", "did you mean editor.lr"]),
+        ("evaluate", ["ediotr=ft"], ["no key ediotr", "did you mean editor"]),
         ("train", ["trainer.max_step=1"], ["did you mean trainer.max_steps"]),
         ("train", ["+editor.foo=1"], ["no key editor.foo"]),
         ("train", ["+foo=1"], ["no key foo"]),

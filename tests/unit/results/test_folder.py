@@ -84,6 +84,12 @@ def test_a_missing_summary_is_named(tmp_path: Path) -> None:
         read_run(tmp_path / "nowhere")
 
 
+def test_a_sweep_is_told_from_a_result(tmp_path: Path) -> None:
+    make_folder(tmp_path / "0")
+    with pytest.raises(DataError, match=r"holds the runs of a sweep: give .*/\[0-9\]\*"):
+        read_run(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"{'editor': 1}"])
 def test_a_summary_that_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "summary.json").write_bytes(content)
