@@ -1,1 +1,1 @@
-"""Records, readers, scenarios, tokenisation and the shared LightningDataModule."""
+"""Records and their sources, scenarios, prompts to tokens, the one LightningDataModule, worlds."""

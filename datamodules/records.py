@@ -100,7 +100,7 @@ class ExtraLocality(Part):
 
 
 class Record(BaseModel):
-    """One edit with its probes. Image fields are paths relative to the reader's image folder."""
+    """One edit with its probes. Image fields are paths relative to the source's image folder."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

@@ -1,1 +1,1 @@
-"""LightningModules: editor training, evaluation and the pretraining of tiny models."""
+"""LightningModules and callbacks: training of editors, evaluation, scoring, generation."""
