@@ -133,7 +133,7 @@ def causal_trace(
 
 
 @torch.no_grad()
-def known_records(
+def records_to_trace(
     model: EditableModel, encoder: PromptEncoder, records: Sequence[Record], limit: int
 ) -> list[Record]:
     """The first `limit` records whose true answer the model predicts, token by token.

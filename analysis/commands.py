@@ -36,7 +36,7 @@ def causal_trace(options: argparse.Namespace) -> int:
         raise ConfigError(f"--output {options.output} holds a trace; add --overwrite.")
     cfg = _config("editor=none", *options.words)
 
-    from analysis.causal_trace import TOKENS, causal_trace, known_records
+    from analysis.causal_trace import TOKENS, causal_trace, records_to_trace
     from analysis.figures import trace_figure
     from runner import assembly
     from runner.start import start
@@ -47,7 +47,7 @@ def causal_trace(options: argparse.Namespace) -> int:
     processor = assembly.open_processor(cfg.model)
     model = assembly.open_model(cfg.model, device)
     encoder = assembly.make_encoder(processor, cfg.data.prompt)
-    facts = known_records(model, encoder, facts, options.facts)
+    facts = records_to_trace(model, encoder, facts, options.facts)
     trace = causal_trace(model, encoder, facts, noise=options.noise, draws=options.draws)
     options.output.mkdir(parents=True, exist_ok=True)
     numbers.write_text(json.dumps(trace.as_dict(), indent=1), encoding="utf-8")

@@ -104,9 +104,9 @@ def _draw_landing(axis: Any, landing: Mapping[str, Any]) -> None:
         axis.set(xticks=[], yticks=[])
         return
     width = 0.8 / len(QUESTIONS)
-    for place, question in enumerate(QUESTIONS):
+    for number, question in enumerate(QUESTIONS):
         bars = [by_time["before"][question] for by_time in landing.values()]
-        places = np.arange(len(bars)) + (place - 1) * width
+        places = np.arange(len(bars)) + (number - 1) * width
         _draw_bars(axis, places, bars, width * 0.9, QUESTION_COLOURS[question], _label(question))
     axis.set_xticks(range(len(landing)), [MATRICES[role] for role in landing])
     axis.set_xlabel("edited MLP matrix")

@@ -35,6 +35,7 @@ from analysis.overlap import Floats, Ids, overlaps, unrelated_mean
 from configs.schema import EvaluateConfig
 from metrics.bootstrap import estimate, paired_difference
 from results import provenance
+from results.partial import Line
 from runner import assembly
 from runner.start import start
 
@@ -44,7 +45,6 @@ PAIRS: tuple[tuple[Question, Question], ...] = (
 MOVED = "before-after"  # a question with itself
 _TRANSFER = "text-image"
 
-Line = dict[str, Any]
 QuestionAt = tuple[When, Question]
 
 
@@ -149,7 +149,7 @@ def landing_lines(neurons: Neurons) -> list[Line]:
     lines: list[Line] = []
     for role, update in neurons.updates.items():
         for (when, question), sets in neurons.sets.items():
-            inside = [_inside(one, update, neurons.per_layer) for one in sets]
+            inside = [_inside(coarse, update, neurons.per_layer) for coarse in sets]
             share, chance, unrelated = _landing(inside, update, neurons.subjects)
             for edit, edit_id in enumerate(neurons.edit_ids):
                 about = {"edit_id": edit_id, "subject": neurons.subjects[edit], "matrix": role}
@@ -244,7 +244,7 @@ def _landing(
     for row, ids in enumerate(inside):
         table[row, [] if ids is None else ids] = 1.0
     values = update.share @ table.T  # (n, n): an edit's update on the neurons of each
-    missing = np.array([one is None for one in inside])
+    missing = np.array([coarse is None for coarse in inside])
     without = update.share.sum(1) == 0
     values[np.broadcast_to(missing[None, :] | without[:, None], values.shape)] = np.nan
     share = values.diagonal().copy()
@@ -265,15 +265,15 @@ def _inside(coarse: NeuronSet | None, update: Update, per_layer: int) -> Ids | N
 def _by_layer(neurons: Neurons, sets: Sequence[NeuronSet | None]) -> list[float] | None:
     """Mean percent of a set in each layer; None where no edit has a set."""
     shares = [
-        np.bincount(one.ids // neurons.per_layer, minlength=neurons.layers) / len(one.ids)
-        for one in sets
-        if one is not None and len(one.ids)
+        np.bincount(coarse.ids // neurons.per_layer, minlength=neurons.layers) / len(coarse.ids)
+        for coarse in sets
+        if coarse is not None and len(coarse.ids)
     ]
     return (100 * np.mean(shares, 0)).tolist() if shares else None
 
 
 def _ids(sets: Sequence[NeuronSet | None]) -> list[Ids | None]:
-    return [None if one is None else one.ids for one in sets]
+    return [None if coarse is None else coarse.ids for coarse in sets]
 
 
 def _size(ids: Ids | None) -> int | None:

@@ -21,11 +21,11 @@ from rich.table import Table
 
 from analysis.commands import NUMBERS
 from analysis.figures import neuron_figure
+from reporting.formats import EMPTY
 from reporting.labels import editor_label, model_label
 from results.files import write_text
 from results.writing import write_rows
 
-EMPTY = "-"
 COLUMNS = ("%", "95 % interval", "other subjects", "random", "n")
 _ABOUT = [("edit_id", pa.int64()), ("subject", pa.string()), ("when", pa.string())]
 _LEVELS = ("", "chance_", "unrelated_")

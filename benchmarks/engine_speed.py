@@ -103,8 +103,8 @@ def one_by_one(model: EditableModel, batch: EditBatch) -> torch.Tensor:
             optimizer.step()
         with torch.no_grad():
             for row in (batch.rows.edit_index == edit).nonzero().flatten().tolist():
-                logits, _, place = ask(edited, batch, row)
-                answers[place] = logits.argmax(-1)
+                logits, _, of_row = ask(edited, batch, row)
+                answers[of_row] = logits.argmax(-1)
     return answers
 
 
@@ -112,12 +112,12 @@ def ask(
     hf: torch.nn.Module, batch: EditBatch, row: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits and targets of one row's answer, and where they stand among all answers."""
-    one, place = batch.rows.select(torch.tensor([row])), batch.rows.answers().row == row
-    real = one.attention_mask[0]
-    picture = {} if one.pixel_values is None else {"pixel_values": one.pixel_values}
-    logits = hf(input_ids=one.input_ids[:, real], **picture).logits[0]
-    at = one.answers()
-    return logits[at.position], at.target, place
+    rows, of_row = batch.rows.select(torch.tensor([row])), batch.rows.answers().row == row
+    real = rows.attention_mask[0]
+    picture = {} if rows.pixel_values is None else {"pixel_values": rows.pixel_values}
+    logits = hf(input_ids=rows.input_ids[:, real], **picture).logits[0]
+    at = rows.answers()
+    return logits[at.position], at.target, of_row
 
 
 if __name__ == "__main__":

@@ -135,12 +135,12 @@ def batch_of(
     def pixels(image: Image.Image) -> Tensor:
         return torch.as_tensor(images(images=image, return_tensors="np")["pixel_values"][0])
 
-    asked = SCENARIOS[scenario]
+    served = SCENARIOS[scenario]
     if split == "train":
         questions = Objective("text", WEIGHTS)
-        asked = training_scenario(asked.name, "text", questions.probes)
+        served = training_scenario(served.name, "text", questions.probes)
     source = read_world(world, name="world", filter_known=False)
-    data = EditDataModule(source, {split: asked}, batch_size=1, eval_batch_size=1, limit=1)
+    data = EditDataModule(source, {split: served}, batch_size=1, eval_batch_size=1, limit=1)
     data.connect(encoder, ImageStore(pixels))
     data.setup()
     loader = data.train_dataloader() if split == "train" else data.test_dataloader()

@@ -96,9 +96,9 @@ def write_run(
     folder: Path, editor: str, model: str, scenario: str, n_edits: int, rng: np.random.Generator
 ) -> None:
     """edits.parquet with skill that differs between editors, and the summary that follows."""
-    asked = sorted({(p, line.measure) for line in headlines_of(scenario) for p in line.probes})
-    asked = [(probe, measure) for probe, measure in asked if not probe.endswith("hop")]
-    parts = [_scores(probe, measure, n_edits, rng) for probe, measure in asked]
+    columns = sorted({(p, line.measure) for line in headlines_of(scenario) for p in line.probes})
+    columns = [(probe, measure) for probe, measure in columns if not probe.endswith("hop")]
+    parts = [_scores(probe, measure, n_edits, rng) for probe, measure in columns]
     long = pd.concat(parts, ignore_index=True)
     long["subject"] = [f"The {_WORDS[e % 16]} of {_WORDS[e % 7]} {e}" for e in long["edit_id"]]
     answers = np.array([f" {a} of {b}" for a in _WORDS for b in _WORDS], dtype=object)
@@ -180,8 +180,8 @@ def _scores(probe: str, measure: str, n_edits: int, rng: np.random.Generator) ->
 
 def _metrics(long: pd.DataFrame, scenario: str) -> dict[str, Estimate]:
     scores = scores_by_record(long, headlines_of(scenario, **variant_of(SETTINGS)))
-    found = estimates([scores[name].dropna().to_numpy() for name in scores])
-    return dict(zip(map(str, scores), found, strict=True))
+    metrics = estimates([scores[name].dropna().to_numpy() for name in scores])
+    return dict(zip(map(str, scores), metrics, strict=True))
 
 
 if __name__ == "__main__":

@@ -286,11 +286,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in (given.old, given.new):
         if not folder.is_dir():
             parser.error(f"no such folder: {folder}")
-    found = compare(given.old, given.new)
-    if not found:
+    differing = compare(given.old, given.new)
+    if not differing:
         parser.error(f"no results in {given.old} and {given.new}")
-    print_differences(found)
-    return int(any(found.values()))
+    print_differences(differing)
+    return int(any(differing.values()))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from configs.pretraining import PretrainOptions
+from datamodules.scenarios import ScenarioName
 from datamodules.source import DataOptions
-from editors.options import EditorOptions, ScenarioName
+from editors.options import EditorOptions
 from options import Options, TypedText
 
 

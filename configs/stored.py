@@ -56,7 +56,7 @@ def stored_config(ckpt: str) -> dict[str, Any]:
                 "the checkpoint"
             )
     else:
-        from editors.checkpoint import stored_config as config_inside  # loads torch
+        from editors.checkpoint import config_inside  # loads torch
 
         plain = config_inside(path)
     return with_current_keys(plain)

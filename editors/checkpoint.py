@@ -43,7 +43,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     return content
 
 
-def stored_config(path: Path | str) -> dict[str, Any]:
+def config_inside(path: Path | str) -> dict[str, Any]:
     """The resolved configuration inside a checkpoint.
 
     Raises:

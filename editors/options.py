@@ -6,19 +6,18 @@ An editor's own subclass stands in `editors/<name>/config.py` and says which key
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import Field
 
+from datamodules.scenarios import Questions, ScenarioName
 from errors import ModelError
 from options import Options
 
 if TYPE_CHECKING:
     from datamodules.records import Record
 
-Questions = Literal["text", "image_text"]
-ScenarioName = Literal["unimodal", "transitive", "multimodal"]
-EVERY_SCENARIO: frozenset[ScenarioName] = frozenset(("unimodal", "transitive", "multimodal"))
+EVERY_SCENARIO: frozenset[ScenarioName] = frozenset(get_args(ScenarioName))
 
 
 class BaseFacts(NamedTuple):

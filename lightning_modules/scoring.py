@@ -123,7 +123,7 @@ def compare(
 
 @torch.no_grad()
 def compare_everywhere(
-    model: EditableModel, edit: Edit, rows: Rows, state: PrefixState, chosen: Tensor
+    model: EditableModel, edit: Edit, rows: Rows, state: PrefixState, to_compare: Tensor
 ) -> dict[str, Tensor]:
     """The published locality: both models compared at every real token of some rows.
 
@@ -135,13 +135,13 @@ def compare_everywhere(
         edit: the edits.
         rows: of the batch.
         state: the base model's state for them.
-        chosen: (n,) the rows to compare.
+        to_compare: (n,) the rows to compare.
 
     Returns:
         measure -> (R,) fractions, nan for the other rows.
     """
     agreements: dict[str, Tensor] = {}
-    for part in chosen.split(_rows_at_once(model, rows)):
+    for part in to_compare.split(_rows_at_once(model, rows)):
         part_rows, part_state = rows.select(part), state.select(part)
         at = part_rows.positions(torch.ones_like(part, dtype=torch.bool))
         pre = Predictions.of(model.suffix(part_state, at=at))

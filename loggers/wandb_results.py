@@ -20,15 +20,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
-from PIL import Image
 
-from datamodules.images import read_image
-from errors import DataError
 from loggers.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
 from metrics.headlines import GENERATION_MATCH, TOKEN_ACCURACY
 from reporting.gallery import sample_edits
-from reporting.thumbnails import SIDE
+from reporting.thumbnails import SIDE, UNREADABLE, shrink
 
 Row = Mapping[str, Any]
 COSTS = (
@@ -182,11 +179,10 @@ def _send_edits(
 def thumbnail(path: Path) -> Any:
     """A small copy of a picture as a `wandb.Image`; None where the file cannot be read any more."""
     try:
-        image = read_image(path)
-    except DataError:
+        image = shrink(path)
+    except UNREADABLE:
         return None
-    is_small = max(image.size) <= SIDE  # a drawing of few pixels suffers from JPEG
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    is_small = max(image.size) < SIDE  # a drawing of few pixels suffers from JPEG
     return import_module("wandb").Image(image, file_type="png" if is_small else "jpg")
 
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metrics.functional import row_mean
+
 TEXT_ONLY = -1
 
 
@@ -41,9 +43,7 @@ class Answers:
 
     def row_mean(self, values: Tensor) -> Tensor:
         """Mean of a value per answer token over each row: (N,) -> (R,)."""
-        total = values.new_zeros(self.n_rows).index_add_(0, self.row, values)
-        count = values.new_zeros(self.n_rows).index_add_(0, self.row, torch.ones_like(values))
-        return total / count
+        return row_mean(values, self.row, self.n_rows)
 
 
 class RowText(NamedTuple):

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs.pretraining import PretrainOptions
 from datamodules.world import Entity, World
-from pretraining.parts import Parts
+from pretraining.parts import ModelParts
 from pretraining.samples import IGNORE, TextBatch
 
 COSINE_SCALE = 10.0
@@ -55,7 +55,7 @@ class SubjectLens(nn.Module):
         self.register_buffer("targets", targets, persistent=False)
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, parts: Parts, states: Tensor, batch: TextBatch) -> Tensor:
+    def forward(self, parts: ModelParts, states: Tensor, batch: TextBatch) -> Tensor:
         """Sum over the rows that name a subject: states (B, T, D) -> scalar."""
         rows = [row for row, name in enumerate(batch.subjects) if name in self.index]
         if not rows:

@@ -16,7 +16,7 @@ from models.llava import Llava
 from models.minigpt4 import MiniGPT4
 
 
-class Parts(ABC):
+class ModelParts(ABC):
     """Names for the parts of a model.
 
     Args:
@@ -93,7 +93,7 @@ class Parts(ABC):
         return list(self.body.parameters())
 
 
-class _LlavaParts(Parts):
+class _LlavaParts(ModelParts):
     def __init__(self, hf: Any) -> None:
         super().__init__(hf, Llava.decoder_of(hf), hf.config.image_seq_length)
         self.tower, self.projector = hf.model.vision_tower, hf.model.multi_modal_projector
@@ -113,7 +113,7 @@ class _LlavaParts(Parts):
         return [*self.tower.parameters(), *self.projector.parameters()]
 
 
-class _QFormerParts(Parts):
+class _QFormerParts(ModelParts):
     projection: str
 
     def __init__(self, hf: Any, decoder: Decoder) -> None:
@@ -156,9 +156,9 @@ class _MiniGPT4Parts(_QFormerParts):
         super().__init__(hf, MiniGPT4.decoder_of(hf))
 
 
-def parts_of(hf: PreTrainedModel) -> Parts:
+def parts_of(hf: PreTrainedModel) -> ModelParts:
     """The parts of a tiny model, whichever family it is of."""
-    kinds: dict[str, Callable[[Any], Parts]] = {
+    kinds: dict[str, Callable[[Any], ModelParts]] = {
         "llava": _LlavaParts,
         "blip-2": _Blip2Parts,
         "minigpt4": _MiniGPT4Parts,
@@ -167,7 +167,7 @@ def parts_of(hf: PreTrainedModel) -> Parts:
 
 
 @torch.no_grad()
-def match_scale(parts: Parts, pixels: Tensor, name_tokens: Tensor) -> None:
+def match_scale(parts: ModelParts, pixels: Tensor, name_tokens: Tensor) -> None:
     """Rescale the last projection so that image tokens start as large as name embeddings.
 
     Args:

@@ -24,9 +24,9 @@ from models.families import family_of
 from models.folder import MANIFEST
 from models.loading import load_model
 from models.processor import load_processor
+from pretraining.accuracy import evaluate_tiny, sample_encoder
 from pretraining.build import build_tiny
 from pretraining.editing import findings, measure_editing
-from pretraining.evaluation import evaluate_tiny, sample_encoder
 from pretraining.module import PretrainingModule
 from pretraining.parts import match_scale
 from pretraining.pictures import PictureBank, image_processor, normalise

@@ -13,6 +13,8 @@ from PIL import Image
 
 SIDE = 160  # pixels of the longer side
 _QUALITY = 75  # of the JPEG: about 5 kB for a photograph of that size
+# What a broken picture file raises; SyntaxError is what Pillow has for some PNG files.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,20 @@ class Thumbnails:
         try:
             if not path.is_file():
                 return Picture(name, None, f"not found under image_root {root}")
-            thumbnail = _shrink(path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            # SyntaxError is what Pillow raises for some broken PNG files.
+            thumbnail = _as_jpeg(shrink(path))
+        except UNREADABLE as error:
             return Picture(name, None, f"in {root} cannot be read as a picture ({error})")
         key = hashlib.sha256(thumbnail.data).hexdigest()[:16]
         self.by_key.setdefault(key, thumbnail)
         return Picture(name, key)
 
 
-def _shrink(path: Path) -> Thumbnail:
-    """Transparent pictures are put on white. No metadata of the file goes along."""
+def shrink(path: Path) -> Image.Image:
+    """A copy of at most `SIDE` pixels, a transparent one on white, without the file's metadata.
+
+    Raises:
+        UNREADABLE: one of these.
+    """
     with Image.open(path) as image:
         image.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decodes at a fraction of the size
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -93,6 +98,10 @@ def _shrink(path: Path) -> Thumbnail:
         else:
             small = image.convert("RGB")
         small.thumbnail((SIDE, SIDE))
-        memory = BytesIO()
-        small.convert("RGB").save(memory, "JPEG", quality=_QUALITY, optimize=True)
+        return small.convert("RGB")
+
+
+def _as_jpeg(small: Image.Image) -> Thumbnail:
+    memory = BytesIO()
+    small.save(memory, "JPEG", quality=_QUALITY, optimize=True)
     return Thumbnail(memory.getvalue(), small.width, small.height)

@@ -31,7 +31,7 @@ from models.loading import load_model
 from models.memory import log_memory
 from models.processor import Processor, load_processor
 from results.partial import PartialResults
-from runner.training import check_checkpoint, load_editor
+from runner.training import check_checkpoint, load_trained_editor
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def open_editor(cfg: EvaluateConfig, parts: Parts) -> Editor:
     editor = build_editor(cfg.editor, parts.model, parts.inputs)
     parts.data.setup("test")
     if cfg.ckpt is not None:
-        load_editor(cfg.ckpt, editor, parts.model, parts.data)
+        load_trained_editor(cfg.ckpt, editor, parts.model, parts.data)
     return editor
 
 

@@ -51,7 +51,7 @@ class Run:
 
     def prompts(self) -> Iterator[tuple[int, str, Prompt, Record]]:
         """Every probe of every edit that is made."""
-        return (one for one in self.data.probe_prompts("test") if one[0] < self.n_edits)
+        return (prompt for prompt in self.data.probe_prompts("test") if prompt[0] < self.n_edits)
 
     @cached_property
     def digests(self) -> dict[str, str | None]:

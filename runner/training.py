@@ -148,7 +148,9 @@ def check_checkpoint(path: str | None, options: EditorOptions, model: EditableMo
         )
 
 
-def load_editor(path: str, editor: Editor, model: EditableModel, data: EditDataModule) -> None:
+def load_trained_editor(
+    path: str, editor: Editor, model: EditableModel, data: EditDataModule
+) -> None:
     """Fills an editor from a checkpoint.
 
     Args:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from editors.options import BaseFacts, EditorOptions, ScenarioName
+from datamodules.scenarios import ScenarioName
+from editors.options import BaseFacts, EditorOptions
 from errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:

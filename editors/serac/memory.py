@@ -51,17 +51,17 @@ class Memory:
         larger._embedded = self._embedded
         return larger
 
-    def remove(self, *places: int) -> Memory:
-        """This memory without the edits at some places.
+    def remove(self, *numbers: int) -> Memory:
+        """This memory without some edits, counted from 0.
 
         Raises:
-            ModelError: there is no such place.
+            ModelError: there is no such edit.
         """
-        if wrong := [place for place in places if not 0 <= place < len(self)]:
+        if wrong := [number for number in numbers if not 0 <= number < len(self)]:
             raise ModelError(
                 f"the memory holds {len(self)} edits, counted from 0; there is no edit {wrong[0]}."
             )
-        return Memory([e for place, e in enumerate(self.entries) if place not in places])
+        return Memory([e for number, e in enumerate(self.entries) if number not in numbers])
 
     def embedded(self, scope: Scope) -> Tensor:
         """Embeddings of all entries: (M, d); kept where no gradient is wanted."""
@@ -83,8 +83,8 @@ class Memory:
         texts = [{"question": e.question, "answer": e.answer} for e in self.entries]
         (folder / _TEXTS).write_text(json.dumps(texts, indent=1), encoding="utf-8")
         pictures = {
-            str(place): entry.picture.contiguous().cpu()
-            for place, entry in enumerate(self.entries)
+            str(number): entry.picture.contiguous().cpu()
+            for number, entry in enumerate(self.entries)
             if entry.picture is not None
         }
         save_file(pictures, folder / _PICTURES)

@@ -16,19 +16,20 @@ TORCH_FREE = ("configs", "reporting", "results.files", "results.folder", "result
 # `__main__.py` of a room) may import any room.
 ARROWS = {
     "metrics": set(),
-    "models": set(),
+    "models": {"metrics.functional"},
     "datamodules": {"models.chat", "models.rows"},
     "editors": {
-        "metrics.functional", "models", "datamodules.records", "datamodules.prompt_encoder",
+        "metrics.functional", "models", "datamodules.records", "datamodules.scenarios",
+        "datamodules.prompt_encoder",
     },
     "results": {"metrics"},
     "configs": {
-        "editors.options", "editors.registry", "editors.checkpoint", "datamodules.source",
-        "results.files",
+        "editors.options", "editors.registry", "editors.checkpoint", "datamodules.scenarios",
+        "datamodules.source", "results.files",
     },
     "reporting": {"results", "metrics.bootstrap", "metrics.headlines"},
     "loggers": {
-        "results", "configs", "datamodules.images", "metrics.bootstrap", "metrics.headlines",
+        "results", "configs", "metrics.bootstrap", "metrics.headlines",
         "reporting.gallery", "reporting.thumbnails",
     },
     "lightning_modules": {"metrics", "models", "datamodules", "editors", "results"},

@@ -20,7 +20,7 @@ from analysis.causal_trace import (
     TOKENS,
     StateKind,
     Trace,
-    known_records,
+    records_to_trace,
     token_positions,
 )
 from analysis.figures import trace_figure
@@ -229,10 +229,10 @@ def test_only_what_the_model_knows_is_traced(
     edit = records[1].knowledge_edit
     wrong = edit.model_copy(update={"answer_true": edit.answer_new})
     mixed = [records[0], records[1].model_copy(update={"knowledge_edit": wrong}), *records[2:5]]
-    assert known_records(model, encoder, mixed, 10) == [records[0], *records[2:5]]
-    assert known_records(model, encoder, mixed, 2) == [records[0], records[2]]
+    assert records_to_trace(model, encoder, mixed, 10) == [records[0], *records[2:5]]
+    assert records_to_trace(model, encoder, mixed, 2) == [records[0], records[2]]
     with pytest.raises(DataError, match="none of 1 facts"):
-        known_records(model, encoder, mixed[1:2], 10)
+        records_to_trace(model, encoder, mixed[1:2], 10)
 
 
 def test_the_command_finds_where_the_shipped_model_keeps_its_facts(

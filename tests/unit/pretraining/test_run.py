@@ -19,8 +19,8 @@ from models.families import FAMILIES
 from models.loading import load_model
 from models.processor import load_processor
 from models.rows import RowText
+from pretraining.accuracy import sample_encoder
 from pretraining.build import build_tiny
-from pretraining.evaluation import sample_encoder
 from pretraining.losses import NameSlots, SubjectLens, VisionLosses
 from pretraining.parts import match_scale, parts_of
 from pretraining.pictures import (

@@ -14,8 +14,8 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from datamodules.world import World, generate_world
 from models.families import FAMILIES
+from pretraining.accuracy import evaluate_tiny
 from pretraining.editing import EDITORS, findings
-from pretraining.evaluation import evaluate_tiny
 from pretraining.pictures import PictureBank
 from pretraining.saving import missed_targets
 from tests.recipes import recipe
