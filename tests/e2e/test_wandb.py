@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -194,12 +195,15 @@ def test_evaluate_sends_what_it_writes(continued: Path, tmp_path: Path) -> None:
     assert found.facts["job_type"] == "evaluate"
     assert "protocol:single" in found.facts["tags"]
     written, edits = read_run(tmp_path), pd.read_parquet(tmp_path / "edits.parquet")
-    table = {line["metric"]: line["mean"] for line in found.table("result")}
-    assert table == {
-        name: value.mean if value.n else None for name, value in written.metrics.items()
-    }
+    table = {line["metric"]: line for line in found.table("result")}
+    assert list(table) == list(written.metrics)
+    for name, value in written.metrics.items():
+        shown = {} if value.n == 0 else {"mean": value.mean, "low": value.low, "high": value.high}
+        for part, number in {**shown, "n": value.n}.items():
+            assert table[name][part] == found.summary[f"{name}/{part}"] == number
     assert found.summary["seconds_per_edit"] == written.seconds_per_edit
     probes = pd.read_parquet(tmp_path / "probes.parquet").set_index(["edit_id", "probe"])
+    scores = edits.set_index(["edit_id", "probe", "metric"])["value"].to_dict()
     shown_edits = found.table("edits")
     assert len({line["edit_id"] for line in shown_edits}) == 4
     assert {line["probe"] for line in shown_edits} == set(edits.probe)
@@ -207,6 +211,9 @@ def test_evaluate_sends_what_it_writes(continued: Path, tmp_path: Path) -> None:
         probe = probes.loc[(line["edit_id"], line["probe"])]
         assert line["question"] == probe["question"]
         assert (line["picture"] is None) == pd.isna(probe["image"])
+        for measure in edits.metric.unique():
+            score = scores.get((line["edit_id"], line["probe"], measure), math.nan)
+            assert line[measure] == (None if math.isnan(score) else score)
     assert found.pictures("figures/metrics")
 
 
