@@ -203,6 +203,7 @@ def test_no_more_facts_are_asked_than_the_limit_needs(
     assert known == ["Holden Caprice", "Car B", *(f"Car {letter}" for letter in "DEFGH")]
     for at_once in (1, 2, 5):
         monkeypatch.setattr("datamodules.known_facts._RECORDS_AT_ONCE", at_once)
+        monkeypatch.setattr("datamodules.known_facts._ROWS_AT_ONCE", 1 + at_once)
         asked: list[str] = []
         data = make(source, "unimodal", knows=misses("Car A", "Car C", asked=asked), limit=3)
         data.setup("test")

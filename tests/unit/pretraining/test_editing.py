@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from configs.check import load_config
 from datamodules.world import generate_world
 from pretraining import editing
-from pretraining.editing import findings, measure_editing
+from pretraining.editing import EDITORS, findings, measure_editing
 from tests.recipes import folder_words, pretrain_config
 
 SHIPPED = Path(__file__).parents[3] / "models" / "pretrained"
@@ -35,6 +36,16 @@ def test_a_model_that_knows_its_world_is_edited_and_traced(
     by_layer = trace["indirect_effect"]["state"]["subject_last"]
     assert len(by_layer) == 4
     assert by_layer[0] > 0.5 > abs(by_layer[3])
+
+
+def test_editors_are_what_their_names_say() -> None:
+    options = {
+        name: load_config("evaluate", words).plain()["editor"] for name, words in EDITORS.items()
+    }
+    assert [options[f"rome_layer_{layer}"]["layer"] for layer in (0, 1)] == [0, 1]
+    assert [options[f"ike_{k}_demonstrations"]["k"] for k in (0, 4)] == [0, 4]
+    assert not options["ike_0_demonstrations"]["own_copy"]
+    assert options["ike_4_demonstrations"]["own_copy"]
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
