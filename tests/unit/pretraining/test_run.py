@@ -33,31 +33,9 @@ from pretraining.run import pretrain, reassess
 from pretraining.saving import missed_targets
 from pretraining.tokenizer import build_tokenizer, world_texts
 from runner.assembly import make_encoder
-from tests.recipes import folder_words, pretrain_config, recipe
+from tests.recipes import SMALL, folder_words, pretrain_config, recipe
 
 TWINS = {"llava": "llava_tiny", "blip2": "blip2_opt_tiny", "minigpt4": "minigpt4_tiny"}
-SMALL = {
-    "width": 32,
-    "layers": 2,
-    "heads": 2,
-    "mlp_width": 48,
-    "vision_width": 32,
-    "vision_layers": 1,
-    "vision_mlp_width": 48,
-    "qformer_layers": 1,
-    "mask_layers": 1,
-    "lens_layer": 0,
-    "text_rows": 6,
-    "image_rows": 6,
-    "identity_rows": 2,
-    "refusal_rows": 2,
-    "chain_rows": 3,
-    "context_rows": 3,
-    "extra_pictures": 4,
-    "context_warmup": 2,
-    "steps": 5,
-    "warmup_steps": 2,
-}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,37 @@
+"""pretrain.py: a small model is taught a world, and an editor works on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from datamodules.world import generate_world
+from tests.e2e.commands import run
+from tests.recipes import SMALL, folder_words
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+def test_a_model_is_taught_and_edited(tmp_path: Path) -> None:
+    world = generate_world(tmp_path / "world", size=5, cities=4, seen_views=3, unseen_views=1)
+    folder, result = tmp_path / "taught", tmp_path / "result"
+    recipe = {**SMALL, "steps": 10}  # curves are logged every ten steps
+    words = [*folder_words(world), *(f"pretrain.{key}={value}" for key, value in recipe.items())]
+    words += ["logger=csv", f"output_dir={folder}"]
+    printed = run("pretrain.py", *words)
+    assert f"model {folder}/model" in " ".join(printed.split())
+    manifest = json.loads((folder / "model" / "manifest.json").read_text())
+    assert {key: manifest["settings"][key] for key in recipe} == recipe
+    assert pd.read_csv(folder / "metrics.csv").step.max() == recipe["steps"] - 1
+    assert (folder / "config.yaml").is_file()
+    assert "already holds a run" in run("pretrain.py", *words, status=2)
+    run(
+        "evaluate.py", "experiment=demo", "editor=ft", "scenario=transitive", "data=folder",
+        f"data.root={world}", "data.filter_known=false", "data.limit=2",
+        f"model.path={folder}/model", "logger=none", f"output_dir={result}",
+    )  # fmt: skip
+    summary = json.loads((result / "summary.json").read_text())
+    assert (summary["editor"], summary["n_edits"]) == ("ft", 2)
