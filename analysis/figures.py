@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from analysis.knowledge_neurons import QUESTIONS
 from analysis.neuron_report import MOVED
 from analysis.neuron_report import PAIRS as QUESTION_PAIRS
+from metrics.bootstrap import Estimate
+from reporting.figures import draw_bars
 from reporting.labels import editor_label, model_label
 from reporting.style import COLUMN_INCHES, PALETTE, STYLE, save
 
@@ -142,15 +144,10 @@ def _draw_bars(
     label: str,
 ) -> None:
     """Bars with intervals, and the levels of chance as marks on them."""
-    means = _column(bars, "value")
-    if np.isnan(means).all():
+    estimates = [_estimate(bar["value"]) for bar in bars]
+    if not any(estimates):
         return
-    ends = np.array([_ends(bar["value"]) for bar in bars]).T
-    axis.bar(
-        places, means, width, color=colour, label=label, edgecolor="white",
-        yerr=np.clip([means - ends[0], ends[1] - means], 0, None),
-        error_kw={"elinewidth": 0.8, "capsize": 2},
-    )  # fmt: skip
+    draw_bars(axis, places, estimates, width, color=colour, label=label)
     for level, text in LEVELS.items():
         values, mark = _column(bars, level), LEVEL_MARKS[level]
         axis.plot(places, values, ls="", color="black", label=text, **mark)
@@ -165,9 +162,9 @@ def _column(bars: list[Mapping[str, Any]], name: str) -> np.ndarray:
     return np.array([np.nan if mean is None else mean for mean in means])
 
 
-def _ends(estimate: Mapping[str, Any]) -> tuple[float, float]:
-    low, high = estimate["ci95"]
-    return (np.nan, np.nan) if low is None else (low, high)
+def _estimate(value: Mapping[str, Any]) -> Estimate | None:
+    low, high = value["ci95"]
+    return Estimate(value["mean"], low, high, value["n"]) if value["n"] else None
 
 
 def _handles(axis: Any) -> dict[str, Any]:

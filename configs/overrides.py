@@ -148,11 +148,7 @@ def group_options(group: str) -> list[str]:
 
 
 def compose_plain(command: str, words: list[str]) -> dict[str, Any]:
-    """Composes a command's configuration; needs `hydra_ready`.
-
-    Args:
-        command: `train`, `evaluate` or `pretrain`.
-        words: overrides without sweeps.
+    """Composes a command's configuration from words without sweeps; needs `hydra_ready`.
 
     Returns:
         Nested plain Python; a required value that is missing is the string '???'.

@@ -21,15 +21,7 @@ Sections = dict[str, Any]
 
 
 def rule_problems(command: str, sections: Sections) -> list[str]:
-    """Applies all rules.
-
-    Args:
-        command: `train`, `evaluate` or `pretrain`.
-        sections: typed sections by name; one that is not sound is absent.
-
-    Returns:
-        A sentence for each mistake.
-    """
+    """A sentence for each mistake; `sections` has those that are sound on their own, typed."""
     rules = (
         _editor_rules, _protocol_rules, _resume_rules, _file_rules, _trainer_rules, _pretrain_rules,
     )  # fmt: skip

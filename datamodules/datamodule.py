@@ -35,7 +35,6 @@ class EditDataModule(L.LightningDataModule):
     """Serves the edits of a data set under a scenario.
 
     Args:
-        source: the records.
         scenarios: split -> what is taught and asked there; splits without one are not served.
         batch_size: edits per training batch.
         accumulate: training batches per optimiser step.

@@ -110,7 +110,6 @@ class _Layers:
     """Answers of some of the edits, by a pass over all edited layers.
 
     Args:
-        model: the base model.
         state: one row per edit, entering the lowest edited layer.
         at: the answers of these rows.
     """

@@ -39,9 +39,7 @@ class EditorTraining(L.LightningModule):
 
     Args:
         options: the editor's options; checkpoints hold them.
-        model: the base model.
         editor: the editor to train: a module that follows `editors.base.Editor`.
-        objective: the outer loss.
     """
 
     def __init__(

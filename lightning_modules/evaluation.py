@@ -49,10 +49,8 @@ class EvaluationModule(L.LightningModule):
     """Scores an editor on the test split.
 
     Args:
-        model: the base model.
         editor: the editor, on the model's device when it has weights.
         scenario: gives the probes' names.
-        encoder: the run's prompt function.
         scoring: what is measured.
         partial: where batches that are done are kept; None: in memory alone.
 
@@ -146,12 +144,8 @@ class EvaluationModule(L.LightningModule):
     ) -> tuple[Iterator[Line], float]:
         """Lines of all probes, and seconds per edit to answer them.
 
-        Args:
-            batch: from `_prefix`.
-            state: from `_prefix`.
-            edit: answers the rows.
-            seconds: per edit, to make it.
-            under: (R,) the number in `edit` that each row is answered under; None: its own edit.
+        `seconds` is what it took to make an edit; `under` (R,) the number in `edit` that each row
+        is answered under, None for its own edit.
         """
         rows = batch.rows if under is None else replace(batch.rows, edit_index=under)
         at = rows.answers()

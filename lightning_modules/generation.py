@@ -87,16 +87,7 @@ class Generator:
             rows.texts[row]._replace(generated=(*answers[row], self.encoder.pad_id))
             for row in unfinished
         ]
-        encoded = [
-            self.encoder.encode(
-                text.question,
-                text.answer,
-                picture=text.picture,
-                plain=text.plain,
-                generated=text.generated,
-            )
-            for text in texts
-        ]
+        encoded = [self.encoder.encode(**text._asdict()) for text in texts]
         of_rows = torch.tensor(unfinished, device=rows.input_ids.device)
         longer = self.encoder.rows(
             encoded,

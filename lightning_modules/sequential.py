@@ -62,11 +62,6 @@ class SequentialModule(EvaluationModule):
     the edits themselves are stored nowhere and made again.
 
     Args:
-        model: the base model.
-        editor: the editor, on the model's device when it has weights.
-        scenario: gives the probes' names.
-        encoder: the run's prompt function.
-        scoring: what is measured.
         partial: where points that are done are kept; None: in memory alone.
         data: serves the edits one by one, and their probes in batches of its `eval_batch_size`.
         points: numbers of edits in place, ascending; the last one is the number of edits made.

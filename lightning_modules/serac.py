@@ -37,7 +37,6 @@ class SeracTraining(EditorTraining):
     Args:
         options: the editor's options; with the objective `supervised` the weight `locality` is that
             of the scope's loss.
-        model: the base model.
         inputs: the run's prompt function, and training records to draw hard negatives from.
         objective: the outer loss; `supervised` takes its terms and weights, not its mixture.
 

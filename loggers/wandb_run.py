@@ -47,8 +47,6 @@ class GuardedWandb(WandbLogger):
 
     Args:
         run: the W&B run; None in all processes but the first, which log nothing.
-        cfg: the configuration.
-        folder: the output folder.
     """
 
     def __init__(self, run: Any, cfg: RunConfig, folder: Path) -> None:

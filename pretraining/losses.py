@@ -62,7 +62,7 @@ class SubjectLens(nn.Module):
             return states.new_zeros(())
         entity = torch.tensor([self.index[batch.subjects[row]] for row in rows])
         at_subject = states[rows, batch.spans[rows, 1]]  # (R, D)
-        log_p = parts.scores(parts.norm(at_subject)).log_softmax(-1)  # (R, V)
+        log_p = parts.decoder.head(parts.decoder.norm(at_subject)).log_softmax(-1)  # (R, V)
         of_facts = log_p.gather(1, self.targets[entity])  # (R, facts)
         return -(of_facts * self.weights[entity]).sum()
 
@@ -72,7 +72,6 @@ class NameSlots(nn.Module):
 
     Args:
         entities: with pictures.
-        tokenizer: of the model.
         slots: image tokens of a picture.
     """
 

@@ -38,10 +38,7 @@ class PretrainingModule(LightningModule):
 
     Args:
         model: freshly built; trained in place.
-        tokenizer: the world's.
-        world: what is taught.
         sampler: draws the rows; its curriculum is raised from here.
-        options: the recipe.
     """
 
     def __init__(
@@ -141,7 +138,8 @@ class PretrainingModule(LightningModule):
         for batch in groups:
             hidden, states = self._states(batch, tokens, share)
             row, position = (batch.labels[:, 1:] != IGNORE).nonzero(as_tuple=True)
-            scores = self.parts.scores(hidden[row, position])  # (learned, V): the head is dear
+            # (learned, V): of no other token, since the head is dear
+            scores = self.parts.decoder.head(hidden[row, position])
             targets = batch.labels[row, position + 1]
             answer.append(cross_entropy(scores, targets, reduction="sum"))
             lens.append(self.lens(self.parts, states[self.options.lens_layer + 1], batch))

@@ -20,8 +20,6 @@ class ModelParts(ABC):
     """Names for the parts of a model.
 
     Args:
-        hf: the model.
-        decoder: of its language model.
         image_tokens: features, and so tokens, of a picture.
 
     Attributes:
@@ -73,13 +71,6 @@ class ModelParts(ABC):
         """
         output = self.body(inputs_embeds=embedded, use_cache=False, output_hidden_states=True)
         return output.last_hidden_state, output.hidden_states
-
-    def norm(self, hidden: Tensor) -> Tensor:
-        return self.decoder.norm(hidden)
-
-    def scores(self, hidden: Tensor) -> Tensor:
-        """(..., D) -> (..., V)."""
-        return self.decoder.head(hidden)
 
     def logits(self, input_ids: Tensor, mask: Tensor, pixels: Tensor | None) -> Tensor:
         """The whole model, as a user calls it: (B, T, V); every row shows a picture, or none."""

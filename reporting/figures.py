@@ -85,7 +85,7 @@ def grouped_bars(runs: Sequence[RunResult], base: Path) -> list[Path]:
         figure = Figure(figsize=(COLUMN_INCHES, 3.0), layout="constrained")
         axis = figure.subplots()
         for number, run in enumerate(ordered):
-            _draw_bars(
+            draw_bars(
                 axis,
                 np.arange(len(names)) + (number - (len(ordered) - 1) / 2) * 0.8 / len(ordered),
                 [run.metrics.get(name) for name in names],
@@ -137,7 +137,7 @@ def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
         axis = figure.subplots()
         for number, metric in enumerate(GAPS):
             of_metric = [gap for gap in gaps if gap.metric == metric]
-            _draw_bars(
+            draw_bars(
                 axis,
                 np.array([editors.index(gap.editor) for gap in of_metric]) + (number - 0.5) * width,
                 [gap.value for gap in of_metric],
@@ -259,7 +259,7 @@ def read_curves(path: Path) -> dict[str, dict[str, pd.Series]]:
     return panels
 
 
-def _draw_bars(
+def draw_bars(
     axis: Any, centres: np.ndarray, values: Sequence[Estimate | None], width: float, **style: str
 ) -> None:
     """Bars with 95 % intervals; none where nothing was measured."""

@@ -47,17 +47,21 @@ def trained_options(cfg: EditingConfig) -> TrainedEditorOptions:
 
 def scenario_of(cfg: TrainConfig) -> Scenario:
     """What training edits see, and the questions of the outer loss."""
-    options, name = trained_options(cfg), cfg.scenario.name
-    questions = options.questions_for(name)
-    probes = Objective(questions, options.weights.model_dump()).probes
-    return training_scenario(name, questions, probes)
+    name = cfg.scenario.name
+    questions = trained_options(cfg).questions_for(name)
+    return training_scenario(name, questions, _objective(cfg).probes)
 
 
 def make_module(cfg: TrainConfig, model: EditableModel, inputs: EditorInputs) -> L.LightningModule:
     """The training module of the editor."""
+    objective = _objective(cfg)
+    module = training_class(cfg.editor)(cfg.editor, model, inputs, objective)
+    return cast(L.LightningModule, module)
+
+
+def _objective(cfg: TrainConfig) -> Objective:
     options = trained_options(cfg)
-    objective = Objective(options.questions_for(cfg.scenario.name), options.weights.model_dump())
-    return cast(L.LightningModule, training_class(options)(options, model, inputs, objective))
+    return Objective(options.questions_for(cfg.scenario.name), options.weights.model_dump())
 
 
 def trainer_arguments(cfg: TrainConfig, data: EditDataModule, processes: int) -> dict[str, Any]:

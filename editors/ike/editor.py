@@ -154,8 +154,6 @@ class Ike:
     """Demonstrations instead of a change of weights.
 
     Args:
-        options: how.
-        encoder: the run's prompt function.
         retriever: finds training facts; None without demonstrations.
         sentences: finds the stored edit that a question is nearest to, where several are stored.
     """
@@ -197,15 +195,8 @@ class Ike:
 
     def encode(self, text: RowText, before: str) -> Encoded:
         """A row with a text before its question."""
-        return self.encoder.encode(
-            text.question,
-            text.answer,
-            picture=text.picture,
-            plain=True,
-            before=before,
-            picture_first=self.options.picture == "front",
-            generated=text.generated,
-        )
+        plain, first = text._replace(plain=True), self.options.picture == "front"
+        return self.encoder.encode(**plain._asdict(), before=before, picture_first=first)
 
     def warn_of_dropped(self, fit: int, k: int) -> None:
         """Says once, and not for every edit, that demonstrations do not fit."""

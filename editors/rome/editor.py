@@ -32,8 +32,6 @@ class Rome:
     """One rank-one update per edit.
 
     Args:
-        options: how.
-        encoder: the run's prompt function.
         prefixes: texts before the prompt that k* and v* are averaged over.
         second_moment: C (d_in, d_in) of the edited matrix's inputs, or None for the identity.
     """

@@ -105,11 +105,9 @@ class Values:
     """The loss of offsets d at the lookup tokens.
 
     Args:
-        model: the base model.
         state: its state for all prompts, entering the edited layer.
         site: the edited matrix.
         prompts: which rows they are.
-        options: weights, steps and the like.
     """
 
     def __init__(

@@ -41,7 +41,6 @@ class Counterfactual(nn.Module):
     """Answers as if the edit were true.
 
     Args:
-        lm: a causal LM.
         vocabulary: width of the base model's logits.
         picture_width: d_base.
     """
@@ -71,14 +70,7 @@ class Counterfactual(nn.Module):
             ModelError: an answer's tokens depend on what stands before the question.
         """
         encoded = [
-            encoder.encode(
-                text.question,
-                text.answer,
-                picture=text.picture,
-                plain=text.plain,
-                before=f"{entry}{AFTER_ENTRY}",
-                generated=text.generated,
-            )
+            encoder.encode(**text._asdict(), before=f"{entry}{AFTER_ENTRY}")
             for text, entry in zip(rows.texts, entries, strict=True)
         ]
         longer, moved = reread(encoder, encoded, rows, at)

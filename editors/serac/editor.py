@@ -37,9 +37,6 @@ class Serac(nn.Module):
     Args:
         options: `combine` and the threshold of a hard decision; training with the objective
             `mixture` is always soft.
-        encoder: the run's prompt function.
-        scope: the classifier.
-        counterfactual: the model.
 
     Attributes:
         untrained: names of the weights that are fixed, and made again from the base model and the

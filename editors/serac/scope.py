@@ -43,7 +43,6 @@ class Scope(nn.Module):
     Args:
         options: mode, distance and the like.
         encoder: DistilBERT-type; a sequence classifier in cross-attention mode.
-        tokenizer: of the encoder.
         picture_width: d_base.
 
     Raises:

@@ -43,7 +43,6 @@ class MiniGPT4Config(PretrainedConfig):
         num_query_tokens: features, and so tokens, of a picture.
         image_token_index: the id that stands where a feature goes; -1: the vocabulary has none.
         ln_vision_eps: of the layer norm between ViT and Q-Former.
-        **kwargs: as in every configuration.
     """
 
     model_type = "minigpt4"
