@@ -42,16 +42,6 @@ def write_moment(
 ) -> str:
     """Runs the model over a text and writes the moment, unless that file is there already.
 
-    Args:
-        model: the base model.
-        tokenizer: its own.
-        texts: documents.
-        name: of the model, for the file's name.
-        source: of the text, for messages.
-        layer: whose keys.
-        batch_size: documents at once.
-        folder: where the file goes.
-
     Returns:
         One line about the file.
 

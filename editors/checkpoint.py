@@ -57,13 +57,7 @@ def config_inside(path: Path | str) -> dict[str, Any]:
 def stamp(
     checkpoint: MutableMapping[str, Any], options: Mapping[str, Any], model: EditableModel
 ) -> None:
-    """Writes the identity.
-
-    Args:
-        checkpoint: what is about to be saved.
-        options: the editor's options, plain Python, with its `name`.
-        model: the base model.
-    """
+    """Writes the identity."""
     checkpoint[IDENTITY] = {
         "editor": dict(options),
         "base": {"family": model.family, "fingerprint": model.fingerprint()},

@@ -41,12 +41,6 @@ class Generator:
     ) -> dict[int, list[int]]:
         """What the edited models say after the prompts of some rows.
 
-        Args:
-            edit: the edits.
-            rows: of the batch.
-            to_answer: (n,) the rows to answer.
-            comparison: the teacher-forced predictions for all rows.
-
         Returns:
             row -> its tokens, up to and without the end token.
         """

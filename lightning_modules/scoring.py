@@ -130,13 +130,6 @@ def compare_everywhere(
     Padding is left out, since what stands there depends on the rows beside a row. Editors that
     put a text before the question are compared counted from the row's end, as published.
 
-    Args:
-        model: the base model.
-        edit: the edits.
-        rows: of the batch.
-        state: the base model's state for them.
-        to_compare: (n,) the rows to compare.
-
     Returns:
         measure -> (R,) fractions, nan for the other rows.
     """

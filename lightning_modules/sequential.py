@@ -149,9 +149,6 @@ class SequentialModule(EvaluationModule):
     def summary_fields(self, metrics: Metrics) -> dict[str, Any]:
         """What summary.json says besides the metrics of the last point.
 
-        Args:
-            metrics: the named metrics of an outcome.
-
         Returns:
             `curve` and `when_made`, each point -> metric -> mean (percent), interval and records;
             `left_out`, each point -> number of probes that are not asked there.

@@ -12,9 +12,6 @@ from results.folder import RunResult
 def result_table(run: RunResult) -> Table:
     """The paper's columns of a run, one a line; a last line names the file that has the rest.
 
-    Args:
-        run: as `read_run` or `parse_summary` give it.
-
     Returns:
         A rich table: metric, mean in percent, 95 % interval, records.
     """

@@ -124,14 +124,6 @@ class RunResult:
             return self.protocol_name
         return self.settings.get(key) if key not in _SUMMARY_FIELDS else getattr(self, key)
 
-    def edits(self) -> pd.DataFrame:
-        """The long table of `edits.parquet`.
-
-        Raises:
-            DataError: the file is missing, cannot be read or lacks a column.
-        """
-        return read_edits(self.folder)
-
 
 def read_run(folder: Path) -> RunResult:
     """Read and check `summary.json` of a result folder.

@@ -124,11 +124,6 @@ def steps_done(path: str | None) -> int | None:
 def check_checkpoint(path: str | None, options: EditorOptions, model: EditableModel) -> None:
     """Refuses a checkpoint that does not fit, before anything is computed with the base model.
 
-    Args:
-        path: the checkpoint; None for none.
-        options: the editor's options.
-        model: the base model.
-
     Raises:
         ModelError: the checkpoint belongs to another editor or base model, has options that make
             another editor of the same weights, or is damaged.

@@ -68,12 +68,6 @@ def demonstrate(nearest_first: list[Record], fact: str, new: str, *, seed: int) 
 
     Their types are shuffled by a generator of the edit's own, so that rank does not tell the type
     and no edit depends on its batch.
-
-    Args:
-        nearest_first: k training records by similarity to the edit.
-        fact: the edit's question.
-        new: its new answer.
-        seed: of the run.
     """
     draw = random.Random(f"{seed}/{fact}/{new}")
     types = demonstration_kinds(len(nearest_first))

@@ -23,7 +23,7 @@ from reporting.pairs import (
 )
 from reporting.tables import scenario_table
 from results.files import PROBES
-from results.folder import PROBE_SCHEMA, RunResult
+from results.folder import PROBE_SCHEMA, RunResult, read_edits
 from results.writing import write_rows
 from tests.result_folders import edit_row, make_run, make_scored, write_edits
 
@@ -64,7 +64,7 @@ def runs(tmp_path: Path) -> list[RunResult]:
 
 def by_probe(run: RunResult) -> dict[tuple[str, str], dict[int, float]]:
     """The long table as `record_means` takes it."""
-    long = run.edits().dropna(subset=["value"])
+    long = read_edits(run.folder).dropna(subset=["value"])
     return {
         (str(probe), str(measure)): dict(zip(part["edit_id"], part["value"], strict=True))
         for (probe, measure), part in long.groupby(["probe", "metric"])

@@ -46,7 +46,7 @@ def test_edits_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert frame["edit_id"].tolist() == [3, 4]
     assert frame["subject"].tolist() == ["Łódź", "Łódź"]
     assert frame["value"].isna().tolist() == [False, True]
-    assert read_run(make_folder(tmp_path / "run")).edits()["value"].tolist() == [0.5]
+    assert read_edits(make_folder(tmp_path / "run"))["value"].tolist() == [0.5]
 
 
 def test_no_edits_still_give_a_table(tmp_path: Path) -> None:
