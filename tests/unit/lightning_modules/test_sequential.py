@@ -117,6 +117,19 @@ def test_an_edit_has_the_time_that_it_took_at_every_point(usual: SequentialModul
         assert seconds.items() <= by_point[-1].items()
 
 
+def test_an_answer_at_a_point_takes_the_mean_over_edits(
+    usual: SequentialModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(self: SequentialModule, batch: EditBatch, *_: object) -> BatchResult:
+        return BatchResult(batch.edit_ids, [], float(len(batch.edit_ids)))
+
+    monkeypatch.setattr(SequentialModule, "_score_all", score)
+    assert usual.edits is not None
+    point = usual._score_point(5, usual.edits)  # in batches of 2, 2 and 1
+    assert point.edit_ids == (0, 1, 2, 3, 4)
+    assert point.answer_seconds == pytest.approx((2 + 2 + 2 + 2 + 1) / 5)
+
+
 def test_the_size_of_a_batch_changes_nothing(
     usual: SequentialModule, model: Llava, source: RecordSource
 ) -> None:
@@ -218,7 +231,10 @@ def test_a_point_that_was_scored_is_not_scored_again(
 
     monkeypatch.setattr(SequentialModule, "_score_point", point)
     again = sequence(model, strong(), source, done=done)
-    for result in PartialResults(tmp_path, {}).open():
+    earlier = PartialResults(tmp_path, {}).open()
+    in_place = [{line["edits_in_place"] for line in result.lines} for result in earlier]
+    assert sorted(map(sorted, in_place)) == [[2], [3]]
+    for result in earlier:
         again.add(result)
     ran(again)
     assert scored == [POINTS[-1]]
@@ -236,7 +252,8 @@ def test_the_summary_has_metrics_of_every_point(usual: SequentialModule) -> None
         assert list(part) == ["2", "3", "5"]
     last = headline_metrics(usual.outcome.scores, "unimodal", resamples=50)
     assert found["curve"]["5"] == {name: value.as_dict() for name, value in last.items()}
-    assert [found["curve"][n]["Reliability"]["n"] for n in ("2", "3", "5")] == [2, 3, 5]
+    for part in ("curve", "when_made"):
+        assert [found[part][n]["Reliability"]["n"] for n in ("2", "3", "5")] == [2, 3, 5]
     made, left = (found[part]["5"]["Reliability"]["mean"] for part in ("when_made", "curve"))
     assert made > left > 0
     assert found["left_out"] == {"2": 0, "3": 0, "5": 0}
