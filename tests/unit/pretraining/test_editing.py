@@ -75,5 +75,12 @@ def test_findings_follow_the_numbers() -> None:
     }
 
 
+@pytest.mark.parametrize("effects", [[0.6, 0.9, 0.1], [0.9, 0.6, 0.1]])
+def test_the_trace_has_to_reach_both_layers(effects: list[float]) -> None:
+    trace = {"indirect_effect": {"state": {"subject_last": effects}}}
+    held = findings(manifest(causal_trace=trace))
+    assert not held["trace: subject_last brings back >= 0.7 of the answer in layers 0-1"]
+
+
 def test_what_was_not_measured_is_no_finding() -> None:
     assert findings(manifest(accuracy={}, causal_trace={}, editing={})) == {}
