@@ -220,15 +220,16 @@ class EditDataModule(L.LightningDataModule):
             raise RuntimeError("the source filters on known facts: connect(knows=...) is needed")
         known, facts = known_records(records, self.limit, self._connected(), self._knows)
         self.known[split] = facts
+        not_asked = len(records) - facts.candidates
         log.info(
-            "%s split: %d of %d candidate edits kept, %d more not asked about; the unedited model "
-            "misses %d in text, %d on a picture",
+            "%s split: %d of %d candidate edits kept; the unedited model misses %d in text, "
+            "%d on a picture%s",
             split,
             facts.kept,
             facts.candidates,
-            len(records) - facts.candidates,
             facts.unknown_in_text,
             facts.unknown_on_pictures,
+            f"; {not_asked} more were not asked about" if not_asked else "",
         )
         if not known:
             raise DataError(
