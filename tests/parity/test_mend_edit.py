@@ -170,8 +170,9 @@ def test_edit_and_edited_model(case: Case, phase: str) -> None:
             dense = dense.mT
         case.check(f"{phase}.{name}.delta_w", dense, 1e-4)
     case.check(f"{phase}.base_logits_loc", case.logits("loc", None), 1e-5)
-    case.check(f"{phase}.post_logits_loc", case.logits("loc", deltas))
-    case.check(f"{phase}.post_logits_outer", case.logits("outer", deltas))
+    # An edited model's answers are as exact as its edit: in single precision as delta_w.
+    case.check(f"{phase}.post_logits_loc", case.logits("loc", deltas), 1e-4)
+    case.check(f"{phase}.post_logits_outer", case.logits("outer", deltas), 1e-4)
 
 
 @pytest.mark.parametrize("phase", PHASES)
