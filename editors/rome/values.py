@@ -105,7 +105,7 @@ class Values:
     """The loss of offsets d at the lookup tokens.
 
     Args:
-        state: its state for all prompts, entering the edited layer.
+        state: the base model's for all prompts, entering the edited layer.
         site: the edited matrix.
         prompts: which rows they are.
     """
