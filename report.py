@@ -18,9 +18,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from errors import ConfigError, TmkeError
+from errors import ConfigError, exit_status
 from reporting.check import check_run, checked_as_text
 from reporting.document import REPORT, Sources, read_sources, write_report
+from results.files import check_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,19 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the user can fix.
     """
     options = _parser().parse_args(arguments)
-    try:
-        if options.output is not None:
-            check_output(options.output, overwrite=options.overwrite)
-        elif not options.check:
-            raise ConfigError("--output DIR is required: the folder for the report (or --check).")
-        sources = read_sources(options.folders)
-        code = check(sources) if options.check else 0
-        if options.output is not None:
-            print(f"Written to {write_report(sources, options.output)}")
-        return code
-    except TmkeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(lambda: report(options))
+
+
+def report(options: argparse.Namespace) -> int:
+    """Checks the results, writes the report, or both; the exit code as in `main`.
+
+    Raises:
+        TmkeError: a folder cannot be read, or the output is missing or taken.
+    """
+    if options.output is not None:
+        check_output(options.output, REPORT, overwrite=options.overwrite)
+    elif not options.check:
+        raise ConfigError("--output DIR is required: the folder for the report (or --check).")
+    sources = read_sources(options.folders)
+    code = check(sources) if options.check else 0
+    if options.output is not None:
+        print(f"Written to {write_report(sources, options.output)}")
+    return code
 
 
 def check(sources: Sources) -> int:
@@ -51,21 +57,6 @@ def check(sources: Sources) -> int:
     checked_runs = [check_run(run) for run in sources.runs]
     Console().print(checked_as_text(checked_runs))
     return 0 if all(checked.passes for checked in checked_runs) else 1
-
-
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds a report already, or a path that is no folder.
-
-    Raises:
-        ConfigError: the output is taken.
-    """
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file; give a folder, new or empty.")
-    if (output / REPORT).exists() and not overwrite:
-        raise ConfigError(
-            f"--output {output} already holds {REPORT}; give another folder, or --overwrite to "
-            "replace the report."
-        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import cast
 
+from analysis import NUMBERS, TRACE
 from configs.check import load_config
 from configs.schema import EvaluateConfig
 from errors import ConfigError
+from results.files import check_output, write_text
 
-NUMBERS = "neurons.json"
 NO_WEIGHTS: Mapping[str, str] = {
     "serac": "its edits stand in a memory and are answered by a second model, so that no weight "
     "of the base changes and its neurons are the same before and after",
@@ -31,9 +31,7 @@ def causal_trace(options: argparse.Namespace) -> int:
     """
     if options.facts < 1 or options.draws < 1 or options.noise <= 0:
         raise ConfigError("--facts and --draws should be at least 1, --noise above 0.")
-    numbers = options.output / "trace.json"
-    if numbers.exists() and not options.overwrite:
-        raise ConfigError(f"--output {options.output} holds a trace; add --overwrite.")
+    check_output(options.output, TRACE, overwrite=options.overwrite)
     cfg = _config("editor=none", *options.words)
 
     from analysis.causal_trace import TOKENS, causal_trace, records_to_trace
@@ -49,8 +47,8 @@ def causal_trace(options: argparse.Namespace) -> int:
     encoder = assembly.make_encoder(processor, cfg.data.prompt)
     facts = records_to_trace(model, encoder, facts, options.facts)
     trace = causal_trace(model, encoder, facts, noise=options.noise, draws=options.draws)
-    options.output.mkdir(parents=True, exist_ok=True)
-    numbers.write_text(json.dumps(trace.as_dict(), indent=1), encoding="utf-8")
+    numbers = options.output / TRACE
+    write_text(numbers, json.dumps(trace.as_dict(), indent=1))
     effects = {str(kind): effect.numpy() for kind, effect in trace.effect.items()}
     files = trace_figure(effects, TOKENS, options.output / "trace", model=cfg.model.name)
     print(
@@ -138,7 +136,7 @@ def check_neuron_flags(options: argparse.Namespace) -> list[str]:
             f"--steps {options.steps} --threshold {options.threshold}: steps should be at least 1, "
             "and the threshold, a part of the largest attribution, at least 0 and below 1."
         )
-    _check_free(options.output, overwrite=options.overwrite)
+    check_output(options.output, NUMBERS, overwrite=options.overwrite)
     if options.edits is None:
         return list(options.words)
     if options.edits < 1 or any(word.startswith("data.limit=") for word in options.words):
@@ -160,16 +158,6 @@ def check_editor(name: str) -> None:
             f"editor={name} cannot be read through knowledge neurons: {NO_WEIGHTS[name]}. "
             "Accepted are editors that change weights (ft, rome, mend, lora), and none for the "
             "unedited model."
-        )
-
-
-def _check_free(output: Path, *, overwrite: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file; give a folder, new or empty.")
-    if (output / NUMBERS).exists() and not overwrite:
-        raise ConfigError(
-            f"--output {output} holds {NUMBERS} already; give another folder, or --overwrite to "
-            "replace it."
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from rich.table import Table
 
-from analysis.commands import NUMBERS
+from analysis import NUMBERS
 from analysis.figures import neuron_figure
 from reporting.formats import EMPTY
 from reporting.labels import editor_label, model_label

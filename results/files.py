@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from errors import ConfigError
+
 CONFIG = "config.yaml"  # the resolved settings, of every command
 CURVES = "metrics.csv"  # loss curves of a training
 EDITS, PROBES, CURVE = "edits.parquet", "probes.parquet", "curve.parquet"
@@ -23,6 +25,26 @@ RUN_FILES = (
     CURVE, TABLE, "manifest.json",
 )  # fmt: skip
 RUN_FOLDERS = ("checkpoints", "model", "wandb", PARTIAL)
+
+
+def check_output(output: Path, file: str, *, overwrite: bool) -> None:
+    """Refuses an `--output` that is no folder, or that holds a file which would be replaced.
+
+    Args:
+        output: the folder, which need not be there.
+        file: what the command writes into it.
+        overwrite: whether an earlier one may be replaced.
+
+    Raises:
+        ConfigError: the output is taken.
+    """
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file; give a folder, new or empty.")
+    if (output / file).exists() and not overwrite:
+        raise ConfigError(
+            f"--output {output} already holds {file}; give another folder, or add --overwrite to "
+            "replace it."
+        )
 
 
 @contextmanager
