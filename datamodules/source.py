@@ -10,6 +10,7 @@ heavy: what a reader needs besides records is imported where it reads.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -30,7 +31,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _FOLDER = Path(__file__).resolve().parent / "sources"
 
 
-class DataOptions(Options):
+class DataOptions(Options, ABC):
     """Group `data`: the keys that every source has, and what a source does.
 
     Attributes:
@@ -57,13 +58,13 @@ class DataOptions(Options):
         del command
         return []
 
+    @abstractmethod
     def read(self) -> RecordSource:
         """Reads the records.
 
         Raises:
             DataError: something in them is missing or broken.
         """
-        raise NotImplementedError(f"data={self.name} has no reader")
 
     def open_world(self) -> World:
         """The world that the records are made from.

@@ -76,8 +76,7 @@ class Run:
         """Lines of probes.parquet: what was taught, and what was asked."""
         teach = self.data.scenarios["test"].edit
         for number, record in enumerate(self.data.records("test")[: self.n_edits]):
-            if (prompt := teach(record)) is not None:
-                yield _line(number, "edit", prompt)
+            yield _line(number, "edit", teach(record))
         for number, probe, prompt, record in self.prompts():
             yield _line(number, probe, prompt, record.hops if probe == "portability" else None)
 
