@@ -29,10 +29,9 @@ from lightning_modules.evaluation import EvaluationModule, Metrics
 from lightning_modules.scoring import Scoring
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
+from results.folder import EDITS_IN_PLACE
 from results.outcome import Outcome, ScoredEdits
 from results.partial import BatchResult, Line, PartialResults
-
-IN_PLACE = "edits_in_place"
 
 
 def check_points(points: Sequence[int], data: EditDataModule) -> None:
@@ -133,7 +132,9 @@ class SequentialModule(EvaluationModule):
     def add(self, result: BatchResult) -> None:
         """Counts a point of the curve, just scored or from an earlier run."""
         scored = self.new_scored()
-        lines = [{key: v for key, v in line.items() if key != IN_PLACE} for line in result.lines]
+        lines = [
+            {key: v for key, v in line.items() if key != EDITS_IN_PLACE} for line in result.lines
+        ]
         scored.add(replace(result, lines=lines))
         self._at_points[len(result.edit_ids)] = scored
 
@@ -172,7 +173,7 @@ class SequentialModule(EvaluationModule):
             line
             | {
                 "value": self.curve[n].scores[line["probe"], line["metric"]][line["edit_id"]],
-                IN_PLACE: n,
+                EDITS_IN_PLACE: n,
             }
             for n in self.points
             for batch in self._at_points[n].batches
@@ -188,7 +189,7 @@ class SequentialModule(EvaluationModule):
         names = {name: None for part in parts for name in part.report}
         return BatchResult(
             edit_ids=tuple(edit for part in parts for edit in part.edit_ids),
-            lines=[line | {IN_PLACE: n} for part in parts for line in part.lines],
+            lines=[line | {EDITS_IN_PLACE: n} for part in parts for line in part.lines],
             answer_seconds=sum(part.answer_seconds * len(part.edit_ids) for part in parts) / n,
             report={name: [v for part in parts for v in part.report[name]] for name in names},
         )

@@ -26,13 +26,13 @@ from metrics.bootstrap import Estimate
 from metrics.headlines import GENERATION_MATCH, TOKEN_ACCURACY
 from reporting.gallery import sample_edits
 from reporting.thumbnails import SIDE, UNREADABLE, shrink
+from results.folder import EDITS_IN_PLACE
 
 Row = Mapping[str, Any]
 COSTS = (
     "n_edits", "seconds_per_edit", "answer_seconds_per_edit", "peak_memory_bytes",
     "trained_parameters",
 )  # fmt: skip
-EDITS_IN_PLACE = "edits_in_place"  # x-axis of the curves of a sequential run
 _COLUMNS = ("edit_id", "subject", "probe", "question", "picture", "target", "before", "after")
 _OF_THE_EDIT = ("reliability", "generality")  # probes whose scores say how well an edit took
 

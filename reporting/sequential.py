@@ -16,11 +16,11 @@ from reporting.pairs import hops_of, scores_by_record
 from reporting.paper import paper_columns
 from reporting.tables import metric_cell
 from results.files import CURVE
-from results.folder import CURVE_SCHEMA, RunResult, read_rows
+from results.folder import CURVE_SCHEMA, EDITS_IN_PLACE, RunResult, read_rows
 
 Curve = Mapping[int, Mapping[str, Estimate]]
 
-_COLUMNS = ("edit_id", "probe", "metric", "value", "edits_in_place")
+_COLUMNS = ("edit_id", "probe", "metric", "value", EDITS_IN_PLACE)
 
 
 def curve_of(run: RunResult) -> Curve:
@@ -47,7 +47,7 @@ def curve_of(run: RunResult) -> Curve:
     long = read_rows(path, CURVE_SCHEMA, _COLUMNS)
     headlines = headlines_of(run.scenario, **variant_of(run.settings))
     hops, curve = hops_of(run.folder), {}
-    for edits_in_place, rows in long.groupby("edits_in_place"):  # ascending
+    for edits_in_place, rows in long.groupby(EDITS_IN_PLACE):  # ascending
         scores = scores_by_record(rows, headlines, hops)
         columns = [scores[name].dropna().to_numpy() for name in scores]
         metrics = zip(map(str, scores), estimates(columns, seed=run.seed), strict=True)

@@ -49,7 +49,8 @@ PROBE_SCHEMA = pa.schema(
         ("hops", pa.int64()),  # steps from the edited fact to the answer; null: not portability
     ]
 )
-CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field("edits_in_place", pa.int64()))
+EDITS_IN_PLACE = "edits_in_place"  # column of curve.parquet, and the x-axis of its curves
+CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field(EDITS_IN_PLACE, pa.int64()))
 
 _TEXT, _NUMBER = (str,), (int, float)
 _SUMMARY_FIELDS: dict[str, tuple[type, ...]] = {

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from errors import ConfigError, DataError
 from results.files import PARTIAL, differences, is_first_process, replacing, write_text
-from results.folder import CURVE_SCHEMA, EDIT_SCHEMA
+from results.folder import CURVE_SCHEMA, EDIT_SCHEMA, EDITS_IN_PLACE
 
 log = logging.getLogger(__name__)
 RUN = "run.json"
@@ -91,7 +91,7 @@ class PartialResults:
         Raises:
             DataError: it cannot be written.
         """
-        is_curve = any("edits_in_place" in line for line in batch.lines)
+        is_curve = any(EDITS_IN_PLACE in line for line in batch.lines)
         table = pa.Table.from_pylist(batch.lines, schema=CURVE_SCHEMA if is_curve else EDIT_SCHEMA)
         facts = {key: value for key, value in asdict(batch).items() if key != "lines"}
         table = table.replace_schema_metadata({_FACTS: json.dumps(facts).encode()})
