@@ -13,11 +13,24 @@ from configs.launch import run_command
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
     from configs.schema import EvaluateConfig
+    from runner.start import Placement
 
 
 def main(cfg: EvaluateConfig) -> None:
     """Evaluates one editor in one scenario."""
-    from configs.rundir import is_finished, prepare_output_dir
+    from configs.rundir import is_finished
+    from runner.start import start
+
+    if is_finished(cfg):
+        show(Path(cfg.output_dir), "Finished already:")
+        return
+    with start(cfg, parallel=True) as placement:
+        evaluate(placement)
+
+
+def evaluate(placement: Placement[EvaluateConfig]) -> None:
+    """Evaluates one editor, in each of its processes."""
+    from configs.rundir import prepare_output_dir
     from datamodules.scenarios import SCENARIOS
     from loggers.run_loggers import open_loggers
     from loggers.wandb_results import send_result
@@ -26,13 +39,9 @@ def main(cfg: EvaluateConfig) -> None:
     from results.writing import write_result
     from runner import assembly
     from runner.processes import abort_all_on_error
-    from runner.start import start
     from runner.summary import Run
 
-    if is_finished(cfg):
-        show(Path(cfg.output_dir), "Finished already:")
-        return
-    placement = start(cfg)
+    cfg = placement.cfg
     parts = assembly.open_parts(cfg, {"test": SCENARIOS[cfg.scenario.name]}, placement.device)
     editor = assembly.open_editor(cfg, parts)
     run = Run(cfg, parts, editor, placement)

@@ -23,12 +23,12 @@ def main(cfg: PretrainConfig) -> None:
     from pretraining.run import pretrain
     from runner.start import start
 
-    start(cfg)
-    world = cfg.data.open_world()
-    folder = prepare_output_dir(cfg)
-    with open_loggers(cfg, folder, name=f"{cfg.model.name} pretraining") as loggers:
-        bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
-        manifest = pretrain(cfg, world, folder / "model", loggers=loggers, callbacks=bar)
+    with start(cfg):
+        world = cfg.data.open_world()
+        folder = prepare_output_dir(cfg)
+        with open_loggers(cfg, folder, name=f"{cfg.model.name} pretraining") as loggers:
+            bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
+            manifest = pretrain(cfg, world, folder / "model", loggers=loggers, callbacks=bar)
     Console().print_json(data=manifest["accuracy"])
     Console().print(f"[bold]model[/bold] {folder / 'model'}")
 

@@ -14,21 +14,29 @@ from errors import DataError
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
     from configs.schema import TrainConfig
+    from runner.start import Placement
 
 log = logging.getLogger(__name__)
 
 
 def main(cfg: TrainConfig) -> None:
     """Trains one editor and names its best checkpoint."""
+    from runner.start import start
+
+    with start(cfg, parallel=True) as placement:
+        train(placement)
+
+
+def train(placement: Placement[TrainConfig]) -> None:
+    """Trains one editor, in each of its processes."""
     from rich.console import Console
 
     from configs.rundir import prepare_output_dir
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, training
     from runner.processes import abort_all_on_error
-    from runner.start import start
 
-    placement = start(cfg)
+    cfg = placement.cfg
     options, scenario = training.trained_options(cfg), training.scenario_of(cfg)
     parts = assembly.open_parts(
         cfg,

@@ -39,16 +39,16 @@ def causal_trace(options: argparse.Namespace) -> int:
     from runner import assembly
     from runner.start import start
 
-    device = start(cfg).device
-    records = list(cfg.data.read().records("test"))
-    facts = list({(r.subject, r.knowledge_edit.question): r for r in records}.values())
-    processor = assembly.open_processor(cfg.model)
-    model = assembly.open_model(cfg.model, device)
-    encoder = assembly.make_encoder(processor, cfg.data.prompt)
-    facts = records_to_trace(model, encoder, facts, options.facts)
-    trace = causal_trace(model, encoder, facts, noise=options.noise, draws=options.draws)
-    numbers = options.output / TRACE
-    write_text(numbers, json.dumps(trace.as_dict(), indent=1))
+    with start(cfg) as placement:
+        records = list(cfg.data.read().records("test"))
+        facts = list({(r.subject, r.knowledge_edit.question): r for r in records}.values())
+        processor = assembly.open_processor(cfg.model)
+        model = assembly.open_model(cfg.model, placement.device)
+        encoder = assembly.make_encoder(processor, cfg.data.prompt)
+        facts = records_to_trace(model, encoder, facts, options.facts)
+        trace = causal_trace(model, encoder, facts, noise=options.noise, draws=options.draws)
+        numbers = options.output / TRACE
+        write_text(numbers, json.dumps(trace.as_dict(), indent=1))
     effects = {str(kind): effect.numpy() for kind, effect in trace.effect.items()}
     files = trace_figure(effects, TOKENS, options.output / "trace", model=cfg.model.name)
     print(
@@ -77,15 +77,14 @@ def second_moment(options: argparse.Namespace) -> int:
     from runner.start import start
 
     texts = sample_texts(read_texts(options.text, options.column, options.split), options.samples)
-    device = start(cfg).device
-    processor = assembly.open_processor(cfg.model)
-    model = assembly.open_model(cfg.model, device)
-    print(
-        write_moment(
+    with start(cfg) as placement:
+        processor = assembly.open_processor(cfg.model)
+        model = assembly.open_model(cfg.model, placement.device)
+        moment = write_moment(
             model, processor.tokenizer, texts, name=cfg.model.name, source=options.text,
             layer=options.layer, batch_size=options.batch, folder=options.cache,
-        )
-    )  # fmt: skip
+        )  # fmt: skip
+    print(moment)
     return 0
 
 
@@ -114,8 +113,10 @@ def knowledge_neurons(options: argparse.Namespace) -> int:
 
     from analysis.neuron_report import analyse
     from analysis.neuron_tables import neuron_table, write_neurons
+    from runner.start import start
 
-    numbers, tables = analyse(cfg, steps=options.steps, threshold=options.threshold)
+    with start(cfg) as placement:
+        numbers, tables = analyse(placement, steps=options.steps, threshold=options.threshold)
     files = write_neurons(options.output, numbers, tables)
     console = Console()
     if not console.is_terminal:

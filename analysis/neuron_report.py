@@ -37,7 +37,7 @@ from metrics.bootstrap import estimate, paired_difference
 from results import provenance
 from results.partial import Line
 from runner import assembly
-from runner.start import start
+from runner.start import Placement
 
 PAIRS: tuple[tuple[Question, Question], ...] = (
     ("text", "image"), ("text", "same_type"), ("image", "same_type"),
@@ -49,7 +49,7 @@ QuestionAt = tuple[When, Question]
 
 
 def analyse(
-    cfg: EvaluateConfig, *, steps: int, threshold: float
+    placement: Placement[EvaluateConfig], *, steps: int, threshold: float
 ) -> tuple[dict[str, Any], dict[str, list[Line]]]:
     """Everything that `python -m analysis knowledge_neurons` writes.
 
@@ -61,7 +61,7 @@ def analyse(
         DataError: records or pictures are missing or broken.
         ModelError: the base model or the checkpoint cannot be used.
     """
-    device = start(cfg).device
+    cfg, device = placement.cfg, placement.device
     parts = assembly.open_parts(cfg, {"test": neuron_scenario(cfg.scenario.name)}, device)
     editor = assembly.open_editor(cfg, parts)
     if isinstance(editor, nn.Module):

@@ -25,8 +25,8 @@ def main() -> int:
     def command() -> int:
         cfg = load_config("pretrain", sys.argv[1:])
         assert isinstance(cfg, PretrainConfig)
-        start(cfg)
-        Console().print_json(data=reassess(cfg)["held"])
+        with start(cfg):
+            Console().print_json(data=reassess(cfg)["held"])
         return 0
 
     return exit_status(command)

@@ -1,10 +1,13 @@
-"""What every command does first: seeds, threads, and quiet for libraries that talk too much."""
+"""How every command begins: seeds, threads, processes, and quiet for libraries that talk a lot."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import lightning as L
 import torch
@@ -20,45 +23,86 @@ _CHATTY = (
 )  # fmt: skip
 
 
+Config = TypeVar("Config", bound=RunConfig)
+
+
 @dataclass(frozen=True)
-class Placement:
+class Placement(Generic[Config]):
     """Where a run takes place.
 
     Attributes:
-        processes: how many the trainer will have, on all machines together.
+        cfg: the configuration that all processes have agreed on.
+        processes: how many there are, on all machines together.
         device: of this process.
+        rank: of this process, 0 for the first one, which writes and speaks.
     """
 
+    cfg: Config
     processes: int
     device: torch.device
+    rank: int = 0
 
 
-def start(cfg: RunConfig) -> Placement:
+@contextmanager
+def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]:
     """Hushes the libraries, tries the trainer's options, seeds every generator, sets the threads.
 
-    Returns:
-        Processes and device that the trainer's options come to on this machine.
+    Args:
+        cfg: the configuration of this process.
+        parallel: whether the command can make use of several processes.
+
+    Yields:
+        Where the run takes place, as the trainer's options come to on this machine.
 
     Raises:
-        ConfigError: Lightning refuses an option; nothing was loaded or written yet.
+        ConfigError: Lightning refuses an option, or the command takes one process and more are
+            asked for; nothing was loaded or written yet.
     """
     _quiet_libraries()
+    trial = _trial(cfg.trainer)
+    processes = _size(trial)
+    if processes > 1 and not parallel:
+        raise ConfigError(
+            f"trainer.devices={cfg.trainer.devices} trainer.num_nodes={cfg.trainer.num_nodes}: "
+            "this command takes one process. Leave the trainer at trainer=default."
+        )
+    L.seed_everything(cfg.seed, verbose=False)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    yield Placement(cfg, processes, trial.strategy.root_device, trial.global_rank)
+
+
+def process_count(options: TrainerOptions) -> int:
+    """How many processes a trainer's options come to on this machine, on all nodes together.
+
+    Raises:
+        ConfigError: Lightning refuses one of them.
+    """
+    return _size(_trial(options))
+
+
+def _size(trainer: L.Trainer) -> int:
+    return trainer.num_devices * trainer.num_nodes
+
+
+def _trial(options: TrainerOptions) -> L.Trainer:
+    """A trainer of these options that will not be used.
+
+    Raises:
+        ConfigError: Lightning refuses one of them.
+    """
     try:
-        trial = L.Trainer(
-            **cfg.trainer.arguments(),
+        return L.Trainer(
+            **options.arguments(),
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError, RuntimeError, TypeError) as error:
         raise ConfigError(
-            f"{_chosen(cfg.trainer)} do not work here: {' '.join(str(error).split())} Change one "
+            f"{_chosen(options)} do not work here: {' '.join(str(error).split())} Change one "
             "of them, or leave them all to trainer=default: one device of the best kind there is."
         ) from error
-    L.seed_everything(cfg.seed, verbose=False)
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
-    return Placement(trial.num_devices * trial.num_nodes, trial.strategy.root_device)
 
 
 def _chosen(trainer: TrainerOptions) -> str:

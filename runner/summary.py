@@ -37,7 +37,7 @@ class Run:
     cfg: EvaluateConfig
     parts: Parts
     editor: Editor
-    placement: Placement
+    placement: Placement[EvaluateConfig]
 
     @property
     def data(self) -> EditDataModule:

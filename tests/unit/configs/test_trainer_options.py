@@ -11,7 +11,7 @@ from configs import schema
 from configs.check import load_config
 from configs.rules import sweep_problems
 from errors import ConfigError
-from runner.start import start
+from runner.start import process_count, start
 
 
 def train(*words: str) -> schema.TrainConfig:
@@ -55,13 +55,13 @@ def test_a_sweep_is_refused_where_several_processes_may_start(
 def test_the_trainer_itself_says_how_many_processes_there_are(
     words: tuple[str, ...], processes: int
 ) -> None:
-    assert start(train(*words)).processes == processes
+    assert process_count(train(*words).trainer) == processes
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_machine_without_a_gpu_is_told_what_to_do() -> None:
     with pytest.raises(ConfigError) as caught:
-        start(train("trainer=ddp"))
+        process_count(train("trainer=ddp").trainer)
     said = str(caught.value)
     assert said.startswith("trainer.accelerator=gpu, trainer.devices=auto, trainer.strategy=ddp")
     assert "trainer=default" in said
@@ -71,7 +71,7 @@ def test_a_machine_without_a_gpu_is_told_what_to_do() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_ddp_takes_every_gpu() -> None:
-    assert start(train("trainer=ddp")).processes == torch.cuda.device_count()
+    assert process_count(train("trainer=ddp").trainer) == torch.cuda.device_count()
 
 
 def test_all_devices_of_a_cpu_are_one(tmp_path: Path) -> None:
@@ -94,3 +94,10 @@ def test_only_the_first_process_writes(
     assert (tmp_path / "run" / "config.yaml").is_file()
     monkeypatch.setenv(name, "1")
     prepare_output_dir(config)  # the others do not refuse the folder that the first one made
+
+
+def test_a_command_of_one_process_is_not_started_in_several() -> None:
+    """pretrain.py ignored trainer=ddp_cpu, and would now teach and write in each process."""
+    said = r"trainer.devices=2 .*takes one process"
+    with pytest.raises(ConfigError, match=said), start(train("trainer=ddp_cpu")):
+        pass
