@@ -5,6 +5,7 @@ to do. Entry points print the message alone and exit with status 2; any other ex
 keeps its traceback.
 """
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -25,6 +26,27 @@ class DataError(TmkeError):
 
 class ModelError(TmkeError):
     """A base model or checkpoint is missing, damaged or of the wrong kind."""
+
+
+class Stopped(BaseException):
+    """A signal asked the process to end: no error, and nothing that `except Exception` swallows.
+
+    Attributes:
+        number: of the signal.
+        after: what was done before, such as `after step 90`; empty where that needs no saying.
+    """
+
+    def __init__(self, number: int, after: str = "") -> None:
+        super().__init__(number, after)
+        self.number, self.after = number, after
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, ("stopped by", signal.Signals(self.number).name, self.after)))
+
+    @property
+    def status(self) -> int:
+        """The exit status that shells use for it."""
+        return 128 + self.number
 
 
 def exit_status(command: Callable[[], int]) -> int:

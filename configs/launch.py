@@ -7,6 +7,7 @@ An entry point is a docstring, a `main(config)` that imports what it needs insid
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn, TypeVar, cast
@@ -24,7 +25,8 @@ from configs.help import help_text
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
 from configs.rundir import check_output_dir
 from configs.schema import RunConfig
-from errors import USER_ERROR, TmkeError
+from configs.signals import REQUEUE, requeue, signals
+from errors import USER_ERROR, Stopped, TmkeError
 from results.files import is_first_process
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -33,28 +35,34 @@ Config = TypeVar("Config", bound=RunConfig)
 def run_command(command: str, main: Callable[[Config], float | None]) -> None:
     """Runs a command as the user typed it; the last line of every entry point.
 
-    A `TmkeError` ends the process with its message alone and status 2; any other exception is a bug
-    and keeps its traceback.
+    A `TmkeError` ends the process with its message alone and status 2, a signal with a sentence and
+    128 + its number; any other exception is a bug and keeps its traceback.
 
     Args:
         command: `train`, `evaluate` or `pretrain`; also the primary configuration's name.
         main: gets the checked configuration, once for every job; may return a score for sweepers.
     """
+    signals.install()
     _start_logging()
     try:
         sys.argv[1:] = _checked_arguments(command, sys.argv[1:])
     except TmkeError as error:
         _stop(error)
+    except Stopped as stopped:
+        _end(stopped)
 
     def job(composed: DictConfig) -> float | None:
         running = HydraConfig.get()
         number = int(running.job.num) if running.mode == RunMode.MULTIRUN else None
+        config = None
         try:
             config = build(command, to_plain(composed), list(running.overrides.task), job=number)
             check_output_dir(config)
             return main(cast("Config", config))
         except TmkeError as error:
             _stop(error)
+        except Stopped as stopped:
+            _end(stopped, config)
 
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
 
@@ -92,3 +100,24 @@ def _stop(error: TmkeError) -> NoReturn:
     """Ends the process with the message of a mistake that the user can mend."""
     print(f"error: {error}", file=sys.stderr)
     sys.exit(USER_ERROR)
+
+
+def _end(stopped: Stopped, config: RunConfig | None = None) -> NoReturn:
+    """Ends the process after a signal, with how to go on."""
+    if is_first_process():
+        print(f"{stopped}{_how_to_go_on(stopped, config)}", file=sys.stderr)
+    sys.exit(stopped.status)
+
+
+def _how_to_go_on(stopped: Stopped, config: RunConfig | None) -> str:
+    if config is None:
+        return ""
+    if config.command == "pretrain":
+        return ". Pretraining is not continued: start it anew with overwrite=true"
+    words = f"the same command with resume=true output_dir={config.output_dir} goes on with the run"
+    if stopped.number != REQUEUE or "SLURM_JOB_ID" not in os.environ:
+        return f"; {words}"
+    problem = requeue()
+    if problem is None:
+        return "; the job is in the queue again and goes on by itself"
+    return f", and the job could not be put back into the queue ({problem}); {words}"

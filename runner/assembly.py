@@ -215,7 +215,7 @@ def make_trainer(
         **arguments: what depends on the command (steps, clipping, accumulation).
     """
     bar = [ProgressBar()] if options.enable_progress_bar else []
-    return L.Trainer(
+    trainer = L.Trainer(
         **(options.arguments() | arguments),
         logger=list(loggers) or False,
         callbacks=[*callbacks, *bar],
@@ -223,3 +223,6 @@ def make_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,  # EditOrder serves every process its share
     )
+    # Lightning's own handlers end a run with status 0 and talk to other processes from within.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer

@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import runpy
+import signal
 import sys
 from typing import Any
 
@@ -47,6 +48,7 @@ def become(request: dict[str, Any]) -> None:
     for stream, path in enumerate(request["streams"], start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background
     os.environ.clear()
     os.environ.update(request["environment"])
     script, *options = request["command"]
