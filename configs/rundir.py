@@ -21,6 +21,7 @@ from results.files import (
     differences,
     is_first_process,
     remove_half_written,
+    write_text,
 )
 
 _HEADER = "# Resolved settings"
@@ -126,7 +127,7 @@ def prepare_output_dir(config: RunConfig) -> Path:
             _remove_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
-        (folder / CONFIG).write_text(f"{_HEADER} of {config.command}.py\n{text}", encoding="utf-8")
+        write_text(folder / CONFIG, f"{_HEADER} of {config.command}.py\n{text}")
     except OSError as error:
         raise ConfigError(
             f"output_dir={folder} cannot be written ({error.strerror}); name another folder."

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from lightning.pytorch.loggers import WandbLogger
 
 from configs.schema import RunConfig
-from results.files import is_first_process
+from results.files import is_first_process, write_text
 
 log = logging.getLogger(__name__)
 
@@ -248,8 +248,7 @@ def _note_start(folder: Path) -> tuple[str, int]:
     file = folder / FOLDER / RUN_ID
     starts = file.read_text(encoding="utf-8").split() if file.is_file() else []
     run_id = starts[0] if starts else secrets.token_hex(6)
-    file.parent.mkdir(exist_ok=True)
-    file.write_text("".join(f"{run_id}\n" for _ in (*starts, run_id)), encoding="utf-8")
+    write_text(file, "".join(f"{run_id}\n" for _ in (*starts, run_id)))
     return run_id, len(starts)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -18,6 +19,7 @@ from datamodules.world import World
 from datamodules.world.schema import WORLD_FILE
 from errors import ModelError
 from models.folder import MANIFEST, sha256
+from results.files import UnwritableError, replacing_folder, write_text
 
 PACKAGES = ("torch", "transformers", "tokenizers", "lightning", "safetensors", "pillow", "numpy")
 
@@ -52,7 +54,7 @@ def save_tiny(
     """Write a model that `from_pretrained` reads.
 
     Args:
-        folder: created if needed; files of the same names are replaced, a manifest goes.
+        folder: created if needed; what was there before goes.
         model: kept in single precision in memory.
         tokenizer: saved beside it.
         processor: saved beside it.
@@ -62,18 +64,21 @@ def save_tiny(
 
     Raises:
         ModelError: a weight is not finite in half precision.
+        UnwritableError: naming the folder, which is as it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     if not all(bool(p.half().isfinite().all()) for p in model.parameters()):
         raise ModelError(
             f"{folder}: a weight is not finite in half precision, so the model was not saved. The "
             "training diverged: lower lr and vision_lr."
         )
-    (folder / MANIFEST).unlink(missing_ok=True)
-    model.half().save_pretrained(folder)
+    try:
+        with replacing_folder(folder) as temporary:
+            model.half().save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            processor.save_pretrained(temporary)
+    except SafetensorError as error:  # its own kind, for a full disk too
+        raise UnwritableError(folder, OSError(str(error))) from error
     model.float()
-    tokenizer.save_pretrained(folder)
-    processor.save_pretrained(folder)
     versions = {package: version(package) for package in PACKAGES}
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -84,8 +89,7 @@ def save_tiny(
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write what is known about the model in a folder."""
-    text = json.dumps(manifest, indent=1, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 def world_summary(world: World) -> dict[str, Any]:

@@ -1,17 +1,19 @@
 """The files of an output folder by name, how they are written, and which process writes them.
 
-Each file is written beside its place and then renamed, so that an interrupted run leaves either the
-whole file or none. Nothing here loads more than the standard library: a command line is judged
-before anything heavy is imported.
+Each file is written beside its place, brought to the disk and then renamed, so that a run that is
+killed, or a machine that stops, leaves either the whole file or none. Nothing here loads more than
+the standard library: a command line is judged before anything heavy is imported.
 """
 
 import os
+import secrets
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from errors import ConfigError
+from errors import ConfigError, DataError
 
 CONFIG = "config.yaml"  # the resolved settings, of every command
 CURVES = "metrics.csv"  # loss curves of a training
@@ -25,6 +27,26 @@ RUN_FILES = (
     CURVE, TABLE, "manifest.json",
 )  # fmt: skip
 RUN_FOLDERS = ("checkpoints", "model", "wandb", PARTIAL)
+
+
+class UnwritableError(DataError, OSError):
+    """A file cannot be written: a full disk, one that is read-only, or one that is gone.
+
+    It is both: who can go on without the file catches an `OSError`, and anyone else ends with the
+    message.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        self.message = (
+            f"{path} cannot be written ({reason}), and what was there is unchanged. Make room, or "
+            "make the place writable, and start again."
+        )
+        super().__init__(self.message)
+        self.errno, self.strerror = error.errno, reason
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def check_output(output: Path, file: str, *, overwrite: bool) -> None:
@@ -56,14 +78,84 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Yields:
         A path with the same suffix in the same folder (renaming is atomic within one file system).
+
+    Raises:
+        UnwritableError: it could not be written, brought to the disk or renamed; `path` is as it
+            was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    temporary = _beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _to_disk(temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise UnwritableError(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _folder_to_disk(path.parent)
+
+
+@contextmanager
+def replacing_folder(folder: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` when the block ends without an error.
+
+    Args:
+        folder: made if it does not exist.
+        overwrite: whether one that is there and not empty gives way, once the new one is complete
+            on the disk; otherwise it stays, and the new one goes.
+
+    Yields:
+        An empty folder beside it.
+
+    Raises:
+        UnwritableError: something could not be written, brought to the disk or renamed; a folder
+            that was there is as it was.
+    """
+    final = folder.resolve()
+    temporary, former = _beside(final), _beside(final)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.rglob("*"):
+            _folder_to_disk(path) if path.is_dir() else _to_disk(path)
+        _folder_to_disk(temporary)
+        if overwrite and final.is_dir() and any(final.iterdir()):
+            final.rename(former)
+        try:
+            temporary.rename(final)
+        except OSError:
+            if former.is_dir():
+                former.rename(final)
+            raise
+    except OSError as error:
+        raise UnwritableError(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _folder_to_disk(final.parent)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name in the same folder, of no other process (two machines may have equal ids)."""
+    return path.with_name(f".{path.stem}-{os.getpid()}-{secrets.token_hex(3)}{path.suffix}")
+
+
+def _to_disk(file: Path) -> None:
+    """Waits until a file's content is on the disk: a rename may get there before it."""
+    with file.open("rb+") as content:
+        os.fsync(content.fileno())
+
+
+def _folder_to_disk(folder: Path) -> None:
+    """The same for the names in a folder; some file systems cannot, and a name is no content."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from datamodules.world.drawing import SLOTS, draw_entity, render_view
 from datamodules.world.names import entity_names
 from datamodules.world.schema import ENTITIES_FILE, WORLD_FILE
 from errors import ConfigError, DataError
+from results.files import replacing_folder
 
 GENERATOR = "tmke-world"
 GENERATOR_VERSION = 1
@@ -80,14 +79,13 @@ def generate_world(
     _check_settings(settings)
     if _holds_same_world(root, settings):
         return root
-    partial = root.parent / f".{root.name}.partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        (partial / "images").mkdir(parents=True)
-        _write(partial, settings)
-        _move(partial, root, settings)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with replacing_folder(root, overwrite=False) as folder:
+            (folder / "images").mkdir()
+            _write(folder, settings)
+    except OSError:  # another process may have been there first
+        if not _holds_same_world(root, settings):
+            raise
     return root
 
 
@@ -113,15 +111,6 @@ def _holds_same_world(root: Path, settings: dict[str, Any]) -> bool:
         f"{root} holds {other}, while {settings} is asked for. Nothing was written: choose another "
         "folder, ask for the settings that made it, or remove it first."
     )
-
-
-def _move(partial: Path, root: Path, settings: dict[str, Any]) -> None:
-    """Put the finished folder in its place; another process may have been there first."""
-    try:
-        partial.replace(root)
-    except OSError:
-        if not _holds_same_world(root, settings):
-            raise
 
 
 def _write(folder: Path, settings: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from errors import ModelError
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel
 from models.rows import text_rows
+from results.files import UnwritableError, replacing
 
 
 @torch.no_grad()
@@ -50,9 +51,17 @@ def second_moment(
 
 
 def save_second_moment(path: Path, moment: Tensor, *, facts: dict[str, str]) -> None:
-    """Writes C with what it was made from."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"second_moment": moment.contiguous().cpu()}, path, metadata=facts)
+    """Writes C with what it was made from.
+
+    Raises:
+        UnwritableError: naming the file, which is as it was.
+    """
+    tensors = {"second_moment": moment.contiguous().cpu()}
+    try:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata=facts)
+    except SafetensorError as error:  # its own kind, for a full disk too
+        raise UnwritableError(path, OSError(str(error))) from error
 
 
 def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:

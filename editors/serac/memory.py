@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from editors.serac.scope import Scope
 from errors import ModelError
+from results.files import UnwritableError, replacing_folder
 
 _TEXTS, _PICTURES = "entries.json", "pictures.safetensors"
 
@@ -78,16 +80,23 @@ class Memory:
         return known
 
     def save(self, folder: Path) -> None:
-        """Writes the memory into a folder of its own."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Writes the memory into a folder of its own, whose former content goes.
+
+        Raises:
+            UnwritableError: naming the folder, which is as it was.
+        """
         texts = [{"question": e.question, "answer": e.answer} for e in self.entries]
-        (folder / _TEXTS).write_text(json.dumps(texts, indent=1), encoding="utf-8")
         pictures = {
             str(number): entry.picture.contiguous().cpu()
             for number, entry in enumerate(self.entries)
             if entry.picture is not None
         }
-        save_file(pictures, folder / _PICTURES)
+        try:
+            with replacing_folder(folder) as temporary:
+                (temporary / _TEXTS).write_text(json.dumps(texts, indent=1), encoding="utf-8")
+                save_file(pictures, temporary / _PICTURES)
+        except SafetensorError as error:  # its own kind, for a full disk too
+            raise UnwritableError(folder, OSError(str(error))) from error
 
     @classmethod
     def load(cls, folder: Path) -> Memory:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +43,7 @@ from models.minigpt4.vicuna import (
     version_of,
     weight_file_names,
 )
+from results.files import replacing_folder
 
 log = logging.getLogger(__name__)
 Dtype = Literal["float16", "bfloat16", "float32"]
@@ -234,20 +233,11 @@ def _write(
 @contextmanager
 def _written_beside(output: Path) -> Iterator[Path]:
     """A folder that takes the output's place if the block ends well, and is gone if it does not."""
-    final = output.resolve()
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    former = final.with_name(f".{final.name}.{os.getpid()}.former")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        if final.is_dir() and any(final.iterdir()):
-            final.rename(former)
-        partial.rename(final)
+        with replacing_folder(output) as folder:
+            yield folder
     except (OSError, SafetensorError) as error:  # a full disk, a folder that may not be written
         raise ModelError(f"--output {output} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(former, ignore_errors=True)
 
 
 def _describe(sources: Sources) -> dict[str, Any]:

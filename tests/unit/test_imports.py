@@ -16,13 +16,13 @@ TORCH_FREE = ("configs", "reporting", "results.files", "results.folder", "result
 # `__main__.py` of a room) may import any room.
 ARROWS = {
     "metrics": set(),
-    "models": {"metrics.functional"},
-    "datamodules": {"models.chat", "models.rows"},
+    "results": {"metrics"},
+    "models": {"metrics.functional", "results.files"},
+    "datamodules": {"models.chat", "models.rows", "results.files"},
     "editors": {
         "metrics.functional", "models", "datamodules.records", "datamodules.scenarios",
-        "datamodules.prompt_encoder",
+        "datamodules.prompt_encoder", "results.files",
     },
-    "results": {"metrics"},
     "configs": {
         "editors.options", "editors.registry", "editors.checkpoint", "datamodules.scenarios",
         "datamodules.source", "results.files",

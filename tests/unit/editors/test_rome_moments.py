@@ -10,10 +10,11 @@ from torch import Tensor
 
 from editors.rome.moments import load_second_moment, save_second_moment, second_moment
 from editors.rome.update import factored, unit_direction
-from errors import ModelError
+from errors import ModelError, TmkeError
 from models.deltas import Site
 from models.editable import EditableModel
 from tests.builders import text_model
+from tests.disks import files_up_to
 from tests.rome_cases import KINDS, model_and_encoder
 
 
@@ -92,3 +93,16 @@ def test_a_file_is_taken_by_its_own_model_and_layer_alone(tmp_path: Path) -> Non
         load_second_moment(str(path), model, 1)
     with pytest.raises(ModelError, match=r"cannot be read.*analysis second_moment"):
         load_second_moment(str(tmp_path / "d"), model, 1)
+
+
+def test_a_full_disk_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path, facts = tmp_path / "moment.safetensors", {"model": "m", "layer": "0"}
+    save_second_moment(path, torch.eye(4), facts=facts)
+    before = path.read_bytes()
+    with (
+        files_up_to(4096),
+        pytest.raises(TmkeError, match=r"moment\.\w+ cannot be written"),
+    ):
+        save_second_moment(path, torch.eye(64), facts=facts)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

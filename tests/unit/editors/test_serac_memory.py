@@ -10,7 +10,8 @@ import torch
 
 from editors.serac.memory import Entry, Memory
 from editors.serac.similarity import mix_soft
-from errors import ModelError
+from errors import ModelError, TmkeError
+from tests.disks import files_up_to
 from tests.serac_cases import (
     looked,
     made,
@@ -95,6 +96,15 @@ def test_a_damaged_memory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pictures.safetensors").write_bytes(b"xx")
     with pytest.raises(ModelError, match="holds no memory"):
         Memory.load(tmp_path)
+
+
+def test_a_full_disk_leaves_the_earlier_memory(tmp_path: Path) -> None:
+    folder = tmp_path / "memory"
+    Memory([Entry("Who?", "C")]).save(folder)
+    with files_up_to(4096), pytest.raises(TmkeError, match="memory cannot be written"):
+        Memory([Entry("Where?", "D", torch.zeros(2000))]).save(folder)
+    assert [entry.text for entry in Memory.load(folder).entries] == ["Who? C"]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_embeddings_are_kept_until_a_weight_moves() -> None:

@@ -1,0 +1,105 @@
+"""A file is written whole, on the disk and in one moment, or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from errors import TmkeError
+from results.files import UnwritableError, replacing, replacing_folder, write_text
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is brought to the disk and what is renamed, in its order."""
+    made: list[str] = []
+    real_fsync, real_rename = os.fsync, os.rename
+
+    def fsync(descriptor: int) -> None:
+        made.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        real_fsync(descriptor)
+
+    def renamed(real: object) -> object:
+        def rename(source: Path, target: Path) -> None:
+            made.append(f"rename {Path(source).name} {Path(target).name}")
+            real_rename(source, target)
+
+        return rename
+
+    monkeypatch.setattr("os.fsync", fsync)
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(f"os.{name}", renamed(getattr(os, name)))
+    return made
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc here")
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, calls: list[str]) -> None:
+    folder = tmp_path / "run"
+    write_text(folder / "summary.json", "{}")
+    on_disk, renamed, name = calls
+    temporary = on_disk.removeprefix("fsync ")
+    assert temporary.startswith(".summary-")
+    assert temporary.endswith(".json")
+    assert (renamed, name) == (f"rename {temporary} summary.json", "fsync run")
+    calls.clear()
+    with replacing_folder(tmp_path / "model") as temporary_folder:
+        (temporary_folder / "weights").write_bytes(b"1")
+    assert calls[0] == "fsync weights"
+    assert calls[-2:] == [f"rename {temporary_folder.name} model", f"fsync {tmp_path.name}"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system here")
+def test_the_temporary_folder_of_the_machine_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was made there would have to be copied into its place."""
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, "/dev/shm")
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with replacing(tmp_path / "a.txt") as temporary:
+        assert temporary.parent == tmp_path
+        temporary.write_text("x")
+    with replacing_folder(tmp_path / "b") as temporary:
+        assert temporary.parent == tmp_path
+
+
+def test_what_was_there_stays_where_a_new_one_cannot_be_written(tmp_path: Path) -> None:
+    for name in ("file", "folder/file"):
+        write_text(tmp_path / name, "old")
+
+    def fill(file: Path) -> None:
+        file.write_text("ne")
+        raise OSError(28, "No space left on device")
+
+    with (
+        pytest.raises(UnwritableError, match=r"file cannot be written \(No space.*unchanged") as e,
+        replacing(tmp_path / "file") as temporary,
+    ):
+        fill(temporary)
+    assert isinstance(e.value, TmkeError)
+    assert isinstance(e.value, OSError)
+    assert (e.value.errno, e.value.strerror) == (28, "No space left on device")
+    with (
+        pytest.raises(UnwritableError, match="folder cannot be written"),
+        replacing_folder(tmp_path / "folder") as temporary,
+    ):
+        fill(temporary / "file")
+    files = {str(p.relative_to(tmp_path)): p.read_text() for p in tmp_path.rglob("*file")}
+    assert files == {"file": "old", "folder/file": "old"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_folder_gives_way_as_a_whole_or_stays(tmp_path: Path) -> None:
+    write_text(tmp_path / "folder" / "old", "")
+    with (
+        pytest.raises(UnwritableError, match="not empty"),
+        replacing_folder(tmp_path / "folder", overwrite=False) as temporary,
+    ):
+        (temporary / "new").touch()
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["old"]
+    with replacing_folder(tmp_path / "folder") as temporary:
+        (temporary / "new").touch()
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
