@@ -104,7 +104,7 @@ def attributions(
         raise ValueError(f"expected steps >= 1, got {steps}")
     rows = model.encode_pictures(rows)
     at, deltas = rows.answers(), deltas or {}
-    precision = torch.promote_types(model.hf.dtype, torch.float32)
+    precision = torch.promote_types(model.dtype, torch.float32)
     scales = torch.arange(1, steps + 1, dtype=precision, device=model.device) / steps
     tokens, copies = _at_once(model, rows, steps)
     size = (len(rows), model.n_layers, n_neurons(model))
@@ -281,7 +281,7 @@ def _positions(rows: Rows) -> Tensor:
 def _at_once(model: EditableModel, rows: Rows, steps: int) -> tuple[int, int]:
     """How many answer tokens, and how many copies of one, fit into one backward pass."""
     config, width = model.hf.config.get_text_config(), rows.input_ids.shape[1]
-    layer = model.n_layers * config.hidden_size * model.hf.dtype.itemsize
+    layer = model.n_layers * config.hidden_size * model.dtype.itemsize
     long = width if _in_one_part(model, rows) else 1
     copy = layer * _PER_TOKEN * long + config.vocab_size * _PER_LOGIT
     context = 4 * layer * width  # keys and values, and what a pass makes of them

@@ -37,6 +37,7 @@ from datamodules.scenarios import (
 )
 from editors.base import DeltaEdit, Editor
 from errors import ConfigError
+from metrics.precision import in_float64
 from models.deltas import Role
 from models.editable import EditableModel
 from models.rows import EditBatch
@@ -157,7 +158,7 @@ def coarse_set(attribution: Tensor, threshold: float) -> NeuronSet:
     """
     flat = attribution.flatten()
     ids = (flat > threshold * flat.max()).nonzero()[:, 0]
-    return NeuronSet(ids.cpu().numpy(), flat[ids].double().cpu().numpy())
+    return NeuronSet(ids.cpu().numpy(), in_float64(flat[ids]).cpu().numpy())
 
 
 def _of_batch(
@@ -210,7 +211,7 @@ def _updates(edit: DeltaEdit, per_layer: int) -> dict[Role, Update]:
     updates: dict[Role, Update] = {}
     for role in sorted({site.role for site in squared}):
         sites = sorted(site for site in squared if site.role == role)
-        norms = torch.cat([squared[site].double() for site in sites], 1)
+        norms = torch.cat([in_float64(squared[site]) for site in sites], 1)
         total = norms.sum(1, keepdim=True)
         share = torch.where(total > 0, norms / total, 0.0)
         updates[role] = Update(tuple(site.layer for site in sites), share.cpu().numpy())

@@ -222,7 +222,7 @@ def main() -> None:
             torch.manual_seed(0)
             model = build(family, device, tiny=arguments.tiny)
             size = sum(p.numel() for p in model.hf.parameters())
-            print(f"{family}: {size / 1e6:,.1f} M parameters in {model.hf.dtype}")
+            print(f"{family}: {size / 1e6:,.1f} M parameters in {model.dtype}")
             for what, work in work_of(model, world).items():
                 work()  # what is done once, such as choosing kernels
                 seconds, peak = measured(device, work)

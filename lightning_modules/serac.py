@@ -58,7 +58,7 @@ class SeracTraining(EditorTraining):
         negatives = None
         if supervised and options.negatives.share is not None and inputs.training:
             seed = torch.initial_seed() % 2**32  # the run's
-            negatives = HardNegatives(options.negatives, inputs.training, seed)
+            negatives = HardNegatives(options.negatives, inputs.training, seed, device=model.device)
         super().__init__(options, model, build(options, model, inputs), objective)
         self.supervised, self.negatives = supervised, negatives
         self.quality = ScopeQuality(self.editor.threshold)

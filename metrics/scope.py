@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
+
+from metrics.precision import widest_dtype
 
 
 class ScopeQuality(Metric):
@@ -42,7 +46,7 @@ class ScopeQuality(Metric):
             probabilities: (n,) that the question is about the edit.
             inside: (n,) bool, whether it is.
         """
-        probabilities = probabilities.detach().double()
+        probabilities = probabilities.detach().to(self.inside.dtype)
         fires = probabilities > self.threshold
         self.hits += (fires & inside).sum()
         self.false += (fires & ~inside).sum()
@@ -61,3 +65,13 @@ class ScopeQuality(Metric):
             "inside": inside,
             "outside": outside,
         }
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = "") -> nn.Module:
+        """Moves the metric; its sums first take a number type that the new device has."""
+        dtype = widest_dtype(fn(torch.zeros(())).device)
+
+        @wraps(fn)  # torchmetrics looks at its name: a change of number type alone does nothing
+        def moved(state: Tensor) -> Tensor:
+            return fn(state.to(dtype))
+
+        return super()._apply(moved, exclude_state)

@@ -100,7 +100,7 @@ class AutoMLLM(MultimodalModel):
             ModelError: their number is not that of a picture's image tokens.
         """
         output = self.hf.model.get_image_features(
-            pixel_values=pixel_values.flatten(0, 1).to(self.hf.dtype),
+            pixel_values=pixel_values.flatten(0, 1).to(self.dtype),
             **self._picture_inputs(len(pixel_values), _inner_arguments(self.hf)),
         )
         width = self.hf.get_input_embeddings().weight.shape[-1]

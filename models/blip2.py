@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import Blip2ForConditionalGeneration
+from transformers import Blip2ForConditionalGeneration as _Blip2ForConditionalGeneration
 
 from errors import ModelError
 from models.decoder import Decoder, opt_decoder
 from models.multimodal import MultimodalModel
+
+
+class Blip2ForConditionalGeneration(_Blip2ForConditionalGeneration):
+    """transformers' class, which keeps the Q-Former in float32 under float16 but not bfloat16."""
+
+    _keep_in_fp32_modules_strict = ["query_tokens", "qformer"]  # noqa: RUF012
 
 
 class Blip2(MultimodalModel):
@@ -52,11 +58,6 @@ class Blip2(MultimodalModel):
     def picture_features(self, pixel_values: Tensor) -> Tensor:
         """Projected query features of distinct pictures: (P, C, H, W) -> (P, S, d)."""
         return self.hf.get_image_features(pixel_values.to(self.dtype)).pooler_output
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Number type of everything but the Q-Former."""
-        return self.hf.language_projection.weight.dtype
 
 
 def in_single_precision(qformer: nn.Module, queries: nn.Parameter) -> None:

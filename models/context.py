@@ -111,7 +111,7 @@ def shared_lengths(rows: Rows, at: Answers, group: Tensor) -> Tensor:
 def _parts(model: EditableModel, group: Tensor, shared: Tensor) -> Iterator[Tensor]:
     """Row numbers, whole groups at a time, as many as the memory for keys and values allows."""
     config = model.hf.config.get_text_config()
-    each = 2 * model.n_layers * config.hidden_size * model.hf.dtype.itemsize
+    each = 2 * model.n_layers * config.hidden_size * model.dtype.itemsize
     most_rows = max(1, MEMORY_BYTES // (each * max(1, int(shared.max()))))
     part: list[Tensor] = []
     for number in group.unique():

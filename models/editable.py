@@ -91,6 +91,11 @@ class EditableModel(nn.Module, ABC):
     def device(self) -> torch.device:
         return next(self.hf.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of the language model; a Q-Former may have more digits."""
+        return self.hf.get_input_embeddings().weight.dtype
+
     def layer_kind(self, layer: int) -> str:
         """Layers of one kind are handed the same masks and rotary tables; here all are."""
         return ""

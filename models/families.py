@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForImageTextToText,
-    Blip2ForConditionalGeneration,
     LlavaForConditionalGeneration,
     PretrainedConfig,
 )
@@ -18,7 +17,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from errors import ModelError
 from models.auto import AutoMLLM
-from models.blip2 import Blip2
+from models.blip2 import Blip2, Blip2ForConditionalGeneration
 from models.chat import ChatForm
 from models.editable import EditableModel
 from models.llava import Llava

@@ -34,7 +34,7 @@ class Llava(MultimodalModel):
     def picture_features(self, pixel_values: Tensor) -> Tensor:
         """Projected features of distinct pictures: (P, C, H, W) -> (P, S, d)."""
         output = self.hf.model.get_image_features(
-            pixel_values=pixel_values.to(self.hf.dtype),
+            pixel_values=pixel_values.to(self.dtype),
             vision_feature_layer=self.hf.config.vision_feature_layer,
             vision_feature_select_strategy=self.hf.config.vision_feature_select_strategy,
         )

@@ -57,9 +57,7 @@ def load_model(
     check_manifest(Path(path))
     entry, number_type = family_of(family), torch_dtype(dtype, device)
     quantisation = _quantisation(family, path, config, quantise, number_type)
-    packed = bool(quantisation) or is_quantised(config)
-    if packed:
-        quantisation["device_map"] = device_map(device)
+    placement = _placement(device, packed=bool(quantisation) or is_quantised(config))
     try:
         hf, info = entry.hf.from_pretrained(
             path,
@@ -69,6 +67,7 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # _check_complete refuses them, and names them
             **quantisation,
+            **placement,
         )
     except pickle.UnpicklingError as error:
         raise ModelError(
@@ -79,7 +78,7 @@ def load_model(
         raise ModelError(f"the weights in {path!r} cannot be loaded: {error}") from error
     _check_complete({**info, "misshapen_keys": wrong_shapes(hf)}, family, path)
     make_differentiable(hf)
-    return entry.wrapper(hf if packed or device is None else hf.to(device))
+    return entry.wrapper(hf)
 
 
 def _check_complete(info: dict[str, Any], family: str, path: str) -> None:
@@ -118,6 +117,16 @@ def _quantisation(
             "are, or give the folder of the unquantised model."
         )
     return {"quantization_config": bits_config(quantise, without_weights(family, config, dtype))}
+
+
+def _placement(device: torch.device | None, *, packed: bool) -> dict[str, Any]:
+    """Arguments by which `from_pretrained` puts each weight where it stays as soon as it is read.
+
+    Otherwise every process of a machine would first hold all weights in the machine's own memory. A
+    map with the CPU in it is for quantised weights alone: others would count as offloaded there.
+    """
+    on_cpu = device is None or device.type == "cpu"
+    return {} if on_cpu and not packed else {"device_map": device_map(device)}
 
 
 def torch_dtype(dtype: Dtype, device: torch.device | None) -> torch.dtype:

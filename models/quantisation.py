@@ -42,7 +42,7 @@ def bits_config(quantise: Quantise, model: EditableModel) -> BitsAndBytesConfig:
         load_in_8bit=quantise == "8bit",
         load_in_4bit=quantise == "4bit",
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=hf.dtype,
+        bnb_4bit_compute_dtype=model.dtype,
         # A list replaces the default, which is to leave the head alone.
         llm_int8_skip_modules=unquantised_modules(hf, layers),
     )
@@ -91,7 +91,7 @@ def wrong_shapes(hf: PreTrainedModel) -> list[str]:
 
 
 def device_map(device: torch.device | None) -> dict[str, str]:
-    """Where quantised weights go: they are packed there, and cannot be moved to a GPU later.
+    """Where weights go as they are read; quantised ones cannot be moved to a GPU later.
 
     The CPU is named too: without a map transformers takes a GPU where there is one.
     """

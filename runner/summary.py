@@ -128,7 +128,7 @@ class Run:
             "versions": provenance.versions(),
             "git": provenance.git_state(),
             "environment": provenance.environment(
-                self.placement.device, self.parts.model.hf.dtype, self.placement.processes
+                self.placement.device, self.parts.model.dtype, self.placement.processes
             ),
             "metrics": {name: value.as_dict() for name, value in self.metrics(outcome).items()},
             "editor_report": outcome.report,

@@ -198,4 +198,4 @@ RECORDS = [record(number) for number in range(RECORDED)]
 
 def drawn_from_records(records: Sequence[Record] = RECORDS, **changed: Any) -> HardNegatives:
     chosen = NegativesOptions.model_validate({**OPTIONS["negatives"], "share": 1.0, **changed})
-    return HardNegatives(chosen, records)
+    return HardNegatives(chosen, records, device=torch.device("cpu"))

@@ -108,8 +108,8 @@ class Mend(nn.Module):
 
 
 def build(options: MendOptions, model: EditableModel, inputs: EditorInputs) -> Mend:
-    """The untrained editor that the options describe."""
-    return Mend(options, model)
+    """The untrained editor that the options describe, on the model's device."""
+    return Mend(options, model).to(model.device)
 
 
 def _key(site: Site, shape: tuple[int, int], *, shared: bool) -> str:

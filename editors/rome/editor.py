@@ -108,5 +108,5 @@ def build(options: RomeOptions, model: EditableModel, inputs: EditorInputs) -> R
 def _at_once(model: EditableModel, rows: Rows) -> int:
     """How many edits' prompts fit into one backward pass."""
     each = rows.input_ids.numel() // len(rows.edit_index.unique()) * model.n_layers
-    width = model.hf.config.get_text_config().hidden_size * model.hf.dtype.itemsize
+    width = model.hf.config.get_text_config().hidden_size * model.dtype.itemsize
     return max(1, MEMORY_BYTES // (each * width * _PER_TOKEN))

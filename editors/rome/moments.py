@@ -17,6 +17,7 @@ from torch import Tensor
 
 from editors.rome.config import COMMAND
 from errors import ModelError
+from metrics.precision import device_with_float64, in_float64
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel
 from models.rows import text_rows
@@ -38,13 +39,14 @@ def second_moment(
         (d_in, d_in) in float64, and the number of tokens.
     """
     width, _ = linear_shape(model.linear(site))
-    total = torch.zeros(width, width, dtype=torch.float64, device=model.device)
+    home = device_with_float64(model.device)
+    total = torch.zeros(width, width, dtype=torch.float64, device=home)
     tokens = 0
     for ids, mask in batches:
         state = model.prefix(text_rows(ids, mask), site.layer)
         row, position = mask.nonzero(as_tuple=True)
         keys, _ = model.read(state, site, row, position)
-        keys = keys.double()
+        keys = in_float64(keys)
         total += keys.mT @ keys
         tokens += len(keys)
     return total / max(1, tokens), tokens
@@ -71,8 +73,9 @@ def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:
         ModelError: the file is missing, damaged, or of another model or layer.
     """
     make = COMMAND.format(layer=layer)
+    home = str(device_with_float64(model.device))
     try:
-        with safe_open(path, framework="pt", device=str(model.device)) as file:
+        with safe_open(path, framework="pt", device=home) as file:
             facts, moment = file.metadata() or {}, file.get_tensor("second_moment")
     except (SafetensorError, OSError) as error:
         raise ModelError(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metrics.precision import in_float64
 from models.deltas import LowRankDelta
 
 
@@ -31,7 +32,7 @@ class Factored(NamedTuple):
 
 def factored(second_moment: Tensor) -> Factored:
     """C (d_in, d_in), ready to be solved for many keys."""
-    return Factored(*torch.linalg.lu_factor(second_moment.double()))
+    return Factored(*torch.linalg.lu_factor(in_float64(second_moment)))
 
 
 def unit_direction(k_star: Tensor, second_moment: Factored | None) -> Tensor:
@@ -41,11 +42,11 @@ def unit_direction(k_star: Tensor, second_moment: Factored | None) -> Tensor:
         k_star: k*.
         second_moment: C, or None for the identity.
     """
-    direction = k_star.double()
+    direction = in_float64(k_star)
     if second_moment is not None:
         direction = torch.linalg.lu_solve(*second_moment, direction.mT).mT
     u = direction / direction.norm(dim=-1, keepdim=True)
-    return u.to(torch.promote_types(k_star.dtype, torch.float32))
+    return u.to(k_star.device, torch.promote_types(k_star.dtype, torch.float32))
 
 
 def rank_one(u: Tensor, k: Tensor, output: Tensor, v_star: Tensor) -> LowRankDelta:

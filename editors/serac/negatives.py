@@ -23,14 +23,25 @@ from editors.serac.config import NegativesOptions
 class HardNegatives:
     """Draws questions out of scope for each edit.
 
+    Args:
+        records: what is drawn from.
+        device: where the sentence encoder runs, once.
+
     Raises:
         ModelError: the sentence encoder is on no disk.
     """
 
-    def __init__(self, options: NegativesOptions, records: Sequence[Record], seed: int = 0) -> None:
+    def __init__(
+        self,
+        options: NegativesOptions,
+        records: Sequence[Record],
+        seed: int = 0,
+        *,
+        device: torch.device,
+    ) -> None:
         self.options, self.seed = options, seed
         folder = encoder_folder(options.encoder, key="editor.negatives.encoder")
-        sentences = SentenceTransformer(str(folder), local_files_only=True)
+        sentences = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
         self.pool = sorted({question for record in records for question in out_of_scope(record)})
         self._lowered = [question.lower() for question in self.pool]
         self._pool = _embed(sentences, self.pool)  # (P, d)

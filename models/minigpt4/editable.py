@@ -36,4 +36,4 @@ class MiniGPT4(MultimodalModel):
     @torch.no_grad()
     def picture_features(self, pixel_values: Tensor) -> Tensor:
         """Projected query features of distinct pictures: (P, C, H, W) -> (P, S, d)."""
-        return self.hf.get_image_features(pixel_values.to(self.hf.llama_proj.weight.dtype))
+        return self.hf.get_image_features(pixel_values.to(self.dtype))

@@ -81,6 +81,7 @@ class MiniGPT4ForConditionalGeneration(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
+    _keep_in_fp32_modules_strict = ["query_tokens", "qformer"]  # noqa: RUF012
     _no_split_modules = [  # noqa: RUF012 - transformers' own name and form
         "Blip2EncoderLayer", "Blip2QFormerLayer", "LlamaDecoderLayer",
     ]  # fmt: skip

@@ -20,8 +20,8 @@ ARROWS = {
     "models": {"metrics.functional", "results.files"},
     "datamodules": {"models.chat", "models.rows", "results.files"},
     "editors": {
-        "metrics.functional", "models", "datamodules.records", "datamodules.scenarios",
-        "datamodules.prompt_encoder", "results.files",
+        "metrics.functional", "metrics.precision", "models", "datamodules.records",
+        "datamodules.scenarios", "datamodules.prompt_encoder", "results.files",
     },
     "configs": {
         "editors.options", "editors.registry", "editors.checkpoint", "datamodules.scenarios",

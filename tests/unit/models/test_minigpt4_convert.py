@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
@@ -327,7 +328,9 @@ def test_what_the_folder_holds(tmp_path: Path, llama: Path) -> None:
     side = ORIGINALS.dims["img"]
     model, info = MiniGPT4ForConditionalGeneration.from_pretrained(output, output_loading_info=True)
     assert not any(info.values())
-    assert {p.dtype for p in model.parameters()} == {torch.float16}  # the default
+    stored = load_file(output / "model.safetensors").values()
+    assert {tensor.dtype for tensor in stored} == {torch.float16}  # the default
+    assert model.language_model.dtype == torch.float16
     images = BlipImageProcessorPil.from_pretrained(output)
     assert dict(images.size) == {"height": side, "width": side}
     assert (images.resample, images.do_convert_rgb) == (3, True)  # bicubic
