@@ -26,6 +26,7 @@ from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
 from configs.rundir import check_output_dir
 from configs.schema import RunConfig
 from configs.signals import REQUEUE, requeue, signals
+from configs.sweep import RESUME, Sweep
 from errors import USER_ERROR, Stopped, TmkeError
 from results.files import is_first_process
 
@@ -36,7 +37,8 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
     """Runs a command as the user typed it; the last line of every entry point.
 
     A `TmkeError` ends the process with its message alone and status 2, a signal with a sentence and
-    128 + its number; any other exception is a bug and keeps its traceback.
+    128 + its number; any other exception is a bug and keeps its traceback. An error ends a sweep
+    only after its other jobs have run.
 
     Args:
         command: `train`, `evaluate` or `pretrain`; also the primary configuration's name.
@@ -45,7 +47,7 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
     signals.install()
     _start_logging()
     try:
-        sys.argv[1:] = _checked_arguments(command, sys.argv[1:])
+        sys.argv[1:], sweep = _checked_arguments(command, sys.argv[1:])
     except TmkeError as error:
         _stop(error)
     except Stopped as stopped:
@@ -55,22 +57,37 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
         running = HydraConfig.get()
         number = int(running.job.num) if running.mode == RunMode.MULTIRUN else None
         config = None
-        try:
+
+        def configure() -> Config:
+            nonlocal config
             config = build(command, to_plain(composed), list(running.overrides.task), job=number)
+            return cast("Config", config)
+
+        def run(config: Config) -> float | None:
             check_output_dir(config)
-            return main(cast("Config", config))
+            return main(config)
+
+        try:
+            if number is None:
+                return run(configure())
+            _start_logging()  # a launcher may have brought this function into another process
+            return sweep.run(composed, number, configure, run)
         except TmkeError as error:
             _stop(error)
         except Stopped as stopped:
-            _end(stopped, config)
+            _end(stopped, config, in_sweep=number is not None)
 
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
+    with sweep.watched():
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
 
 
-def _checked_arguments(command: str, argv: list[str]) -> list[str]:
+def _checked_arguments(command: str, argv: list[str]) -> tuple[list[str], Sweep]:
     """Checks the command line; adds what a checkpoint on it implies.
 
     Flags that only show something (--cfg, --info) pass through unchecked; --help ends the process.
+
+    Returns:
+        The arguments for Hydra, and the sweep that they are.
     """
     arguments = get_args_parser().parse_args(argv)
     if arguments.help:
@@ -79,10 +96,10 @@ def _checked_arguments(command: str, argv: list[str]) -> list[str]:
     if not arguments.multirun:
         argv, arguments.overrides = with_lists(argv), with_lists(arguments.overrides)
     if any((arguments.hydra_help, arguments.cfg, arguments.info, arguments.shell_completion)):
-        return argv
+        return argv, Sweep.of(arguments.overrides)
     with hydra_ready():
         words = checked_words(command, arguments.overrides, multirun=arguments.multirun)
-    return [*argv, *words[len(arguments.overrides) :]]
+    return [*argv, *words[len(arguments.overrides) :]], Sweep.of(words)
 
 
 def _start_logging() -> None:
@@ -102,19 +119,21 @@ def _stop(error: TmkeError) -> NoReturn:
     sys.exit(USER_ERROR)
 
 
-def _end(stopped: Stopped, config: RunConfig | None = None) -> NoReturn:
+def _end(stopped: Stopped, config: RunConfig | None = None, *, in_sweep: bool = False) -> NoReturn:
     """Ends the process after a signal, with how to go on."""
     if is_first_process():
-        print(f"{stopped}{_how_to_go_on(stopped, config)}", file=sys.stderr)
+        print(f"{stopped}{_how_to_go_on(stopped, config, in_sweep)}", file=sys.stderr)
     sys.exit(stopped.status)
 
 
-def _how_to_go_on(stopped: Stopped, config: RunConfig | None) -> str:
+def _how_to_go_on(stopped: Stopped, config: RunConfig | None, in_sweep: bool) -> str:
     if config is None:
         return ""
     if config.command == "pretrain":
         return ". Pretraining is not continued: start it anew with overwrite=true"
     words = f"the same command with resume=true output_dir={config.output_dir} goes on with the run"
+    if in_sweep:
+        words = f"{words} in this job's folder, without -m and with this job's values; {RESUME}"
     if stopped.number != REQUEUE or "SLURM_JOB_ID" not in os.environ:
         return f"; {words}"
     problem = requeue()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, field_validator
 
 from configs.pretraining import PretrainOptions
 from datamodules.scenarios import ScenarioName
@@ -131,6 +131,16 @@ class RunConfig(Options):
     data: SerializeAsAny[DataOptions]
     trainer: TrainerOptions
     logger: LoggerOptions
+
+    _job: str = PrivateAttr("")
+
+    def name_job(self, words: str) -> None:
+        """Says which job of a sweep this is, by the words that other jobs do not share."""
+        self._job = words
+
+    def named(self, name: str) -> str:
+        """A name for this run, and the words that tell it from the other jobs of a sweep."""
+        return f"{name} {self._job}".rstrip()
 
     def plain(self) -> dict[str, Any]:
         """The same as nested dicts of plain Python values, for checkpoints and files."""

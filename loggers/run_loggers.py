@@ -30,7 +30,7 @@ def open_loggers(
     Args:
         cfg: what the user asked for.
         folder: the output folder.
-        name: of the W&B run.
+        name: of the W&B run; the job of a sweep adds its own words.
         curves: whether the run has curves for metrics.csv.
         continue_after: optimiser step that an earlier run in this folder is continued from.
 
@@ -40,7 +40,7 @@ def open_loggers(
     loggers: list[Logger] = []
     if cfg.logger.csv and curves:
         loggers.append(CurveFile(folder, continue_after))
-    with open_wandb(cfg, folder, name) as wandb:
+    with open_wandb(cfg, folder, cfg.named(name)) as wandb:
         yield loggers if wandb is None else [*loggers, wandb]
 
 

@@ -1,0 +1,48 @@
+"""Real jobs in one process: the second finds nothing of the first, and a sweep goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.commands import run
+
+pytestmark = pytest.mark.e2e
+COUNTING = "tests/e2e/sweep_that_counts.py"
+WORDS = (
+    "-m", "experiment=demo", "data.limit=2", "data.filter_known=false", "logger=none",
+    "trainer.enable_progress_bar=false",
+)  # fmt: skip
+
+
+def states(printed: str) -> list[dict]:
+    lines = [line for line in printed.splitlines() if line.startswith("STATE ")]
+    return [json.loads(line.removeprefix("STATE ")) for line in lines]
+
+
+def test_a_job_that_failed_leaves_no_model_behind_and_resume_makes_what_is_missing(
+    world: Path, tmp_path: Path
+) -> None:
+    words = (*WORDS, "editor=ft,none", f"data.root={world}", f"output_dir={tmp_path}")
+    more = ("trainer.deterministic=true", "threads=2")
+    printed = run(COUNTING, "evaluate", "ft", *words, *more, status=2)
+    first, second = states(printed)
+    assert first["alive"] == second["alive"] == 0
+    assert first == second
+    assert "this job is to fail" in printed
+    assert "job 2 of 2: editor=none" in printed
+    shutil.rmtree(tmp_path / "1")
+    printed = run("evaluate.py", *words, "resume=true")
+    assert "Finished already" in printed
+    assert (tmp_path / "1" / "summary.json").is_file()
+
+
+def test_a_training_that_failed_leaves_no_model_behind(world: Path, tmp_path: Path) -> None:
+    words = (*WORDS, "editor=mend", "seed=0,1", f"data.root={world}", f"output_dir={tmp_path}")
+    printed = run(COUNTING, "train", "mend", *words, "trainer.max_steps=1", status=2)
+    first, second = states(printed)
+    assert first["alive"] == second["alive"] == 0
+    assert first == second
