@@ -18,19 +18,15 @@ if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
 
 def main(cfg: EvaluateConfig) -> None:
     """Evaluates one editor in one scenario."""
-    from configs.rundir import is_finished
     from runner.start import start
 
-    if is_finished(cfg):
-        show(Path(cfg.output_dir), "Finished already:")
-        return
     with start(cfg, parallel=True) as placement:
         evaluate(placement)
 
 
 def evaluate(placement: Placement[EvaluateConfig]) -> None:
     """Evaluates one editor, in each of its processes."""
-    from configs.rundir import prepare_output_dir
+    from configs.rundir import is_finished, prepare_output_dir
     from datamodules.scenarios import SCENARIOS
     from loggers.run_loggers import open_loggers
     from loggers.wandb_results import send_result
@@ -38,10 +34,13 @@ def evaluate(placement: Placement[EvaluateConfig]) -> None:
     from results.partial import PartialResults
     from results.writing import write_result
     from runner import assembly
-    from runner.processes import abort_all_on_error
     from runner.summary import Run
 
     cfg = placement.cfg
+    if placement.first_decides(is_finished(cfg)):
+        if placement.rank == 0:
+            show(Path(cfg.output_dir), "Finished already:")
+        return
     parts = assembly.open_parts(cfg, {"test": SCENARIOS[cfg.scenario.name]}, placement.device)
     editor = assembly.open_editor(cfg, parts)
     run = Run(cfg, parts, editor, placement)
@@ -51,9 +50,10 @@ def evaluate(placement: Placement[EvaluateConfig]) -> None:
     module.resume(partial.open(), parts.data)
     name = f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}"
     with open_loggers(cfg, folder, name=name, curves=False) as loggers:
-        trainer = assembly.make_trainer(cfg.trainer, loggers=loggers, root=folder)
-        with abort_all_on_error(trainer):
-            trainer.test(module, datamodule=module.edit_source(parts.data), verbose=False)
+        trainer = assembly.make_trainer(
+            cfg.trainer, loggers=loggers, callbacks=placement.callbacks, root=folder
+        )
+        trainer.test(module, datamodule=module.edit_source(parts.data), verbose=False)
         if trainer.is_global_zero:
             summary, lines, probes = run.summary(module), module.outcome.lines, list(run.probes())
             write_result(

@@ -34,7 +34,6 @@ def train(placement: Placement[TrainConfig]) -> None:
     from configs.rundir import prepare_output_dir
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, training
-    from runner.processes import abort_all_on_error
 
     cfg = placement.cfg
     options, scenario = training.trained_options(cfg), training.scenario_of(cfg)
@@ -59,12 +58,14 @@ def train(placement: Placement[TrainConfig]) -> None:
         trainer = assembly.make_trainer(
             cfg.trainer,
             loggers=loggers,
-            callbacks=training.make_callbacks(cfg, folder, parts.data, logged=bool(loggers)),
+            callbacks=[
+                *training.make_callbacks(cfg, folder, parts.data, logged=bool(loggers)),
+                *placement.callbacks,
+            ],
             root=folder,
             **training.trainer_arguments(cfg, parts.data, placement.processes),
         )
-        with abort_all_on_error(trainer):
-            trainer.fit(module, datamodule=parts.data, ckpt_path=cfg.ckpt, weights_only=True)
+        trainer.fit(module, datamodule=parts.data, ckpt_path=cfg.ckpt, weights_only=True)
         if trainer.is_global_zero and cfg.logger.csv:
             log_pictures(loggers, "curves", draw_curves(folder))
     if trainer.is_global_zero:

@@ -28,7 +28,7 @@ from configs.schema import RunConfig
 from configs.signals import REQUEUE, requeue, signals
 from configs.sweep import RESUME, Sweep
 from errors import USER_ERROR, Stopped, TmkeError
-from results.files import is_first_process
+from results.files import forget_ranks, is_first_process
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -64,6 +64,9 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
             return cast("Config", config)
 
         def run(config: Config) -> float | None:
+            if not config.trainer.many_processes:
+                forget_ranks()
+                logging.getLogger().setLevel(logging.INFO)
             check_output_dir(config)
             return main(config)
 

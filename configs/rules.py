@@ -173,6 +173,13 @@ def _file_rules(command: str, sections: Sections) -> Iterator[str]:
 def _trainer_rules(command: str, sections: Sections) -> Iterator[str]:
     del command
     trainer: schema.TrainerOptions | None = sections.get("trainer")
+    started = os.environ.get("WORLD_SIZE", "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
+    if trainer is not None and not trainer.many_processes and started != "1":
+        yield (
+            f"trainer.devices={trainer.devices} is one process, and torchrun has started {started} "
+            "that would all do the same: add trainer=ddp (with trainer.devices=N and "
+            "trainer.num_nodes=M as torchrun has them), or leave torchrun out"
+        )
     if trainer is None or not trainer.strategy.startswith("ddp"):
         return
     if trainer.accelerator != "cpu" or trainer.devices not in ("auto", -1):

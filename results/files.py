@@ -8,6 +8,7 @@ the standard library: a command line is judged before anything heavy is imported
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -172,10 +173,40 @@ def remove_half_written(folder: Path) -> None:
             left.unlink()
 
 
+_INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs whose commands do not begin with srun
+# What schedulers and launchers say of a process among others.
+RANK_VARIABLES = (
+    "RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
+    "TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_PROCID", "SLURM_LOCALID",
+    "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "JSM_NAMESPACE_RANK",
+    "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE",
+)  # fmt: skip
+
+
 def is_first_process() -> bool:
-    """Whether this is rank 0; the others are started with their rank in the environment."""
-    ranks = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK")
+    """Whether this is rank 0: in the process group, and before there is one in the environment.
+
+    The environment is read as Lightning reads it: a variable of another launcher means nothing.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return bool(distributed.get_rank() == 0)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        ranks: tuple[str, ...] = ("RANK",)
+    elif "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE:
+        ranks = ("SLURM_PROCID",)
+    else:
+        ranks = ("LOCAL_RANK", "NODE_RANK" if "NODE_RANK" in os.environ else "GROUP_RANK")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def forget_ranks() -> None:
+    """Makes a run of one process the first one, whatever a farm has left in the environment.
+
+    Call it before torch and Lightning are imported, which read some of it then.
+    """
+    for name in RANK_VARIABLES:
+        os.environ.pop(name, None)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

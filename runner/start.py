@@ -12,10 +12,14 @@ from typing import Generic, TypeVar
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import Callback
 from transformers.utils import logging as transformers_logging
 
 from configs.schema import RunConfig, TrainerOptions
 from errors import ConfigError
+from results.outcome import all_gather_objects
+from runner.processes import together
 
 _CHATTY = (
     "lightning", "lightning.pytorch", "lightning.fabric", "fontTools", "matplotlib",
@@ -24,6 +28,7 @@ _CHATTY = (
 
 
 Config = TypeVar("Config", bound=RunConfig)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -35,17 +40,25 @@ class Placement(Generic[Config]):
         processes: how many there are, on all machines together.
         device: of this process.
         rank: of this process, 0 for the first one, which writes and speaks.
+        callbacks: for the trainer, besides the command's own.
     """
 
     cfg: Config
     processes: int
     device: torch.device
     rank: int = 0
+    callbacks: tuple[Callback, ...] = ()
+
+    def first_decides(self, value: Value) -> Value:
+        """The value of the first process, in all; every process has to call this."""
+        return all_gather_objects(value)[0]
 
 
 @contextmanager
 def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]:
-    """Hushes the libraries, tries the trainer's options, seeds every generator, sets the threads.
+    """Hushes the libraries, brings the processes together, seeds every generator, sets the threads.
+
+    Whatever fails inside ends all processes (`runner.processes`).
 
     Args:
         cfg: the configuration of this process.
@@ -55,8 +68,9 @@ def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]
         Where the run takes place, as the trainer's options come to on this machine.
 
     Raises:
-        ConfigError: Lightning refuses an option, or the command takes one process and more are
-            asked for; nothing was loaded or written yet.
+        ConfigError: Lightning refuses an option, the command takes one process and more are
+            asked for, or processes have different settings; nothing was loaded or written yet.
+        SystemExit: another process has failed.
     """
     _quiet_libraries()
     trial = _trial(cfg.trainer)
@@ -66,10 +80,24 @@ def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]
             f"trainer.devices={cfg.trainer.devices} trainer.num_nodes={cfg.trainer.num_nodes}: "
             "this command takes one process. Leave the trainer at trainer=default."
         )
+    if processes == 1:
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+        _seed(cfg)
+        yield Placement(cfg, 1, trial.strategy.root_device)
+        return
+    with together(trial, cfg.plain()) as agreed:
+        cfg = cfg.model_copy(update=dict(agreed.settings))
+        _seed(cfg)
+        yield Placement(
+            cfg, processes, trial.strategy.root_device, trial.global_rank, agreed.callbacks
+        )
+
+
+def _seed(cfg: RunConfig) -> None:
+    """Seeds every generator and sets the threads."""
     L.seed_everything(cfg.seed, verbose=False)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    yield Placement(cfg, processes, trial.strategy.root_device, trial.global_rank)
 
 
 def process_count(options: TrainerOptions) -> int:

@@ -149,4 +149,4 @@ def test_an_error_in_one_process_ends_both(
     assert time.monotonic() - begun < 100  # two starts take 15 to 40 s; Gloo would wait 30 minutes
     assert printed.count("is broken.") == 1
     assert "Traceback" not in printed
-    assert ("another process of this run ended" in printed) == (rank == 1)
+    assert "another process of this run ended" not in printed  # that would be said by the first

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
 
 from configs import schema
 from configs.check import load_config
 from configs.rules import sweep_problems
 from errors import ConfigError
+from results.files import RANK_VARIABLES, forget_ranks, is_first_process
 from runner.start import process_count, start
 
 
@@ -79,21 +82,82 @@ def test_all_devices_of_a_cpu_are_one(tmp_path: Path) -> None:
         train("experiment=demo", "trainer=ddp", f"output_dir={tmp_path}")
 
 
-@pytest.mark.parametrize("name", ["LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"])
+SRUN = {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "train"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none"}
+
+
+@pytest.mark.parametrize(
+    ("rank", "around"),
+    [
+        ("LOCAL_RANK", {}),
+        ("NODE_RANK", {"GROUP_RANK": "0"}),
+        ("GROUP_RANK", {}),
+        ("SLURM_PROCID", SRUN),
+        ("RANK", TORCHRUN),
+        ("RANK", SRUN | TORCHRUN),
+    ],
+)
 def test_only_the_first_process_writes(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rank: str, around: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from configs.rundir import prepare_output_dir
 
     config = train(f"output_dir={tmp_path / 'run'}")
-    monkeypatch.setenv(name, "1")
+    for name, value in around.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(rank, "1")
     assert prepare_output_dir(config) == tmp_path / "run"
     assert not (tmp_path / "run").exists()
-    monkeypatch.setenv(name, "0")
+    monkeypatch.setenv(rank, "0")
     prepare_output_dir(config)
     assert (tmp_path / "run" / "config.yaml").is_file()
-    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv(rank, "1")
     prepare_output_dir(config)  # the others do not refuse the folder that the first one made
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"RANK": "3", "SLURM_PROCID": "5"},  # of a farm whose launcher is no longer around
+        {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_JOB_NAME": "bash"},
+        SRUN | TORCHRUN | {"SLURM_PROCID": "1", "RANK": "0", "LOCAL_RANK": "1"},
+    ],
+)
+def test_a_rank_of_another_launcher_means_nothing(
+    around: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in around.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process()
+
+
+def test_what_a_farm_has_left_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in RANK_VARIABLES:
+        monkeypatch.setenv(name, "1")
+    assert not is_first_process()
+    forget_ranks()
+    assert is_first_process()
+    assert not set(RANK_VARIABLES) & set(os.environ)
+
+
+def test_a_group_knows_its_first_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        assert is_first_process()
+    finally:
+        distributed.destroy_process_group()
+    assert not is_first_process()
+
+
+def test_torchrun_has_to_be_told_of_in_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its processes would be a run of its own, in one folder."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"torchrun has started 2 .*trainer=ddp"):
+        train()
+    assert train("trainer=ddp_cpu").trainer.many_processes
 
 
 def test_a_command_of_one_process_is_not_started_in_several() -> None:
