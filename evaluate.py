@@ -26,7 +26,7 @@ def main(cfg: EvaluateConfig) -> None:
 
 def evaluate(placement: Placement[EvaluateConfig]) -> None:
     """Evaluates one editor, in each of its processes."""
-    from configs.rundir import is_finished, prepare_output_dir
+    from configs.rundir import is_finished, output_folder
     from datamodules.scenarios import SCENARIOS
     from loggers.run_loggers import open_loggers
     from loggers.wandb_results import send_result
@@ -46,10 +46,12 @@ def evaluate(placement: Placement[EvaluateConfig]) -> None:
     run = Run(cfg, parts, editor, placement)
     partial = PartialResults(Path(cfg.output_dir), run.identity())
     module = assembly.make_evaluation(cfg, parts, editor, partial)
-    folder = prepare_output_dir(cfg)
-    module.resume(partial.open(), parts.data)
     name = f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}"
-    with open_loggers(cfg, folder, name=name, curves=False) as loggers:
+    with (
+        output_folder(cfg) as folder,
+        open_loggers(cfg, folder, name=name, curves=False) as loggers,
+    ):
+        module.resume(partial.open(), parts.data)
         trainer = assembly.make_trainer(
             cfg.trainer, loggers=loggers, callbacks=placement.callbacks, root=folder
         )

@@ -17,7 +17,7 @@ def main(cfg: PretrainConfig) -> None:
     """Pretrains one tiny model and says what it knows."""
     from rich.console import Console
 
-    from configs.rundir import prepare_output_dir
+    from configs.rundir import output_folder
     from lightning_modules.callbacks import ProgressBar
     from loggers.run_loggers import open_loggers
     from pretraining.run import pretrain
@@ -25,8 +25,8 @@ def main(cfg: PretrainConfig) -> None:
 
     with start(cfg):
         world = cfg.data.open_world()
-        folder = prepare_output_dir(cfg)
-        with open_loggers(cfg, folder, name=f"{cfg.model.name} pretraining") as loggers:
+        name = f"{cfg.model.name} pretraining"
+        with output_folder(cfg) as folder, open_loggers(cfg, folder, name=name) as loggers:
             bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
             manifest = pretrain(cfg, world, folder / "model", loggers=loggers, callbacks=bar)
     Console().print_json(data=manifest["accuracy"])

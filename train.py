@@ -31,7 +31,7 @@ def train(placement: Placement[TrainConfig]) -> None:
     """Trains one editor, in each of its processes."""
     from rich.console import Console
 
-    from configs.rundir import prepare_output_dir
+    from configs.rundir import output_folder
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, training
 
@@ -47,14 +47,11 @@ def train(placement: Placement[TrainConfig]) -> None:
     parts.data.setup("fit")
     module = training.make_module(cfg, parts.model, parts.inputs)
 
-    folder = prepare_output_dir(cfg)
-    opened = open_loggers(
-        cfg,
-        folder,
-        name=f"{cfg.editor.name} {cfg.model.name} training",
-        continue_after=training.steps_done(cfg.ckpt),
-    )
-    with opened as loggers:
+    name, steps = f"{cfg.editor.name} {cfg.model.name} training", training.steps_done(cfg.ckpt)
+    with (
+        output_folder(cfg) as folder,
+        open_loggers(cfg, folder, name=name, continue_after=steps) as loggers,
+    ):
         trainer = assembly.make_trainer(
             cfg.trainer,
             loggers=loggers,

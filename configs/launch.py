@@ -23,12 +23,13 @@ from rich.logging import RichHandler
 from configs.check import build, checked_words
 from configs.help import help_text
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
-from configs.rundir import check_output_dir
+from configs.rundir import check_output_dir, own_folder
 from configs.schema import RunConfig
 from configs.signals import REQUEUE, requeue, signals
 from configs.sweep import RESUME, Sweep
 from errors import USER_ERROR, Stopped, TmkeError
 from results.files import forget_ranks, is_first_process
+from results.log_file import recent
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -63,12 +64,14 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
             config = build(command, to_plain(composed), list(running.overrides.task), job=number)
             return cast("Config", config)
 
-        def run(config: Config) -> float | None:
-            if not config.trainer.many_processes:
+        def run(checked: Config) -> float | None:
+            nonlocal config
+            if not checked.trainer.many_processes:
                 forget_ranks()
                 logging.getLogger().setLevel(logging.INFO)
-            check_output_dir(config)
-            return main(config)
+            with own_folder(checked, to_plain(composed)) as config:
+                check_output_dir(config)
+                return main(config)
 
         try:
             if number is None:
@@ -112,7 +115,7 @@ def _start_logging() -> None:
         level=logging.INFO if is_first_process() else logging.ERROR,
         format="%(message)s",
         datefmt="[%X]",
-        handlers=[handler],
+        handlers=[handler, recent],
     )
 
 

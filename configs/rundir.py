@@ -1,10 +1,13 @@
-"""The folder that a run writes into: chosen, checked and only then made."""
+"""The folder that a run writes into: chosen, checked, and only then made and locked."""
 
+import hashlib
+import json
 import os
-import shutil
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -14,18 +17,22 @@ from configs.stored import with_current_keys
 from errors import ConfigError
 from results.files import (
     CONFIG,
+    LOG,
     PARTIAL,
-    RUN_FILES,
-    RUN_FOLDERS,
     SUMMARY,
     differences,
     is_first_process,
     remove_half_written,
+    remove_run,
+    run_files,
     write_text,
 )
+from results.lock import check_unlocked, locked
+from results.log_file import logged_to
 
-_HEADER = "# Resolved settings"
-_STARTED = "TMKE_STARTED"
+Config = TypeVar("Config", bound=RunConfig)
+_HEADER, _BEGUN = "# Resolved settings", "# Begun by "
+_OF_THE_FOLDER = {"output_dir", "overwrite", "resume"}  # what tells no two runs apart
 # What says where and how fast a run takes place, and nothing of what it finds.
 _CHANGES_NO_RESULT = {
     "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers",
@@ -33,9 +40,12 @@ _CHANGES_NO_RESULT = {
 
 
 def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> str:
-    """Names the folder of a run: runs/<command>/<editor>-<model>-<data>-<scenario>/<time>.
+    """Names the folder of a run.
 
-    The time is that of the first process: the processes of a parallel run inherit it, and agree.
+        runs/<command>/<editor>-<model>-<data>-<scenario>/<when>-<settings>
+
+    `when` is the time, or the number of the SLURM job, so that one that is put back into the queue
+    finds its folder; `settings` are eight digits of a hash, so that the runs of one job differ.
 
     Args:
         command: `train`, `evaluate` or `pretrain`.
@@ -48,25 +58,65 @@ def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> 
     given = plain.get("output_dir")
     if given is not None:
         return str(given) if job is None else str(Path(str(given)) / str(job))
-    if command != "evaluate" and plain.get("ckpt"):
-        folder = Path(str(plain["ckpt"])).parent
-        if folder.name == "checkpoints":
-            return str(folder.parent)
-    stamp = os.environ.get("SLURM_JOB_ID") or os.environ.setdefault(
-        _STARTED, time.strftime("%Y%m%d-%H%M%S")
-    )
+    if (folder := _folder_of_checkpoint(command, plain)) is not None:
+        return str(folder)
     groups = [plain.get(group) for group in ("editor", "model", "data", "scenario")]
     name = "-".join(str(group["name"]) for group in groups if isinstance(group, dict))
-    return str(Path("runs") / command / name / (stamp if job is None else f"{stamp}-{job}"))
+    parts = [_when(), *([] if job is None else [str(job)]), _hash(plain)]
+    return str(Path("runs") / command / name / "-".join(parts))
+
+
+@contextmanager
+def own_folder(config: Config, composed: dict[str, Any]) -> Iterator[Config]:
+    """Keeps a folder that we have named for this run alone, from its beginning on.
+
+    Of two runs that would get the same name, the second one gets another; a folder in which nothing
+    was written is gone after the block.
+
+    Args:
+        config: the checked configuration.
+        composed: as it was composed, which says whether the folder was named by the user.
+
+    Yields:
+        The configuration with the folder that the run has.
+    """
+    is_named = composed.get("output_dir") is not None
+    if is_named or _folder_of_checkpoint(config.command, composed) or not is_first_process():
+        yield config
+        return
+    folder, number = Path(config.output_dir), 1
+    made = [parent for parent in folder.parents if not parent.exists()]
+    with _explained(folder):
+        while not resumes(config):
+            try:
+                folder.mkdir(parents=True)
+                break
+            except FileExistsError:
+                number += 1
+                folder = Path(f"{config.output_dir}-{number}")
+    try:
+        yield config.model_copy(update={"output_dir": str(folder)})
+    finally:
+        for path in (folder, *made):
+            with suppress(OSError):
+                path.rmdir()
+
+
+def is_restarted() -> bool:
+    """Whether a scheduler has started this command before: SLURM from its queue, or torchrun."""
+    counts = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
+    return any(os.environ.get(count, "0") not in ("", "0") for count in counts)
 
 
 def resumes(config: RunConfig) -> bool:
-    """Whether a run goes on in the folder that its checkpoint lies in."""
-    if config.command == "evaluate":
-        return bool(getattr(config, "resume", False))
-    if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
+    """Whether a run goes on in its folder."""
+    if config.command == "pretrain":
+        return False
+    if getattr(config, "resume", False):
         return True
-    if config.ckpt is None:
+    if is_restarted():
+        return not config.overwrite or _was_begun_by_this_job(Path(config.output_dir))
+    if config.ckpt is None or config.command == "evaluate":
         return False
     return _is_inside(Path(config.ckpt), Path(config.output_dir))
 
@@ -75,64 +125,86 @@ def check_output_dir(config: RunConfig) -> None:
     """Refuses a folder that must not be written into; changes nothing.
 
     Raises:
-        ConfigError: output_dir is a file, holds another run, or `overwrite=true` would remove the
-            checkpoint that is to be evaluated.
+        ConfigError: output_dir is a file, is in use, holds another run, or `overwrite=true` would
+            remove the checkpoint that is to be evaluated.
     """
-    if not is_first_process():
-        return
-    folder = Path(config.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"output_dir={folder} is a file; name a folder.")
-    run_files = ", ".join(_run_files(folder))
-    if config.command == "evaluate" and resumes(config):
-        _check_same_run(config, folder)
-        return
-    if not run_files or resumes(config):
-        return
-    if config.ckpt is not None and _is_inside(Path(config.ckpt), folder):
-        raise ConfigError(
-            f"output_dir={folder} is the folder of the checkpoint {config.ckpt} and would be "
-            "overwritten; name another output_dir for the results."
-        )
-    if not config.overwrite:
-        raise ConfigError(
-            f"output_dir={folder} already holds a run ({run_files}). Name another folder"
-            f"{_how_to_continue(config, folder)}, or add overwrite=true to replace that run."
-        )
-    if not _has_our_config(folder):
-        raise ConfigError(
-            f"output_dir={folder} holds {run_files}, but no {CONFIG} of this project, so "
-            "overwrite=true would remove files that may not be a run's. Name another folder."
-        )
+    if is_first_process():
+        check_unlocked(Path(config.output_dir))
+        _check_content(config)
 
 
-def prepare_output_dir(config: RunConfig) -> Path:
-    """Makes the folder of a run and writes config.yaml into it.
+@contextmanager
+def output_folder(config: RunConfig) -> Iterator[Path]:
+    """The folder of a run, for the length of the block: made, locked, and with its config.yaml.
 
-    Call it after data and model have loaded, so that bad input leaves nothing behind. With
-    `overwrite=true` the files of the previous run go; files that are not ours stay. Only the first
-    process of a parallel run writes.
+    Enter it after data and model have loaded, so that bad input leaves nothing behind. With
+    `overwrite=true` the files of the previous run go; files that are not ours stay. What is logged
+    goes into its log.txt. Only the first process of a parallel run writes.
 
     Raises:
         ConfigError: as `check_output_dir`, or the folder cannot be made.
     """
     folder = Path(config.output_dir)
     if not is_first_process():
-        return folder
-    check_output_dir(config)
+        yield folder
+        return
+    _check_content(config)
+    with ExitStack() as held:
+        with _explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder))
+            _check_content(config)  # another run may have come to its end meanwhile
+            if resumes(config):
+                remove_half_written(folder)
+            else:
+                remove_run(folder)
+            write_text(folder / CONFIG, _content(config))
+        held.enter_context(logged_to(folder / LOG))
+        yield folder
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turns a folder that cannot be written into an error that names the key."""
     try:
-        if resumes(config):
-            remove_half_written(folder)
-        else:
-            _remove_run(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
-        write_text(folder / CONFIG, f"{_HEADER} of {config.command}.py\n{text}")
+        yield
     except OSError as error:
         raise ConfigError(
-            f"output_dir={folder} cannot be written ({error.strerror}); name another folder."
+            f"output_dir={folder} cannot be written ({error.strerror or error}); name another "
+            "folder."
         ) from error
-    return folder
+
+
+def _check_content(config: RunConfig) -> None:
+    """Refuses a folder for what it holds.
+
+    Raises:
+        ConfigError: as `check_output_dir`.
+    """
+    folder = Path(config.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output_dir={folder} is a file; name a folder.")
+    held = ", ".join(run_files(folder))
+    if config.command == "evaluate" and resumes(config):
+        _check_same_run(config, folder)
+        return
+    if not held or resumes(config):
+        return
+    if config.ckpt is not None and _is_inside(Path(config.ckpt), folder):
+        raise ConfigError(
+            f"output_dir={folder} is the folder of the checkpoint {config.ckpt} and would be "
+            "overwritten; name another output_dir for the results."
+        )
+    if not config.overwrite and not (is_restarted() and _was_begun_by_this_job(folder)):
+        raise ConfigError(
+            f"output_dir={folder} already holds a run ({held}). Name another folder"
+            f"{_how_to_continue(config, folder)}, or add overwrite=true to replace that run."
+        )
+    if not _has_our_config(folder):
+        raise ConfigError(
+            f"output_dir={folder} holds {held}, but no {CONFIG} of this project, so "
+            "overwrite=true would remove files that may not be a run's. Name another folder."
+        )
 
 
 def settings_that_decide(plain: dict[str, Any]) -> dict[str, Any]:
@@ -157,9 +229,9 @@ def _check_same_run(config: RunConfig, folder: Path) -> None:
     """
     path = folder / CONFIG
     if not path.is_file():
-        if run_files := ", ".join(_run_files(folder)):
+        if held := ", ".join(run_files(folder)):
             raise ConfigError(
-                f"resume=true: output_dir={folder} holds {run_files} but no {CONFIG}, so it "
+                f"resume=true: output_dir={folder} holds {held} but no {CONFIG}, so it "
                 "cannot be told which run that is. Name another folder."
             )
         return
@@ -201,19 +273,52 @@ def _has_our_config(folder: Path) -> bool:
         return False
 
 
-def _run_files(folder: Path) -> list[str]:
-    """Files and folders of a run in a folder."""
-    return [name for name in (*RUN_FILES, *RUN_FOLDERS) if os.path.lexists(folder / name)]
+def _content(config: RunConfig) -> str:
+    """config.yaml: the settings, and which job of a scheduler has begun the run."""
+    text = yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
+    job = f"{_BEGUN}{_job()}\n" if _job() else ""
+    return f"{_HEADER} of {config.command}.py\n{job}{text}"
 
 
-def _remove_run(folder: Path) -> None:
-    """Removes what our commands left in a folder."""
-    for name in _run_files(folder):
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _was_begun_by_this_job(folder: Path) -> bool:
+    """Whether the run in a folder is one that this job was busy with before it was restarted."""
+    try:
+        lines = (folder / CONFIG).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return f"{_BEGUN}{_job()}" in lines[:2]
+
+
+def _job() -> str:
+    """This job of a scheduler, by a name that it keeps when it is restarted; empty outside."""
+    if slurm := os.environ.get("SLURM_JOB_ID"):
+        return f"SLURM job {slurm}"
+    if "TORCHELASTIC_RESTART_COUNT" in os.environ:
+        return f"torchrun, process {os.getppid()}"  # its agent stays the same
+    return ""
+
+
+def _when() -> str:
+    """The time, or the SLURM job as SLURM writes it."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}") for name in ("JOB_ID", "TASK_ID"))
+    if array and task:
+        return f"{array}_{task}"
+    return os.environ.get("SLURM_JOB_ID") or time.strftime("%Y%m%d-%H%M%S")
+
+
+def _hash(plain: dict[str, Any]) -> str:
+    """Eight digits that tell the settings of two runs apart."""
+    given = {key: value for key, value in plain.items() if key not in _OF_THE_FOLDER}
+    text = json.dumps(leaves(given), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _folder_of_checkpoint(command: str, plain: dict[str, Any]) -> Path | None:
+    """The folder of the training that a checkpoint continues; None for anything else."""
+    if command == "evaluate" or not plain.get("ckpt"):
+        return None
+    folder = Path(str(plain["ckpt"])).parent
+    return folder.parent if folder.name == "checkpoints" else None
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -6,6 +6,7 @@ the standard library: a command line is judged before anything heavy is imported
 """
 
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -20,13 +21,15 @@ CONFIG = "config.yaml"  # the resolved settings, of every command
 CURVES = "metrics.csv"  # loss curves of a training
 EDITS, PROBES, CURVE = "edits.parquet", "probes.parquet", "curve.parquet"
 SUMMARY, TABLE = "summary.json", "table.md"
+LOG = "log.txt"  # what was logged
 PARTIAL = "partial"  # folder: batches of an evaluation that is going on
 
 # What our commands leave in `output_dir`; nothing else is ever removed.
 RUN_FILES = (
-    CONFIG, CURVES, "curves.png", "curves.pdf", "curve.png", "curve.pdf", SUMMARY, EDITS, PROBES,
-    CURVE, TABLE, "manifest.json",
+    CONFIG, LOG, CURVES, "curves.png", "curves.pdf", "curve.png", "curve.pdf", SUMMARY, EDITS,
+    PROBES, CURVE, TABLE, "manifest.json",
 )  # fmt: skip
+HPC_CHECKPOINTS = "hpc_ckpt_*.ckpt"  # what Lightning left under SLURM in earlier versions
 RUN_FOLDERS = ("checkpoints", "model", "wandb", PARTIAL)
 
 
@@ -138,6 +141,10 @@ def replacing_folder(folder: Path, *, overwrite: bool = True) -> Iterator[Path]:
     shutil.rmtree(former, ignore_errors=True)
 
 
+# Earlier versions had no random part.
+_BESIDE = re.compile(r"\.(?P<stem>.+?)-\d+(-[0-9a-f]{6})?(?P<suffix>(\.[^.]*)?)")
+
+
 def _beside(path: Path) -> Path:
     """A hidden name in the same folder, of no other process (two machines may have equal ids)."""
     return path.with_name(f".{path.stem}-{os.getpid()}-{secrets.token_hex(3)}{path.suffix}")
@@ -165,12 +172,41 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def run_files(folder: Path) -> list[str]:
+    """Names of the files and folders of a run in an output folder."""
+    ours = [name for name in (*RUN_FILES, *RUN_FOLDERS) if os.path.lexists(folder / name)]
+    return ours + sorted(path.name for path in folder.glob(HPC_CHECKPOINTS))
+
+
+def remove_run(folder: Path) -> None:
+    """Removes what our commands left in an output folder, and what they were just writing."""
+    for name in run_files(folder):
+        _remove(folder / name)
+    remove_half_written(folder)
+
+
 def remove_half_written(folder: Path) -> None:
-    """Removes what a killed run was just writing (`replacing` names it so)."""
-    for name in RUN_FILES:
-        path = folder / name
-        for left in folder.glob(f".{path.stem}-*{path.suffix}"):
-            left.unlink()
+    """Removes what a killed run was just writing, there and in a run's own folders."""
+    for path in folder.glob(".*"):
+        if _final_name(path) in (*RUN_FILES, *RUN_FOLDERS):
+            _remove(path)
+    for name in RUN_FOLDERS:
+        for path in (folder / name).glob(".*"):
+            if _final_name(path):
+                _remove(path)
+
+
+def _final_name(path: Path) -> str | None:
+    """The name that a half-written file would have got; None of any other file."""
+    match = _BESIDE.fullmatch(path.name)
+    return None if match is None else match["stem"] + match["suffix"]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 _INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs whose commands do not begin with srun

@@ -56,7 +56,7 @@ def test_three_kills_at_random_moments_change_nothing(
     pd.testing.assert_frame_equal(edits(folder), edits(unbroken))
     assert metrics(folder) == metrics(unbroken)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "config.yaml", "edits.parquet", "probes.parquet", "summary.json", "table.md",
+        "config.yaml", "edits.parquet", "log.txt", "probes.parquet", "summary.json", "table.md",
     ]  # fmt: skip
 
 

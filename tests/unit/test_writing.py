@@ -22,6 +22,8 @@ PLACES = {
     ("loggers/curve_file.py", "_append"): "lines are added, and a cut one is taken back",
     ("loggers/curve_file.py", "save"): "Lightning's own name for it; see `_append`, `_rewrite`",
     ("results/files.py", "_to_disk"): "opened to be brought to the disk",
+    ("results/log_file.py", "write"): "lines are added",
+    ("results/lock.py", "locked"): "a label: the lock is on the file that is there",
     ("datamodules/world/generate.py", "_write"): "in the folder that `replacing_folder` gave",
     ("datamodules/world/generate.py", "_write_views"): "in the same folder",
     ("models/minigpt4/convert.py", "_write"): "in the folder that `replacing_folder` gave",

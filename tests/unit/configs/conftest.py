@@ -7,7 +7,9 @@ import pytest
 from tests.checkpoints import bare_checkpoint
 
 _ENVIRONMENT = (
-    "SLURM_JOB_ID", "SLURM_PROCID", "SLURM_RESTART_COUNT", "LOCAL_RANK", "RANK", "TMKE_STARTED",
+    "SLURM_JOB_ID", "SLURM_PROCID", "SLURM_RESTART_COUNT", "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID", "TORCHELASTIC_RESTART_COUNT", "LOCAL_RANK",
+    "RANK",
 )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from configs.check import load_config, preflight
 from configs.help import help_text
 from configs.launch import _checked_arguments
 from configs.overrides import command_groups, group_options, hydra_ready, with_lists
-from configs.rundir import prepare_output_dir
 from errors import ConfigError
+from tests.output_folders import prepared
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -229,7 +229,7 @@ def test_help_has_examples_and_every_option_of_every_group(
 
 
 def test_every_example_of_the_help_is_a_configuration() -> None:
-    prepare_output_dir(load_config("train", ["output_dir=DIR"]))
+    prepared(load_config("train", ["output_dir=DIR"]))
     for folder in ("DIR/checkpoints", "OUTPUT_DIR/model"):
         Path(folder).mkdir(parents=True)
     for name in ("last", "best"):

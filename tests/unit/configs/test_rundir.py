@@ -1,6 +1,7 @@
 """Where a run writes, what it may replace, and what a checkpoint brings along."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import yaml
 
 from configs import schema
 from configs.check import build, load_config
-from configs.rundir import check_output_dir, prepare_output_dir, resumes
+from configs.rundir import check_output_dir, resumes
 from datamodules.sources.world import WorldData
 from editors.checkpoint import CONFIG, IDENTITY, editor_options, read_checkpoint
 from editors.mend.config import MendOptions
 from errors import ConfigError
+from tests.output_folders import prepared
 
 
 def train(*words: str) -> schema.TrainConfig:
@@ -33,7 +35,7 @@ def evaluate(*words: str, **options: Any) -> schema.EvaluateConfig:
 def trained(tmp_path: Path) -> Path:
     """A folder as train.py leaves it, with settings that are no defaults."""
     words = ["experiment=demo", "editor.rank=64", "data.size=20", "data.limit=7", "seed=5"]
-    folder = prepare_output_dir(train(*words, "output_dir=run"))
+    folder = prepared(train(*words, "output_dir=run"))
     (folder / "checkpoints").mkdir()
     for name in ("best", "last"):
         (folder / "checkpoints" / f"{name}.ckpt").touch()
@@ -42,15 +44,10 @@ def trained(tmp_path: Path) -> Path:
 
 def test_the_default_folder_names_the_run() -> None:
     config = train("scenario=transitive")
-    assert config.output_dir.startswith("runs/train/mend-llava_tiny-world-transitive/")
+    pattern = r"runs/train/mend-llava_tiny-world-transitive/\d{8}-\d{6}-[0-9a-f]{8}"
+    assert re.fullmatch(pattern, config.output_dir)
     assert load_config("pretrain").output_dir.startswith("runs/pretrain/llava_tiny-world/")
     assert not Path("runs").exists()
-
-
-def test_processes_of_one_run_agree_on_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = train().output_dir
-    monkeypatch.setattr("time.strftime", lambda _: "later")  # the child starts seconds later
-    assert train().output_dir == first
 
 
 def test_jobs_of_a_sweep_do_not_share_a_folder() -> None:
@@ -63,7 +60,7 @@ def test_jobs_of_a_sweep_do_not_share_a_folder() -> None:
 def test_the_configuration_is_written_with_the_folder() -> None:
     config = train("experiment=demo", "output_dir=run")
     assert not Path("run").exists()
-    folder = prepare_output_dir(config)
+    folder = prepared(config)
     assert yaml.safe_load((folder / "config.yaml").read_text()) == config.plain()
 
 
@@ -74,7 +71,7 @@ def test_a_folder_that_holds_a_run_is_refused(name: str) -> None:
     Path("run").mkdir()
     Path("run", name).write_text("precious")
     with pytest.raises(ConfigError, match=rf"already holds a run \({name}\).*overwrite=true"):
-        prepare_output_dir(train("output_dir=run"))
+        prepared(train("output_dir=run"))
     assert Path("run", name).read_text() == "precious"
 
 
@@ -82,9 +79,10 @@ def test_other_files_do_not_make_a_run_and_survive_overwriting(trained: Path) ->
     (trained / "notes.txt").write_text("mine")
     (trained / "metrics.csv").write_text("old")
     check_output_dir(train("output_dir=elsewhere"))
-    prepare_output_dir(train("output_dir=run", "overwrite=true"))
+    prepared(train("output_dir=run", "overwrite=true"))
     assert (trained / "notes.txt").read_text() == "mine"
-    assert sorted(p.name for p in trained.iterdir()) == ["config.yaml", "notes.txt"]
+    left = ["config.yaml", "log.txt", "notes.txt"]
+    assert sorted(p.name for p in trained.iterdir()) == left
 
 
 def test_checking_alone_removes_nothing(trained: Path) -> None:
@@ -102,7 +100,7 @@ def test_resuming_goes_on_in_the_folder_of_its_checkpoint(trained: Path) -> None
     config = train("ckpt=run/checkpoints/last.ckpt")
     assert config.output_dir == "run"
     assert resumes(config)
-    prepare_output_dir(config)
+    prepared(config)
     assert (trained / "checkpoints" / "last.ckpt").exists()
 
 
@@ -116,7 +114,7 @@ def test_resuming_into_another_run_is_refused(trained: Path) -> None:
 def test_results_never_replace_the_checkpoint_they_are_of(trained: Path) -> None:
     config = evaluate("ckpt=run/checkpoints/best.ckpt", "output_dir=run", "overwrite=true")
     with pytest.raises(ConfigError, match="folder of the checkpoint"):
-        prepare_output_dir(config)
+        prepared(config)
     assert (trained / "checkpoints" / "best.ckpt").exists()
 
 
@@ -125,7 +123,7 @@ def test_other_ranks_neither_refuse_nor_write(
 ) -> None:
     before = (trained / "config.yaml").read_text()
     monkeypatch.setenv("LOCAL_RANK", "1")
-    prepare_output_dir(train("output_dir=run"))
+    prepared(train("output_dir=run"))
     assert (trained / "config.yaml").read_text() == before
 
 

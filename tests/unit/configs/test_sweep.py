@@ -21,7 +21,7 @@ from tests.sweeps import Elsewhere, Scores, plugin, sweep
 
 def seeded(cfg: EvaluateConfig) -> float | None:
     """Seed 1 is a mistake of the user, seed 2 a bug."""
-    Path(cfg.output_dir).mkdir(parents=True)
+    Path(cfg.output_dir).mkdir(parents=True, exist_ok=True)
     if cfg.seed == 1:
         raise DataError("record 3 is broken.")
     if cfg.seed == 2:

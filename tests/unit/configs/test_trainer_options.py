@@ -15,6 +15,7 @@ from configs.rules import sweep_problems
 from errors import ConfigError
 from results.files import RANK_VARIABLES, forget_ranks, is_first_process
 from runner.start import process_count, start
+from tests.output_folders import prepared
 
 
 def train(*words: str) -> schema.TrainConfig:
@@ -100,19 +101,17 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "none"}
 def test_only_the_first_process_writes(
     rank: str, around: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from configs.rundir import prepare_output_dir
-
     config = train(f"output_dir={tmp_path / 'run'}")
     for name, value in around.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv(rank, "1")
-    assert prepare_output_dir(config) == tmp_path / "run"
+    assert prepared(config) == tmp_path / "run"
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv(rank, "0")
-    prepare_output_dir(config)
+    prepared(config)
     assert (tmp_path / "run" / "config.yaml").is_file()
     monkeypatch.setenv(rank, "1")
-    prepare_output_dir(config)  # the others do not refuse the folder that the first one made
+    prepared(config)  # the others do not refuse the folder that the first one made
 
 
 @pytest.mark.parametrize(
