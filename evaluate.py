@@ -74,11 +74,13 @@ def draw(folder: Path) -> Callable[[Path], list[Path]]:
     """Draws the figure of the result in a folder, given a path without suffix."""
 
     def figure(base: Path) -> list[Path]:
+        from reporting.entries import Entry
         from reporting.figures import grouped_bars, sequential_curves
         from results.folder import read_run
 
         run = read_run(folder)
-        return sequential_curves([run], base) if run.curve else grouped_bars([run], base)
+        row = [Entry.of(run)]
+        return sequential_curves(row, base) if run.curve else grouped_bars(row, base)
 
     return figure
 

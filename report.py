@@ -3,8 +3,12 @@
     python report.py runs/ft runs/mend --output runs/report            any result folders
     python report.py runs/sweep/[0-9]* runs/train-mend --output runs/report    a sweep, a training
     python report.py runs/ft runs/mend --output runs/report --overwrite    the same report again
+    python report.py --label slow=runs/a --label fast=runs/b --output runs/report    two settings
     python report.py --check runs/tmke/text/0                         a run beside the paper's row
     python report.py --check runs/tmke/*/[0-9]* --output runs/report  both
+
+Runs that differ in nothing but their seeds are one row: their mean, and its spread over the seeds.
+Runs of one editor that differ in other settings are rows that say in what, or that --label names.
 
 Folders come from evaluate.py (results) and train.py (loss curves). Only files are read: no model is
 loaded and no metric is computed anew. With --check each result is held against the paper's figure;
@@ -19,8 +23,9 @@ from pathlib import Path
 from rich.console import Console
 
 from errors import ConfigError, exit_status
-from reporting.check import check_run, checked_as_text
-from reporting.document import REPORT, Sources, read_sources, write_report
+from reporting.check import check_entry, checked_as_text
+from reporting.document import REPORT, write_report
+from reporting.sources import Sources, read_sources
 from results.files import check_output
 
 
@@ -45,7 +50,9 @@ def report(options: argparse.Namespace) -> int:
         check_output(options.output, REPORT, overwrite=options.overwrite)
     elif not options.check:
         raise ConfigError("--output DIR is required: the folder for the report (or --check).")
-    sources = read_sources(options.folders)
+    if not options.folders and not options.label:
+        raise ConfigError("RESULT_DIR is required: folders that evaluate.py wrote (or --label).")
+    sources = read_sources(options.folders, options.label)
     code = check(sources) if options.check else 0
     if options.output is not None:
         print(f"Written to {write_report(sources, options.output)}")
@@ -54,9 +61,9 @@ def report(options: argparse.Namespace) -> int:
 
 def check(sources: Sources) -> int:
     """Print every result beside the paper's; 0 if all agree, else 1."""
-    checked_runs = [check_run(run) for run in sources.runs]
-    Console().print(checked_as_text(checked_runs))
-    return 0 if all(checked.passes for checked in checked_runs) else 1
+    checked_entries = [check_entry(entry) for entry in sources.entries]
+    Console().print(checked_as_text(checked_entries))
+    return 0 if all(checked.passes for checked in checked_entries) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,8 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="RESULT_DIR",
+        "folders", nargs="*", type=Path, metavar="RESULT_DIR",
         help="folders written by evaluate.py; folders of train.py add their loss curves",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="NAME=DIR",
+        help="calls the runs of a folder, of all folders below it or of a pattern NAME in tables, "
+        "figures and page, and takes them in; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder for the report; optional with --check"

@@ -22,7 +22,16 @@ SECTIONS = {
     "evaluate": ("editor", "model", "data"),
     "train": ("editor", "model", "data", "scenario", "metrics", "evaluate", "trainer", "seed"),
 }
-# Keys of these that are the new run's own.
+# What decides a training besides its editor and model, for results of its checkpoint.
+_DECIDES_TRAINING = {
+    "scenario": ("name",),
+    "trainer": (
+        "precision", "max_steps", "val_every", "patience", "devices", "num_nodes",
+        "limit_train_batches", "limit_val_batches",
+    ),
+}  # fmt: skip
+_DATA_IS_WHERE = ("root", "num_workers")
+# Keys of `SECTIONS` that are the new run's own.
 _NEVER_TAKEN = {"evaluate": ("data.limit", "data.num_workers")}
 
 
@@ -60,6 +69,26 @@ def stored_config(ckpt: str) -> dict[str, Any]:
 
         plain = config_inside(path)
     return with_current_keys(plain)
+
+
+def training_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of the training that made its checkpoint: what decides it, and its seed.
+
+    With it a report tells trainings that differ in the seed alone from others. The editor and the
+    model are not in it: the result has them, and they are the checkpoint's.
+
+    Args:
+        stored: of `stored_config`.
+    """
+    found: dict[str, Any] = {"seed": stored.get("seed")}
+    data = stored.get("data")
+    if isinstance(data, dict):
+        found["data"] = {key: data[key] for key in data if key not in _DATA_IS_WHERE}
+    for section, keys in _DECIDES_TRAINING.items():
+        values = stored.get(section)
+        if isinstance(values, dict):
+            found[section] = {key: values[key] for key in keys if key in values}
+    return found
 
 
 def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,8 +82,8 @@ def bootstrap_ci(
         raise ValueError(f"expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}")
     if array.size == 0:
         return float("nan"), float("nan")
-    (means,) = _resampled_means([array], resamples, seed)
-    return _interval(means, level)
+    (means,) = resampled_means([array], resamples, seed)
+    return percentile_interval(means, level)
 
 
 def estimate(
@@ -144,9 +144,9 @@ def estimates(
     of_columns = [nothing] * len(arrays)
     for size in sorted({array.size for array in arrays} - {0}):
         columns_of_size = [i for i, array in enumerate(arrays) if array.size == size]
-        resampled = _resampled_means([arrays[i] for i in columns_of_size], resamples, seed)
+        resampled = resampled_means([arrays[i] for i in columns_of_size], resamples, seed)
         for i, means in zip(columns_of_size, resampled, strict=True):
-            low, high = _interval(means, LEVEL)
+            low, high = percentile_interval(means)
             of_columns[i] = Estimate(float(arrays[i].mean()), low, high, size)
     return of_columns
 
@@ -209,14 +209,17 @@ def unpaired_difference(
     n = min(first.size, second.size)
     if n == 0:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    (means,) = _resampled_means([first], resamples, seed)
-    (others,) = _resampled_means([second], resamples, seed + 1)
-    low, high = _interval(means - others, LEVEL)
+    (means,) = resampled_means([first], resamples, seed)
+    (others,) = resampled_means([second], resamples, seed + 1)
+    low, high = percentile_interval(means - others)
     return Estimate(float(first.mean() - second.mean()), low, high, n)
 
 
-def _resampled_means(arrays: Sequence[Floats], resamples: int, seed: int) -> Floats:
-    """Means of `resamples` draws with replacement of vectors of one length, (k, resamples)."""
+def resampled_means(arrays: Sequence[Floats], resamples: int, seed: int) -> Floats:
+    """Means of `resamples` draws with replacement of vectors of one length, (k, resamples).
+
+    What is drawn depends on `seed` and the length alone, so all vectors are drawn alike.
+    """
     rng = np.random.default_rng(seed)
     size = arrays[0].size
     block = max(1, BLOCK_ELEMENTS // size)
@@ -229,7 +232,8 @@ def _resampled_means(arrays: Sequence[Floats], resamples: int, seed: int) -> Flo
     return means
 
 
-def _interval(means: Floats, level: float) -> tuple[float, float]:
+def percentile_interval(means: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """The quantiles of resampled means between which `level` of them lie."""
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

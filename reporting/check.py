@@ -1,5 +1,8 @@
 """Runs held against the paper's figures, cell by cell: what `report.py --check` prints.
 
+Ours is the run's mean or, where runs differ in their seeds alone, the mean over the seeds; each
+seed's is shown beside it.
+
 A cell passes if |ours - paper| <= the tolerance of `paper_tables.json` (points), at the precision
 that the paper prints. A run that was not made as the paper's runs passes nothing.
 """
@@ -11,12 +14,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from metrics.bootstrap import Estimate
+from metrics.seeds import Measured, OverSeeds
+from reporting.entries import Entry
 from reporting.formats import EMPTY, plain_text
-from reporting.labels import SCENARIOS, editor_label, model_label
+from reporting.labels import SCENARIOS, model_label
 from reporting.paper import deviations, paper_row, paper_tables
 from reporting.tables import metric_cell
-from results.folder import RunResult
 
 PASS, FAIL = "pass", "fail"
 NOT_COMPARABLE, NO_PAPER_ROW = "not comparable", "no paper row"
@@ -25,16 +28,16 @@ _COLOURS = {PASS: "green", FAIL: "red"}
 
 @dataclass(frozen=True)
 class CheckedCell:
-    """One number of a run beside the paper's.
+    """One number of a row beside the paper's.
 
     Attributes:
-        ours: mean with its interval, in percent; None where the run has no such metric.
+        ours: mean with its interval or spread, in percent; None without such a metric.
         paper: the published figure, in percent.
-        is_comparable: whether the run was made as the paper's.
+        is_comparable: whether all runs were made as the paper's.
     """
 
     metric: str
-    ours: Estimate | None
+    ours: Measured | None
     paper: float
     is_comparable: bool
 
@@ -55,15 +58,15 @@ class CheckedCell:
 
 
 @dataclass(frozen=True)
-class CheckedRun:
-    """A run beside its row of the paper.
+class CheckedEntry:
+    """A row, of one run or of several seeds, beside its row of the paper.
 
     Attributes:
         cells: in the paper's order; none where the paper has no such row.
-        reasons: why the run cannot be held against the paper, a phrase each.
+        reasons: why it cannot be held against the paper, a phrase each.
     """
 
-    run: RunResult
+    entry: Entry
     cells: tuple[CheckedCell, ...]
     reasons: tuple[str, ...] = ()
 
@@ -73,41 +76,46 @@ class CheckedRun:
         return bool(self.cells) and all(cell.verdict == PASS for cell in self.cells)
 
 
-def check_run(run: RunResult) -> CheckedRun:
-    """Holds a run of any model and editor against the paper."""
-    published = paper_row(run)
+def check_entry(entry: Entry) -> CheckedEntry:
+    """Holds a row of any model and editor against the paper."""
+    published = paper_row(entry.first)
     if published is None:
-        where = f"{run.editor} on {run.model} in the {run.scenario} scenario"
-        return CheckedRun(run, (), (f"{NO_PAPER_ROW} for {where}",))
-    reasons = tuple(deviations(run))
+        where = f"{entry.editor} on {entry.model} in the {entry.scenario} scenario"
+        return CheckedEntry(entry, (), (f"{NO_PAPER_ROW} for {where}",))
+    reasons = tuple(dict.fromkeys(phrase for run in entry.runs for phrase in deviations(run)))
     cells = tuple(
-        CheckedCell(metric, run.metrics.get(metric), paper, is_comparable=not reasons)
+        CheckedCell(metric, entry.metrics.get(metric), paper, is_comparable=not reasons)
         for metric, paper in published.items()
     )
-    return CheckedRun(run, cells, reasons)
+    return CheckedEntry(entry, cells, reasons)
 
 
-def checked_as_text(checked_runs: Sequence[CheckedRun]) -> RenderableType:
-    """A table per run and a last line that counts, for the terminal."""
-    parts = [part for checked in checked_runs for part in _run_parts(checked)]
-    return Group(*parts, _count(checked_runs))
+def checked_as_text(checked_entries: Sequence[CheckedEntry]) -> RenderableType:
+    """A table per row and a last line that counts, for the terminal."""
+    parts = [part for checked in checked_entries for part in _entry_parts(checked)]
+    return Group(*parts, _count(checked_entries))
 
 
-def _run_parts(checked: CheckedRun) -> Iterator[RenderableType]:
-    run = checked.run
-    number = SCENARIOS.index(run.scenario) + 1
+def _entry_parts(checked: CheckedEntry) -> Iterator[RenderableType]:
+    entry, several = checked.entry, len(checked.entry.runs) > 1
+    number = SCENARIOS.index(entry.scenario) + 1
     title = (
-        f"Table {number} ({run.scenario}), {model_label(run.model)}, {editor_label(run.editor)}: "
-        f"{run.n_edits} edits"
+        f"Table {number} ({entry.scenario}), {model_label(entry.model)}, {entry.name}: "
+        f"{entry.n_edits} edits"
     )
+    if several:
+        title += f", mean over {len(entry.runs)} seeds (SD: standard deviation between them)"
+    folders = "\n".join(str(run.folder) for run in entry.runs)
     if not checked.cells:
-        yield Text(f"{title}\n{checked.reasons[0]}\n{run.folder}\n")
+        yield Text(f"{title}\n{checked.reasons[0]}\n{folders}\n")
         return
-    table = Table(title=Text(title), caption=Text(str(run.folder)), title_justify="left")
+    table = Table(title=Text(title), caption=Text(folders), title_justify="left")
     table.add_column("Metric", no_wrap=True)
     for name in ("Ours", "Paper", "Difference", "Tolerance"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Verdict", no_wrap=True)
+    if several:
+        table.add_column(entry.seeds, justify="right")
     for cell in checked.cells:
         off = EMPTY if cell.difference is None else f"{cell.difference:+.1f}"
         table.add_row(
@@ -117,19 +125,25 @@ def _run_parts(checked: CheckedRun) -> Iterator[RenderableType]:
             off,
             f"{paper_tables()['tolerance']:.1f}",
             Text(cell.verdict, style=_COLOURS.get(cell.verdict, "yellow")),
+            *([_of_each(cell.ours)] if several else []),
         )
     yield table
     if checked.reasons:
         yield Text(f"{NOT_COMPARABLE}: {'; '.join(checked.reasons)}\n")
 
 
-def _count(checked_runs: Sequence[CheckedRun]) -> Text:
-    verdicts = [cell.verdict for checked in checked_runs for cell in checked.cells]
+def _of_each(value: Measured | None) -> str:
+    """The mean of each seed's run."""
+    return ", ".join(f"{m:.1f}" for m in value.means) if isinstance(value, OverSeeds) else EMPTY
+
+
+def _count(checked_entries: Sequence[CheckedEntry]) -> Text:
+    verdicts = [cell.verdict for checked in checked_entries for cell in checked.cells]
     parts = [f"{verdicts.count(PASS)} of {len(verdicts)} cells pass"]
     parts += [
         f"{count} {name}" for name in (FAIL, NOT_COMPARABLE) if (count := verdicts.count(name))
     ]
-    without = sum(not checked.cells for checked in checked_runs)
+    without = sum(not checked.cells for checked in checked_entries)
     if without:
-        parts.append(f"{without} of {len(checked_runs)} runs have {NO_PAPER_ROW}")
+        parts.append(f"{without} of {len(checked_entries)} rows have {NO_PAPER_ROW}")
     return Text("; ".join(parts))

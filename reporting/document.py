@@ -9,12 +9,10 @@ A block more is a line more in the section that it belongs to; all formats follo
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from errors import DataError
 from reporting.blocks import (
     FIGURES,
     Block,
@@ -22,6 +20,7 @@ from reporting.blocks import (
     Items,
     Section,
     Span,
+    Spans,
     Table,
     Text,
     code,
@@ -35,10 +34,10 @@ from reporting.comparable import (
     in_order,
     split_protocols,
 )
+from reporting.entries import Entry, seeds_of
 from reporting.figures import (
     gap_bars,
     grouped_bars,
-    read_curves,
     scenario_heat_map,
     sequential_curves,
     table_picture,
@@ -46,68 +45,26 @@ from reporting.figures import (
 )
 from reporting.formats import ResultTable, to_latex
 from reporting.gallery import CASES, read_gallery
-from reporting.labels import SCENARIOS, editor_note, model_label
+from reporting.labels import editor_note, model_label
 from reporting.markdown import markdown_page
+from reporting.naming import typed
 from reporting.page import html_page
 from reporting.pairs import paired_table
 from reporting.sequential import sequential_table
-from reporting.tables import cost_table, further_columns, scenario_table
+from reporting.sources import Sources
+from reporting.tables import cost_table, further_columns, scenario_table, seed_notes
 from reporting.transitivity import gap_table, transitivity_gaps
-from results.files import CURVES, SUMMARY, write_text
-from results.folder import RunResult, read_run
+from results.files import write_text
+from results.folder import RunResult
 
 REPORT, PAGE, TABLES = "report.md", "report.html", "tables"
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What the folders hold: evaluations, and training runs by their folder."""
-
-    runs: tuple[RunResult, ...]
-    training: tuple[Path, ...]
-
-
-def read_sources(folders: Sequence[Path]) -> Sources:
-    """Sort folders into evaluations (summary.json) and training runs (metrics.csv), or both.
-
-    Args:
-        folders: written by evaluate.py or train.py.
-
-    Returns:
-        The runs, read and checked, and the training folders.
-
-    Raises:
-        DataError: a folder does not exist, holds neither file, or its summary is not valid; or
-            there is nothing but training runs; or a scenario is unknown.
-    """
-    runs: list[RunResult] = []
-    training: list[Path] = []
-    for folder in folders:
-        has_curves = (folder / CURVES).is_file()
-        if has_curves:
-            read_curves(folder / CURVES)  # a broken file is told before anything is written
-            training.append(folder)
-        if (folder / SUMMARY).is_file() or not has_curves:
-            runs.append(read_run(folder))
-    unknown = [f"{run.scenario!r} in {run.folder}" for run in runs if run.scenario not in SCENARIOS]
-    if unknown:
-        raise DataError(
-            f"Unknown scenario {'; '.join(unknown)}: expected is one of {', '.join(SCENARIOS)}; "
-            "leave the folder out or evaluate again with evaluate.py into a new one."
-        )
-    if not runs:
-        raise DataError(
-            f"None of {', '.join(map(str, folders))} holds a {SUMMARY}; give at least one folder "
-            "that evaluate.py wrote."
-        )
-    return Sources(tuple(runs), tuple(training))
 
 
 def write_report(sources: Sources, output: Path) -> Path:
     """Write the report, its tables and figures.
 
     Args:
-        sources: of `read_sources`.
+        sources: of `reporting.sources.read_sources`.
         output: folder of the report; files of the same names are replaced.
 
     Returns:
@@ -136,25 +93,25 @@ def build_report(sources: Sources) -> Section:
     Raises:
         DataError: runs cannot share a table, or a file of a run cannot be read.
     """
-    runs = in_order(sources.runs)
-    single, sequential = split_protocols(runs)
+    entries = in_order(sources.entries)
+    single, sequential = split_protocols(entries)
     sections = [
         *(_scenario_section(of_one) for of_one in _by_scenario(single)),
         *_transfer_section(single),
         *_sequence_sections(sequential),
         *_part("Cost", cost_table(single) if single else None, "cost"),
-        *_training_section(sources.training),
-        _provenance_section(runs),
-        *_gallery_section(runs),
+        *_training_section(sources),
+        _provenance_section(entries),
+        *_gallery_section(entries),
     ]
-    return Section("Results", (_how_to_read(runs), *sections))
+    return Section("Results", (_how_to_read(entries), *sections))
 
 
-def _by_scenario(runs: Sequence[RunResult]) -> list[list[RunResult]]:
-    return [list(of_one) for _, of_one in groupby(runs, key=lambda run: run.scenario)]
+def _by_scenario(entries: Sequence[Entry]) -> list[list[Entry]]:
+    return [list(of_one) for _, of_one in groupby(entries, key=lambda entry: entry.scenario)]
 
 
-def _how_to_read(runs: Sequence[RunResult]) -> Text:
+def _how_to_read(entries: Sequence[Entry]) -> Text:
     return text(
         "Means in percent over n edits ± half the 95 % bootstrap interval over records. Per model "
         "the best editor is ",
@@ -163,16 +120,17 @@ def _how_to_read(runs: Sequence[RunResult]) -> Text:
         Span("underlined", "underlined"),
         " (italic in the pictures); the unedited model is not ranked. A dash means that no record "
         "has the probe.",
-        *(f" {note}" for note in editor_note(run.editor for run in runs)),
+        *(f" {note}" for note in seed_notes(entries)),
+        *(f" {note}" for note in editor_note(entry.editor for entry in entries)),
     )
 
 
-def _scenario_section(runs: Sequence[RunResult]) -> Section:
-    """Tables and bars of the runs of one scenario."""
-    scenario = runs[0].scenario
-    main = scenario_table(runs)
+def _scenario_section(entries: Sequence[Entry]) -> Section:
+    """Tables and bars of the rows of one scenario."""
+    scenario = entries[0].scenario
+    main = scenario_table(entries)
     blocks: list[Block] = [
-        _shared_facts(runs[0]),
+        _shared_facts(entries),
         Table(main, scenario),
         Figure(
             f"{scenario}_table",
@@ -181,29 +139,38 @@ def _scenario_section(runs: Sequence[RunResult]) -> Section:
             repeats_table=True,
         ),
         *_figures_by_model(
-            runs, scenario, grouped_bars,
-            "Bars: each metric of the table, one bar per editor",
-            "percent, with 95 % intervals.",
+            entries, scenario, grouped_bars,
+            "Bars: each metric of the table, one bar per row",
+            f"percent, {_error_bars(entries)}.",
         ),
     ]  # fmt: skip
-    further = further_columns(runs)
-    beside = scenario_table(runs, further) if further else None
+    further = further_columns(entries)
+    beside = scenario_table(entries, further) if further else None
     blocks += _part("Beside the paper's columns", beside, f"{scenario}_further")
-    blocks += _part("Pair by pair", paired_table(runs), f"{scenario}_pairs")
+    blocks += _part("Pair by pair", paired_table(entries), f"{scenario}_pairs")
     return Section(f"{scenario.capitalize()} scenario", tuple(blocks))
 
 
+def _error_bars(entries: Sequence[Entry]) -> str:
+    """What bars and bands around a mean are."""
+    several = [len(entry.runs) > 1 for entry in entries]
+    over_seeds = "one standard deviation over seeds to each side"
+    if all(several):
+        return f"with {over_seeds}"
+    return "with 95 % intervals" + (f", of several seeds {over_seeds}" if any(several) else "")
+
+
 def _figures_by_model(
-    runs: Sequence[RunResult],
+    entries: Sequence[Entry],
     name: str,
-    draw: Callable[[list[RunResult], Path], Sequence[Path]],
+    draw: Callable[[list[Entry], Path], Sequence[Path]],
     alt: str,
     caption: str,
 ) -> list[Figure]:
     """A figure per model of one scenario."""
     figures = []
-    for model, of_model in by_model(runs):
-        title = f"{model_label(model)}, {runs[0].scenario} scenario"
+    for model, of_model in by_model(entries):
+        title = f"{model_label(model)}, {entries[0].scenario} scenario"
         drawing = partial(draw, of_model)
         figures.append(
             Figure(f"{name}_{_slug(model)}", drawing, f"{alt}, {title}", f"{title}: {caption}")
@@ -216,24 +183,30 @@ def _part(title: str, table: ResultTable | None, name: str) -> list[Section]:
     return [Section(title, (Table(table, name),))] if table else []
 
 
-def _shared_facts(run: RunResult) -> Text:
-    facts = {"data": run.data, "seed": run.seed} | {
-        key: run.settings[key]
-        for key in SHARED_BY_TABLE
-        if key in run.settings and key not in ("data", "seed")
-    }
+def _shared_facts(entries: Sequence[Entry]) -> Text:
+    """What all rows have in common; where they differ, which row has what."""
+    scored = [key for key in SHARED_BY_TABLE if key != "data"]
+    shown = [key for key in scored if any(key in e.first.settings for e in entries)]
+    facts: list[list[tuple[str, object]]] = [[("data", e.first.data) for e in entries]]
+    facts.append([(e.seeds.partition(" ")[0], e.seeds.partition(" ")[2]) for e in entries])
+    facts += [[(key.replace("_", " "), entry.fact(key)) for entry in entries] for key in shown]
     parts: list[str | Span] = []
-    for key, value in facts.items():
-        parts += [f"{', ' if parts else ''}{key.replace('_', ' ')} ", code(value)]
+    for values in facts:
+        names: dict[tuple[str, object], dict[str, None]] = {}
+        for entry, fact in zip(entries, values, strict=True):
+            names.setdefault((fact[0], str(fact[1])), {})[entry.name] = None
+        for (title, value), of_value in names.items():
+            parts += [f"{', ' if parts else ''}{title} ", code(value)]
+            parts += [f" ({', '.join(of_value)})"] if len(names) > 1 else []
     return text(*parts)
 
 
-def _transfer_section(runs: Sequence[RunResult]) -> list[Section]:
+def _transfer_section(entries: Sequence[Entry]) -> list[Section]:
     """What text edits lose on the way to pictures; a heat map per model of several scenarios."""
-    gaps = transitivity_gaps(runs)
+    gaps = transitivity_gaps(entries)
     table = gap_table(gaps)
     blocks: list[Block] = [Table(table, "transitivity_gap")] if table else []
-    for model, of_model in by_model(runs):
+    for model, of_model in by_model(entries):
         label = model_label(model)
         model_gaps = [gap for gap in gaps if gap.model == model]
         if model_gaps:
@@ -241,42 +214,42 @@ def _transfer_section(runs: Sequence[RunResult]) -> list[Section]:
                 Figure(
                     f"gap_{_slug(model)}",
                     partial(gap_bars, model_gaps),
-                    f"Bars: the gaps of the table, two bars per editor, {label}",
+                    f"Bars: the gaps of the table, two bars per row, {label}",
                     f"{label}: text minus seen picture, with the intervals of the table.",
                 )
             )
-        if len({run.scenario for run in of_model}) > 1:
+        if len({entry.scenario for entry in of_model}) > 1:
             blocks.append(_heat_map(model, of_model))
     return [Section("From text to pictures", tuple(blocks))] if blocks else []
 
 
-def _heat_map(model: str, runs: Sequence[RunResult]) -> Block:
+def _heat_map(model: str, entries: Sequence[Entry]) -> Block:
     label = model_label(model)
-    if not are_comparable(runs):
+    if not are_comparable(entries):
         return text(
-            f"No heat map for {label}: its runs differ between scenarios in the data, the seed, "
-            "the prompt, the scoring or the model's weights."
+            f"No heat map for {label}: its rows differ in the data, the prompt, the scoring or "
+            "the model's weights."
         )
     return Figure(
         f"scenarios_{_slug(model)}",
-        partial(scenario_heat_map, runs),
-        f"Heat map: editors by scenarios, a panel per property, {label}",
+        partial(scenario_heat_map, entries),
+        f"Heat map: rows of the tables by scenarios, a panel per property, {label}",
         f"{label}: percent in each scenario; with pictures, the one that belongs to the edit.",
     )
 
 
-def _sequence_sections(runs: Sequence[RunResult]) -> list[Section]:
+def _sequence_sections(entries: Sequence[Entry]) -> list[Section]:
     """Runs whose edits stay in place, a section per scenario."""
     sections = []
-    for of_one in _by_scenario(runs):
+    for of_one in _by_scenario(entries):
         name = f"{of_one[0].scenario}_sequence"
         blocks: list[Block] = [
-            _shared_facts(of_one[0]),
+            _shared_facts(of_one),
             Table(sequential_table(of_one), name),
             *_figures_by_model(
                 of_one, name, sequential_curves,
                 "Curves: each metric over the number of edits in place",
-                "percent over the number of edits in place, with 95 % intervals.",
+                f"percent over the number of edits in place, {_error_bars(of_one)}.",
             ),
             Table(cost_table(of_one), f"{name}_cost"),
         ]  # fmt: skip
@@ -285,11 +258,11 @@ def _sequence_sections(runs: Sequence[RunResult]) -> list[Section]:
     return sections
 
 
-def _training_section(folders: Sequence[Path]) -> list[Section]:
+def _training_section(sources: Sources) -> list[Section]:
     blocks: list[Block] = []
-    for number, folder in enumerate(folders):
+    for number, folder in enumerate(sources.training):
         blocks += [
-            text(code(folder)),
+            text(*_label(sources, folder), code(folder)),
             Figure(
                 f"training_{number}_{_slug(folder.name)}",
                 partial(training_curves, folder),
@@ -300,30 +273,42 @@ def _training_section(folders: Sequence[Path]) -> list[Section]:
     return [Section("Training", tuple(blocks))] if blocks else []
 
 
-def _provenance_section(runs: Sequence[RunResult]) -> Section:
-    items = []
-    for run in runs:
-        versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-        items.append(
-            spans(
-                f"{run.scenario}, {run.model}, {run.editor}: ",
-                code(run.folder),
-                ", model ",
-                code(run.settings.get("model_digest", "unknown")),
-                f" ({versions})",
-            )
-        )
+def _label(sources: Sources, folder: Path) -> list[str]:
+    """What stands before the folder of a training that has a label."""
+    return [f"{sources.labels[folder]}: "] if folder in sources.labels else []
+
+
+def _provenance_section(entries: Sequence[Entry]) -> Section:
+    items = [_provenance(entry, run) for entry in entries for run in entry.runs]
     return Section("Provenance", (Items(tuple(items)),))
 
 
-def _gallery_section(runs: Sequence[RunResult]) -> list[Section]:
+def _provenance(entry: Entry, run: RunResult) -> Spans:
+    """One run: what it is, where it lies, and in what it differs from others of its editor."""
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    name = run.editor if entry.key == run.editor else f"{run.editor}: {entry.name}"
+    seeds = ", ".join(f"{key} {value}" for key, value in seeds_of(run).items())
+    parts: list[str | Span] = []
+    for key, value in entry.differing.items():
+        parts += [", ", code(f"{key}={typed(value)}")]
+    return spans(
+        f"{run.scenario}, {run.model}, {name}, {seeds}: ",
+        code(run.folder),
+        *parts,
+        ", model ",
+        code(run.settings.get("model_digest", "unknown")),
+        f" ({versions})",
+    )
+
+
+def _gallery_section(entries: Sequence[Entry]) -> list[Section]:
     """Single edits with all that was asked and answered; none where no editor was run."""
-    gallery = read_gallery(runs)
+    gallery = read_gallery(entries)
     if not gallery.groups:
         return []
     how = text(
-        f"Of each editor the {CASES} edits that went worst, if so many went wrong, and {CASES} "
-        "drawn at random, the same for all editors of one data set. Worst is the lowest mean over "
+        f"Of each row the {CASES} edits that went worst, if so many went wrong, and {CASES} "
+        "drawn at random, the same for all rows of one data set. Worst is the lowest mean over "
         "the probes that should have changed (reliability, generality: ",
         Span("edited", "bold"),
         "); among equals the lowest mean over those that should not (locality, stability: ",

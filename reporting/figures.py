@@ -1,6 +1,8 @@
 """Figures of result folders and training runs, each as PNG and PDF (`reporting.style`).
 
-`base` is always the path of the figure without suffix, and the files written are returned.
+`base` is always the path of the figure without suffix, and the files written are returned. Bars and
+bands are 95 % intervals over records; of a row with several seeds they reach one standard deviation
+to each side of the mean over the seeds.
 """
 
 import textwrap
@@ -15,16 +17,16 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from errors import DataError
-from metrics.bootstrap import Estimate
+from metrics.seeds import Measured
 from reporting.comparable import in_order
+from reporting.entries import Entry
 from reporting.formats import BEST, SECOND, ResultTable, plain_text
-from reporting.labels import arrow, editor_label, editor_rank, model_label, scenario_rank
+from reporting.labels import arrow, editor_rank, model_label, scenario_rank
 from reporting.paper import paper_columns
-from reporting.sequential import curve_of
+from reporting.sequential import curve_over_seeds
 from reporting.style import COLUMN_INCHES, DASHES, HATCHES, MARKERS, PALETTE, STYLE, save
 from reporting.transitivity import GAPS, Gap
 from results.files import CURVES
-from results.folder import RunResult
 
 LOSS_WORDS = ("loss", "nll", "kl")  # columns of metrics.csv that are losses
 SCOPE = ("scope/precision", "scope/recall", "scope/margin")  # show a router that never fires
@@ -77,20 +79,20 @@ def training_curves(folder: Path, base: Path | None = None) -> list[Path]:
         return save(figure, base or folder / "curves")
 
 
-def grouped_bars(runs: Sequence[RunResult], base: Path) -> list[Path]:
-    """One group of bars per metric, one bar per editor, of one scenario and one model."""
-    ordered = in_order(runs)
+def grouped_bars(entries: Sequence[Entry], base: Path) -> list[Path]:
+    """One group of bars per metric, one bar per row, of one scenario and one model."""
+    ordered = in_order(entries)
     names = paper_columns(ordered[0].scenario)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 3.0), layout="constrained")
         axis = figure.subplots()
-        for number, run in enumerate(ordered):
+        for number, entry in enumerate(ordered):
             draw_bars(
                 axis,
                 np.arange(len(names)) + (number - (len(ordered) - 1) / 2) * 0.8 / len(ordered),
-                [run.metrics.get(name) for name in names],
+                [entry.metrics.get(name) for name in names],
                 0.8 / len(ordered),
-                label=editor_label(run.editor),
+                label=entry.name,
                 color=PALETTE[number % len(PALETTE)],
                 hatch=HATCHES[number % len(HATCHES)],
             )
@@ -102,35 +104,36 @@ def grouped_bars(runs: Sequence[RunResult], base: Path) -> list[Path]:
         return save(figure, base)
 
 
-def scenario_heat_map(runs: Sequence[RunResult], base: Path) -> list[Path]:
+def scenario_heat_map(entries: Sequence[Entry], base: Path) -> list[Path]:
     """Editors of one model by scenarios, a panel per property: what transfers to pictures."""
-    editors = sorted({run.editor for run in runs}, key=editor_rank)
-    scenarios = sorted({run.scenario for run in runs}, key=scenario_rank)
+    editor_of = {entry.name: entry.editor for entry in entries}
+    rows = sorted(editor_of, key=lambda name: editor_rank(editor_of[name]))
+    scenarios = sorted({entry.scenario for entry in entries}, key=scenario_rank)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN_INCHES, 1.6 + 0.28 * len(editors)), layout="constrained")
+        figure = Figure(figsize=(COLUMN_INCHES, 1.6 + 0.28 * len(rows)), layout="constrained")
         axes = figure.subplots(1, len(HEAT_MAP_METRICS), sharey=True)
         for axis, names in zip(axes, HEAT_MAP_METRICS, strict=True):
-            means = np.full((len(editors), len(scenarios)), np.nan)
-            for run in runs:
-                measured = [run.metrics[name] for name in names if name in run.metrics]
+            means = np.full((len(rows), len(scenarios)), np.nan)
+            for entry in entries:
+                measured = [entry.metrics[name] for name in names if name in entry.metrics]
                 if measured:
-                    cell = editors.index(run.editor), scenarios.index(run.scenario)
+                    cell = rows.index(entry.name), scenarios.index(entry.scenario)
                     means[cell] = measured[0].mean
             axis.imshow(means, cmap="cividis", vmin=0, vmax=100, aspect="auto")
             _write_values(axis, means)
             axis.set_title("\n".join(names) if len(names) > 1 else f"{names[0]}\n", fontsize=8)
             axis.set_xticks(range(len(scenarios)), scenarios, rotation=60, ha="right")
-        axes[0].set_yticks(range(len(editors)), [editor_label(name) for name in editors])
-        figure.suptitle(f"{model_label(runs[0].model)} (percent)")
+        axes[0].set_yticks(range(len(rows)), rows)
+        figure.suptitle(f"{model_label(entries[0].model)} (percent)")
         return save(figure, base)
 
 
 def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
-    """Per editor of one model, how much lower properties are about pictures than in text.
+    """Per row of one model, how much lower properties are about pictures than in text.
 
     `reporting.transitivity.gap_caption` says of which kind the 95 % intervals are.
     """
-    editors = list(dict.fromkeys(gap.editor for gap in gaps))
+    rows = list(dict.fromkeys(gap.name for gap in gaps))
     width = 0.8 / len(GAPS)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_INCHES, 2.8), layout="constrained")
@@ -139,7 +142,7 @@ def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
             of_metric = [gap for gap in gaps if gap.metric == metric]
             draw_bars(
                 axis,
-                np.array([editors.index(gap.editor) for gap in of_metric]) + (number - 0.5) * width,
+                np.array([rows.index(gap.name) for gap in of_metric]) + (number - 0.5) * width,
                 [gap.value for gap in of_metric],
                 width,
                 label=metric,
@@ -147,26 +150,26 @@ def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
                 hatch=HATCHES[number],
             )
         axis.axhline(0, color="black", lw=0.8)
-        axis.set_xticks(range(len(editors)), [editor_label(name) for name in editors])
+        axis.set_xticks(range(len(rows)), rows)
         axis.set_ylabel("text minus seen picture\n(points)")
         axis.set_title(f"{model_label(gaps[0].model)}: transitivity gap")
         figure.legend(loc="outside lower center", ncols=len(GAPS), frameon=False)
         return save(figure, base)
 
 
-def sequential_curves(runs: Sequence[RunResult], base: Path) -> list[Path]:
-    """Each metric over the number of edits in place, one panel per metric, with 95 % bands.
+def sequential_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
+    """Each metric over the number of edits in place, one panel per metric, with bands.
 
     Args:
-        runs: of one scenario and model, with protocol "sequential".
+        entries: of one scenario and model, with protocol "sequential".
         base: see above.
 
     Raises:
         DataError: a run has no curve.
     """
-    ordered = in_order(runs)
+    ordered = in_order(entries)
     names = paper_columns(ordered[0].scenario)
-    curves = [(editor_label(run.editor), curve_of(run)) for run in ordered]
+    curves = [(entry.name, curve_over_seeds(entry)) for entry in ordered]
     ticks = sorted({edits_in_place for _, curve in curves for edits_in_place in curve})
     across = min(4, len(names))
     down = -(-len(names) // across)
@@ -200,8 +203,11 @@ def sequential_curves(runs: Sequence[RunResult], base: Path) -> list[Path]:
 def table_picture(table: ResultTable, base: Path) -> list[Path]:
     """A result table as a picture, for a README or a slide."""
     titles = [column.title.replace("_", " ") for column in table.columns]
-    header = [*table.heads, "n", *titles]
-    body = [[*row.heads, row.n, *(plain_text(cell) for cell in row.cells)] for row in table.rows]
+    header = [*table.heads, *table.counts, *titles]
+    body = [
+        [*row.heads, *table.counts_of(row), *(plain_text(cell) for cell in row.cells)]
+        for row in table.rows
+    ]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.15 * len(header) + 0.8, 0.26 * (len(body) + 1)))
         axis = figure.add_axes((0, 0, 1, 1))
@@ -218,7 +224,7 @@ def table_picture(table: ResultTable, base: Path) -> list[Path]:
         for column in range(len(header)):
             drawn[0, column].set_text_props(weight="bold")
         for line, row in enumerate(table.rows, start=1):
-            for column, cell in enumerate(row.cells, start=len(table.heads) + 1):
+            for column, cell in enumerate(row.cells, start=len(table.heads) + len(table.counts)):
                 if cell.mark == BEST:
                     drawn[line, column].set_text_props(weight="bold")
                 elif cell.mark == SECOND:  # matplotlib has no underline
@@ -260,9 +266,9 @@ def read_curves(path: Path) -> dict[str, dict[str, pd.Series]]:
 
 
 def draw_bars(
-    axis: Any, centres: np.ndarray, values: Sequence[Estimate | None], width: float, **style: str
+    axis: Any, centres: np.ndarray, values: Sequence[Measured | None], width: float, **style: str
 ) -> None:
-    """Bars with 95 % intervals; none where nothing was measured."""
+    """Bars with what stands around their means; none where nothing was measured."""
     means = np.array([value.mean if value else np.nan for value in values])
     ends = np.array([(v.low, v.high) if v else (np.nan, np.nan) for v in values]).reshape(-1, 2).T
     # A bootstrap interval may miss the mean by rounding; an error bar cannot be < 0.
@@ -273,8 +279,8 @@ def draw_bars(
     )  # fmt: skip
 
 
-def _draw_points(axis: Any, number: int, label: str, points: Mapping[int, Estimate | None]) -> None:
-    """One editor's line with its band; points without records are left out."""
+def _draw_points(axis: Any, number: int, label: str, points: Mapping[int, Measured | None]) -> None:
+    """One row's line with its band; points without records are left out."""
     measured = {n: value for n, value in points.items() if value and value.n}
     style = number % len(PALETTE)
     axis.plot(

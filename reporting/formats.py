@@ -2,8 +2,9 @@ r"""A table as a value, and the same table in Markdown and LaTeX (booktabs).
 
 `templates/table.html` is the same in HTML.
 
-A cell is a number as text with what belongs to it: half its 95 % interval (`98.2 ± 1.5`) or the
-interval itself (`+3.1 [1.0, 5.2]`), the number of records behind it, and marks. The best is bold,
+A cell is a number as text with what belongs to it: half its 95 % interval (`98.2 ± 1.5`), the
+interval itself (`+3.1 [1.0, 5.2]`) or, over several seeds, their standard deviation
+(`98.2 (SD 0.4)`), the number of records behind it, and marks. The best is bold,
 the second underlined, and a dagger says that a number is not told apart from the best.
 """
 
@@ -29,6 +30,7 @@ class Cell:
         half: half the 95 % interval, printed after ±.
         mark: `BEST`, `SECOND`, `APART` or `PLAIN`.
         interval: the 95 % interval as it is printed, in place of `half`.
+        sd: the standard deviation over seeds, in place of both.
         is_tied: whether the number is not told apart from the best of its column.
         n: records behind it; None where the table says it for the whole row.
     """
@@ -38,6 +40,7 @@ class Cell:
     mark: str = PLAIN
     interval: str = ""
     is_tied: bool = False
+    sd: str = ""
     n: int | None = field(default=None, compare=False)
 
 
@@ -61,12 +64,19 @@ class Row:
         heads: what the line is about, one text per head of the table.
         n: number of edits or records; empty on lines that quote the paper.
         kind: `MEASURED`, `PAPER` (quoted) or `DIFFERENCE` (measured minus quoted).
+        seeds: number of runs behind the line; 0 on lines that quote the paper.
     """
 
     heads: tuple[str, ...]
     n: str
     cells: tuple[Cell, ...]
     kind: str = MEASURED
+    seeds: int = 1
+
+    @property
+    def counts(self) -> tuple[str, str]:
+        """N and the number of seeds as they are printed; nothing on lines that quote."""
+        return self.n, str(self.seeds or "")
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,8 @@ class ResultTable:
 
     Attributes:
         heads: names of the columns of text; rows that are equal in the first belong together.
-        columns: the columns of numbers, behind a column n.
+        columns: the columns of numbers, behind a column n and, where a line has several seeds,
+            one that counts them.
         notes: sentences that stand below.
     """
 
@@ -84,6 +95,15 @@ class ResultTable:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """Titles of the columns that count."""
+        return ("n", "Seeds") if any(row.seeds > 1 for row in self.rows) else ("n",)
+
+    def counts_of(self, row: Row) -> tuple[str, ...]:
+        """A line's cells in these columns."""
+        return row.counts[: len(self.counts)]
 
     @property
     def groups(self) -> list[list[Row]]:
@@ -125,21 +145,22 @@ def _rows_with(n: int, measured: Sequence[tuple[Row, int]]) -> str:
 
 def to_markdown(table: ResultTable) -> str:
     """GitHub-flavoured Markdown, best in bold, second underlined; the title is left to the page."""
-    header = [*table.heads, "n", *(column.title for column in table.columns)]
-    rules = ["---"] * len(table.heads) + ["---:"] * (len(table.columns) + 1)
+    header = [*table.heads, *table.counts, *(column.title for column in table.columns)]
+    rules = ["---"] * len(table.heads) + ["---:"] * (len(table.columns) + len(table.counts))
     lines = [_markdown_line(header), _markdown_line(rules)]
     for row in table.rows:
         cells = [_markdown_cell(cell) for cell in row.cells]
         heads = [head.replace("<", "&lt;") for head in row.heads]
-        lines.append(_markdown_line([*heads, row.n, *cells]))
+        lines.append(_markdown_line([*heads, *table.counts_of(row), *cells]))
     lines += [f"\n{note}" for note in table.notes]
     return "\n".join(lines) + "\n"
 
 
 def to_latex(table: ResultTable) -> str:
     r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`."""
-    header = [*map(_tex, table.heads), "$n$", *(_tex(column.title) for column in table.columns)]
-    shape = "l" * len(table.heads) + "r" * (len(table.columns) + 1)
+    counts = ("$n$", *table.counts[1:])
+    header = [*map(_tex, table.heads), *counts, *(_tex(column.title) for column in table.columns)]
+    shape = "l" * len(table.heads) + "r" * (len(table.columns) + len(counts))
     lines = [
         r"\begin{table}[t]",
         r"\centering\small",
@@ -153,7 +174,8 @@ def to_latex(table: ResultTable) -> str:
         for number, row in enumerate(rows):
             name = _tex(row.heads[0]) if number == 0 else ""
             cells = [_latex_cell(cell) for cell in row.cells]
-            lines.append(" & ".join([name, *map(_tex, row.heads[1:]), row.n, *cells]) + r" \\")
+            heads = [name, *map(_tex, row.heads[1:])]
+            lines.append(" & ".join([*heads, *table.counts_of(row), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
@@ -166,6 +188,8 @@ def plain_text(cell: Cell, number: str | None = None) -> str:
 def _spread(cell: Cell) -> str:
     if cell.half:
         return f" ± {cell.half}"
+    if cell.sd:
+        return f" (SD {cell.sd})"
     return f" {cell.interval}" if cell.interval else ""
 
 

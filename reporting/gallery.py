@@ -19,8 +19,9 @@ from typing import Any
 import pandas as pd
 
 from metrics.headlines import TOKEN_ACCURACY, headlines_of, variant_of
+from reporting.entries import Entry
 from reporting.formats import EMPTY
-from reporting.labels import UNEDITED, editor_label, lower_is_better, model_label
+from reporting.labels import UNEDITED, lower_is_better, model_label
 from reporting.thumbnails import Picture, Thumbnail, Thumbnails
 from results.files import EDITS, PROBES
 from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, SEQUENTIAL, RunResult, read_rows
@@ -115,18 +116,18 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseGroup:
-    """The cases of one run; `notes` say what its results do not hold."""
+    """The cases of one row, of its first seed; `notes` say what its results do not hold."""
 
-    run: RunResult
+    entry: Entry
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
-        """Editor, model, scenario, and the protocol where edits stay in place."""
-        run = self.run
-        sequence = ", in sequence" if run.protocol_name == SEQUENTIAL else ""
-        return f"{editor_label(run.editor)} on {model_label(run.model)}, {run.scenario}{sequence}"
+        """Name, model, scenario, and the protocol where edits stay in place."""
+        entry = self.entry
+        sequence = ", in sequence" if entry.protocol_name == SEQUENTIAL else ""
+        return f"{entry.name} on {model_label(entry.model)}, {entry.scenario}{sequence}"
 
 
 @dataclass(frozen=True)
@@ -137,23 +138,27 @@ class Gallery:
     thumbnails: Mapping[str, Thumbnail]
 
 
-def read_gallery(runs: Sequence[RunResult], cases: int = CASES) -> Gallery:
-    """Pick the cases of each run and read their questions and pictures.
+def read_gallery(entries: Sequence[Entry], cases: int = CASES) -> Gallery:
+    """Pick the cases of each row and read their questions and pictures.
 
     One folder is read at a time, and of its rows those of the picked edits are kept.
 
     Args:
-        runs: in the order of the report; the unedited model is left out.
-        cases: how many worst cases a run shows, at most, and how many random ones.
+        entries: in the order of the report; the unedited model is left out.
+        cases: how many worst cases a row shows, at most, and how many random ones. The random ones
+            are drawn with the lowest seed of all rows.
 
     Returns:
-        A group per run, also for one without `edits.parquet`; its notes say so.
+        A group per row, also for one without `edits.parquet`; its notes say so.
 
     Raises:
         DataError: a table of a folder cannot be read or lacks a column.
     """
     thumbnails = Thumbnails()
-    groups = tuple(_read_group(run, cases, thumbnails) for run in runs if run.editor != UNEDITED)
+    seed = min((run.seed for entry in entries for run in entry.runs), default=0)
+    groups = tuple(
+        _read_group(entry, cases, seed, thumbnails) for entry in entries if entry.editor != UNEDITED
+    )
     return Gallery(groups, thumbnails.by_key)
 
 
@@ -184,17 +189,17 @@ def percent(fraction: float | None) -> str:
     return EMPTY if fraction is None else f"{100 * fraction:.0f} %"
 
 
-def _read_group(run: RunResult, cases: int, thumbnails: Thumbnails) -> CaseGroup:
-    path = run.folder / EDITS
+def _read_group(entry: Entry, cases: int, seed: int, thumbnails: Thumbnails) -> CaseGroup:
+    run, path = entry.first, entry.folder / EDITS
     if not path.is_file():
-        return CaseGroup(run, (), (f"{path} does not exist: there are no answers to show.",))
+        return CaseGroup(entry, (), (f"{path} does not exist: there are no answers to show.",))
     rows = _headline_rows(read_rows(path, EDIT_SCHEMA, _COLUMNS), run)
     means = _means(rows).sort_values(["edited", "kept", "edit_id"], na_position="last")
     failed = means.index[(means < 1).any(axis=1)]
     picked: dict[int, list[str]] = {}
     for reason, edit_ids in (
         (WORST, failed[:cases]),
-        (RANDOM, sample_edits(means.index, run.seed, cases)),
+        (RANDOM, sample_edits(means.index, seed, cases)),
     ):
         for edit_id in edit_ids:
             picked.setdefault(int(edit_id), []).append(reason)
@@ -205,11 +210,15 @@ def _read_group(run: RunResult, cases: int, thumbnails: Thumbnails) -> CaseGroup
         read_case(edit_id, by_edit[edit_id], tuple(reasons), means_by_edit[edit_id])
         for edit_id, reasons in picked.items()
     )
-    notes = (
-        f"{run.folder} holds no {PROBES}, as results of older versions: questions and pictures are "
-        "not known. Evaluate again to see them.",
-    )
-    return CaseGroup(run, tuple(picked_cases), () if (run.folder / PROBES).is_file() else notes)
+    notes = []
+    if len(entry.runs) > 1:
+        notes.append(f"Of the runs with {entry.seeds}, the first: {run.folder}.")
+    if not (run.folder / PROBES).is_file():
+        notes.append(
+            f"{run.folder} holds no {PROBES}, as results of older versions: questions and pictures "
+            "are not known. Evaluate again to see them."
+        )
+    return CaseGroup(entry, tuple(picked_cases), tuple(notes))
 
 
 def _headline_rows(rows: pd.DataFrame, run: RunResult) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from PIL import Image
 from reporting.blocks import FIGURES, Section
 from reporting.formats import ResultTable
 from reporting.gallery import RANDOM, WORST, CaseGroup, Gallery, percent
-from reporting.labels import editor_label, model_label
+from reporting.labels import model_label
 from reporting.thumbnails import Thumbnail
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -139,12 +139,12 @@ def _anchors(report: Section) -> dict[int, str]:
 
 def _choices(gallery: Gallery) -> dict[str, dict[str, str]]:
     """What the gallery can be filtered by: field -> value -> label."""
-    runs = [group.run for group in gallery.groups]
+    entries = [group.entry for group in gallery.groups]
     answers = [a for group in gallery.groups for case in group.cases for a in case.answers]
     return {
-        "editor": {run.editor: editor_label(run.editor) for run in runs},
-        "model": {run.model: model_label(run.model) for run in runs},
-        "scenario": {run.scenario: run.scenario for run in runs},
+        "editor": {entry.key: entry.name for entry in entries},
+        "model": {entry.model: model_label(entry.model) for entry in entries},
+        "scenario": {entry.scenario: entry.scenario for entry in entries},
         "picked": {WORST: "worst", RANDOM: "at random"},
         "probe": {answer.probe: answer.probe for answer in answers},
     }

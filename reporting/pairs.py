@@ -1,4 +1,4 @@
-"""Differences between editors on the records that both were judged on.
+"""Differences between rows on the records that both were judged on.
 
 Two editors meet the same records, and easy records are easy for both, so a difference is resampled
 record by record (`metrics.bootstrap.paired_difference`):
@@ -8,9 +8,12 @@ record by record (`metrics.bootstrap.paired_difference`):
 with s_r the score of one record, from `edits.parquet`. An interval that excludes 0 says that the
 editors differ; two intervals of means that overlap do not say that they are alike. Draws depend on
 the seed and the number of records alone, so all metrics and pairs with as many share them.
+
+Where a row has several seeds, s_r is the mean over them, and the interval is over records and seeds
+(`metrics.seeds.difference_over_seeds`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -22,9 +25,16 @@ import pandas as pd
 from errors import DataError
 from metrics.bootstrap import Estimate, estimates
 from metrics.headlines import Headline, headlines_of, variant_of
-from reporting.comparable import by_model, check_comparable
+from metrics.seeds import difference_over_seeds
+from reporting.comparable import (
+    by_measure,
+    check_comparable,
+    data_and_seeds,
+    measure_notes,
+)
+from reporting.entries import Entry
 from reporting.formats import APART, PLAIN, Cell, ResultTable, Row, fewer_records, metric_column
-from reporting.labels import UNEDITED, editor_label, editor_note, model_label
+from reporting.labels import UNEDITED, editor_note, model_label
 from reporting.paper import paper_columns
 from results.files import EDITS, PROBES
 from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, RunResult, read_rows
@@ -35,7 +45,7 @@ _SCORES = ("edit_id", "probe", "metric", "value")  # columns that are read
 
 
 class Pair(NamedTuple):
-    """A question: how much higher does `first` score than `second` in `metric`?"""
+    """A question: how much higher does the row `first` score than `second` in `metric`?"""
 
     first: str
     second: str
@@ -96,32 +106,58 @@ def scores_by_record(
     return pd.DataFrame(scores, index=pd.Index(edits, name="edit_id"))
 
 
-def paired_differences(
-    runs: Sequence[RunResult], pairs: Sequence[Pair], *, seed: int
-) -> dict[Pair, Estimate]:
-    """Differences between editors, with 95 % intervals.
-
-    Args:
-        runs: of one scenario and model, each editor once.
-        pairs: what to compare.
-        seed: of the draws.
+def entry_scores(entry: Entry, metric: str) -> pd.DataFrame:
+    """The scores of a row in one metric: a line per record that all its runs have, in percent.
 
     Returns:
-        Differences in points, over the records that both have; pairs without such a record, or of
-        an editor whose folder has no `edits.parquet`, are absent.
+        One column per run; empty where a run lacks the metric or its `edits.parquet`.
 
     Raises:
         DataError: a table cannot be read.
     """
-    scores = {run.editor: record_scores(run) for run in runs}
-    differences: dict[Pair, np.ndarray] = {}
+    columns = [table[metric] for run in entry.runs if metric in (table := record_scores(run))]
+    if len(columns) < len(entry.runs):
+        return pd.DataFrame()
+    return pd.concat(columns, axis=1, keys=range(len(columns))).dropna()
+
+
+def paired_differences(
+    entries: Sequence[Entry], pairs: Sequence[Pair], *, seed: int
+) -> dict[Pair, Estimate]:
+    """Differences between rows, with 95 % intervals.
+
+    Args:
+        entries: of one scenario and model, measured alike.
+        pairs: what to compare, by the names of the rows.
+        seed: of the draws.
+
+    Returns:
+        Differences in points, over the records that both have; pairs without such a record, or of
+        a row with a folder that has no `edits.parquet`, are absent.
+
+    Raises:
+        DataError: a table cannot be read.
+    """
+    scores = {
+        (entry.name, metric): entry_scores(entry, metric)
+        for entry in entries
+        for metric in dict.fromkeys(pair.metric for pair in pairs)
+    }
+    single: dict[Pair, np.ndarray] = {}
+    differences: dict[Pair, Estimate] = {}
     for pair in pairs:
-        first, second = scores[pair.first], scores[pair.second]
-        if pair.metric in first and pair.metric in second:
-            difference = (first[pair.metric] - second[pair.metric]).dropna()
-            if len(difference):
-                differences[pair] = difference.to_numpy()
-    return dict(zip(differences, estimates(list(differences.values()), seed=seed), strict=True))
+        first, second = scores[pair.first, pair.metric], scores[pair.second, pair.metric]
+        shared = first.index.intersection(second.index)
+        if not len(shared):
+            continue
+        a, b = first.loc[shared].to_numpy().T, second.loc[shared].to_numpy().T
+        if len(a) == len(b) == 1:
+            single[pair] = a[0] - b[0]
+        else:
+            differences[pair] = difference_over_seeds(a, b, seed=seed)
+    # All vectors of one length share their draws, which is most of the work.
+    differences |= zip(single, estimates(list(single.values()), seed=seed), strict=True)
+    return {pair: differences[pair] for pair in pairs if pair in differences}
 
 
 def excludes_zero(difference: Estimate) -> bool:
@@ -129,42 +165,55 @@ def excludes_zero(difference: Estimate) -> bool:
     return difference.low > ROUNDING or difference.high < -ROUNDING
 
 
-def paired_table(runs: Sequence[RunResult]) -> ResultTable | None:
-    """Every editor against every other one, and against the unedited model.
+def paired_table(entries: Sequence[Entry]) -> ResultTable | None:
+    """Every row against every other one, and against the unedited model.
 
     Args:
-        runs: of one scenario, of any models.
+        entries: of one scenario, of any models.
 
     Returns:
         A row per model and pair, cells `+12.3 [10.1, 14.6]` in points; n counts the records that
-        both have. None if there are no two editors of a model with an `edits.parquet`.
+        both have. None if there are no two rows of a model with an `edits.parquet`.
 
     Raises:
         DataError: the runs cannot share a table, or a table cannot be read.
     """
-    check_comparable(runs)
-    scenario, seed = runs[0].scenario, runs[0].seed
+    check_comparable(entries)
+    scenario, seed = entries[0].scenario, entries[0].first.seed
     metrics = paper_columns(scenario)
     rows: list[Row] = []
-    for model, of_model in by_model(runs):
-        editors = [run.editor for run in of_model]
-        editors.sort(key=lambda editor: editor == UNEDITED)  # last: what it is compared with
-        pairs = list(combinations(editors, 2))
+    for alike in by_measure(entries):
+        # The unedited model comes last: it is what the others are compared with.
+        alike.sort(key=lambda entry: entry.editor == UNEDITED)
+        pairs = list(combinations([entry.name for entry in alike], 2))
         questions = [Pair(*pair, metric) for pair in pairs for metric in metrics]
-        answers = paired_differences(of_model, questions, seed=seed)
+        answers = paired_differences(alike, questions, seed=seed)
         for pair in pairs:
-            rows += _pair_row(model, pair, [answers.get(Pair(*pair, name)) for name in metrics])
+            row = [answers.get(Pair(*pair, name)) for name in metrics]
+            rows += _pair_row(alike[0].model, pair, row)
     if not rows:
         return None
     columns = tuple(metric_column(metric) for metric in metrics)
     notes = (
         "First minus second, in points with the 95 % interval of the difference, paired over the n "
         "records that both have. Bold: the interval excludes 0.",
+        *interval_notes(len(entry.runs) for entry in entries),
         *fewer_records(rows, columns),
-        *editor_note(run.editor for run in runs),
+        *measure_notes(entries),
+        *editor_note(entry.editor for entry in entries),
     )
-    title = f"Paired differences, {scenario} scenario, data {runs[0].data}, seed {seed} (points)"
+    title = f"Paired differences, {scenario} scenario, {data_and_seeds(entries)} (points)"
     return ResultTable(title, ("Model", "Pair"), columns, tuple(rows), notes)
+
+
+def interval_notes(seeds: Iterable[int]) -> tuple[str, ...]:
+    """What an interval of a difference is over, where a row has several seeds."""
+    if max(seeds) == 1:
+        return ()
+    return (
+        "Where a row has several seeds, its scores are means over them, and the interval of a "
+        "difference is over records and seeds.",
+    )
 
 
 def difference_cell(value: Estimate | None) -> Cell:
@@ -188,7 +237,7 @@ def _pair_row(
 ) -> list[Row]:
     """The row of a pair; none where the two share no record."""
     n = max((value.n for value in differences if value), default=0)
-    label = " − ".join(map(editor_label, pair))
+    label = " − ".join(pair)
     cells = tuple(difference_cell(value) for value in differences)
     return [Row((model_label(model), label), str(n), cells)] if n else []
 

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from errors import DataError
 from metrics.bootstrap import Estimate, estimates
 from metrics.headlines import headlines_of, variant_of
-from reporting.comparable import check_comparable, in_order
+from metrics.seeds import Measured, over_seeds
+from reporting.comparable import check_comparable, data_and_seeds, in_order, measure_notes
+from reporting.entries import Entry
 from reporting.formats import ResultTable, Row, fewer_records, metric_column
-from reporting.labels import editor_label, editor_note, model_label
+from reporting.labels import editor_note, model_label
 from reporting.pairs import hops_of, scores_by_record
 from reporting.paper import paper_columns
-from reporting.tables import metric_cell
+from reporting.tables import metric_cell, seed_notes
 from results.files import CURVE
 from results.folder import CURVE_SCHEMA, EDITS_IN_PLACE, RunResult, read_rows
 
@@ -55,35 +57,56 @@ def curve_of(run: RunResult) -> Curve:
     return curve
 
 
-def sequential_table(runs: Sequence[RunResult]) -> ResultTable:
+def curve_over_seeds(entry: Entry) -> dict[int, dict[str, Measured]]:
+    """The curve of a row: `curve_of` its run, or point by point the mean over the seeds' runs.
+
+    Points that not all runs have are left out.
+
+    Raises:
+        DataError: as `curve_of`.
+    """
+    curves = [curve_of(run) for run in entry.runs]
+    points = [n for n in curves[0] if all(n in curve for curve in curves)]
+    return {
+        n: {
+            name: over_seeds([curve[n][name] for curve in curves if name in curve[n]])
+            for name in dict.fromkeys(name for curve in curves for name in curve[n])
+        }
+        for n in points
+    }
+
+
+def sequential_table(entries: Sequence[Entry]) -> ResultTable:
     """The paper's columns of sequential runs at every point of their curves.
 
     Args:
-        runs: of one scenario, with protocol "sequential", of any models.
+        entries: of one scenario, with protocol "sequential", of any models.
 
     Returns:
-        A row per model, editor and number of edits in place; n counts the edits that were asked.
+        A row per model, name and number of edits in place; n counts the edits that were asked.
 
     Raises:
-        DataError: the runs cannot share a table, or one of them has no curve.
+        DataError: the rows cannot share a table, or one of them has no curve.
     """
-    check_comparable(runs)
-    first, names, rows = runs[0], paper_columns(runs[0].scenario), []
-    for run in in_order(runs):
-        for edits_in_place, metrics in curve_of(run).items():
-            heads = (model_label(run.model), editor_label(run.editor), f"{edits_in_place:,}")
+    check_comparable(entries)
+    names, rows = paper_columns(entries[0].scenario), []
+    for entry in in_order(entries):
+        for edits_in_place, metrics in curve_over_seeds(entry).items():
+            heads = (model_label(entry.model), entry.name, f"{edits_in_place:,}")
             n = max((value.n for value in metrics.values()), default=0)
             cells = tuple(metric_cell(metrics.get(name)) for name in names)
-            rows.append(Row(heads, str(n), cells))
+            rows.append(Row(heads, str(n), cells, seeds=len(entry.runs)))
     columns = tuple(metric_column(name) for name in names)
     notes = (
         "Edits stay in place; after each number of them the probes of all edits made so far are "
         "asked again.",
+        *seed_notes(entries),
         *fewer_records(rows, columns),
-        *editor_note(run.editor for run in runs),
+        *measure_notes(entries),
+        *editor_note(entry.editor for entry in entries),
     )
     title = (
-        f"{first.scenario.capitalize()} scenario, edits in sequence, data {first.data}, seed "
-        f"{first.seed} (percent)"
+        f"{entries[0].scenario.capitalize()} scenario, edits in sequence, "
+        f"{data_and_seeds(entries)} (percent)"
     )
     return ResultTable(title, ("Model", "Editor", "Edits in place"), columns, tuple(rows), notes)

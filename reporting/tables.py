@@ -1,17 +1,26 @@
 """Result tables laid out as Tables 1-3 of the paper, and the table of costs.
 
-One row per model and editor, one column per metric: mean ± half the 95 % interval, in percent. Per
-model the best editor is bold and the second underlined; a dagger says that an editor is not told
-apart from the best. The unedited model comes first and is not ranked, since it keeps everything
-that an edit may disturb. Under the rows of a model that the paper has used stand the paper's
-figures and the difference to them.
+One row per model and editor, one column per metric: mean ± half the 95 % interval over records, in
+percent; of a row with several seeds their mean and standard deviation, 98.2 (SD 0.4). Per model the
+best editor is bold and the second underlined; a dagger says that an editor is not told apart from
+the best. The unedited model comes first and is not ranked, since it keeps everything that an edit
+may disturb. Under the rows of a model that the paper has used stand the paper's figures and the
+difference to them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from metrics.bootstrap import Estimate
-from reporting.comparable import by_model, check_comparable, in_order
+from metrics.seeds import Measured, OverSeeds
+from reporting.comparable import (
+    by_measure,
+    check_comparable,
+    data_and_seeds,
+    in_order,
+    measure_notes,
+)
+from reporting.entries import Entry
 from reporting.formats import (
     BEST,
     DIFFERENCE,
@@ -36,72 +45,86 @@ from reporting.labels import (
     lower_is_better,
     model_label,
 )
-from reporting.pairs import Pair, excludes_zero, paired_differences
+from reporting.pairs import Pair, excludes_zero, interval_notes, paired_differences
 from reporting.paper import deviations, paper_columns, paper_row, paper_tables
 from results.folder import SEQUENTIAL, RunResult
 
 GIB = 2**30
 
 
-def scenario_table(runs: Sequence[RunResult], columns: Sequence[str] | None = None) -> ResultTable:
+def scenario_table(entries: Sequence[Entry], columns: Sequence[str] | None = None) -> ResultTable:
     """The table of one scenario.
 
     Args:
-        runs: of one scenario, in any order.
+        entries: of one scenario, in any order.
         columns: metrics to show; the paper's columns of the scenario if None.
 
     Returns:
         Rows by model and editor, the paper's figures beneath those it has.
 
     Raises:
-        DataError: the runs cannot share a table (see `check_comparable`), or a run's
+        DataError: the rows cannot share a table (see `check_comparable`), or a run's
             `edits.parquet` cannot be read.
     """
-    check_comparable(runs)
-    names = paper_columns(runs[0].scenario) if columns is None else tuple(columns)
+    check_comparable(entries)
+    names = paper_columns(entries[0].scenario) if columns is None else tuple(columns)
     rows: list[Row] = []
     ties: list[Estimate] = []
-    for model, of_model in by_model(runs):
-        marks = _marks(of_model, names)
-        tied = _tied_with_best(of_model, marks)
+    for alike in by_measure(entries):
+        marks = _marks(alike, names)
+        tied = _tied_with_best(alike, marks)
         ties += tied.values()
-        for run in of_model:
+        for entry in alike:
             cells = tuple(
                 replace(
-                    metric_cell(run.metrics.get(name)),
-                    mark=marks.get((run.editor, name), PLAIN),
-                    is_tied=(run.editor, name) in tied,
+                    metric_cell(entry.metrics.get(name)),
+                    mark=marks.get((entry.name, name), PLAIN),
+                    is_tied=(entry.name, name) in tied,
                 )
                 for name in names
             )
-            heads = (model_label(model), editor_label(run.editor))
-            rows.append(Row(heads, str(run.n_edits), cells))
-            rows += _paper_rows(run) if columns is None else []
+            heads = (model_label(entry.model), entry.name)
+            rows.append(Row(heads, str(entry.n_edits), cells, seeds=len(entry.runs)))
+            rows += _paper_rows(entry) if columns is None else []
     titled = tuple(metric_column(name) for name in names)
     notes = (
+        *seed_notes(entries),
         *fewer_records(rows, titled),
-        *_tie_note(ties),
-        *(_paper_notes(in_order(runs)) if columns is None else ()),
-        *editor_note(run.editor for run in runs),
+        *_tie_note(ties, entries),
+        *measure_notes(entries),
+        *(_paper_notes(in_order(entries)) if columns is None else ()),
+        *editor_note(entry.editor for entry in entries),
     )
-    return ResultTable(_title(runs[0]), ("Model", "Editor"), titled, tuple(rows), notes)
+    return ResultTable(_title(entries), ("Model", "Editor"), titled, tuple(rows), notes)
 
 
-def further_columns(runs: Sequence[RunResult]) -> tuple[str, ...]:
-    """Metrics of the runs that the paper's table does not have, in the order of the files."""
-    published = paper_columns(runs[0].scenario)
-    names = dict.fromkeys(name for run in runs for name in run.metrics)
+def seed_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """What stands behind a mean where rows have several seeds; nothing where none has."""
+    several = [len(entry.runs) > 1 for entry in entries]
+    if not any(several):
+        return ()
+    rest = "" if all(several) else "; rows of one seed: ± half the 95 % interval over records"
+    return (
+        "Rows of several seeds: the mean over the seeds and in brackets SD, the standard deviation "
+        f"between them; n counts the edits of one seed{rest}.",
+    )
+
+
+def further_columns(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Metrics that the paper's table does not have, in the order of the files."""
+    published = paper_columns(entries[0].scenario)
+    names = dict.fromkeys(name for entry in entries for name in entry.metrics)
     return tuple(name for name in names if name not in published)
 
 
-def cost_table(runs: Sequence[RunResult]) -> ResultTable:
+def cost_table(entries: Sequence[Entry]) -> ResultTable:
     """What the editors cost: weights, time and memory.
 
     Args:
-        runs: of any scenarios and models.
+        entries: of any scenarios and models.
 
     Returns:
-        A row per scenario, model and editor; a dash where a run did not measure something.
+        A row per scenario, model and name; a dash where a run did not measure something.
     """
     columns = (
         Column("Trained parameters", LOWER),
@@ -111,22 +134,24 @@ def cost_table(runs: Sequence[RunResult]) -> ResultTable:
     )
     rows = tuple(
         Row(
-            (run.scenario, model_label(run.model), editor_label(run.editor)),
-            str(run.n_edits),
+            (entry.scenario, model_label(entry.model), entry.name),
+            str(entry.n_edits),
             (
-                _number_cell(run.trained_parameters, ","),
-                _number_cell(run.seconds_per_edit, ".2g"),
-                _number_cell(run.answer_seconds_per_edit, ".2g"),
-                _number_cell(run.peak_memory_bytes and run.peak_memory_bytes / GIB, ".2f"),
+                _number_cell(entry.number("trained_parameters"), ",.0f"),
+                _number_cell(entry.number("seconds_per_edit"), ".2g"),
+                _number_cell(entry.number("answer_seconds_per_edit"), ".2g"),
+                _number_cell(entry.number("peak_memory_bytes"), ".2f", GIB),
             ),
+            seeds=len(entry.runs),
         )
-        for run in in_order(runs)
+        for entry in in_order(entries)
     )
     notes = (
         "Seconds are means over n edits, to make an edit and to answer all its probes under it. "
         "Edits of a batch share their time, so there is no interval. Trained parameters are those "
         "that train.py learned; 0 for methods without training.",
-        *editor_note(run.editor for run in runs),
+        *_cost_seed_notes(entries),
+        *editor_note(entry.editor for entry in entries),
     )
     return ResultTable("Cost", ("Scenario", "Model", "Editor"), columns, rows, notes)
 
@@ -153,57 +178,70 @@ def metric_lines(run: RunResult, names: Iterable[str]) -> list[tuple[str, str, s
     return lines
 
 
-def metric_cell(value: Estimate | None) -> Cell:
-    """Mean ± half the interval.
+def metric_cell(value: Measured | None) -> Cell:
+    """Mean ± half the interval, or the mean over seeds with their standard deviation.
 
     A metric that the run lacks and one without records look the same: nothing was measured.
     """
     if value is None or value.n == 0:
         return Cell()
+    if isinstance(value, OverSeeds):
+        sd = EMPTY if value.sd is None else f"{value.sd:.1f}"
+        return Cell(f"{value.mean:.1f}", sd=sd, n=value.n)
     return Cell(f"{value.mean:.1f}", f"{value.half_width:.1f}", n=value.n)
 
 
-def _title(run: RunResult) -> str:
-    after = f" after {run.n_edits} sequential edits" if run.protocol_name == SEQUENTIAL else ""
+def _title(entries: Sequence[Entry]) -> str:
+    first = entries[0]
+    after = f" after {first.n_edits} sequential edits" if first.protocol_name == SEQUENTIAL else ""
+    return f"{first.scenario.capitalize()} scenario{after}, {data_and_seeds(entries)} (percent)"
+
+
+def _number_cell(value: Measured | None, form: str, unit: float = 1) -> Cell:
+    """A cost in some unit; over several seeds with its standard deviation, where it has any."""
+    if value is None:
+        return Cell()
+    sd = f"{value.sd / unit:.2g}" if isinstance(value, OverSeeds) and value.sd else ""
+    return Cell(f"{value.mean / unit:{form}}", sd=sd)
+
+
+def _cost_seed_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
+    if all(len(entry.runs) == 1 for entry in entries):
+        return ()
     return (
-        f"{run.scenario.capitalize()} scenario{after}, data {run.data}, seed {run.seed} (percent)"
+        "Rows of several seeds: means over the seeds, with their standard deviation (SD) where "
+        "they differ.",
     )
 
 
-def _number_cell(value: float | None, form: str) -> Cell:
-    return Cell() if value is None else Cell(f"{value:{form}}")
-
-
-def _marks(runs: Sequence[RunResult], columns: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Best and second editor of one model per column, at the precision that is printed."""
+def _marks(entries: Sequence[Entry], columns: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Best and second row of one model per column, at the precision that is printed."""
     marks: dict[tuple[str, str], str] = {}
-    ranked = [run for run in runs if run.editor != UNEDITED]
+    ranked = [entry for entry in entries if entry.editor != UNEDITED]
     if len(ranked) < 2:
         return marks
     for name in columns:
-        values = {run.editor: run.metrics[name] for run in ranked if name in run.metrics}
-        printed = {editor: round(value.mean, 1) for editor, value in values.items() if value.n}
+        values = {entry.name: entry.metrics[name] for entry in ranked if name in entry.metrics}
+        printed = {row: round(value.mean, 1) for row, value in values.items() if value.n}
         order = sorted(set(printed.values()), reverse=not lower_is_better(name))
         for marked_mean, mark in zip(order, (BEST, SECOND), strict=False):
-            marks |= {
-                (editor, name): mark for editor, mean in printed.items() if mean == marked_mean
-            }
+            marks |= {(row, name): mark for row, mean in printed.items() if mean == marked_mean}
     return marks
 
 
 def _tied_with_best(
-    runs: Sequence[RunResult], marks: Mapping[tuple[str, str], str]
+    entries: Sequence[Entry], marks: Mapping[tuple[str, str], str]
 ) -> dict[tuple[str, str], Estimate]:
-    """Editors of one model that differ from the best by no more than chance explains.
+    """Rows of one model that differ from the best by no more than chance explains.
 
     Several that print alike are all best; the first of them stands for them.
     """
-    editors = [run.editor for run in runs if run.editor != UNEDITED]
+    ranked = [entry.name for entry in entries if entry.editor != UNEDITED]
     pairs: list[Pair] = []
     for name in dict.fromkeys(name for _, name in marks):
-        best = [editor for editor in editors if marks.get((editor, name)) == BEST]
-        pairs += [Pair(best[0], editor, name) for editor in editors if editor not in best]
-    differences = paired_differences(runs, pairs, seed=runs[0].seed)
+        best = [row for row in ranked if marks.get((row, name)) == BEST]
+        pairs += [Pair(best[0], row, name) for row in ranked if row not in best]
+    differences = paired_differences(entries, pairs, seed=entries[0].first.seed)
     return {
         (pair.second, pair.metric): difference
         for pair, difference in differences.items()
@@ -211,7 +249,7 @@ def _tied_with_best(
     }
 
 
-def _tie_note(ties: Sequence[Estimate]) -> tuple[str, ...]:
+def _tie_note(ties: Sequence[Estimate], entries: Sequence[Entry]) -> tuple[str, ...]:
     if not ties:
         return ()
     counts = sorted({difference.n for difference in ties})
@@ -219,35 +257,38 @@ def _tie_note(ties: Sequence[Estimate]) -> tuple[str, ...]:
     return (
         f"{TIED} not told apart from the best: the 95 % interval of the difference, paired over "
         f"the records that both have ({records}), includes 0.",
+        *interval_notes(len(entry.runs) for entry in entries),
     )
 
 
-def _paper_rows(run: RunResult) -> list[Row]:
+def _paper_rows(entry: Entry) -> list[Row]:
     """The paper's figures for this model and editor, and ours minus theirs."""
-    published = paper_row(run)
+    published = paper_row(entry.first)
     if published is None:
         return []
     differences = [
-        Cell(f"{value.mean - number:+.1f}") if (value := run.metrics.get(name)) and value.n
+        Cell(f"{value.mean - number:+.1f}") if (value := entry.metrics.get(name)) and value.n
         else Cell()
         for name, number in published.items()
     ]  # fmt: skip
-    model, label = model_label(run.model), editor_label(run.editor)
+    model, label = model_label(entry.model), entry.name
     quoted = tuple(Cell(f"{number:.1f}") for number in published.values())
     return [
-        Row((model, f"{label}, paper"), "", quoted, PAPER),
-        Row((model, f"{label}, difference"), "", tuple(differences), DIFFERENCE),
+        Row((model, f"{label}, paper"), "", quoted, PAPER, seeds=0),
+        Row((model, f"{label}, difference"), "", tuple(differences), DIFFERENCE, seeds=0),
     ]
 
 
-def _paper_notes(runs: Sequence[RunResult]) -> tuple[str, ...]:
+def _paper_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
     """What the quoted figures are, and whether the runs beside them were made in the same way."""
-    beside = [run for run in runs if paper_row(run) is not None]
+    beside = [entry for entry in entries if paper_row(entry.first) is not None]
     if not beside:
         return ()
     size = paper_tables()["records"]["the test set"]
     notes = [f"Rows marked paper: the published figures, of the benchmark's {size:,} records."]
-    differing = dict.fromkeys(phrase for run in beside for phrase in deviations(run))
+    differing = dict.fromkeys(
+        phrase for entry in beside for run in entry.runs for phrase in deviations(run)
+    )
     if differing:
         notes.append(
             f"Not made as the paper's runs: {'; '.join(differing)}. Differences to the paper are "

@@ -4,7 +4,8 @@
 
 Both scenarios make the same edit from text; the first asks in text, the second about the picture
 that belongs to the edit ("seen"). Where both were judged on the same records, the interval is of
-the paired difference; otherwise it is of the difference of two independent means.
+the paired difference; otherwise it is of the difference of two independent means. Of a row with
+several seeds it is over records and seeds, which are paired where both scenarios have the same.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,13 @@ from itertools import groupby
 
 import pandas as pd
 
-from metrics.bootstrap import Estimate, paired_difference, unpaired_difference
+from metrics.bootstrap import Estimate
+from metrics.seeds import difference_over_seeds, unpaired_over_seeds
 from reporting.comparable import are_comparable, by_model
+from reporting.entries import Entry, seeds_of
 from reporting.formats import Column, ResultTable, Row, fewer_records
-from reporting.labels import editor_label, editor_note, model_label
-from reporting.pairs import difference_cell, record_scores
-from results.folder import RunResult
+from reporting.labels import editor_note, model_label
+from reporting.pairs import difference_cell, entry_scores, interval_notes
 
 # Property -> its metric in text, and about the seen picture.
 GAPS = {
@@ -32,46 +34,54 @@ class Gap:
     """How much lower a property is about pictures than in text.
 
     Attributes:
+        name: of the row.
         metric: key of `GAPS`.
         value: unimodal minus transitive, in points, with its 95 % interval.
         is_paired: whether both were judged on the same records, so that the interval is paired.
+        seeds: of the scenario that has more of them.
     """
 
     model: str
+    name: str
     editor: str
     metric: str
     value: Estimate
     is_paired: bool
+    seeds: int = 1
 
 
-def transitivity_gaps(runs: Sequence[RunResult]) -> list[Gap]:
-    """The gaps of all editors that were judged in text and about pictures.
+def transitivity_gaps(entries: Sequence[Entry]) -> list[Gap]:
+    """The gaps of all rows that were judged in text and about pictures.
 
     Args:
-        runs: of any scenarios and models; others than unimodal and transitive are passed over.
+        entries: of any scenarios and models; others than unimodal and transitive are passed over.
 
     Returns:
-        By model, editor and property. An editor is left out where its two runs differ in data,
-        seed, scoring or weights of the model, or where one of them has no `edits.parquet`.
+        By model, name and property. A row is left out where its runs of both scenarios differ in
+        data, scoring or weights of the model, or where one of them has no `edits.parquet`.
 
     Raises:
         DataError: a table cannot be read.
     """
     gaps: list[Gap] = []
-    for model, of_model in by_model(runs):
-        by_key = {(run.scenario, run.editor): run for run in of_model}
-        for (scenario, editor), in_text in by_key.items():
-            on_pictures = by_key.get(("transitive", editor))
+    for model, of_model in by_model(entries):
+        by_key = {(entry.scenario, entry.name, entry.editor): entry for entry in of_model}
+        for (scenario, name, editor), in_text in by_key.items():
+            on_pictures = by_key.get(("transitive", name, editor))
             if scenario != "unimodal" or on_pictures is None:
                 continue
             if not are_comparable([in_text, on_pictures]):
                 continue
-            text, pictures = record_scores(in_text), record_scores(on_pictures)
-            gaps += [
-                Gap(model, editor, metric, *_gap(text[first], pictures[second], in_text.seed))
-                for metric, (first, second) in GAPS.items()
-                if first in text and second in pictures
-            ]
+            for metric, (first, second) in GAPS.items():
+                text, pictures = entry_scores(in_text, first), entry_scores(on_pictures, second)
+                if len(text) and len(pictures):
+                    seeds = [[seeds_of(r) for r in e.runs] for e in (in_text, on_pictures)]
+                    value = _gap(
+                        text, pictures, in_text.first.seed, same_seeds=seeds[0] == seeds[1]
+                    )
+                    gaps.append(
+                        Gap(model, name, editor, metric, *value, seeds=max(map(len, seeds)))
+                    )
     return gaps
 
 
@@ -79,19 +89,21 @@ def gap_table(gaps: Sequence[Gap]) -> ResultTable | None:
     """The gaps as a table.
 
     Returns:
-        A row per model and editor, cells `+12.3 [10.1, 14.6]` in points; None without a gap.
+        A row per model and name, cells `+12.3 [10.1, 14.6]` in points; None without a gap.
     """
     if not gaps:
         return None
     columns = tuple(Column(f"{metric} gap") for metric in GAPS)
     rows = []
-    for (model, editor), group in groupby(gaps, key=lambda gap: (gap.model, gap.editor)):
+    for (model, name), group in groupby(gaps, key=lambda gap: (gap.model, gap.name)):
         values = {gap.metric: gap.value for gap in group}
         cells = tuple(difference_cell(values.get(metric)) for metric in GAPS)
         n = max(value.n for value in values.values())
-        rows.append(Row((model_label(model), editor_label(editor)), str(n), cells))
+        seeds = max(gap.seeds for gap in gaps if (gap.model, gap.name) == (model, name))
+        rows.append(Row((model_label(model), name), str(n), cells, seeds=seeds))
     notes = (
         gap_caption(gaps),
+        *interval_notes(gap.seeds for gap in gaps),
         *fewer_records(rows, columns),
         *editor_note(gap.editor for gap in gaps),
     )
@@ -106,13 +118,11 @@ def gap_caption(gaps: Sequence[Gap]) -> str:
         "far above 0 does not reach the pictures."
     )
     unpaired = dict.fromkeys(
-        f"{editor_label(gap.editor)} on {model_label(gap.model)}"
-        for gap in gaps
-        if not gap.is_paired
+        f"{gap.name} on {model_label(gap.model)}" for gap in gaps if not gap.is_paired
     )
     if not unpaired:
         return f"{what} The intervals are paired by record."
-    if len(unpaired) == len({(gap.model, gap.editor) for gap in gaps}):
+    if len(unpaired) == len({(gap.model, gap.name) for gap in gaps}):
         return f"{what} Both were judged on different records: the intervals are not paired."
     return (
         f"{what} The intervals are paired by record, but not those of {', '.join(unpaired)}, "
@@ -120,9 +130,11 @@ def gap_caption(gaps: Sequence[Gap]) -> str:
     )
 
 
-def _gap(text: pd.Series, pictures: pd.Series, seed: int) -> tuple[Estimate, bool]:
-    """The difference of two series of scores by record, and whether it is paired."""
-    first, second = text.dropna(), pictures.dropna()
-    if first.index.equals(second.index):
-        return paired_difference(first.to_numpy(), second.to_numpy(), seed=seed), True
-    return unpaired_difference(first.to_numpy(), second.to_numpy(), seed=seed), False
+def _gap(
+    text: pd.DataFrame, pictures: pd.DataFrame, seed: int, *, same_seeds: bool
+) -> tuple[Estimate, bool]:
+    """The difference of two tables of scores by record and seed, and whether it is paired."""
+    is_paired = text.index.equals(pictures.index)
+    difference = difference_over_seeds if is_paired else unpaired_over_seeds
+    first, second = text.to_numpy().T, pictures.to_numpy().T
+    return difference(first, second, seed=seed, same_seeds=same_seeds), is_paired

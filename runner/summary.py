@@ -12,6 +12,7 @@ from torch import nn
 
 from configs.rundir import settings_that_decide
 from configs.schema import EvaluateConfig
+from configs.stored import stored_config, training_settings
 from datamodules.datamodule import EditDataModule
 from datamodules.records import Record
 from datamodules.scenarios import Prompt
@@ -109,6 +110,7 @@ class Run:
             "model_revision": cfg.model.revision,
             "device": str(self.placement.device),
             "ckpt": cfg.ckpt,
+            "training": None if cfg.ckpt is None else training_settings(stored_config(cfg.ckpt)),
             **self.digests,
             "known_facts": asdict(known) if known else None,
         }

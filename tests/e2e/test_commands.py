@@ -74,6 +74,10 @@ def test_a_checkpoint_is_judged_in_every_scenario(judged: tuple[Path, str], scen
     assert scored.value.mean() * 100 == pytest.approx(found["metrics"][first]["mean"])
     assert sorted(scored.edit_id) == list(range(6))
     assert (folder / "table.md").read_text().startswith("# MEND")
+    training = found["settings"]["training"]  # with it a report tells seeds from other settings
+    assert (training["seed"], training["scenario"]["name"]) == (0, "unimodal")
+    assert training["data"]["limit"] != 6, "the evaluation's"
+    assert not {"root", "num_workers"} & set(training["data"])
 
 
 def test_training_free_editors_and_the_report(world: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from loggers.run_loggers import open_loggers
 from loggers.wandb_results import send_result
 from loggers.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
+from reporting.entries import Entry
 from reporting.figures import grouped_bars
 from reporting.thumbnails import SIDE
 from results.folder import read_run
@@ -112,7 +113,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OfflineRun]:
     cfg = load_config(
         "evaluate", ["editor=ft", "experiment=demo", "scenario=multimodal", f"output_dir={folder}"]
     )
-    made = make_run(folder / "made", "ft", "multimodal")
+    made = Entry.of(make_run(folder / "made", "ft", "multimodal"))
     with open_loggers(cfg, folder, name="ft", curves=False) as loggers:
         send_result(
             loggers, facts, rows, probes, table_edits=50, draw=partial(grouped_bars, [made])

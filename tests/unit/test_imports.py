@@ -28,7 +28,7 @@ ARROWS = {
         "editors.options", "editors.registry", "editors.checkpoint", "datamodules.scenarios",
         "datamodules.source", "results.files", "results.lock", "results.log_file",
     },
-    "reporting": {"results", "metrics.bootstrap", "metrics.headlines"},
+    "reporting": {"results", "metrics.bootstrap", "metrics.headlines", "metrics.seeds"},
     "loggers": {
         "results", "configs", "metrics.bootstrap", "metrics.headlines",
         "reporting.gallery", "reporting.thumbnails",

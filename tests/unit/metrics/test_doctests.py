@@ -13,9 +13,11 @@ import pytest
         "metrics.bootstrap",
         "metrics.collection",
         "metrics.headlines",
+        "metrics.seeds",
         "analysis.overlap",
         "metrics.text",
         "reporting.labels",
+        "reporting.naming",
     ],
 )
 def test_examples(module: str) -> None:

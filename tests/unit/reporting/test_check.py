@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import report
-from reporting.check import FAIL, NOT_COMPARABLE, PASS, check_run
+from reporting.check import FAIL, NOT_COMPARABLE, PASS, check_entry
+from reporting.entries import Entry
 from reporting.paper import deviations, paper_row, paper_tables
 from results.folder import RunResult
 from tests.result_folders import make_folder, make_run
@@ -40,14 +41,14 @@ def as_published(
     [(0.0, PASS), (3.0, PASS), (-3.0, PASS), (3.04, PASS), (3.06, FAIL), (-3.1, FAIL)],
 )
 def test_a_cell_passes_within_the_tolerance(tmp_path: Path, off: float, verdict: str) -> None:
-    checked = check_run(as_published(tmp_path, scenario="multimodal", off=off))
+    checked = check_entry(Entry.of(as_published(tmp_path, scenario="multimodal", off=off)))
     assert [cell.verdict for cell in checked.cells] == [PASS] * 7 + [verdict]
     assert checked.passes is (verdict == PASS)
 
 
 def test_a_metric_without_records_is_no_pass(tmp_path: Path) -> None:
     run = make_run(tmp_path, "ft_as_run", means={"Locality": None}, **PUBLISHED)
-    cell = check_run(run).cells[3]
+    cell = check_entry(Entry.of(run)).cells[3]
     assert (cell.metric, cell.verdict, cell.difference) == ("Locality", FAIL, None)
 
 
@@ -66,7 +67,7 @@ def test_a_metric_without_records_is_no_pass(tmp_path: Path) -> None:
 def test_other_settings_than_the_papers_are_not_comparable(
     tmp_path: Path, change: dict[str, object], reason: str
 ) -> None:
-    checked = check_run(as_published(tmp_path, **change))
+    checked = check_entry(Entry.of(as_published(tmp_path, **change)))
     assert {cell.verdict for cell in checked.cells} == {NOT_COMPARABLE}
     assert not checked.passes
     assert reason in "; ".join(checked.reasons)
@@ -74,12 +75,12 @@ def test_other_settings_than_the_papers_are_not_comparable(
 
 
 def test_the_public_part_of_the_test_set_is_comparable(tmp_path: Path) -> None:
-    assert check_run(as_published(tmp_path, n_edits=566)).passes
+    assert check_entry(Entry.of(as_published(tmp_path, n_edits=566))).passes
 
 
 def test_a_trained_editor_was_trained_as_long_and_as_fast(tmp_path: Path) -> None:
     options = {"max_iterations": 30_000, "lr": 1e-6}
-    assert check_run(as_published(tmp_path, "mend", editor_options=options)).passes
+    assert check_entry(Entry.of(as_published(tmp_path, "mend", editor_options=options))).passes
     short = as_published(tmp_path, "mend", editor_options=options | {"max_iterations": 1920})
     assert deviations(short) == ["editor.max_iterations is 1920, published 30000"]
     serac = as_published(tmp_path, "serac", editor_options=options)
@@ -98,7 +99,7 @@ def test_a_trained_editor_was_trained_as_long_and_as_fast(tmp_path: Path) -> Non
     ],
 )
 def test_runs_without_a_row_in_the_paper_say_so(tmp_path: Path, change: dict[str, str]) -> None:
-    checked = check_run(as_published(tmp_path, **({"editor": "ft_as_run"} | change)))
+    checked = check_entry(Entry.of(as_published(tmp_path, **({"editor": "ft_as_run"} | change))))
     assert not checked.cells
     assert not checked.passes
     assert checked.reasons[0].startswith("no paper row for")
@@ -131,7 +132,7 @@ def test_the_command_says_pass_or_fail_of_each_cell(
     shown = capsys.readouterr().out
     assert "not comparable: prompt is 'default'" in shown
     assert "no paper row for ft on llava_tiny in the unimodal scenario" in shown
-    assert "0 of 5 cells pass; 5 not comparable; 1 of 2 runs have no paper row" in shown
+    assert "0 of 5 cells pass; 5 not comparable; 1 of 2 rows have no paper row" in shown
     assert not (tmp_path / "report").exists()
 
 

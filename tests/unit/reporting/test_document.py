@@ -12,9 +12,10 @@ from markdown_it import MarkdownIt
 from errors import DataError
 from reporting import document as under_test
 from reporting.blocks import Block, Figure, Section, Span, Table, spans, text
-from reporting.document import build_report, read_sources, write_report
+from reporting.document import build_report, write_report
 from reporting.gallery import Gallery
 from reporting.markdown import markdown_page, markdown_text
+from reporting.sources import read_sources
 from results.files import EDITS
 from tests.result_folders import make_answered, make_run, make_training
 

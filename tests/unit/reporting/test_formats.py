@@ -22,6 +22,7 @@ from reporting.formats import (
     to_latex,
     to_markdown,
 )
+from reporting.naming import entries
 from reporting.page import to_html
 from reporting.tables import cost_table, scenario_table
 from tests.result_folders import make_run
@@ -141,7 +142,7 @@ def test_costs(tmp_path: Path) -> None:
         make_run(tmp_path / "n", "none", trained_parameters=0, peak_memory_bytes=None),
         make_run(tmp_path / "o", "ike", seconds_per_edit=None, answer_seconds_per_edit=None),
     ]
-    table = cost_table(runs)
+    table = cost_table(entries(runs))
     assert [column.better for column in table.columns] == [LOWER] * 4
     assert [[*row.heads, row.n, *(cell.text for cell in row.cells)] for row in table.rows] == [
         ["unimodal", "llava_tiny", "Unedited", "10", "0", "0.25", "0.5", "-"],
@@ -157,7 +158,7 @@ def test_costs(tmp_path: Path) -> None:
 
 
 def test_the_caption_says_what_differs_from_the_papers_runs(tmp_path: Path) -> None:
-    table = scenario_table([make_run(tmp_path, "ft", model="llava")])
+    table = scenario_table(entries([make_run(tmp_path, "ft", model="llava")]))
     assert "data is 'world', published 'tmke'" in table.notes[-1]
     assert "n_edits is 10, published 1,324" in table.notes[-1]
-    assert not scenario_table([make_run(tmp_path / "tiny", "ft")]).notes
+    assert not scenario_table(entries([make_run(tmp_path / "tiny", "ft")])).notes

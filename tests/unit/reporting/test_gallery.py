@@ -12,6 +12,7 @@ from PIL import Image
 
 from errors import DataError
 from reporting.gallery import RANDOM, WORST, Case, read_gallery, sample_edits
+from reporting.naming import entries
 from reporting.thumbnails import SIDE, Thumbnails
 from results.files import EDITS, PROBES
 from results.folder import PROBE_SCHEMA, RunResult
@@ -22,7 +23,7 @@ GOOD = {"reliability": 1.0, "generality": 1.0, "locality_far": 1.0, "stability_s
 
 
 def cases(run: RunResult, number: int = 6) -> tuple[Case, ...]:
-    (group,) = read_gallery([run], number).groups
+    (group,) = read_gallery(entries([run]), number).groups
     return group.cases
 
 
@@ -112,7 +113,7 @@ def test_a_case_shows_what_was_asked_and_answered(tmp_path: Path) -> None:
     pictures = draw_pictures(tmp_path / "images", [3])
     scores = {3: {"reliability_s": 0.5, "portability": 0.25}}
     run = make_answered(tmp_path / "run", scores, "ft", "multimodal", image_root=pictures)
-    gallery = read_gallery([run])
+    gallery = read_gallery(entries([run]))
     (case,) = gallery.groups[0].cases
     assert (case.subject, case.question) == ("subject 3", "What of 3 by reliability_s?")
     assert case.target == "target 3"
@@ -168,7 +169,7 @@ def test_pictures_that_are_not_there_say_so(tmp_path: Path) -> None:
     broken = make_answered(tmp_path / "c", scores, scenario="multimodal", image_root=broken_root)
     problems = []
     for run in (unknown, moved, broken):
-        gallery = read_gallery([run])
+        gallery = read_gallery(entries([run]))
         picture = gallery.groups[0].cases[0].picture
         assert picture
         assert (picture.name, picture.key, gallery.thumbnails) == ("1.png", None, {})
@@ -199,7 +200,7 @@ def test_thumbnails_are_small_and_kept_once(tmp_path: Path) -> None:
 def test_results_of_before_questions_were_kept(tmp_path: Path) -> None:
     run = make_answered(tmp_path, {1: GOOD | {"reliability": 0.0}})
     (tmp_path / PROBES).unlink()
-    (group,) = read_gallery([run]).groups
+    (group,) = read_gallery(entries([run])).groups
     (case,) = group.cases
     assert "holds no probes.parquet" in group.notes[0]
     assert str(tmp_path) in group.notes[0]
@@ -208,7 +209,7 @@ def test_results_of_before_questions_were_kept(tmp_path: Path) -> None:
 
 
 def test_a_run_without_edits_says_so(tmp_path: Path) -> None:
-    (group,) = read_gallery([make_run(tmp_path)]).groups
+    (group,) = read_gallery(entries([make_run(tmp_path)])).groups
     assert group.cases == ()
     assert f"{tmp_path / EDITS} does not exist" in group.notes[0]
 
@@ -218,11 +219,11 @@ def test_a_damaged_table_is_named(tmp_path: Path, name: str) -> None:
     run = make_answered(tmp_path, {1: GOOD})
     (tmp_path / name).write_bytes(b"PAR1 damaged")
     with pytest.raises(DataError, match=f"{name} cannot be read as parquet"):
-        read_gallery([run])
+        read_gallery(entries([run]))
 
 
 def test_the_unedited_model_has_no_cases(tmp_path: Path) -> None:
-    assert read_gallery([make_answered(tmp_path, {1: GOOD}, "none")]).groups == ()
+    assert read_gallery(entries([make_answered(tmp_path, {1: GOOD}, "none")])).groups == ()
 
 
 def test_titles_tell_protocols_apart(tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_titles_tell_protocols_apart(tmp_path: Path) -> None:
         make_answered(tmp_path / "a", {1: GOOD}),
         make_answered(tmp_path / "b", {1: GOOD}, protocol=protocol),
     ]
-    assert [group.title for group in read_gallery(runs).groups] == [
+    assert [group.title for group in read_gallery(entries(runs)).groups] == [
         "MEND on llava_tiny, unimodal",
         "MEND on llava_tiny, unimodal, in sequence",
     ]

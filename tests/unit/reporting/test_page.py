@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from reporting.blocks import FIGURES, Figure, Section, text
-from reporting.document import PAGE, build_report, read_sources, write_report
+from reporting.document import PAGE, build_report, write_report
 from reporting.page import html_page
+from reporting.sources import read_sources
 from tests.result_folders import draw_pictures, make_answered, make_training
 
 HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(2)>\"' {{ 7 * 7 }}"

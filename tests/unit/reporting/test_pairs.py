@@ -12,6 +12,7 @@ from errors import DataError
 from metrics.bootstrap import Estimate, paired_difference
 from metrics.headlines import HEADLINES, headlines_of, record_means
 from reporting.formats import APART, BEST, PLAIN, plain_text, to_latex, to_markdown
+from reporting.naming import entries
 from reporting.pairs import (
     Pair,
     difference_cell,
@@ -141,15 +142,15 @@ def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
 
 
 def test_differences_are_those_of_the_reference_bit_for_bit(runs: list[RunResult]) -> None:
-    tables = {run.editor: record_scores(run) for run in runs}
+    tables = {entry.name: record_scores(entry.first) for entry in entries(runs)}
     names = ("Reliability", "Portability", "Locality", "Stability_EM")
     pairs = [Pair(a, b, name) for a in tables for b in tables if a != b for name in names]
-    found = paired_differences(runs, pairs, seed=7)
+    found = paired_differences(entries(runs), pairs, seed=7)
     assert list(found) == pairs
     for pair, value in found.items():
         first, second = (tables[name][pair.metric].dropna() for name in pair[:2])
         assert value == paired_difference(first, second, seed=7)
-    assert found[pairs[0]] != paired_differences(runs, pairs[:1], seed=8)[pairs[0]]
+    assert found[pairs[0]] != paired_differences(entries(runs), pairs[:1], seed=8)[pairs[0]]
 
 
 def test_pairs_are_over_the_records_that_both_have(tmp_path: Path) -> None:
@@ -158,18 +159,18 @@ def test_pairs_are_over_the_records_that_both_have(tmp_path: Path) -> None:
         tmp_path / "b", "mend", "unimodal", {ACCURACY: [0.0, None, 1.0]}, first_edit=1
     )
     third = make_scored(tmp_path / "c", "ike", "unimodal", {ACCURACY: [0.5]}, first_edit=9)
-    reliability = Pair("ft", "mend", "Reliability")
-    disjoint = Pair("ft", "ike", "Reliability")
-    found = paired_differences([one, other, third], [reliability, disjoint], seed=0)
+    reliability = Pair("FT", "MEND", "Reliability")
+    disjoint = Pair("FT", "IKE", "Reliability")
+    found = paired_differences(entries([one, other, third]), [reliability, disjoint], seed=0)
     assert found == {reliability: Estimate(100.0, 100.0, 100.0, 1)}  # edit 1 alone
 
 
 def test_folders_without_a_table_take_no_part(tmp_path: Path, runs: list[RunResult]) -> None:
     bare = make_run(tmp_path / "bare", "ike", n_edits=N)
-    found = paired_differences([*runs, bare], [Pair("ike", "ft", "Reliability")], seed=0)
+    found = paired_differences(entries([*runs, bare]), [Pair("IKE", "FT", "Reliability")], seed=0)
     assert found == {}
-    assert paired_table([bare]) is None
-    assert scenario_table([*runs, bare]).rows
+    assert paired_table(entries([bare])) is None
+    assert scenario_table(entries([*runs, bare])).rows
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_a_difference_as_it_is_printed(numbers: tuple[float, float, float], show
 
 
 def test_the_table_of_pairs(runs: list[RunResult]) -> None:
-    table = paired_table(runs)
+    table = paired_table(entries(runs))
     assert table is not None
     labels = [row.heads for row in table.rows]
     assert labels == [
@@ -225,14 +226,14 @@ def test_models_are_paired_apart(tmp_path: Path, runs: list[RunResult]) -> None:
         scored(tmp_path / f"b{name}", name, 5 * number, model="blip2_opt_tiny", model_digest="m1")
         for number, name in enumerate(("ft", "mend"))
     ]
-    table = paired_table([*runs, *other])
+    table = paired_table(entries([*runs, *other]))
     assert table is not None
     assert [row.heads[0] for row in table.rows] == ["blip2_opt_tiny"] + ["llava_tiny"] * 3
 
 
 def test_runs_that_do_not_fit_are_not_paired(tmp_path: Path, runs: list[RunResult]) -> None:
-    with pytest.raises(DataError, match="seed is 0"):
-        paired_table([*runs, scored(tmp_path / "odd", "ike", 3, seed=1)])
+    with pytest.raises(DataError, match="prompt is 'default'"):
+        paired_table(entries([*runs, scored(tmp_path / "odd", "ike", 3, prompt="published")]))
 
 
 @pytest.fixture
@@ -254,7 +255,7 @@ def close(tmp_path: Path) -> list[RunResult]:
 
 
 def test_editors_that_are_not_told_apart_from_the_best_are_marked(close: list[RunResult]) -> None:
-    table = scenario_table(close)
+    table = scenario_table(entries(close))
     found = {row.heads[1]: (row.cells[0].mark, row.cells[0].is_tied) for row in table.rows}
     assert found["FT"] == (BEST, False)
     assert found["IKE"][1] is True
@@ -268,7 +269,7 @@ def test_editors_that_are_not_told_apart_from_the_best_are_marked(close: list[Ru
 
 
 def test_low_leaks_are_the_best_of_the_ties(close: list[RunResult]) -> None:
-    rows = {row.heads[1]: row.cells[0] for row in scenario_table(close, ["Leak"]).rows}
+    rows = {row.heads[1]: row.cells[0] for row in scenario_table(entries(close), ["Leak"]).rows}
     assert rows["MEND"].mark == BEST
     assert (rows["IKE"].is_tied, rows["FT"].is_tied) == (True, False)
 
@@ -278,7 +279,7 @@ def test_without_tables_of_edits_nothing_is_marked(tmp_path: Path) -> None:
         make_run(tmp_path / name, name, means={"Reliability": mean})
         for name, mean in (("ft", 90.0), ("mend", 89.9))
     ]
-    table = scenario_table(bare)
+    table = scenario_table(entries(bare))
     assert not any(cell.is_tied for row in table.rows for cell in row.cells)
     assert not any("told apart" in note for note in table.notes)
 

@@ -16,6 +16,7 @@ from reporting.figures import (
     table_picture,
     training_curves,
 )
+from reporting.naming import entries
 from reporting.tables import scenario_table
 from tests.result_folders import make_folder, make_run, make_training
 
@@ -101,10 +102,12 @@ def test_a_report_is_not_overwritten_unasked(
 def test_runs_that_do_not_fit_stop_before_anything_is_written(
     folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_run(tmp_path / "odd", "ft", "unimodal", seed=7)
+    make_run(tmp_path / "odd", "ft", "unimodal", prompt="published")
     assert _call([*folders, tmp_path / "odd"], tmp_path / "report") == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: These runs of the unimodal scenario cannot share a table: seed")
+    assert error.startswith(
+        "error: These runs of the unimodal scenario cannot share a table: prompt"
+    )
     assert error.count("\n") == 1
     assert not (tmp_path / "report").exists()
 
@@ -211,9 +214,9 @@ def test_figures_take_metrics_without_records(tmp_path: Path) -> None:
         for scenario in ("unimodal", "multimodal")
     ]
     for files in (
-        grouped_bars(runs[:1], tmp_path / "bars"),
-        scenario_heat_map(runs, tmp_path / "heat"),
-        table_picture(scenario_table(runs[:1]), tmp_path / "table"),
+        grouped_bars(entries(runs[:1]), tmp_path / "bars"),
+        scenario_heat_map(entries(runs), tmp_path / "heat"),
+        table_picture(scenario_table(entries(runs[:1])), tmp_path / "table"),
     ):
         assert [path.suffix for path in files] == [".png", ".pdf"]
         assert all(path.stat().st_size > 1000 for path in files)

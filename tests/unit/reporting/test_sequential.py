@@ -9,6 +9,7 @@ from errors import DataError
 from metrics.bootstrap import Estimate, estimate
 from reporting.comparable import check_comparable, split_protocols
 from reporting.figures import sequential_curves
+from reporting.naming import entries
 from reporting.sequential import curve_of, sequential_table
 from reporting.tables import scenario_table
 from results.files import CURVE
@@ -34,25 +35,26 @@ def sequential_run(folder: Path, editor: str = "ft", **changes: object) -> RunRe
 def test_sequential_and_single_runs_share_no_table(tmp_path: Path) -> None:
     single = make_run(tmp_path / "single", "mend")
     sequential = sequential_run(tmp_path / "sequential")
-    assert split_protocols([sequential, single]) == ((single,), (sequential,))
+    rows = entries([sequential, single])
+    assert split_protocols(rows) == ((rows[1],), (rows[0],))
     with pytest.raises(DataError) as caught:
-        scenario_table([single, sequential])
+        scenario_table(entries([single, sequential]))
     assert (
         f"protocol is 'single' in {tmp_path / 'single'} but 'sequential' in "
         f"{tmp_path / 'sequential'}" in str(caught.value)
     )
     old_and_new = [make_run(tmp_path / "old", "ft"), make_run(tmp_path / "new", "ike")]
     old_and_new.append(make_run(tmp_path / "newer", "rome", protocol={"name": "single"}))
-    check_comparable(old_and_new)
+    check_comparable(entries(old_and_new))
 
 
 def test_a_table_of_sequential_runs_says_so(tmp_path: Path) -> None:
-    assert "after 10 sequential edits" in scenario_table([sequential_run(tmp_path)]).title
+    assert "after 10 sequential edits" in scenario_table(entries([sequential_run(tmp_path)])).title
 
 
 def test_the_table_of_a_curve(tmp_path: Path) -> None:
     table = sequential_table(
-        [sequential_run(tmp_path / "b", "mend"), sequential_run(tmp_path / "a", "ft")]
+        entries([sequential_run(tmp_path / "b", "mend"), sequential_run(tmp_path / "a", "ft")])
     )
     assert table.heads == ("Model", "Editor", "Edits in place")
     assert [(*row.heads[1:], row.n, *(cell.text for cell in row.cells)) for row in table.rows] == [
@@ -85,8 +87,8 @@ def test_a_curve_without_numbers_in_the_summary_comes_from_its_table(tmp_path: P
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
     runs = [sequential_run(tmp_path / name, name) for name in ("ft", "mend")]
-    files = sequential_curves(runs, tmp_path / "curves")
+    files = sequential_curves(entries(runs), tmp_path / "curves")
     assert [path.suffix for path in files] == [".png", ".pdf"]
     assert all(path.stat().st_size > 3000 for path in files)
-    again = sequential_curves(runs, tmp_path / "again")
+    again = sequential_curves(entries(runs), tmp_path / "again")
     assert [path.read_bytes() for path in files] == [path.read_bytes() for path in again]

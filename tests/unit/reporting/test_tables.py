@@ -10,6 +10,7 @@ from metrics.headlines import HEADLINES
 from reporting.console import result_table
 from reporting.formats import BEST, PLAIN, SECOND, Cell, to_latex, to_markdown
 from reporting.labels import SCENARIOS
+from reporting.naming import entries
 from reporting.page import to_html
 from reporting.paper import paper_tables
 from reporting.tables import cost_table, further_columns, run_markdown, scenario_table
@@ -29,7 +30,7 @@ def runs(tmp_path: Path) -> list[RunResult]:
 
 
 def test_rows_come_in_the_papers_order_with_the_unedited_model_first(runs: list[RunResult]) -> None:
-    table = scenario_table(runs)
+    table = scenario_table(entries(runs))
     assert [row.heads[1] for row in table.rows] == ["Unedited", "FT", "MEND", "ROME"]
     assert [column.name for column in table.columns] == [
         *("Reliability", "Generality", "Portability", "Locality", "Stability"),
@@ -38,11 +39,11 @@ def test_rows_come_in_the_papers_order_with_the_unedited_model_first(runs: list[
 
 
 def test_best_and_second_are_marked_at_printed_precision(runs: list[RunResult]) -> None:
-    rows = scenario_table(runs).rows
+    rows = scenario_table(entries(runs)).rows
     assert [row.cells[0].text for row in rows] == ["99.0", "98.0", "98.0", "60.0"]
     assert [row.cells[0].mark for row in rows] == [PLAIN, BEST, BEST, SECOND]
     # A leak is best where it is lowest, and the unedited model's 0 is out of the race.
-    assert [row.cells[0].mark for row in scenario_table(runs, ["Leak"]).rows] == [
+    assert [row.cells[0].mark for row in scenario_table(entries(runs), ["Leak"]).rows] == [
         PLAIN,
         SECOND,
         BEST,
@@ -52,7 +53,9 @@ def test_best_and_second_are_marked_at_printed_precision(runs: list[RunResult]) 
 
 def test_a_single_editor_is_not_the_best_of_anything(runs: list[RunResult]) -> None:
     alone = [run for run in runs if run.editor in ("none", "ft")]
-    assert {cell.mark for row in scenario_table(alone).rows for cell in row.cells} == {PLAIN}
+    assert {cell.mark for row in scenario_table(entries(alone)).rows for cell in row.cells} == {
+        PLAIN
+    }
 
 
 def test_models_are_ranked_apart(tmp_path: Path, runs: list[RunResult]) -> None:
@@ -60,7 +63,7 @@ def test_models_are_ranked_apart(tmp_path: Path, runs: list[RunResult]) -> None:
         make_run(tmp_path / f"b{name}", name, means={"Reliability": mean}, model="blip2_opt_tiny")
         for name, mean in (("ft", 10.0), ("mend", 20.0))
     ]
-    rows = scenario_table([*runs, *other]).rows
+    rows = scenario_table(entries([*runs, *other])).rows
     assert [row.heads[0] for row in rows] == ["blip2_opt_tiny"] * 2 + ["llava_tiny"] * 4
     assert [row.cells[0].mark for row in rows[:2]] == [SECOND, BEST]
 
@@ -68,7 +71,7 @@ def test_models_are_ranked_apart(tmp_path: Path, runs: list[RunResult]) -> None:
 def test_metrics_without_records_are_dashes(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", "ft", means={"Portability": None})
     second = make_run(tmp_path / "b", "mend")
-    table = scenario_table([first, second])
+    table = scenario_table(entries([first, second]))
     assert [row.cells[2] for row in table.rows] == [Cell(), Cell("50.0", "3.0", BEST)]
     assert "| - |" in to_markdown(table)
     assert " -- &" in to_latex(table)
@@ -79,7 +82,7 @@ def test_metrics_without_records_are_dashes(tmp_path: Path) -> None:
 def test_fewer_records_are_noted(tmp_path: Path) -> None:
     run = make_run(tmp_path, n_edits=12)
     assert "Fewer records than n: Reliability 10, Generality 10" in to_markdown(
-        scenario_table([run])
+        scenario_table(entries([run]))
     )
 
 
@@ -91,7 +94,7 @@ def test_real_models_stand_beside_the_paper(tmp_path: Path) -> None:
         {"Reliability_S": 98.8, "Locality_I": None},
         model="llava",
     )
-    table = scenario_table([run])
+    table = scenario_table(entries([run]))
     assert [(*row.heads, row.n) for row in table.rows] == [
         ("LLaVA-1.5", "FT (as run)", "10"),
         ("LLaVA-1.5", "FT (as run), paper", ""),
@@ -117,12 +120,12 @@ def test_other_models_and_other_methods_have_no_paper_row(
     tmp_path: Path, model: str, editor: str
 ) -> None:
     run = make_run(tmp_path, editor, model=model)
-    assert len(scenario_table([run]).rows) == 1
+    assert len(scenario_table(entries([run])).rows) == 1
 
 
 def test_rome_has_no_multimodal_row_in_the_paper(tmp_path: Path) -> None:
     run = make_run(tmp_path, "rome", "multimodal", model="minigpt4")
-    assert len(scenario_table([run]).rows) == 1
+    assert len(scenario_table(entries([run])).rows) == 1
 
 
 def test_columns_of_the_paper_are_the_first_headlines() -> None:
@@ -143,11 +146,11 @@ def test_paper_tables_are_complete() -> None:
 
 
 def test_further_columns_are_what_the_paper_does_not_show(runs: list[RunResult]) -> None:
-    assert further_columns(runs) == ("Stability_same", "Leak", "Reliability_EM")
+    assert further_columns(entries(runs)) == ("Stability_same", "Leak", "Reliability_EM")
 
 
 def test_markdown(runs: list[RunResult]) -> None:
-    lines = to_markdown(scenario_table(runs, ["Leak"])).splitlines()
+    lines = to_markdown(scenario_table(entries(runs), ["Leak"])).splitlines()
     assert lines == [
         "| Model | Editor | n | Leak ↓ |",
         "| --- | --- | ---: | ---: |",
@@ -159,7 +162,7 @@ def test_markdown(runs: list[RunResult]) -> None:
 
 
 def test_latex(runs: list[RunResult]) -> None:
-    text = to_latex(scenario_table(runs, ["Leak", "Stability_same"]))
+    text = to_latex(scenario_table(entries(runs), ["Leak", "Stability_same"]))
     assert r"\begin{tabular}{llrrr}" in text
     assert r"Model & Editor & $n$ & Leak $\downarrow$ & Stability\_same $\uparrow$ \\" in text
     assert r"llava\_tiny & Unedited & 10 & 0.0 $\pm$ 3.0" in text
@@ -173,7 +176,6 @@ def test_latex(runs: list[RunResult]) -> None:
     [
         {"data": "folder"},
         {"data_digest": "d1"},
-        {"seed": 1},
         {"prompt": "published"},
         {"positions": "all"},
         {"locality_i": "top10_rank"},
@@ -190,7 +192,7 @@ def test_runs_that_differ_in_more_than_the_editor_are_refused(
     second = make_run(tmp_path / "second", "mend", "unimodal", None, **change)
     ((key, value),) = change.items()
     with pytest.raises(DataError) as caught:
-        scenario_table([first, second])
+        scenario_table(entries([first, second]))
     message = str(caught.value)
     assert f"{key} is {first.fact(key)!r} in {tmp_path / 'first'} but {value!r} in" in message
     assert str(tmp_path / "second") in message
@@ -200,13 +202,13 @@ def test_runs_that_differ_in_more_than_the_editor_are_refused(
 def test_models_may_differ_in_their_weights_and_known_edits(tmp_path: Path) -> None:
     first = make_run(tmp_path / "first", "ft")
     second = make_run(tmp_path / "second", "ft", model="blip2_opt", model_digest="m1", n_edits=9)
-    assert len({row.heads[0] for row in scenario_table([first, second]).rows}) == 2
+    assert len({row.heads[0] for row in scenario_table(entries([first, second])).rows}) == 2
 
 
 def test_the_same_editor_twice_is_refused(tmp_path: Path) -> None:
     twice = [make_run(tmp_path / name, "ft") for name in ("a", "b")]
     with pytest.raises(DataError, match=r"ft on llava_tiny is both in .*a and in .*b"):
-        scenario_table(twice)
+        scenario_table(entries(twice))
 
 
 def test_paper_tables_are_valid_json_without_duplicates() -> None:
@@ -240,7 +242,7 @@ def test_console_shows_the_papers_columns_and_names_the_file_with_the_rest(tmp_p
 def test_a_list_with_both_kinds_of_ft_says_which_is_which(tmp_path: Path) -> None:
     run = make_run(tmp_path / "ft", "ft")
     as_run = make_run(tmp_path / "as_run", "ft_as_run")
-    for table in (scenario_table([run, as_run]), cost_table([run, as_run])):
+    for table in (scenario_table(entries([run, as_run])), cost_table(entries([run, as_run]))):
         assert table.notes[-1].startswith("FT is fine-tuning as the paper's Table 4 has it")
         assert table.notes[-1].endswith("FT (as run) is what its authors ran.")
-    assert not scenario_table([as_run]).notes
+    assert not scenario_table(entries([as_run])).notes

@@ -9,6 +9,7 @@ import pytest
 from metrics.bootstrap import paired_difference, unpaired_difference
 from reporting.figures import gap_bars
 from reporting.formats import APART
+from reporting.naming import entries
 from reporting.transitivity import gap_caption, gap_table, transitivity_gaps
 from results.folder import RunResult
 from tests.result_folders import make_run, make_scored
@@ -41,7 +42,7 @@ def pair(
 
 def test_gaps_are_paired_where_both_have_the_same_records(tmp_path: Path) -> None:
     runs = [*pair(tmp_path, "mend", 12), *pair(tmp_path, "ft", 0)]
-    gaps = transitivity_gaps(runs[::-1])
+    gaps = transitivity_gaps(entries(runs[::-1]))
     assert [(gap.editor, gap.metric, gap.is_paired) for gap in gaps] == [
         ("ft", "Reliability", True),
         ("ft", "Generality", True),
@@ -55,7 +56,9 @@ def test_gaps_are_paired_where_both_have_the_same_records(tmp_path: Path) -> Non
 
 
 def test_gaps_over_different_records_are_not_paired(tmp_path: Path) -> None:
-    gaps = transitivity_gaps([*pair(tmp_path, "mend", 12, shift=5), *pair(tmp_path, "ft", 3)])
+    gaps = transitivity_gaps(
+        entries([*pair(tmp_path, "mend", 12, shift=5), *pair(tmp_path, "ft", 3)])
+    )
     assert [gap.is_paired for gap in gaps] == [True, True, False, False]
     pictures = [0.0] * 12 + [100.0] * (N - 12)
     assert gaps[2].value == unpaired_difference([100.0] * N, pictures)
@@ -67,13 +70,13 @@ def test_editors_that_do_not_compare_have_no_gap(tmp_path: Path) -> None:
     (text, _), (_, pictures) = pair(tmp_path, "ft", 3), pair(tmp_path, "ike", 3)
     bare = make_run(tmp_path / "bare", "rome"), make_run(tmp_path / "b", "rome", "transitive")
     odd = pair(tmp_path, "mend", 3, model_digest="m1")
-    assert transitivity_gaps([text, pictures, *bare, *odd]) == []
+    assert transitivity_gaps(entries([text, pictures, *bare, *odd])) == []
     assert gap_table([]) is None
 
 
 def test_the_table_and_the_figure_of_gaps(tmp_path: Path) -> None:
     runs = [*pair(tmp_path, "mend", 12), *pair(tmp_path, "ft", 0)]
-    gaps = transitivity_gaps(runs)
+    gaps = transitivity_gaps(entries(runs))
     table = gap_table(gaps)
     assert table is not None
     assert [(*row.heads, row.n) for row in table.rows] == [
