@@ -47,10 +47,11 @@ def train(placement: Placement[TrainConfig]) -> None:
     parts.data.setup("fit")
     module = training.make_module(cfg, parts.model, parts.inputs)
 
-    name, steps = f"{cfg.editor.name} {cfg.model.name} training", training.steps_done(cfg.ckpt)
+    name = f"{cfg.editor.name} {cfg.model.name} training"
+    steps, validated = training.steps_done(cfg.ckpt)
     with (
         output_folder(cfg) as folder,
-        open_loggers(cfg, folder, name=name, continue_after=steps) as loggers,
+        open_loggers(cfg, folder, name=name, continue_after=steps, validated=validated) as loggers,
     ):
         trainer = assembly.make_trainer(
             cfg.trainer,

@@ -83,6 +83,7 @@ class TrainerOptions(Options):
     max_steps: int | None = Field(ge=1)
     val_every: int | None = Field(ge=1)
     patience: int | None = Field(ge=1)
+    save_every: int = Field(ge=1)
     log_every_n_steps: int = Field(ge=1)
     limit_train_batches: Limit
     limit_val_batches: Limit
@@ -92,7 +93,7 @@ class TrainerOptions(Options):
     inference_mode: Literal[False]
     enable_progress_bar: bool
 
-    OURS: ClassVar[frozenset[str]] = frozenset(("max_steps", "val_every", "patience"))
+    OURS: ClassVar[frozenset[str]] = frozenset(("max_steps", "val_every", "patience", "save_every"))
 
     def arguments(self) -> dict[str, Any]:
         """Keys that go to `lightning.Trainer` as they are; `OURS` need more than renaming."""

@@ -1,12 +1,13 @@
-"""Callbacks of every command: the progress bar, and what a checkpoint says besides weights."""
+"""Callbacks: the progress bar, what a checkpoint says besides weights, rates typed anew."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from torch.optim.lr_scheduler import LambdaLR
 
 from editors.checkpoint import CONFIG, SUBJECTS
 
@@ -45,17 +46,43 @@ class StoreConfig(Callback):
         checkpoint[CONFIG], checkpoint[SUBJECTS] = self._plain, self._subjects
 
 
-class SaveLastStep(Callback):
-    """Writes last.ckpt after the last optimiser step, validated or not.
+class TypedRates(Callback):
+    """What was typed for a training that goes on takes the place of what its checkpoint holds.
 
-    It does so at the end of the batch, where Lightning expects a checkpoint to come from: one
-    that is written after the training ends makes a continued run count a step twice.
+    Lightning restores the rates of an optimiser and its schedule, and the patience of
+    EarlyStopping, as they were.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, patience: int | None) -> None:
+        self._patience = patience
+        self._rates: list[list[float]] = []
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        """Saves once the steps are done."""
-        if trainer.global_step >= trainer.max_steps:
-            trainer.save_checkpoint(self._path)
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Reads the rates of the options, before the checkpoint's take their place."""
+        del pl_module
+        self._rates = [
+            [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+            for optimizer in trainer.optimizers
+        ]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Sets them, each at its place in the schedule."""
+        del pl_module
+        for optimizer, rates in zip(trainer.optimizers, self._rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(scheduler := config.scheduler, LambdaLR):
+                _set_base_rates(
+                    scheduler, self._rates[trainer.optimizers.index(scheduler.optimizer)]
+                )
+        if self._patience is not None:
+            for stopping in trainer.early_stopping_callbacks:
+                stopping.patience = self._patience
+
+
+def _set_base_rates(scheduler: LambdaLR, rates: Sequence[float]) -> None:
+    scheduler.base_lrs = list(rates)
+    groups = scheduler.optimizer.param_groups
+    for group, rate, share in zip(groups, rates, scheduler.lr_lambdas, strict=True):
+        group["initial_lr"], group["lr"] = rate, rate * share(scheduler.last_epoch)

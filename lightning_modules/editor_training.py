@@ -26,6 +26,7 @@ from editors.base import Edit
 from editors.objective import Objective, OuterLoss
 from editors.options import TrainedEditorOptions
 from errors import ConfigError, ModelError
+from lightning_modules.checkpoints import continue_from
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 
@@ -143,6 +144,7 @@ class EditorTraining(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another editor or base model."""
         identity.check(checkpoint, self.editor.name, self.model)
+        continue_from(checkpoint, self.trainer)
 
     def load_state_dict(
         self,

@@ -29,16 +29,21 @@ class CurveFile(CSVLogger):
     Args:
         folder: the output folder.
         continue_after: keep an earlier run's lines up to this optimiser step; None starts anew.
+        validated: whether the lines of a validation after that step are kept too.
     """
 
-    def __init__(self, folder: Path, continue_after: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, continue_after: int | None = None, *, validated: bool = True
+    ) -> None:
         super().__init__(str(folder), name="", version="")
         self._earlier_lines: list[dict[str, Any]] = []
         self._warned = False
         file = folder / ExperimentWriter.NAME_METRICS_FILE
         if continue_after is not None and file.is_file():
             self._earlier_lines = [
-                line for line in _read(file) if int(line["step"]) < continue_after
+                line
+                for line in _read(file)
+                if int(line["step"]) < continue_after - (not validated and _is_of_validation(line))
             ]
 
     def log_hyperparams(self, params: Any = None) -> None:
@@ -112,5 +117,11 @@ class _CurveWriter(ExperimentWriter):
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
-    with file.open(newline="") as lines:
-        return list(csv.DictReader(lines))
+    """The lines of a file, without a last one that a killed run left cut off."""
+    text = file.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    return list(csv.DictReader(whole.splitlines()))
+
+
+def _is_of_validation(line: dict[str, Any]) -> bool:
+    return any(value and name.startswith("val/") for name, value in line.items())

@@ -24,6 +24,7 @@ def open_loggers(
     name: str,
     curves: bool = True,
     continue_after: int | None = None,
+    validated: bool = True,
 ) -> Iterator[list[Logger]]:
     """The loggers of a run, closed at the end of the block, so that the next run gets its own.
 
@@ -33,13 +34,14 @@ def open_loggers(
         name: of the W&B run; the job of a sweep adds its own words.
         curves: whether the run has curves for metrics.csv.
         continue_after: optimiser step that an earlier run in this folder is continued from.
+        validated: whether a validation after that step is done.
 
     Yields:
         CSV and W&B, as asked for and available.
     """
     loggers: list[Logger] = []
     if cfg.logger.csv and curves:
-        loggers.append(CurveFile(folder, continue_after))
+        loggers.append(CurveFile(folder, continue_after, validated=validated))
     with open_wandb(cfg, folder, cfg.named(name)) as wandb:
         yield loggers if wandb is None else [*loggers, wandb]
 

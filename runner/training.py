@@ -11,11 +11,11 @@ from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
     LearningRateMonitor,
-    ModelCheckpoint,
 )
 
 from configs.overrides import leaves
 from configs.schema import EditingConfig, TrainConfig
+from configs.signals import signals
 from datamodules.datamodule import EditDataModule
 from datamodules.scenarios import Scenario, training_scenario
 from editors import checkpoint as identity
@@ -25,10 +25,9 @@ from editors.objective import Objective
 from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import training_class
 from errors import ConfigError, DataError, ModelError
-from lightning_modules.callbacks import SaveLastStep, StoreConfig
+from lightning_modules.callbacks import StoreConfig, TypedRates
+from lightning_modules.checkpoints import MONITOR, Checkpoints, is_validated
 from models.editable import EditableModel
-
-_MONITOR = "val/loss"
 
 
 def trained_options(cfg: EditingConfig) -> TrainedEditorOptions:
@@ -100,25 +99,22 @@ def make_callbacks(
     subjects = {r.subject for split in ("train", "val") for r in data.records(split)}
     callbacks: list[Callback] = [
         StoreConfig(cfg.plain(), sorted(subjects)),
-        SaveLastStep(folder / "checkpoints" / "last.ckpt"),
-        ModelCheckpoint(
-            folder / "checkpoints",
-            filename="best",
-            monitor=_MONITOR,
-            save_last=True,
-            enable_version_counter=False,
-        ),
+        TypedRates(cfg.trainer.patience),
+        Checkpoints(folder / "checkpoints", save_every=cfg.trainer.save_every, stop=signals),
     ]
     if logged:
         callbacks.append(LearningRateMonitor(logging_interval="step"))
     if cfg.trainer.patience is not None:
-        callbacks.append(EarlyStopping(_MONITOR, patience=cfg.trainer.patience, check_finite=False))
+        callbacks.append(EarlyStopping(MONITOR, patience=cfg.trainer.patience, check_finite=False))
     return callbacks
 
 
-def steps_done(path: str | None) -> int | None:
-    """Optimiser steps behind a checkpoint; None without one."""
-    return None if path is None else int(read_checkpoint(path)["global_step"])
+def steps_done(path: str | None) -> tuple[int | None, bool]:
+    """Optimiser steps behind a checkpoint, None without one; whether no validation is due there."""
+    if path is None:
+        return None, True
+    content = read_checkpoint(path)
+    return int(content["global_step"]), is_validated(content)
 
 
 def check_checkpoint(path: str | None, options: EditorOptions, model: EditableModel) -> None:
