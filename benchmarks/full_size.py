@@ -1,11 +1,13 @@
 """Time and memory of the editors on full-size models with random weights; no download is needed.
 
     python -m benchmarks.full_size llava minigpt4 --device cuda
-    python -m benchmarks.full_size blip2 --device cpu --tiny        (a rehearsal, seconds)
+    python -m benchmarks.full_size blip2 --device cpu --dtype bfloat16   (12 GB of memory, minutes)
+    python -m benchmarks.full_size blip2 --device cpu --tiny             (a rehearsal, seconds)
 
 One training step of MEND (tabulated networks), one edit by FT and one by ROME (tabulated settings,
-but 25 steps of FT), and all questions of one record of the multimodal scenario, in bfloat16 on a
-GPU. The sizes are those of the released models; the answers are noise, so no edit stops early.
+but 25 steps of FT), and all questions of one record of the multimodal scenario. The number type is
+that of `model.dtype=auto`: bfloat16 on a GPU, float32 elsewhere. The sizes are those of the
+released models; the answers are noise, so no edit stops early.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from PIL import Image
@@ -49,6 +52,7 @@ from editors.objective import Objective
 from editors.registry import build_editor
 from models.editable import EditableModel
 from models.families import family_of
+from models.loading import Dtype, torch_dtype
 from models.minigpt4 import MiniGPT4Config
 from models.rows import EditBatch
 from pretraining.tokenizer import build_tokenizer, world_texts
@@ -108,10 +112,9 @@ def shrink(config: PretrainedConfig) -> PretrainedConfig:
     return config
 
 
-def build(family: str, device: torch.device, *, tiny: bool) -> EditableModel:
+def build(family: str, device: torch.device, dtype: torch.dtype, *, tiny: bool) -> EditableModel:
     """A model with random weights, made on the device where it stays."""
     config = shrink(full_size(family)) if tiny else full_size(family)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     with device:
         hf = family_of(family).hf._from_config(config, dtype=dtype)
     return family_of(family).wrapper(hf)
@@ -149,15 +152,33 @@ def batch_of(
 
 
 def measured(device: torch.device, work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of a piece of work and the peak memory so far in it, GB (on a CPU: so far at all)."""
+    """Seconds of a piece of work and the peak memory in it, GB: weights and all that stands."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
         torch.cuda.synchronize(device)
+    reset_peak_memory(device)
     started = time.perf_counter()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started, peak_memory_bytes(device) / 1e9
+    return time.perf_counter() - started, peak_gigabytes(device)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Lets the peak start again from what is held now; on Linux without a GPU, by the kernel."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_gigabytes(device: torch.device) -> float:
+    """The peak since then."""
+    status = Path("/proc/self/status")
+    if device.type == "cuda" or not status.is_file():
+        return peak_memory_bytes(device) / 1e9
+    lines = status.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e9
 
 
 def work_of(model: EditableModel, world: World) -> dict[str, Callable[[], object]]:
@@ -211,16 +232,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("families", nargs="+", choices=("llava", "minigpt4", "blip2"))
     parser.add_argument("--device", default="cuda", type=torch.device)
+    parser.add_argument("--dtype", default="auto", choices=get_args(Dtype))
     parser.add_argument("--tiny", action="store_true", help="a rehearsal at a width of 64")
     arguments = parser.parse_args()
     device: torch.device = arguments.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    dtype = torch_dtype(arguments.dtype, device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    if device.type == "cpu":
+        name += f", {torch.get_num_threads()} threads"
     print(f"{date.today()}, torch {torch.__version__}, transformers {transformers_version}, {name}")
     with TemporaryDirectory() as folder:
         world = World.load(generate_world(Path(folder) / "world", size=8, seen_views=2))
         for family in arguments.families:
             torch.manual_seed(0)
-            model = build(family, device, tiny=arguments.tiny)
+            model = build(family, device, dtype, tiny=arguments.tiny)
             size = sum(p.numel() for p in model.hf.parameters())
             print(f"{family}: {size / 1e6:,.1f} M parameters in {model.dtype}")
             for what, work in work_of(model, world).items():

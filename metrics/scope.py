@@ -72,6 +72,7 @@ class ScopeQuality(Metric):
 
         @wraps(fn)  # torchmetrics looks at its name: a change of number type alone does nothing
         def moved(state: Tensor) -> Tensor:
-            return fn(state.to(dtype))
+            narrows = dtype.itemsize < state.dtype.itemsize  # before it moves, or it could not
+            return fn(state.to(dtype) if narrows else state).to(dtype)
 
         return super()._apply(moved, exclude_state)
