@@ -16,7 +16,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.datamodule import EditDataModule
 from datamodules.prompt_encoder import PromptEncoder
@@ -72,10 +72,28 @@ class EvaluationModule(L.LightningModule):
         partial: PartialResults | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.editor, self.encoder = model, editor, encoder
+        # A tuple hides them from torch: what Lightning knows of goes to all processes before the
+        # first batch and back to the host after the last one, 14 GB of a 7B model.
+        self._parts = (model, editor)
+        self.encoder = encoder
         self.scoring, self.partial = scoring or Scoring(), partial
         self._columns = columns(scenario.probes, self.scoring)
         self.scored = self.new_scored()
+
+    @property
+    def model(self) -> EditableModel:
+        return self._parts[0]
+
+    @property
+    def editor(self) -> Editor:
+        return self._parts[1]
+
+    def setup(self, stage: str) -> None:
+        """Brings model and editor to the device and into eval mode, which Lightning cannot."""
+        del stage
+        for part in self._parts:
+            if isinstance(part, nn.Module):
+                part.to(self.trainer.strategy.root_device).eval()
 
     def new_scored(self) -> ScoredEdits:
         """A collection of scored edits, still empty."""

@@ -1,0 +1,80 @@
+"""How processes that belong together begin and end, whoever has started them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.commands import run
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ddp]
+
+GROUP = "tests/e2e/in_a_group.py"
+WORDS = ("experiment=demo", "editor=mend", "trainer=ddp_cpu")
+
+
+def in_ranks(launcher: str, *words: str, status: int = 0, script: str = GROUP) -> str:
+    """Runs a command in two processes that were started from outside; both end with a status."""
+    printed = run("tests/e2e/ranks.py", launcher, script, *words, status=status)
+    assert f"rank 0 ended with {status}\nrank 1 ended with {status}\n" in printed, printed
+    return printed
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_ranks_started_outside_take_the_folder_of_the_first(
+    launcher: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ACTS", "barrier barrier")
+    words = [f"{rank}:output_dir={tmp_path / str(rank)}" for rank in (0, 1)]
+    printed = in_ranks(launcher, *WORDS, *words)
+    assert sorted(printed.splitlines()[:2]) == [f"{rank} {tmp_path / '0'}" for rank in (0, 1)]
+
+
+def test_ranks_with_different_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTS", "barrier barrier")
+    printed = in_ranks("srun", *WORDS, "1:seed=7", "1:editor.lr=0.5", status=2)
+    assert printed.count("error:") == 1
+    said = " ".join(printed.split())
+    assert "seed is 0 in rank 0 and 7 in rank 1" in said
+    assert "editor.lr is 0.001 in rank 0 and 0.5 in rank 1" in said
+
+
+@pytest.mark.parametrize(
+    ("acts", "status", "says"),
+    [
+        ("error barrier", 2, "error: record 7 is broken."),
+        ("barrier error", 2, "error: record 7 is broken."),
+        ("error asleep", 2, "error: record 7 is broken."),
+        ("asleep error", 2, "error: record 7 is broken."),
+        ("error error", 2, "error: record 7 is broken."),
+        ("last end", 2, "error: the disk is full."),
+        ("asleep bug", 1, "ZeroDivisionError: a bug"),
+        ("stopped asleep", 143, "stopped by SIGTERM"),
+        ("asleep stopped", 143, "stopped by SIGTERM"),
+        ("stopped stopped", 143, "stopped by SIGTERM"),
+    ],
+)  # fmt: skip
+def test_a_process_that_fails_ends_all_with_its_message_and_status(
+    acts: str, status: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACTS", acts)
+    printed = in_ranks("torchrun", *WORDS, status=status)
+    assert printed.count(says) == 1, printed
+    assert "another process" not in printed
+    assert printed.count("Traceback") == (status == 1), printed
+
+
+@pytest.mark.parametrize(
+    ("acts", "lost"), [("asleep killed", 1), ("barrier killed", 1), ("killed asleep", 0)]
+)
+def test_a_process_that_is_killed_without_a_word_ends_all(
+    acts: str, lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACTS", acts)
+    printed = run("tests/e2e/ranks.py", "torchrun", GROUP, *WORDS, status=9)
+    assert f"rank {lost} ended with -9" in printed
+    assert f"rank {1 - lost} ended with 2" in printed
+    assert printed.count(f"another process of this run ended (rank {lost})") == 1
+    assert "want of memory" in printed
+    assert "Traceback" not in printed
