@@ -97,6 +97,7 @@ def run(rank: int, folder: str) -> None:
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0",
         "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test",
+        "CUDA_VISIBLE_DEVICES": "",
     }  # fmt: skip
     store = distributed.FileStore(f"{folder}/store", 2)
     distributed.init_process_group(

@@ -25,6 +25,7 @@ def environment() -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "WANDB_MODE": "offline",
         "COLUMNS": "200",
+        "CUDA_VISIBLE_DEVICES": "",  # the same numbers on a machine that has a GPU
     }
 
 

@@ -9,6 +9,7 @@ still there a minute after the other one has ended is killed, and that is its st
 
 from __future__ import annotations
 
+import importlib
 import os
 import runpy
 import signal
@@ -39,6 +40,9 @@ def environment(launcher: str, rank: int, port: int) -> dict[str, str]:
 
 
 def main(launcher: str, script: str, words: list[str]) -> int:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    for module in ("configs.launch", "runner.assembly", "runner.start", "reporting.figures"):
+        importlib.import_module(module)
     port = _free_port()
     ranks = {}
     for rank in range(SIZE):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import run
+from tests.e2e.commands import environment, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ddp]
 
@@ -78,3 +78,24 @@ def test_a_process_that_is_killed_without_a_word_ends_all(
     assert printed.count(f"another process of this run ended (rank {lost})") == 1
     assert "want of memory" in printed
     assert "Traceback" not in printed
+
+
+def test_what_a_farm_has_left_in_the_environment_is_no_rank(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a run had no config.yaml and no curves, and replaced a finished run unasked."""
+    for name, value in {"RANK": "3", "LOCAL_RANK": "1", "SLURM_PROCID": "5"}.items():
+        monkeypatch.setenv(name, value)
+    folder = tmp_path / "run"
+    words = (
+        "train.py", "experiment=demo", "editor=mend", "data.limit=8", "trainer.max_steps=1",
+        "logger=csv", f"data.root={world}", f"output_dir={folder}",
+    )  # fmt: skip
+    assert "last.ckpt" in run(*words)
+    assert (folder / "config.yaml").is_file()
+    assert (folder / "metrics.csv").is_file()
+    assert "already holds a run" in run(*words, status=2)
+
+
+def test_commands_of_tests_see_no_gpu() -> None:
+    assert environment()["CUDA_VISIBLE_DEVICES"] == ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import distributed
 
 from configs import schema
@@ -164,3 +165,12 @@ def test_a_command_of_one_process_is_not_started_in_several() -> None:
     said = r"trainer.devices=2 .*takes one process"
     with pytest.raises(ConfigError, match=said), start(train("trainer=ddp_cpu")):
         pass
+
+
+def test_one_process_speaks_whatever_lightning_read_at_its_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lightning takes the rank from leftovers in the environment; curves were not written then."""
+    monkeypatch.setattr(rank_zero_only, "rank", 3)
+    with start(train("trainer.accelerator=cpu")) as placement:
+        assert vars(rank_zero_only)["rank"] == placement.rank == 0
