@@ -50,7 +50,7 @@ class Table:
     """A result table.
 
     Attributes:
-        name: of its `tables/<name>.tex`; no LaTeX where empty.
+        name: of its `tables/<name>.tex` and `.csv`; neither where empty.
     """
 
     table: ResultTable

@@ -2,7 +2,7 @@
 
 report.md             what was run, tables and figures of each scenario, costs, curves, provenance
 report.html           the same as one page that holds its pictures, with the gallery of failures
-tables/*.tex          the tables for a paper
+tables/*.{tex,csv}    the tables for a paper, and for programs
 figures/*.{png,pdf}   bars per scenario and model, heat maps, tables as pictures, loss curves
 
 A block more is a line more in the section that it belongs to; all formats follow from it.
@@ -43,7 +43,7 @@ from reporting.figures import (
     table_picture,
     training_curves,
 )
-from reporting.formats import ResultTable, to_latex
+from reporting.formats import ResultTable, to_csv, to_latex
 from reporting.gallery import CASES, read_gallery
 from reporting.labels import editor_note, model_label
 from reporting.markdown import markdown_page
@@ -79,6 +79,7 @@ def write_report(sources: Sources, output: Path) -> Path:
             block.draw(output / FIGURES / block.name)
         elif isinstance(block, Table) and block.name:
             write_text(output / TABLES / f"{block.name}.tex", to_latex(block.table))
+            write_text(output / TABLES / f"{block.name}.csv", to_csv(block.table))
     write_text(output / PAGE, html_page(report, output))
     write_text(output / REPORT, markdown_page(report))
     return output / PAGE

@@ -1,4 +1,4 @@
-r"""A table as a value, and the same table in Markdown and LaTeX (booktabs).
+r"""A table as a value, and the same table in Markdown, LaTeX (booktabs) and CSV.
 
 `templates/table.html` is the same in HTML.
 
@@ -8,6 +8,8 @@ interval itself (`+3.1 [1.0, 5.2]`) or, over several seeds, their standard devia
 the second underlined, and a dagger says that a number is not told apart from the best.
 """
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -19,6 +21,10 @@ BEST, SECOND, APART, PLAIN = "best", "second", "apart", ""  # apart: the interva
 MEASURED, PAPER, DIFFERENCE = "measured", "paper", "difference"
 HIGHER, LOWER = "↑", "↓"
 TIED = "†"
+_CSV_COLUMNS = (
+    *("n", "seeds", "line", "column", "value", "half_interval", "sd", "interval", "mark"),
+    "not_told_apart",
+)
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,25 @@ def to_latex(table: ResultTable) -> str:
             lines.append(" & ".join([*heads, *table.counts_of(row), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
+
+
+def to_csv(table: ResultTable) -> str:
+    """A line per number, as it is printed, for programs and spreadsheets.
+
+    Columns: the table's heads, n, seeds, line (`MEASURED`, `PAPER` or `DIFFERENCE`), column, value,
+    half_interval, sd, interval, mark and not_told_apart; what a number has not is empty.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    heads = [head.lower().replace(" ", "_") for head in table.heads]
+    writer.writerow([*heads, *_CSV_COLUMNS])
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            value = "" if cell.text == EMPTY else cell.text
+            tied = "yes" if cell.is_tied else ""
+            numbers = (value, cell.half, cell.sd, cell.interval, cell.mark, tied)
+            writer.writerow([*row.heads, *row.counts, row.kind, column.name, *numbers])
+    return text.getvalue()
 
 
 def plain_text(cell: Cell, number: str | None = None) -> str:

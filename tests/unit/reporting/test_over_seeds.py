@@ -1,5 +1,7 @@
 """A row of several seeds in every part of a report: what its numbers are and how they are said."""
 
+import csv
+import io
 import re
 import statistics
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from metrics.seeds import difference_over_seeds
 from reporting import blocks
 from reporting.document import build_report
 from reporting.figures import grouped_bars, scenario_heat_map, sequential_curves, table_picture
-from reporting.formats import to_latex, to_markdown
+from reporting.formats import to_csv, to_latex, to_markdown
 from reporting.gallery import read_gallery
 from reporting.markdown import markdown_page
 from reporting.naming import entries
@@ -65,6 +67,30 @@ def test_a_row_shows_the_mean_its_spread_and_the_number_of_seeds(runs: list[RunR
     assert "the standard deviation between them" in table.notes[0]
     assert "rows of one seed: ± half the 95 % interval" in table.notes[0]
     assert table.title.endswith("data world (percent)")  # the seeds are not the same in all rows
+
+
+def test_csv_has_a_line_a_number_with_what_belongs_to_it(runs: list[RunResult]) -> None:
+    none = make_run(runs[0].folder.parent / "none", "none", means={"Leak": None})
+    lines = to_csv(scenario_table(entries([*runs, none]), ["Reliability", "Leak"])).splitlines()
+    assert lines == [
+        "model,editor,n,seeds,line,column,value,half_interval,sd,interval,mark,not_told_apart",
+        "llava_tiny,Unedited,10,1,measured,Reliability,50.0,3.0,,,,",
+        "llava_tiny,Unedited,10,1,measured,Leak,,,,,,",
+        "llava_tiny,FT,10,1,measured,Reliability,90.4,3.0,,,best,",
+        "llava_tiny,FT,10,1,measured,Leak,50.0,3.0,,,best,",
+        "llava_tiny,LoRA,10,3,measured,Reliability,90.2,,5.8,,second,",
+        "llava_tiny,LoRA,10,3,measured,Leak,50.0,,0.0,,best,",
+    ]
+
+
+def test_csv_keeps_quoted_figures_and_differences_apart(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a, b", "ft_as_run", "transitive", model="llava")
+    rows = entries([run], {run.folder: 'say "FT", once'})
+    found = list(csv.DictReader(io.StringIO(to_csv(scenario_table(rows)))))
+    assert [line["line"] for line in found[::8]] == ["measured", "paper", "difference"]
+    assert {line["editor"] for line in found[:8]} == {'say "FT", once'}
+    assert found[8]["value"] == "99.3"
+    assert (found[8]["n"], found[8]["seeds"]) == ("", "")
 
 
 def test_without_several_seeds_a_table_is_as_it_was(runs: list[RunResult]) -> None:
