@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,17 @@ def main(cfg: TrainConfig) -> None:
 
 def train(placement: Placement[TrainConfig]) -> None:
     """Trains one editor, in each of its processes."""
-    from rich.console import Console
-
     from configs.rundir import output_folder
     from loggers.run_loggers import log_pictures, open_loggers
-    from runner import assembly, training
+    from runner import assembly, continuing, training
 
-    cfg = placement.cfg
+    ckpt = placement.first_decides(continuing.continued(placement.cfg))
+    cfg = placement.cfg.model_copy(update={"ckpt": ckpt})
+    continuing.check_continued(cfg, placement.processes)
+    if ckpt is not None and (reason := continuing.finished(cfg, placement.processes)):
+        if placement.rank == 0:
+            show(Path(ckpt).parent, f"Finished already: {reason}.")
+        return
     options, scenario = training.trained_options(cfg), training.scenario_of(cfg)
     parts = assembly.open_parts(
         cfg,
@@ -45,14 +50,18 @@ def train(placement: Placement[TrainConfig]) -> None:
         accumulate=options.accumulate,
     )
     parts.data.setup("fit")
+    continuing.check_same_edits(cfg, parts.data)
     module = training.make_module(cfg, parts.model, parts.inputs)
 
     name = f"{cfg.editor.name} {cfg.model.name} training"
-    steps, validated = training.steps_done(cfg.ckpt)
-    with (
-        output_folder(cfg) as folder,
-        open_loggers(cfg, folder, name=name, continue_after=steps, validated=validated) as loggers,
-    ):
+    with ExitStack() as opened:
+        folder = opened.enter_context(output_folder(placement.cfg))
+        if placement.rank == 0:
+            continuing.take_along(ckpt, folder)
+        steps, validated = continuing.steps_done(ckpt)
+        loggers = opened.enter_context(
+            open_loggers(cfg, folder, name=name, continue_after=steps, validated=validated)
+        )
         trainer = assembly.make_trainer(
             cfg.trainer,
             loggers=loggers,
@@ -63,12 +72,23 @@ def train(placement: Placement[TrainConfig]) -> None:
             root=folder,
             **training.trainer_arguments(cfg, parts.data, placement.processes),
         )
-        trainer.fit(module, datamodule=parts.data, ckpt_path=cfg.ckpt, weights_only=True)
+        trainer.fit(module, datamodule=parts.data, ckpt_path=ckpt, weights_only=True)
         if trainer.is_global_zero and cfg.logger.csv:
             log_pictures(loggers, "curves", draw_curves(folder))
-    if trainer.is_global_zero:
-        for name in ("best", "last"):
-            Console().print(f"{name} {folder / 'checkpoints' / name}.ckpt", soft_wrap=True)
+    if placement.rank == 0:
+        show(folder / "checkpoints")
+
+
+def show(folder: Path, *lines: str) -> None:
+    """Prints lines and the checkpoints that are there."""
+    from rich.console import Console
+
+    console = Console()
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    for name in ("best", "last"):
+        if (file := folder / f"{name}.ckpt").is_file():
+            console.print(f"{name} {file}", soft_wrap=True)
 
 
 def draw_curves(folder: Path) -> list[Path]:

@@ -139,9 +139,9 @@ def _sequential_trainer(sections: Sections) -> Iterator[str]:
 
 
 def _resume_rules(command: str, sections: Sections) -> Iterator[str]:
-    if command != "evaluate" or not sections.get("resume"):
+    if not sections.get("resume"):
         return
-    if "output_dir" not in sections:
+    if "output_dir" not in sections and not (command == "train" and sections.get("ckpt")):
         yield "resume=true: add output_dir=DIR, the folder of the run to go on with"
     if sections.get("overwrite"):
         yield (

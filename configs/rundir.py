@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from configs.continuing import changes
 from configs.overrides import leaves
 from configs.schema import RunConfig
 from configs.stored import with_current_keys
@@ -115,7 +116,7 @@ def resumes(config: RunConfig) -> bool:
     if getattr(config, "resume", False):
         return True
     if is_restarted():
-        return not config.overwrite or _was_begun_by_this_job(Path(config.output_dir))
+        return not config.overwrite or was_begun_by_this_job(Path(config.output_dir))
     if config.ckpt is None or config.command == "evaluate":
         return False
     return _is_inside(Path(config.ckpt), Path(config.output_dir))
@@ -185,17 +186,18 @@ def _check_content(config: RunConfig) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir={folder} is a file; name a folder.")
     held = ", ".join(run_files(folder))
-    if config.command == "evaluate" and resumes(config):
+    is_own = config.ckpt is not None and _is_inside(Path(config.ckpt), folder)
+    if resumes(config) and not (config.command == "train" and is_own):
         _check_same_run(config, folder)
         return
     if not held or resumes(config):
         return
-    if config.ckpt is not None and _is_inside(Path(config.ckpt), folder):
+    if is_own:
         raise ConfigError(
             f"output_dir={folder} is the folder of the checkpoint {config.ckpt} and would be "
             "overwritten; name another output_dir for the results."
         )
-    if not config.overwrite and not (is_restarted() and _was_begun_by_this_job(folder)):
+    if not config.overwrite and not (is_restarted() and was_begun_by_this_job(folder)):
         raise ConfigError(
             f"output_dir={folder} already holds a run ({held}). Name another folder"
             f"{_how_to_continue(config, folder)}, or add overwrite=true to replace that run."
@@ -242,13 +244,16 @@ def _check_same_run(config: RunConfig, folder: Path) -> None:
             "folder of the run that is to be continued, or a new one."
         )
     try:
-        stored = settings_that_decide(with_current_keys(yaml.safe_load(text)))
+        stored = with_current_keys(yaml.safe_load(text))
     except (yaml.YAMLError, AttributeError) as error:
         raise ConfigError(
             f"resume=true: {path} cannot be read ({' '.join(str(error).split())}). Add "
             "overwrite=true to start anew."
         ) from error
-    differing = differences(stored, settings_that_decide(config.plain()))
+    if config.command == "train":
+        differing = changes(stored, config.plain())[1]
+    else:
+        differing = differences(*map(settings_that_decide, (stored, config.plain())))
     if differing:
         raise ConfigError(
             f"resume=true: output_dir={folder} holds another run: {'; '.join(differing)}. Type "
@@ -260,9 +265,8 @@ def _how_to_continue(config: RunConfig, folder: Path) -> str:
     """How to continue the run in a folder, where that is possible."""
     if config.command == "evaluate":
         return ", continue that run with resume=true" if (folder / PARTIAL).is_dir() else ""
-    last = folder / "checkpoints" / "last.ckpt"
-    is_resumable = config.command == "train" and last.is_file()
-    return f", continue its training with ckpt={last}" if is_resumable else ""
+    is_resumable = config.command == "train" and (folder / "checkpoints" / "last.ckpt").is_file()
+    return ", continue its training with resume=true" if is_resumable else ""
 
 
 def _has_our_config(folder: Path) -> bool:
@@ -280,7 +284,7 @@ def _content(config: RunConfig) -> str:
     return f"{_HEADER} of {config.command}.py\n{job}{text}"
 
 
-def _was_begun_by_this_job(folder: Path) -> bool:
+def was_begun_by_this_job(folder: Path) -> bool:
     """Whether the run in a folder is one that this job was busy with before it was restarted."""
     try:
         lines = (folder / CONFIG).read_text(encoding="utf-8").splitlines()

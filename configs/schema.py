@@ -151,6 +151,7 @@ class RunConfig(Options):
 class EditingConfig(RunConfig):
     """What train.py and evaluate.py have in common: an editor in a scenario."""
 
+    resume: bool
     editor: SerializeAsAny[EditorOptions]
     scenario: ScenarioOptions
     metrics: MetricOptions
@@ -168,7 +169,6 @@ class EvaluateConfig(EditingConfig):
 
     command = "evaluate"
 
-    resume: bool
     protocol: ProtocolOptions
 
 

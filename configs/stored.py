@@ -6,12 +6,13 @@ typed wins, and every difference is logged.
 """
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from configs.continuing import changes
 from configs.overrides import CONFIG_DIR, CommandLine, dotted, group_options
 from editors.registry import with_current_names
 from errors import ConfigError
@@ -144,7 +145,8 @@ def merge_stored(
         that differs from the checkpoint's because it was typed.
 
     Raises:
-        ConfigError: another editor than the checkpoint's was typed.
+        ConfigError: another editor than the checkpoint's was typed, or for a training what cannot
+            be applied to it any more.
     """
     merged, notes = copy.deepcopy(plain), []
     for section in SECTIONS[command]:
@@ -167,7 +169,25 @@ def merge_stored(
     for key in [*_NEVER_TAKEN.get(command, ()), *typed]:
         note = _restore_typed(merged, plain, key)
         notes += [note] if note and key in typed else []
-    return merged, notes
+    return merged, _of_a_training(stored, merged, notes) if command == "train" else notes
+
+
+def _of_a_training(
+    stored: dict[str, Any], merged: dict[str, Any], notes: Sequence[str]
+) -> list[str]:
+    """What is told of a training that goes on: what is applied to it, and what else differs.
+
+    Raises:
+        ConfigError: what was typed cannot be applied to it.
+    """
+    applied, refused = changes(stored, merged)
+    if refused:
+        raise ConfigError(
+            f"ckpt holds a training that cannot go on with other settings: {'; '.join(refused)}. "
+            "Type what was, or begin another training without ckpt, in a folder of its own"
+        )
+    keys = tuple(f"{sentence.partition('=')[0]}=" for sentence in applied)
+    return [*(note for note in notes if not note.startswith(keys)), *applied]
 
 
 def _experiment_groups(line: CommandLine) -> dict[str, str]:

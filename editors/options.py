@@ -120,6 +120,7 @@ class TrainedEditorOptions(EditorOptions):
     Attributes:
         training_only: options that say how an editor is trained, or where its parts lie, and not
             what it then is; `a.b` is option b of section a.
+        rates: those of the optimiser's groups, which a training that goes on may get anew.
     """
 
     trained: ClassVar[bool] = True
@@ -134,6 +135,8 @@ class TrainedEditorOptions(EditorOptions):
             "weights",
         )
     )
+
+    rates: ClassVar[frozenset[str]] = frozenset(("lr",))
 
     max_iterations: int = Field(ge=1)
     batch_size: int = Field(ge=1)

@@ -271,11 +271,19 @@ def continue_from(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
     """
     stored = checkpoint["callbacks"]
     known = {callback.state_key for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    best = best_loss(checkpoint)
     for key in stored.keys() - known:
-        state = stored.pop(key)
-        if key.startswith("ModelCheckpoint"):
-            best = state.get("best_model_score")
-            stored[Checkpoints.__qualname__] = {"best": None if best is None else float(best)}
+        del stored[key]
+    stored[Checkpoints.__qualname__] = {"best": best}
+
+
+def best_loss(checkpoint: Mapping[str, Any]) -> float | None:
+    """The smallest validation loss so far; earlier versions saved it with Lightning's callback."""
+    for key, state in checkpoint.get("callbacks", {}).items():
+        if key == Checkpoints.__qualname__ or key.startswith("ModelCheckpoint"):
+            best = state.get("best", state.get("best_model_score"))
+            return None if best is None else float(best)
+    return None
 
 
 def is_validated(checkpoint: Mapping[str, Any]) -> bool:

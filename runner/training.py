@@ -26,7 +26,7 @@ from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import training_class
 from errors import ConfigError, DataError, ModelError
 from lightning_modules.callbacks import StoreConfig, TypedRates
-from lightning_modules.checkpoints import MONITOR, Checkpoints, is_validated
+from lightning_modules.checkpoints import MONITOR, Checkpoints
 from models.editable import EditableModel
 
 
@@ -96,9 +96,8 @@ def make_callbacks(
         data: set up; its training and validation subjects are remembered.
         logged: whether there is a logger to send rates to.
     """
-    subjects = {r.subject for split in ("train", "val") for r in data.records(split)}
     callbacks: list[Callback] = [
-        StoreConfig(cfg.plain(), sorted(subjects)),
+        StoreConfig(cfg.plain(), sorted(training_subjects(data))),
         TypedRates(cfg.trainer.patience),
         Checkpoints(folder / "checkpoints", save_every=cfg.trainer.save_every, stop=signals),
     ]
@@ -109,12 +108,9 @@ def make_callbacks(
     return callbacks
 
 
-def steps_done(path: str | None) -> tuple[int | None, bool]:
-    """Optimiser steps behind a checkpoint, None without one; whether no validation is due there."""
-    if path is None:
-        return None, True
-    content = read_checkpoint(path)
-    return int(content["global_step"]), is_validated(content)
+def training_subjects(data: EditDataModule) -> set[str]:
+    """Subjects of the training and validation edits that are served."""
+    return {record.subject for split in ("train", "val") for record in data.records(split)}
 
 
 def check_checkpoint(path: str | None, options: EditorOptions, model: EditableModel) -> None:

@@ -142,7 +142,8 @@ def test_resuming_takes_everything(trained: Path) -> None:
     config = train(f"ckpt={trained}/checkpoints/last.ckpt", "trainer.max_steps=9")
     assert (config.data.limit, config.seed, config.trainer.val_every) == (7, 5, 30)
     assert config.trainer.max_steps == 9
-    assert train(f"ckpt={trained}/checkpoints/last.ckpt", "seed=1").seed == 1
+    with pytest.raises(ConfigError, match="seed was 5 and is 1"):
+        train(f"ckpt={trained}/checkpoints/last.ckpt", "seed=1")
 
 
 def test_what_is_typed_wins_and_is_told(trained: Path, caplog: pytest.LogCaptureFixture) -> None:

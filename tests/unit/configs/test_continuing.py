@@ -1,0 +1,84 @@
+"""What may be typed anew for a training that goes on, and what cannot be changed any more."""
+
+import pytest
+
+from configs import schema
+from configs.check import load_config
+from configs.continuing import changes
+from configs.rundir import check_output_dir, output_folder, resumes
+from errors import ConfigError
+
+
+def train(*words: str) -> schema.TrainConfig:
+    config = load_config("train", ["experiment=demo", *words])
+    assert isinstance(config, schema.TrainConfig)
+    return config
+
+
+BEFORE = train().plain()
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["editor.max_iterations=7", "trainer.max_steps=7", "trainer.patience=7", "trainer.val_every=7",
+     "trainer.save_every=7", "editor.lr=0.5", "editor.lr_of_edit_lr=0.5", "editor.grad_clip=7.0"],
+)  # fmt: skip
+def test_lengths_and_rates_are_applied(word: str) -> None:
+    applied, refused = changes(BEFORE, train(word).plain())
+    assert not refused
+    assert len(applied) == 1
+    assert applied[0].startswith(f"{word} is applied from here on; it was")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["seed=7", "data.limit=7", "data.seed=7", "editor.accumulate=7", "editor.rank=7",
+     "editor.edit_lr=0.5", "editor.lr_schedule=constant", "editor.weights.locality=7",
+     "scenario=transitive", "model=blip2_opt_tiny", "editor=serac", "trainer.precision=bf16-mixed",
+     "trainer.limit_val_batches=7"],
+)  # fmt: skip
+def test_what_a_training_rests_on_is_refused(word: str) -> None:
+    applied, refused = changes(BEFORE, train(word).plain())
+    assert any(clause.startswith(word.partition("=")[0]) for clause in refused), (applied, refused)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["threads=1", "logger=none", "data.num_workers=7", "evaluate.batch_size=7", "output_dir=x",
+     "trainer.enable_progress_bar=false", "trainer=ddp_cpu", "data.root=elsewhere"],
+)  # fmt: skip
+def test_where_and_how_fast_it_runs_is_free(word: str) -> None:
+    assert changes(BEFORE, train(word).plain()) == ([], [])
+
+
+def test_a_key_of_another_version_says_nothing() -> None:
+    older = {**BEFORE, "trainer": {"gone": 1}}
+    assert changes(older, BEFORE) == ([], [])
+
+
+def test_resume_asks_for_the_same_run() -> None:
+    with output_folder(train("output_dir=run")) as folder:
+        pass
+    check_output_dir(train("output_dir=run", "resume=true", "editor.lr=0.5"))
+    for word, says in (("seed=7", "seed was 0 and is 7"), ("editor=serac", "editor was 'mend'")):
+        with pytest.raises(ConfigError, match=f"holds another run: .*{says}"):
+            check_output_dir(train("output_dir=run", "resume=true", word))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(ConfigError, match="continue its training with resume=true"):
+        check_output_dir(train("output_dir=run"))
+
+
+def test_a_job_that_is_started_again_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = train("output_dir=run")
+    assert not resumes(config)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert resumes(config)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    assert resumes(config)
+
+
+def test_resume_and_overwrite_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="leave one of them out"):
+        train("output_dir=run", "resume=true", "overwrite=true")
