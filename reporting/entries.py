@@ -82,8 +82,9 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """The editor's option; the name where several rows are of that editor."""
-        return self.editor if self.name == editor_label(self.editor) else self.name
+        """The editor's option; with the name where that is another than the editor's."""
+        is_plain = self.name == editor_label(self.editor)
+        return self.editor if is_plain else f"{self.editor}/{self.name}"
 
     def fact(self, key: str) -> object:
         """As `RunResult.fact`; the runs agree in all but seeds."""

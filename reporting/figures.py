@@ -24,7 +24,16 @@ from reporting.formats import BEST, SECOND, ResultTable, plain_text
 from reporting.labels import arrow, editor_rank, model_label, scenario_rank
 from reporting.paper import paper_columns
 from reporting.sequential import curve_over_seeds
-from reporting.style import COLUMN_INCHES, DASHES, HATCHES, MARKERS, PALETTE, STYLE, save
+from reporting.style import (
+    COLUMN_INCHES,
+    HATCHES,
+    PALETTE,
+    STYLE,
+    drawn_text,
+    legend_columns,
+    look,
+    save,
+)
 from reporting.transitivity import GAPS, Gap
 from results.files import CURVES
 
@@ -32,6 +41,8 @@ LOSS_WORDS = ("loss", "nll", "kl")  # columns of metrics.csv that are losses
 SCOPE = ("scope/precision", "scope/recall", "scope/margin")  # show a router that never fires
 MAX_PANELS = 8
 NOTE_CHARACTERS = 15  # per inch, below a table
+LABEL_CHARACTERS = 72  # of all names below an axis
+LINE_INCHES = 0.19  # of a name in a legend or below an axis
 SMOOTH_FROM = 60  # curves with more points than this get a running mean over them
 
 # One number per scenario and property, for the heat map: the name in the unimodal scenario, then
@@ -84,7 +95,9 @@ def grouped_bars(entries: Sequence[Entry], base: Path) -> list[Path]:
     ordered = in_order(entries)
     names = paper_columns(ordered[0].scenario)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN_INCHES, 3.0), layout="constrained")
+        columns = legend_columns([entry.name for entry in ordered])
+        height = 3.0 + LINE_INCHES * ((len(ordered) - 1) // columns)
+        figure = Figure(figsize=(COLUMN_INCHES, height), layout="constrained")
         axis = figure.subplots()
         for number, entry in enumerate(ordered):
             draw_bars(
@@ -92,15 +105,15 @@ def grouped_bars(entries: Sequence[Entry], base: Path) -> list[Path]:
                 np.arange(len(names)) + (number - (len(ordered) - 1) / 2) * 0.8 / len(ordered),
                 [entry.metrics.get(name) for name in names],
                 0.8 / len(ordered),
-                label=entry.name,
-                color=PALETTE[number % len(PALETTE)],
-                hatch=HATCHES[number % len(HATCHES)],
+                label=drawn_text(entry.name),
+                color=look(number).colour,
+                hatch=look(number).hatch,
             )
         axis.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
         axis.set_ylim(0, 105)
         axis.set_ylabel("percent")
         axis.set_title(f"{model_label(ordered[0].model)}, {ordered[0].scenario} scenario")
-        figure.legend(loc="outside lower center", ncols=min(6, len(ordered)), frameon=False)
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False)
         return save(figure, base)
 
 
@@ -123,7 +136,7 @@ def scenario_heat_map(entries: Sequence[Entry], base: Path) -> list[Path]:
             _write_values(axis, means)
             axis.set_title("\n".join(names) if len(names) > 1 else f"{names[0]}\n", fontsize=8)
             axis.set_xticks(range(len(scenarios)), scenarios, rotation=60, ha="right")
-        axes[0].set_yticks(range(len(rows)), rows)
+        axes[0].set_yticks(range(len(rows)), map(drawn_text, rows))
         figure.suptitle(f"{model_label(entries[0].model)} (percent)")
         return save(figure, base)
 
@@ -136,7 +149,10 @@ def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
     rows = list(dict.fromkeys(gap.name for gap in gaps))
     width = 0.8 / len(GAPS)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN_INCHES, 2.8), layout="constrained")
+        characters = max(8, LABEL_CHARACTERS // len(rows))
+        labels = [textwrap.fill(drawn_text(name), characters) for name in rows]
+        height = 2.8 + LINE_INCHES * max(label.count("\n") for label in labels)
+        figure = Figure(figsize=(COLUMN_INCHES, height), layout="constrained")
         axis = figure.subplots()
         for number, metric in enumerate(GAPS):
             of_metric = [gap for gap in gaps if gap.metric == metric]
@@ -150,7 +166,7 @@ def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
                 hatch=HATCHES[number],
             )
         axis.axhline(0, color="black", lw=0.8)
-        axis.set_xticks(range(len(rows)), rows)
+        axis.set_xticks(range(len(rows)), labels)
         axis.set_ylabel("text minus seen picture\n(points)")
         axis.set_title(f"{model_label(gaps[0].model)}: transitivity gap")
         figure.legend(loc="outside lower center", ncols=len(GAPS), frameon=False)
@@ -169,12 +185,14 @@ def sequential_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
     """
     ordered = in_order(entries)
     names = paper_columns(ordered[0].scenario)
-    curves = [(entry.name, curve_over_seeds(entry)) for entry in ordered]
+    curves = [(drawn_text(entry.name), curve_over_seeds(entry)) for entry in ordered]
     ticks = sorted({edits_in_place for _, curve in curves for edits_in_place in curve})
     across = min(4, len(names))
     down = -(-len(names) // across)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN_INCHES, 1.9 * down + 0.6), layout="constrained")
+        columns = legend_columns([label for label, _ in curves])
+        height = 1.9 * down + 0.6 + LINE_INCHES * ((len(curves) - 1) // columns)
+        figure = Figure(figsize=(COLUMN_INCHES, height), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
         for axis, name in zip(axes, names, strict=False):
             for number, (label, curve) in enumerate(curves, start=1):  # grey: the unedited model
@@ -194,9 +212,7 @@ def sequential_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
         figure.supylabel("percent", fontsize=9)
         figure.suptitle(f"{model_label(ordered[0].model)}, {ordered[0].scenario} scenario")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(6, len(curves)), frameon=False
-        )
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         return save(figure, base)
 
 
@@ -205,11 +221,13 @@ def table_picture(table: ResultTable, base: Path) -> list[Path]:
     titles = [column.title.replace("_", " ") for column in table.columns]
     header = [*table.heads, *table.counts, *titles]
     body = [
-        [*row.heads, *table.counts_of(row), *(plain_text(cell) for cell in row.cells)]
+        [*map(drawn_text, row.heads), *table.counts_of(row), *map(plain_text, row.cells)]
         for row in table.rows
     ]
+    long = max((len(head) for row in table.rows for head in row.heads), default=0)
+    width = 1.15 * len(header) + 0.8 + 0.07 * max(0, long - 14)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.15 * len(header) + 0.8, 0.26 * (len(body) + 1)))
+        figure = Figure(figsize=(width, 0.26 * (len(body) + 1)))
         axis = figure.add_axes((0, 0, 1, 1))
         axis.axis("off")
         axis.set_title(table.title, fontsize=10)
@@ -229,8 +247,8 @@ def table_picture(table: ResultTable, base: Path) -> list[Path]:
                     drawn[line, column].set_text_props(weight="bold")
                 elif cell.mark == SECOND:  # matplotlib has no underline
                     drawn[line, column].set_text_props(style="italic")
-        width = int(NOTE_CHARACTERS * figure.get_figwidth())
-        notes = "\n".join(textwrap.fill(note, width) for note in table.notes)
+        characters = int(NOTE_CHARACTERS * width)
+        notes = "\n".join(textwrap.fill(drawn_text(note), characters) for note in table.notes)
         axis.text(0, -0.01, notes, va="top", fontsize=8, transform=axis.transAxes)
         return save(figure, base)
 
@@ -282,21 +300,21 @@ def draw_bars(
 def _draw_points(axis: Any, number: int, label: str, points: Mapping[int, Measured | None]) -> None:
     """One row's line with its band; points without records are left out."""
     measured = {n: value for n, value in points.items() if value and value.n}
-    style = number % len(PALETTE)
+    style = look(number)
     axis.plot(
         list(measured),
         [value.mean for value in measured.values()],
-        linestyle=DASHES[style],
-        marker=MARKERS[style],
+        linestyle=style.dash,
+        marker=style.marker,
         markersize=3,
-        color=PALETTE[style],
+        color=style.colour,
         label=label,
     )
     axis.fill_between(
         list(measured),
         [value.low for value in measured.values()],
         [value.high for value in measured.values()],
-        color=PALETTE[style],
+        color=style.colour,
         alpha=0.2,
         linewidth=0,
     )

@@ -9,7 +9,9 @@ the second underlined, and a dagger says that a number is not told apart from th
 """
 
 import csv
+import html
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -156,9 +158,9 @@ def to_markdown(table: ResultTable) -> str:
     lines = [_markdown_line(header), _markdown_line(rules)]
     for row in table.rows:
         cells = [_markdown_cell(cell) for cell in row.cells]
-        heads = [head.replace("<", "&lt;") for head in row.heads]
+        heads = [markdown_text(head) for head in row.heads]
         lines.append(_markdown_line([*heads, *table.counts_of(row), *cells]))
-    lines += [f"\n{note}" for note in table.notes]
+    lines += [f"\n{markdown_text(note)}" for note in table.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -184,6 +186,19 @@ def to_latex(table: ResultTable) -> str:
             lines.append(" & ".join([*heads, *table.counts_of(row), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
+
+
+def markdown_text(plain: str) -> str:
+    r"""Plain text with everything escaped to which Markdown or HTML gives a meaning.
+
+    Underscores within a word have none, and line breaks become blanks.
+
+    >>> markdown_text("*a* <b> snake_case _c_ [d](e)|")
+    '\\*a\\* &lt;b&gt; snake_case \\_c\\_ \\[d\\](e)\\|'
+    """
+    escaped = html.escape(" ".join(plain.split()), quote=False)
+    escaped = re.sub(r"([\\`*\[\]|~#])", r"\\\1", escaped)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
 
 
 def to_csv(table: ResultTable) -> str:
@@ -219,7 +234,7 @@ def _spread(cell: Cell) -> str:
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"
 
 
 def _markdown_cell(cell: Cell) -> str:

@@ -3,12 +3,11 @@
 Texts of results are data: everything in them to which Markdown or HTML gives a meaning is escaped.
 """
 
-import html
 import re
 from collections.abc import Sequence
 
 from reporting.blocks import FIGURES, Block, Figure, Items, Section, Span, Table, Text
-from reporting.formats import EMPTY, to_markdown
+from reporting.formats import EMPTY, markdown_text, to_markdown
 from reporting.gallery import WORST, Case, CaseGroup, Gallery, percent
 
 _MOST_CHARACTERS = 80  # characters of a text in the table of worst cases
@@ -20,19 +19,6 @@ def markdown_page(report: Section) -> str:
     Of the gallery it holds the worst cases, a line each.
     """
     return _block(report, 1)
-
-
-def markdown_text(plain: str) -> str:
-    r"""Plain text with everything escaped to which Markdown or HTML gives a meaning.
-
-    Underscores within a word have none, and line breaks become blanks.
-
-    >>> markdown_text("*a* <b> snake_case _c_ [d](e)|")
-    '\\*a\\* &lt;b&gt; snake_case \\_c\\_ \\[d\\](e)\\|'
-    """
-    escaped = html.escape(" ".join(plain.split()), quote=False)
-    escaped = re.sub(r"([\\`*\[\]|~#])", r"\\\1", escaped)
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
 
 
 def _block(block: Block, level: int) -> str:

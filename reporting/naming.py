@@ -12,6 +12,7 @@ from pathlib import Path
 from errors import DataError
 from reporting.entries import (
     CKPT,
+    TRAINING,
     Entry,
     canonical,
     differing_keys,
@@ -123,14 +124,24 @@ def _texts(runs: Sequence[RunResult], keys: Sequence[str]) -> dict[Path, str]:
 
 
 def _text(run: RunResult, runs: Sequence[RunResult], keys: Sequence[str], total: int) -> str:
-    """`lr=0.0001, steps=3, …`; a key by its last word where that says which."""
+    """`lr=0.0001, training max_steps=10, …`; a key by its last word where that says which."""
     settings = settings_of(run)
-    words = [key.rpartition(".")[2] for key in keys]
+    words = [_word(key) for key in keys]
     parts = [
         f"{key if words.count(word) > 1 else word}={_value(key, settings.get(key), run, runs)}"
         for key, word in zip(keys, words, strict=True)
     ]
     return ", ".join([*parts, "…"] if len(keys) < total else parts)
+
+
+def _word(key: str) -> str:
+    """What a setting is called in a name.
+
+    >>> _word("editor.lr"), _word("training.trainer.max_steps"), _word("training.scenario.name")
+    ('lr', 'training max_steps', 'training scenario')
+    """
+    word = key.removesuffix(".name").rpartition(".")[2]
+    return f"{TRAINING} {word}" if key.startswith(f"{TRAINING}.") else word
 
 
 def _value(key: str, value: object, run: RunResult, runs: Sequence[RunResult]) -> str:

@@ -5,7 +5,10 @@ differ in hatching, lines in dash and marker. No date or program name goes into 
 inputs give equal bytes.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,6 +22,8 @@ MARKERS = "osD^vPX*"
 COLUMN_INCHES = 7.0
 DPI = 160
 
+LEGEND_CHARACTERS = 100  # across a figure
+
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -27,6 +32,43 @@ STYLE = {
     "pdf.fonttype": 42,
 }
 _PADDING = 0.1  # inches around what is drawn
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one row is drawn in every figure of bars or lines."""
+
+    colour: str
+    hatch: str
+    dash: Any
+    marker: str
+
+
+def look(number: int) -> Look:
+    """The look of a row by its place; no two of the first 64 are alike.
+
+    >>> look(1) == look(9), look(1).colour == look(9).colour
+    (False, True)
+    """
+    colour, turn = number % len(PALETTE), number // len(PALETTE)
+    other = (colour + turn) % len(HATCHES)
+    return Look(PALETTE[colour], HATCHES[other], DASHES[other], MARKERS[other])
+
+
+def drawn_text(text: str) -> str:
+    r"""A text as matplotlib draws it: dollars are dollars, and a legend leaves nothing out.
+
+    >>> drawn_text("_a $b$")
+    ' _a \\$b\\$'
+    """
+    escaped = text.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """Columns of a legend, as many as there is room for."""
+    widest = max(map(len, names), default=0) + 5
+    return max(1, min(6, len(names), LEGEND_CHARACTERS // widest))
 
 
 def save(figure: Figure, base: Path) -> list[Path]:

@@ -161,7 +161,7 @@ def test_spans_keep_their_marks_and_blanks() -> None:
     assert "".join(span.text for span in spans("a ", Span("b"))) == "a b"
 
 
-@pytest.mark.parametrize("name", ["blocks", "gallery", "markdown", "page"])
+@pytest.mark.parametrize("name", ["blocks", "formats", "gallery", "page", "style"])
 def test_examples(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"reporting.{name}"))
     assert found.failed == 0

@@ -46,13 +46,13 @@ def test_markdown_marks_and_escapes() -> None:
     assert to_markdown(TABLE).splitlines() == [
         "| Model | Editor | n | Locality_I ↑ | Leak ↓ | Plain |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
-        r"| m&lt;1> | FT \| x | 10 | **98.0** ± 1.5 | <u>3.0</u> | - |",
-        "| m&lt;1> | IKE | 9 | 97.5 ± 2.0 † | - | - |",
-        "| m&lt;1> | IKE, paper |  | 97.0 | -0.5 | - |",
+        r"| m&lt;1&gt; | FT \| x | 10 | **98.0** ± 1.5 | <u>3.0</u> | - |",
+        "| m&lt;1&gt; | IKE | 9 | 97.5 ± 2.0 † | - | - |",
+        "| m&lt;1&gt; | IKE, paper |  | 97.0 | -0.5 | - |",
         "| m2 | A − B | 8 | **-1.5** [-2.0, -1.0] | - | - |",
         "| m2 | A, difference |  | +0.5 | - | - |",
         "",
-        "A note with 5 % & <tags>.",
+        "A note with 5 % &amp; &lt;tags&gt;.",
     ]
 
 

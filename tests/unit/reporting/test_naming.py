@@ -59,7 +59,9 @@ def test_trainings_that_differ_in_more_are_rows_that_say_so(tmp_path: Path) -> N
                 trainer={"max_steps": steps})
         for steps in (10, 20) for seed in (0, 1)
     ]  # fmt: skip
-    assert names(runs) == [("MEND (max_steps=10)", 2), ("MEND (max_steps=20)", 2)]
+    assert names(runs) == [
+        *(("MEND (training max_steps=10)", 2), ("MEND (training max_steps=20)", 2)),
+    ]
 
 
 def test_two_checkpoints_of_one_training_are_told_apart_by_their_files(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_a_label_stands_for_the_editor_or_behind_several(tmp_path: Path) -> None
     ]
     one = entries(runs, dict.fromkeys((runs[0].folder, runs[1].folder), "slow"))
     assert [entry.name for entry in one] == ["slow", "slow", "FT", "FT (as run)"]
-    assert [entry.key for entry in one] == ["slow", "slow", "ft", "ft_as_run"]
+    assert [entry.key for entry in one] == ["ft/slow", "ft/slow", "ft", "ft_as_run"]
     two = entries(runs, {runs[0].folder: "slow", runs[3].folder: "slow"})
     assert [entry.name for entry in two] == ["FT (slow)", "FT", "FT", "FT (as run, slow)"]
 

@@ -5,11 +5,13 @@ import io
 import re
 import statistics
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -28,6 +30,7 @@ from reporting.page import to_html
 from reporting.pairs import Pair, paired_differences, paired_table
 from reporting.sequential import sequential_table
 from reporting.sources import Sources
+from reporting.style import look
 from reporting.tables import cost_table, scenario_table
 from reporting.transitivity import transitivity_gaps
 from results.folder import RunResult
@@ -247,6 +250,50 @@ def test_a_table_as_a_picture_counts_the_seeds_too(
     assert [drawn[2, column].get_text() for column in (2, 3, 4)] == ["10", "3", "90.2 (SD 5.8)"]
     assert drawn[1, 4].get_fontweight() == "bold"
     assert drawn[1, 3].get_fontweight() != "bold"
+
+
+HOSTILE = "_$x$ & *y* | <b>z</b> `w` [u](v) \\alpha 100% {#}"
+
+
+def test_a_label_is_text_in_every_format(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / name, "ft", protocol=protocol, curve=curve(50))
+        for name, protocol in (("a", None), ("b", {"name": "sequential", "n": [1, 10]}))
+    ]
+    single, sequential = entries(runs, dict.fromkeys((run.folder for run in runs), HOSTILE))
+    table = scenario_table([single])
+    html = MarkdownIt("commonmark").enable("table").render(to_markdown(table))
+    assert f"<td>{escape(HOSTILE, quote=False)}</td>" in html.replace("&quot;", '"')
+    assert str(escape(HOSTILE)) in to_html(table)
+    assert r"\_\$x\$ \& *y* | <b>z</b> `w` [u](v) \textbackslash{}alpha 100\% \{\#\} & 10" in (
+        to_latex(table)
+    )
+    assert next(csv.DictReader(io.StringIO(to_csv(table))))["editor"] == HOSTILE
+    for draw, of_row in (
+        (grouped_bars, single), (scenario_heat_map, single), (sequential_curves, sequential),
+    ):  # fmt: skip
+        assert draw([of_row], tmp_path / "figure")
+    assert table_picture(table, tmp_path / "table")
+
+
+def test_a_legend_shows_every_label(runs: list[RunResult], monkeypatch: pytest.MonkeyPatch,
+                                    tmp_path: Path) -> None:  # fmt: skip
+    shown: list[str] = []
+
+    def keep(figure: Figure, base: Path) -> list[Path]:
+        shown.extend(text.get_text() for text in figure.legends[0].get_texts())
+        return []
+
+    monkeypatch.setattr("reporting.figures.save", keep)
+    labels = {runs[0].folder: "_hidden $5$", runs[1].folder: "LoRA once"}
+    grouped_bars(entries(runs[:2], labels), tmp_path / "bars")
+    assert shown == [r" _hidden \$5\$", "LoRA once"]
+
+
+def test_rows_beyond_the_palette_look_different() -> None:
+    looks = [look(number) for number in range(64)]
+    assert len({(one.colour, one.hatch) for one in looks}) == 64
+    assert len({(one.colour, one.marker) for one in looks}) == 64
 
 
 def test_the_gallery_shows_the_first_seed_and_the_same_random_edits(tmp_path: Path) -> None:
