@@ -25,6 +25,7 @@ from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import NumberedRecord, Record
 from datamodules.scenarios import Prompt, Scenario, true_questions
 from datamodules.source import RecordSource, Split
+from datamodules.workers import outlive_signals
 from errors import DataError
 from models.rows import EditBatch
 
@@ -168,6 +169,7 @@ class EditDataModule(L.LightningDataModule):
             batch_sampler=order,
             collate_fn=self._collator(split),
             num_workers=self.num_workers,
+            worker_init_fn=outlive_signals,
         )
 
     def _collator(self, split: Split) -> Collator:

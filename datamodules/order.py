@@ -19,6 +19,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Sampler
 
 from datamodules.records import NumberedRecord
+from datamodules.workers import outlive_signals
 from models.rows import EditBatch
 
 Collate = Callable[[Sequence[NumberedRecord]], EditBatch]
@@ -104,6 +105,7 @@ class EditLoader(DataLoader[EditBatch]):
             collate_fn=collate,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            worker_init_fn=outlive_signals,
         )
         self.order = order
 

@@ -108,3 +108,29 @@ def test_a_new_folder_gets_the_whole_training(
     )  # fmt: skip
     assert "damaged" in refused
     assert f"ckpt={damaged.with_name('best.ckpt')} goes on from the best step" in refused
+
+
+@pytest.mark.ddp
+def test_two_processes_stop_at_one_step_and_one_process_goes_on(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    short = ("logger=csv", "editor.layers=1", "editor.rank=2", "trainer.max_steps=4")
+    command = words(world, folder, *short, "resume=true", "editor.batch_size=2")
+    for name, value in {"SIGNAL_STEP": "1", "SIGNAL": "15", "SIGNAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    status = 128 + signal.SIGTERM
+    printed = run(
+        "tests/e2e/ranks.py", "torchrun", SIGNAL, *command, "trainer=ddp_cpu", status=status
+    )
+    assert f"rank 0 ended with {status}\nrank 1 ended with {status}\n" in printed, printed
+    assert printed.count("stopped by SIGTERM after step 2; the same command") == 1
+    assert last(folder)["global_step"] == 2
+    refused = run("train.py", *command, status=2)
+    assert "a step took 2 x 2 edits" in refused
+    assert "would take 1 x 2" in refused
+    run("train.py", *command, "editor.batch_size=4")
+    found = last(folder)
+    assert found["global_step"] == 4
+    assert found["loops"]["fit_loop"]["state_dict"]["combined_loader"] == [{"epoch": 0, "done": 4}]
+    assert curves(folder).dropna(subset=["train/loss"])["step"].tolist() == [0, 1, 2, 3]
