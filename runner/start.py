@@ -82,6 +82,8 @@ def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]
         )
     if processes == 1:
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
+        # What names no device by its number means this one, and not the first of the machine.
+        trial.accelerator.setup_device(trial.strategy.root_device)
         _seed(cfg)
         yield Placement(cfg, 1, trial.strategy.root_device)
         return

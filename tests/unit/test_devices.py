@@ -5,7 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 
+from configs.check import load_config
+from runner.start import start
 from tests.unit.test_imports import ARROWS, python_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,3 +53,14 @@ def test_the_rule_meets_the_encoders() -> None:
         if name in CHOOSE
     ]
     assert sorted(found) == ["editors/ike/retrieval.py", "editors/serac/negatives.py"]
+
+
+def test_a_run_s_device_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With trainer.devices=[3] whatever asks for "the" GPU would otherwise get the first one."""
+    made_current: list[torch.device] = []
+    monkeypatch.setattr(
+        CPUAccelerator, "setup_device", lambda _, device: made_current.append(device)
+    )
+    cfg = load_config("evaluate", ["editor=none", "model=llava_tiny", "output_dir=unused"])
+    with start(cfg) as run:
+        assert made_current == [run.device] == [torch.device("cpu")]
