@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,11 +71,15 @@ class Warm:
     Args:
         command: script and options.
         streams: files for its stdout and stderr.
+        variables: what it finds in its environment besides `environment()`.
     """
 
-    def __init__(self, command: list[str], streams: list[str]) -> None:
+    def __init__(
+        self, command: list[str], streams: list[str], variables: Mapping[str, str] | None = None
+    ) -> None:
         self.command, self._server = command, _server()
-        request = {"command": command, "environment": environment(), "streams": streams}
+        around = environment() | dict(variables or {})
+        request = {"command": command, "environment": around, "streams": streams}
         assert self._server.stdin is not None
         self._server.stdin.write(f"{json.dumps(request)}\n".encode())
         self.pid = self._answer()
