@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +17,18 @@ if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
     from runner.start import Placement
 
 
-def main(cfg: EvaluateConfig) -> None:
-    """Evaluates one editor in one scenario."""
+def main(cfg: EvaluateConfig) -> float | None:
+    """Evaluates one editor in one scenario; returns the score that the key `score` asks for."""
     from runner.start import start
 
     with start(cfg, parallel=True) as placement:
-        evaluate(placement)
+        return evaluate(placement)
 
 
-def evaluate(placement: Placement[EvaluateConfig]) -> None:
-    """Evaluates one editor, in each of its processes."""
+def evaluate(placement: Placement[EvaluateConfig]) -> float | None:
+    """Evaluates one editor, in each of its processes; the first one returns the score."""
+    import lightning as L
+
     from configs.rundir import is_finished, output_folder
     from datamodules.scenarios import SCENARIOS
     from loggers.run_loggers import open_loggers
@@ -34,15 +37,22 @@ def evaluate(placement: Placement[EvaluateConfig]) -> None:
     from results.partial import PartialResults
     from results.writing import write_result
     from runner import assembly
+    from runner.callbacks import user_callbacks
     from runner.summary import Run
+    from runner.trial import try_out
 
     cfg = placement.cfg
+    callbacks = [*placement.callbacks, *user_callbacks(cfg)]
     if placement.first_decides(is_finished(cfg)):
-        if placement.rank == 0:
-            show(Path(cfg.output_dir), "Finished already:")
-        return
+        first = placement.rank == 0
+        return show(Path(cfg.output_dir), "Finished already:", cfg.score) if first else None
     parts = assembly.open_parts(cfg, {"test": SCENARIOS[cfg.scenario.name]}, placement.device)
     editor = assembly.open_editor(cfg, parts)
+    if cfg.trainer.fast_dev_run:
+        module = assembly.make_evaluation(cfg, parts, editor)
+        test = functools.partial(L.Trainer.test, model=module, datamodule=parts.data, verbose=False)
+        try_out(cfg, test, "evaluation", callbacks)
+        return None
     run = Run(cfg, parts, editor, placement)
     partial = PartialResults(Path(cfg.output_dir), run.identity())
     module = assembly.make_evaluation(cfg, parts, editor, partial)
@@ -53,7 +63,7 @@ def evaluate(placement: Placement[EvaluateConfig]) -> None:
     ):
         module.resume(partial.open(), parts.data)
         trainer = assembly.make_trainer(
-            cfg.trainer, loggers=loggers, callbacks=placement.callbacks, root=folder
+            cfg.trainer, loggers=loggers, callbacks=callbacks, root=folder
         )
         trainer.test(module, datamodule=module.edit_source(parts.data), verbose=False)
         if trainer.is_global_zero:
@@ -67,7 +77,8 @@ def evaluate(placement: Placement[EvaluateConfig]) -> None:
                 figure(folder / "curve")
             edits = cfg.logger.table_edits
             send_result(loggers, summary, lines, probes, table_edits=edits, draw=figure)
-            show(folder, "Written to")
+            return show(folder, "Written to", cfg.score)
+    return None
 
 
 def draw(folder: Path) -> Callable[[Path], list[Path]]:
@@ -85,14 +96,17 @@ def draw(folder: Path) -> Callable[[Path], list[Path]]:
     return figure
 
 
-def show(folder: Path, what: str) -> None:
-    """Prints the result in a folder."""
+def show(folder: Path, what: str, score: str | None) -> float | None:
+    """Prints the result in a folder; returns its score."""
     from rich.console import Console
 
     from reporting.console import result_table
+    from reporting.paper import score_of
     from results.folder import read_run
 
-    Console().print(result_table(read_run(folder)), f"{what} {folder}")
+    run = read_run(folder)
+    Console().print(result_table(run), f"{what} {folder}")
+    return score_of(run, score)
 
 
 if __name__ == "__main__":

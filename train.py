@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,27 +21,31 @@ if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
 log = logging.getLogger(__name__)
 
 
-def main(cfg: TrainConfig) -> None:
-    """Trains one editor and names its best checkpoint."""
+def main(cfg: TrainConfig) -> float | None:
+    """Trains one editor and names its best checkpoint; returns its validation loss."""
     from runner.start import start
 
     with start(cfg, parallel=True) as placement:
-        train(placement)
+        return train(placement)
 
 
-def train(placement: Placement[TrainConfig]) -> None:
-    """Trains one editor, in each of its processes."""
+def train(placement: Placement[TrainConfig]) -> float | None:
+    """Trains one editor, in each of its processes; the first one returns the score."""
+    import lightning as L
+
     from configs.rundir import output_folder
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, continuing, training
+    from runner.callbacks import user_callbacks
+    from runner.trial import try_out
 
     ckpt = placement.first_decides(continuing.continued(placement.cfg))
     cfg = placement.cfg.model_copy(update={"ckpt": ckpt})
     continuing.check_continued(cfg, placement.processes)
     if ckpt is not None and (reason := continuing.finished(cfg, placement.processes)):
-        if placement.rank == 0:
-            show(Path(ckpt).parent, f"Finished already: {reason}.")
-        return
+        lines = (f"Finished already: {reason}.",)
+        return show(Path(ckpt).parent, *lines) if placement.rank == 0 else None
+    callbacks = [*placement.callbacks, *user_callbacks(cfg)]
     options, scenario = training.trained_options(cfg), training.scenario_of(cfg)
     parts = assembly.open_parts(
         cfg,
@@ -52,6 +57,11 @@ def train(placement: Placement[TrainConfig]) -> None:
     parts.data.setup("fit")
     continuing.check_same_edits(cfg, parts.data)
     module = training.make_module(cfg, parts.model, parts.inputs)
+    length = training.trainer_arguments(cfg, parts.data, placement.processes)
+    if cfg.trainer.fast_dev_run:
+        fit = partial(L.Trainer.fit, model=module, datamodule=parts.data)
+        try_out(cfg, fit, "training", callbacks, **length)
+        return None
 
     name = f"{cfg.editor.name} {cfg.model.name} training"
     with ExitStack() as opened:
@@ -67,21 +77,22 @@ def train(placement: Placement[TrainConfig]) -> None:
             loggers=loggers,
             callbacks=[
                 *training.make_callbacks(cfg, folder, parts.data, logged=bool(loggers)),
-                *placement.callbacks,
+                *callbacks,
             ],
             root=folder,
-            **training.trainer_arguments(cfg, parts.data, placement.processes),
+            **length,
         )
         trainer.fit(module, datamodule=parts.data, ckpt_path=ckpt, weights_only=True)
         if trainer.is_global_zero and cfg.logger.csv:
             log_pictures(loggers, "curves", draw_curves(folder))
-    if placement.rank == 0:
-        show(folder / "checkpoints")
+    return show(folder / "checkpoints") if placement.rank == 0 else None
 
 
-def show(folder: Path, *lines: str) -> None:
-    """Prints lines and the checkpoints that are there."""
+def show(folder: Path, *lines: str) -> float | None:
+    """Prints lines and the checkpoints that are there; returns the best validation loss."""
     from rich.console import Console
+
+    from runner.continuing import best_so_far
 
     console = Console()
     for line in lines:
@@ -89,6 +100,7 @@ def show(folder: Path, *lines: str) -> None:
     for name in ("best", "last"):
         if (file := folder / f"{name}.ckpt").is_file():
             console.print(f"{name} {file}", soft_wrap=True)
+    return best_so_far(folder)
 
 
 def draw_curves(folder: Path) -> list[Path]:

@@ -25,7 +25,7 @@ _OF_THE_TRAINING = {
 # editor.batch_size times the number of processes where that number is known.
 _FREE = {
     "ckpt", "output_dir", "overwrite", "resume", "threads", "logger", "metrics", "trainer",
-    "evaluate", "data.root", "data.image_root", "data.num_workers", "model.path",
+    "evaluate", "callbacks", "data.root", "data.image_root", "data.num_workers", "model.path",
     "editor.scope.encoder", "editor.counterfactual.path", "editor.batch_size",
 }  # fmt: skip
 

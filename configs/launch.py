@@ -22,6 +22,7 @@ from rich.logging import RichHandler
 
 from configs.check import build, checked_words
 from configs.help import help_text
+from configs.out_of_memory import explained_memory
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
 from configs.rundir import check_output_dir, own_folder
 from configs.schema import RunConfig
@@ -48,11 +49,12 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
     signals.install()
     _start_logging()
     try:
-        sys.argv[1:], sweep = _checked_arguments(command, sys.argv[1:])
+        sys.argv[1:] = _checked_arguments(command, sys.argv[1:])
     except TmkeError as error:
         _stop(error)
     except Stopped as stopped:
         _end(stopped)
+    sweep = Sweep.of(get_args_parser().parse_args(sys.argv[1:]).overrides)
 
     def job(composed: DictConfig) -> float | None:
         running = HydraConfig.get()
@@ -69,7 +71,8 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
             if not checked.trainer.many_processes:
                 forget_ranks()
                 logging.getLogger().setLevel(logging.INFO)
-            with own_folder(checked, to_plain(composed)) as config:
+            with own_folder(checked, to_plain(composed)) as config, explained_memory(config):
+                sweep.folder = config.output_dir
                 check_output_dir(config)
                 return main(config)
 
@@ -87,13 +90,10 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
 
 
-def _checked_arguments(command: str, argv: list[str]) -> tuple[list[str], Sweep]:
+def _checked_arguments(command: str, argv: list[str]) -> list[str]:
     """Checks the command line; adds what a checkpoint on it implies.
 
     Flags that only show something (--cfg, --info) pass through unchecked; --help ends the process.
-
-    Returns:
-        The arguments for Hydra, and the sweep that they are.
     """
     arguments = get_args_parser().parse_args(argv)
     if arguments.help:
@@ -102,10 +102,10 @@ def _checked_arguments(command: str, argv: list[str]) -> tuple[list[str], Sweep]
     if not arguments.multirun:
         argv, arguments.overrides = with_lists(argv), with_lists(arguments.overrides)
     if any((arguments.hydra_help, arguments.cfg, arguments.info, arguments.shell_completion)):
-        return argv, Sweep.of(arguments.overrides)
+        return argv
     with hydra_ready():
         words = checked_words(command, arguments.overrides, multirun=arguments.multirun)
-    return [*argv, *words[len(arguments.overrides) :]], Sweep.of(words)
+    return [*argv, *words[len(arguments.overrides) :]]
 
 
 def _start_logging() -> None:

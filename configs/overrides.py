@@ -274,9 +274,14 @@ def _known_keys(command: str, overrides: list[Override]) -> dict[str, None]:
 def _key_problem(command: str, override: Override, known: Iterable[str]) -> str | None:
     """A sentence where a key does not exist."""
     key, known = override.key_or_group, list(known)
+    section = re.split(r"[./@]", key)[0]
+    if section == "callbacks" and section in known and not override.is_delete():
+        if override.is_add() or override.is_force_add():
+            return None
+        hint = "+callbacks.NAME={_target_: CLASS, ...}"
+        return f"{override.input_line}: a callback is added with a plus, as {hint}"
     if key in known or override.is_add() or override.is_force_add():
         return None
-    section = re.split(r"[./@]", key)[0]
     if (CONFIG_DIR / section).is_dir() and section not in command_groups(command):
         return f"{override.input_line}: {command}.py has no group {section}"
     if section == "editor" and "editor" not in known:

@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs import schema
-from configs.overrides import group_options
+from configs.overrides import group_options, suggest
 from datamodules.source import DataOptions, world_names
-from editors.options import EditorOptions
+from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import editor_names, registration
 
 Sections = dict[str, Any]
@@ -23,7 +23,8 @@ Sections = dict[str, Any]
 def rule_problems(command: str, sections: Sections) -> list[str]:
     """A sentence for each mistake; `sections` has those that are sound on their own, typed."""
     rules = (
-        _editor_rules, _protocol_rules, _resume_rules, _file_rules, _trainer_rules, _pretrain_rules,
+        _editor_rules, _protocol_rules, _resume_rules, _file_rules, _trainer_rules, _trial_rules,
+        _reach_rules, _pretrain_rules,
     )  # fmt: skip
     return [problem for rule in rules for problem in rule(command, sections)]
 
@@ -189,6 +190,72 @@ def _trainer_rules(command: str, sections: Sections) -> Iterator[str]:
         f"trainer.strategy={trainer.strategy} is meant for several: use trainer=ddp_cpu or another "
         "number, or trainer.accelerator=gpu for all GPUs (experiment=demo sets cpu)"
     )
+
+
+def _trial_rules(command: str, sections: Sections) -> Iterator[str]:
+    """What `trainer.fast_dev_run` and `trainer.overfit_batches` do not go with."""
+    trainer: schema.TrainerOptions | None = sections.get("trainer")
+    if trainer is None or command == "pretrain":
+        return
+    if trainer.fast_dev_run:
+        tried = f"trainer.fast_dev_run={trainer.fast_dev_run} tries things and keeps nothing"
+        if sections.get("resume"):
+            yield f"{tried}, so there is nothing to go on with: leave resume out"
+        if command == "train" and sections.get("ckpt") is not None:
+            yield f"{tried}, and begins at step 0: leave ckpt out"
+        if trainer.profiler is not None:
+            yield f"{tried}, no profile either: use data.limit or trainer.max_steps to profile less"
+        protocol: schema.ProtocolOptions | None = sections.get("protocol")
+        if protocol is not None and protocol.name == "sequential":
+            yield f"{tried}, batch by batch; with protocol=sequential try protocol.n=1 instead"
+    editor = sections.get("editor")
+    if trainer.overfit_batches is None or not isinstance(editor, TrainedEditorOptions):
+        return
+    if trainer.overfit_batches > editor.accumulate and trainer.overfit_batches % editor.accumulate:
+        yield (
+            f"trainer.overfit_batches={trainer.overfit_batches} are no whole optimiser steps of "
+            f"editor.accumulate={editor.accumulate} batches each: give a multiple of it"
+        )
+
+
+def _reach_rules(command: str, sections: Sections) -> Iterator[str]:
+    """Options that a command has no use for, callbacks without a class, scores without a metric."""
+    trainer: schema.TrainerOptions | None = sections.get("trainer")
+    useless = {
+        "evaluate": ("max_time", "overfit_batches"),
+        "pretrain": ("max_time", "profiler", "fast_dev_run", "overfit_batches", "detect_anomaly"),
+    }
+    for key in useless.get(command, ()):
+        if trainer is not None and getattr(trainer, key):
+            yield f"trainer.{key}={getattr(trainer, key)}: {_WHY_NOT[command]}; leave it out"
+    for name, given in (sections.get("callbacks") or {}).items():
+        if not isinstance(given.get("_target_"), str):
+            yield (
+                f"callbacks.{name}={given}: _target_ is required, the class of the callback, such "
+                "as _target_: lightning.pytorch.callbacks.DeviceStatsMonitor"
+            )
+    yield from _score_problems(sections)
+
+
+_WHY_NOT = {
+    "evaluate": "an evaluation takes every edit once, and one that was cut goes on by resume=true",
+    "pretrain": "pretrain.py has a recipe and a trainer of its own, which do not take it",
+}
+
+
+def _score_problems(sections: Sections) -> Iterator[str]:
+    score, scenario = sections.get("score"), sections.get("scenario")
+    metrics: schema.MetricOptions | None = sections.get("metrics")
+    if score is None or scenario is None or metrics is None:
+        return
+    from metrics.headlines import headlines_of  # loads numpy
+
+    names = [line.name for line in headlines_of(scenario.name, generation=metrics.generation)]
+    if score not in names:
+        yield (
+            f"score={score}: scenario={scenario.name} has no such metric; it has {', '.join(names)}"
+            f"{suggest(score, names)}"
+        )
 
 
 def _pretrain_rules(command: str, sections: Sections) -> Iterator[str]:

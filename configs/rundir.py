@@ -37,6 +37,7 @@ _OF_THE_FOLDER = {"output_dir", "overwrite", "resume"}  # what tells no two runs
 # What says where and how fast a run takes place, and nothing of what it finds.
 _CHANGES_NO_RESULT = {
     "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers",
+    "callbacks", "score", "evaluate.batch_size",
 }  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def check_output_dir(config: RunConfig) -> None:
         ConfigError: output_dir is a file, is in use, holds another run, or `overwrite=true` would
             remove the checkpoint that is to be evaluated.
     """
-    if is_first_process():
+    if is_first_process() and not config.trainer.fast_dev_run:  # which writes nothing
         check_unlocked(Path(config.output_dir))
         _check_content(config)
 

@@ -5,6 +5,7 @@ value may be and have no defaults, so a value stands in one place only. Nothing 
 a typing mistake is reported before anything heavy loads.
 """
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
@@ -22,6 +23,13 @@ def _as_numbers(value: object) -> object:
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _is_duration(value: object) -> object:
+    if value is not None and not re.fullmatch(r"\d+:[0-2]\d:[0-5]\d:[0-5]\d", str(value)):
+        raise ValueError('"days:hours:minutes:seconds" is needed, such as "00:12:00:00"')
+    return value
+
+
+Duration = Annotated[str | None, BeforeValidator(_is_duration)]
 Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None
 
 
@@ -92,8 +100,18 @@ class TrainerOptions(Options):
     deterministic: bool | Literal["warn"]
     inference_mode: Literal[False]
     enable_progress_bar: bool
+    max_time: Duration
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    fast_dev_run: bool | Annotated[int, Field(ge=1)]
+    overfit_batches: int | None = Field(ge=1)
+    detect_anomaly: bool
 
-    OURS: ClassVar[frozenset[str]] = frozenset(("max_steps", "val_every", "patience", "save_every"))
+    OURS: ClassVar[frozenset[str]] = frozenset(
+        (
+            "max_steps", "val_every", "patience", "save_every", "max_time", "profiler",
+            "fast_dev_run", "overfit_batches",
+        )
+    )  # fmt: skip
 
     def arguments(self) -> dict[str, Any]:
         """Keys that go to `lightning.Trainer` as they are; `OURS` need more than renaming."""
@@ -156,6 +174,7 @@ class EditingConfig(RunConfig):
     scenario: ScenarioOptions
     metrics: MetricOptions
     evaluate: EvaluateOptions
+    callbacks: dict[str, dict[str, Any]]
 
 
 class TrainConfig(EditingConfig):
@@ -170,6 +189,7 @@ class EvaluateConfig(EditingConfig):
     command = "evaluate"
 
     protocol: ProtocolOptions
+    score: str | None
 
 
 class PretrainConfig(RunConfig):

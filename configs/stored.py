@@ -21,7 +21,17 @@ from errors import ConfigError
 # and pretraining is never continued.
 SECTIONS = {
     "evaluate": ("editor", "model", "data"),
-    "train": ("editor", "model", "data", "scenario", "metrics", "evaluate", "trainer", "seed"),
+    "train": (
+        "editor",
+        "model",
+        "data",
+        "scenario",
+        "metrics",
+        "evaluate",
+        "trainer",
+        "seed",
+        "callbacks",
+    ),
 }
 # What decides a training besides its editor and model, for results of its checkpoint.
 _DECIDES_TRAINING = {
@@ -153,6 +163,9 @@ def merge_stored(
         if section not in stored or section not in plain:
             continue
         old, new = stored[section], plain[section]
+        if section == "callbacks":  # by name; those that were typed are added or take a place
+            merged[section] = copy.deepcopy(old) | new
+            continue
         name, stored_name = (s.get("name") if isinstance(s, dict) else str(s) for s in (new, old))
         if section in typed and (name is None or name != stored_name):
             if section == "editor":

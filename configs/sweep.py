@@ -33,6 +33,7 @@ from configs.isolation import free_memory, isolated
 from configs.overrides import parse_words
 from configs.schema import RunConfig
 from errors import USER_ERROR, TmkeError
+from results.log_file import recent
 
 log = logging.getLogger(__name__)
 Config = TypeVar("Config", bound=RunConfig)
@@ -86,12 +87,14 @@ class Sweep:
         shared: keys that the command line gives one value for all jobs.
         total: number of jobs; None where the sweeper makes them up as it goes.
         results: of the jobs that are back.
+        folder: of the job that runs.
         is_stopped: whether a job was left by something that is no error: a signal.
     """
 
     shared: frozenset[str]
     total: int | None = None
     results: list[JobResult] = field(default_factory=list)
+    folder: str = ""
     is_stopped: bool = False
 
     @classmethod
@@ -122,21 +125,21 @@ class Sweep:
             JobFailed: it failed; the reason has been printed.
         """
         words = self._words(HydraConfig.get().overrides.task)
-        note = {"words": words, "process": _process(), "folder": "", "seconds": 0.0}
+        note: dict[str, object] = {"words": words, "process": _process()}
         log.info("%s: %s", self._title(number), words)
         started, failure, score = time.monotonic(), None, None
-        self.is_stopped = True  # until this job is over
+        self.is_stopped, self.folder = True, ""  # until this job is over
         try:
             config = configure()
             config.name_job(words)
-            note["folder"] = config.output_dir
             with isolated():
                 score = main(config)
         except Exception as error:
             failure = _told(error)
         self.is_stopped = False
         free_memory()
-        note["seconds"] = time.monotonic() - started
+        recent.records.clear()  # what it said before it had a folder is not for the next one's log
+        note |= {"folder": self.folder, "seconds": time.monotonic() - started}
         with open_dict(composed):
             composed[_NOTE] = note
         if failure is not None:

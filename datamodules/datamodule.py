@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from datamodules.collate import Collator, RowTable
 from datamodules.images import ImageStore, missing_images_error, read_image
 from datamodules.known_facts import KnownFacts, Knows, known_records
-from datamodules.order import EditLoader, EditOrder
+from datamodules.order import EditLoader, EditOrder, rank_and_world
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import NumberedRecord, Record
 from datamodules.scenarios import Prompt, Scenario, true_questions
@@ -43,6 +43,7 @@ class EditDataModule(L.LightningDataModule):
         num_workers: processes that prepare batches.
         seed: draws the order of training edits.
         limit: use the first `limit` edits of each split.
+        overfit: train on so many batches alone, and validate on their edits.
 
     Attributes:
         known: split -> facts that the unedited model knows, where the source filters on them.
@@ -63,12 +64,14 @@ class EditDataModule(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         limit: int | None = None,
+        overfit: int | None = None,
     ) -> None:
         super().__init__()
         self.source, self.scenarios = source, scenarios
         self.batch_size, self.accumulate = batch_size, accumulate
         self.eval_batch_size = eval_batch_size
         self.num_workers, self.seed, self.limit = num_workers, seed, limit
+        self.overfit = overfit
         self.known: dict[Split, KnownFacts] = {}
         self.leave_out: frozenset[int] = frozenset()
         self._edits: dict[Split, list[NumberedRecord]] = {}
@@ -118,7 +121,13 @@ class EditDataModule(L.LightningDataModule):
 
     def train_order(self) -> EditOrder:
         """The order of the training edits, from its beginning."""
-        return EditOrder(self.n_edits("train"), self.batch_size, self.seed, self.accumulate)
+        return EditOrder(
+            self.n_edits("train"),
+            self.batch_size,
+            self.seed,
+            self.accumulate,
+            overfit=self.overfit,
+        )
 
     def records(self, split: Split) -> list[Record]:
         """The records that a split serves, in order; an edit's id is its place here."""
@@ -145,7 +154,11 @@ class EditDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[EditBatch]:
         """Validation edits, in order."""
-        return self._loader("val", EditOrder(self.n_edits("val"), self.eval_batch_size))
+        edits = self._edits["val"]
+        if self.overfit is not None:
+            _, world = rank_and_world()
+            edits = [self._edits["train"][number] for number in self.train_order().taken(world)]
+        return self._loader("val", EditOrder(len(edits), self.eval_batch_size), edits)
 
     def test_dataloader(self) -> DataLoader[EditBatch]:
         """Test edits, in order."""
@@ -163,9 +176,11 @@ class EditDataModule(L.LightningDataModule):
         del dataloader_idx
         return batch.to(device)
 
-    def _loader(self, split: Split, order: EditOrder) -> DataLoader[EditBatch]:
+    def _loader(
+        self, split: Split, order: EditOrder, edits: list[NumberedRecord] | None = None
+    ) -> DataLoader[EditBatch]:
         return DataLoader(
-            self._edits[split],  # type: ignore[arg-type]
+            self._edits[split] if edits is None else edits,  # type: ignore[arg-type]
             batch_sampler=order,
             collate_fn=self._collator(split),
             num_workers=self.num_workers,

@@ -35,6 +35,7 @@ class EditOrder(Sampler[list[int]]):
         accumulate: batches per optimiser step; an epoch ends with a whole one.
         leave_out: edits that need not be served when they are served in order. Batches keep their
             edits: one is left out as a whole or not at all.
+        overfit: in training, the first so many batches of each process, the same in every epoch.
     """
 
     def __init__(
@@ -44,34 +45,52 @@ class EditOrder(Sampler[list[int]]):
         seed: int | None = None,
         accumulate: int = 1,
         leave_out: Collection[int] = (),
+        overfit: int | None = None,
     ) -> None:
         self.n_edits, self.batch_size, self.seed = n_edits, batch_size, seed
         self.accumulate, self.leave_out = accumulate, frozenset(leave_out)
+        self.overfit = overfit
         self.epoch = 0
         self.done = 0  # batches of this epoch that were served already
 
     def __len__(self) -> int:
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         if self.seed is not None:
             return self.batches_per_epoch(world)
         return len(self._in_order(rank, world))
 
     def __iter__(self) -> Iterator[list[int]]:
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         if self.seed is None:
             yield from self._in_order(rank, world)
             return
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.n_edits, generator=generator).tolist()
+        order = self.taken(world)
         for step in range(self.done, self.batches_per_epoch(world)):
             start = (step * world + rank) * self.batch_size
             # A split smaller than one batch of all processes is taken round and round.
-            yield [order[i % self.n_edits] for i in range(start, start + self.batch_size)]
+            yield [order[i % len(order)] for i in range(start, start + self.batch_size)]
+
+    def taken(self, world: int) -> list[int]:
+        """The edits that an epoch of training draws its batches from, in their order."""
+        epoch = self.epoch if self.overfit is None else 0
+        generator = torch.Generator().manual_seed((self.seed or 0) * 1_000_003 + epoch)
+        order: list[int] = torch.randperm(self.n_edits, generator=generator).tolist()
+        if self.overfit is None:
+            return order
+        return order[: self._batches(world) * self.batch_size * world]
 
     def batches_per_epoch(self, world: int) -> int:
         """Training batches of each of `world` processes: whole optimiser steps only."""
-        batches = self.n_edits // (self.batch_size * world)
-        return max(1, batches // self.accumulate) * self.accumulate
+        return max(1, self._batches(world) // self.accumulate) * self.accumulate
+
+    def _batches(self, world: int) -> int:
+        """Whole batches that there are, or the one that is taken round and round."""
+        batches = max(1, self.n_edits // (self.batch_size * world))
+        if self.overfit is None:
+            return batches
+        batches = min(batches, self.overfit)
+        # No edit is validated that no step trains on.
+        return batches - (batches % self.accumulate if batches > self.accumulate else 0)
 
     def _in_order(self, rank: int, world: int) -> list[list[int]]:
         """This process's share of all edits, in smaller batches where one would get none."""
@@ -125,7 +144,7 @@ class EditLoader(DataLoader[EditBatch]):
         self.order.epoch, self.order.done = state["epoch"], state["done"]
 
 
-def _rank_and_world() -> tuple[int, int]:
+def rank_and_world() -> tuple[int, int]:
     """Rank and number of processes."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()

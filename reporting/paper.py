@@ -1,6 +1,7 @@
 """The paper's Tables 1-3, and what a run must have in common with them to be held against them."""
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,22 @@ def paper_tables() -> dict[str, Any]:
 def paper_columns(scenario: str) -> tuple[str, ...]:
     """The metrics of the paper's table, in its order."""
     return tuple(paper_tables()[scenario]["columns"])
+
+
+def score_of(run: RunResult, metric: str | None) -> float | None:
+    """One number for a run, in percent; more is better where the metric says so.
+
+    Args:
+        run: the result.
+        metric: its name; None: the mean of the paper's columns that were measured.
+
+    Returns:
+        None where nothing of it was measured.
+    """
+    names = paper_columns(run.scenario) if metric is None else (metric,)
+    found = [run.metrics[name].mean for name in names if name in run.metrics]
+    means = [mean for mean in found if mean is not None and not math.isnan(mean)]
+    return sum(means) / len(means) if means else None
 
 
 def paper_row(run: RunResult) -> dict[str, float] | None:

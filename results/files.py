@@ -22,6 +22,7 @@ CURVES = "metrics.csv"  # loss curves of a training
 EDITS, PROBES, CURVE = "edits.parquet", "probes.parquet", "curve.parquet"
 SUMMARY, TABLE = "summary.json", "table.md"
 LOG = "log.txt"  # what was logged
+PROFILE = "profile"  # folder: reports of trainer.profiler
 PARTIAL = "partial"  # folder: batches of an evaluation that is going on
 
 # What our commands leave in `output_dir`; nothing else is ever removed.
@@ -30,7 +31,7 @@ RUN_FILES = (
     PROBES, CURVE, TABLE, "manifest.json",
 )  # fmt: skip
 HPC_CHECKPOINTS = "hpc_ckpt_*.ckpt"  # what Lightning left under SLURM in earlier versions
-RUN_FOLDERS = ("checkpoints", "model", "wandb", PARTIAL)
+RUN_FOLDERS = ("checkpoints", "model", "wandb", PROFILE, PARTIAL)
 
 
 class UnwritableError(DataError, OSError):

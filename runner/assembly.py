@@ -9,9 +9,17 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import (
+    AdvancedProfiler,
+    Profiler,
+    PyTorchProfiler,
+    SimpleProfiler,
+)
 
+from configs.out_of_memory import explained_loading
 from configs.schema import EditingConfig, EvaluateConfig, ModelOptions, TrainerOptions
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
@@ -21,6 +29,7 @@ from datamodules.source import RecordSource, Split
 from editors.base import Editor, EditorInputs
 from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
 from editors.registry import build_editor
+from errors import ConfigError
 from lightning_modules.callbacks import ProgressBar
 from lightning_modules.evaluation import EvaluationModule, knows
 from lightning_modules.scoring import Scoring
@@ -30,6 +39,7 @@ from models.folder import read_config
 from models.loading import load_model
 from models.memory import log_memory
 from models.processor import Processor, load_processor
+from results.files import PROFILE
 from results.partial import PartialResults
 from runner.training import check_checkpoint, load_trained_editor
 
@@ -62,6 +72,7 @@ def make_data(
         num_workers=cfg.data.num_workers,
         seed=cfg.seed,
         limit=_limit(cfg),
+        overfit=cfg.trainer.overfit_batches,
     )
 
 
@@ -111,15 +122,16 @@ def open_model(options: ModelOptions, device: torch.device | None = None) -> Edi
         quantise=options.quantise,
         device=device,
     )
-    return load_model(
-        options.family,
-        options.path,
-        revision=options.revision,
-        dtype=options.dtype,
-        attention=options.attn,
-        device=device,
-        quantise=options.quantise,
-    )
+    with explained_loading(options):
+        return load_model(
+            options.family,
+            options.path,
+            revision=options.revision,
+            dtype=options.dtype,
+            attention=options.attn,
+            device=device,
+            quantise=options.quantise,
+        )
 
 
 @dataclass(frozen=True)
@@ -215,14 +227,27 @@ def make_trainer(
         **arguments: what depends on the command (steps, clipping, accumulation).
     """
     bar = [ProgressBar()] if options.enable_progress_bar else []
-    trainer = L.Trainer(
-        **(options.arguments() | arguments),
-        logger=list(loggers) or False,
-        callbacks=[*callbacks, *bar],
-        default_root_dir=str(root),
-        enable_model_summary=False,
-        use_distributed_sampler=False,  # EditOrder serves every process its share
-    )
+    try:
+        trainer = L.Trainer(
+            **(options.arguments() | arguments),
+            logger=list(loggers) or False,
+            callbacks=[*callbacks, *bar],
+            profiler=_make_profiler(options.profiler, root / PROFILE),
+            default_root_dir=str(root),
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # EditOrder serves every process its share
+        )
+    except (MisconfigurationException, RuntimeError) as error:
+        raise ConfigError(
+            f"Lightning does not take these options: {' '.join(str(error).split())} Look at "
+            "trainer and callbacks."
+        ) from error
     # Lightning's own handlers end a run with status 0 and talk to other processes from within.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
+
+
+def _make_profiler(name: str | None, folder: Path) -> Profiler | None:
+    """The profiler of `trainer.profiler`, whose reports get a folder of their own."""
+    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+    return None if name is None else kinds[name](dirpath=str(folder), filename=name)

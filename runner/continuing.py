@@ -106,6 +106,12 @@ def steps_done(path: str | None) -> tuple[int | None, bool]:
     return int(content["global_step"]), is_validated(content)
 
 
+def best_so_far(folder: Path) -> float | None:
+    """The smallest validation loss of the training whose checkpoints lie in a folder."""
+    last = folder / LAST
+    return best_loss(read_checkpoint(str(last))) if last.is_file() else None
+
+
 def finished(cfg: TrainConfig, processes: int) -> str | None:
     """Why there is nothing left to train; None where there is."""
     if cfg.ckpt is None:

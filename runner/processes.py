@@ -25,6 +25,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed
 
+from configs.out_of_memory import is_out_of_memory
 from configs.overrides import leaves
 from errors import USER_ERROR, ConfigError, Stopped, TmkeError
 from runner.watch import Watch
@@ -274,6 +275,8 @@ def _status(error: BaseException) -> int:
             return USER_ERROR
         case Stopped():
             return error.status
+        case _ if is_out_of_memory(error):
+            return USER_ERROR
         case KeyboardInterrupt():
             return 128 + signal.SIGINT
         case SystemExit():

@@ -27,6 +27,7 @@ ARROWS = {
     "configs": {
         "editors.options", "editors.registry", "editors.checkpoint", "datamodules.scenarios",
         "datamodules.source", "results.files", "results.lock", "results.log_file",
+        "metrics.headlines",
     },
     "reporting": {"results", "metrics.bootstrap", "metrics.headlines", "metrics.seeds"},
     "loggers": {

@@ -174,3 +174,42 @@ def test_one_process_speaks_whatever_lightning_read_at_its_import(
     monkeypatch.setattr(rank_zero_only, "rank", 3)
     with start(train("trainer.accelerator=cpu")) as placement:
         assert vars(rank_zero_only)["rank"] == placement.rank == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("train", ["trainer.max_time=12"], r"max_time=12: .*such as \"00:12:00:00\""),
+        ("train", ["trainer.profiler=fast"], r"'simple', 'advanced' or 'pytorch'"),
+        ("train", ["trainer.fast_dev_run=0"], r"trainer.fast_dev_run=0"),
+        ("train", ["trainer.fast_dev_run=1", "ckpt=editor.ckpt"], r"leave ckpt out"),
+        ("train", ["trainer.fast_dev_run=1", "trainer.profiler=simple"], r"no profile either"),
+        ("train", ["trainer.overfit_batches=3", "editor.accumulate=2"], r"no whole optimiser"),
+        ("evaluate", ["trainer.max_time=00:00:01:00"], r"every edit once"),
+        ("evaluate", ["trainer.overfit_batches=3"], r"every edit once"),
+        (
+            "evaluate",
+            ["trainer.fast_dev_run=true", "resume=true", "output_dir=run"],
+            r"leave resume out",
+        ),
+        (
+            "evaluate",
+            ["trainer.fast_dev_run=true", "protocol=sequential", "protocol.n=2"],
+            r"try protocol.n=1",
+        ),
+        ("pretrain", ["trainer.detect_anomaly=true"], r"recipe and a trainer of its own"),
+        ("evaluate", ["score=Reliabilty"], r"no such metric.*did you mean Reliability"),
+        ("evaluate", ["score=Reliability_GM"], r"no such metric"),
+    ],
+)
+def test_what_a_command_has_no_use_for_is_refused(
+    command: str, words: list[str], message: str
+) -> None:
+    editor = {"train": ["editor=mend"], "evaluate": ["editor=ft"], "pretrain": []}[command]
+    with pytest.raises(ConfigError, match=message):
+        load_config(command, [*editor, *words])
+
+
+def test_a_score_is_a_metric_of_the_result() -> None:
+    load_config("evaluate", ["editor=ft", "score=Reliability_GM", "metrics.generation=true"])
+    load_config("evaluate", ["editor=ft", "score=Locality_I", "scenario=multimodal"])

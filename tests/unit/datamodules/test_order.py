@@ -19,7 +19,7 @@ def batches_of_processes(
     by_process = []
     for rank in range(world):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "_rank_and_world", lambda rank=rank: (rank, world))
+            patch.setattr(module, "rank_and_world", lambda rank=rank: (rank, world))
             order = EditOrder(n, size, seed, leave_out=done)
             batches = list(order)
             assert len(batches) == len(order)
@@ -104,3 +104,25 @@ def test_a_loader_goes_on_where_its_state_was_taken(served: int) -> None:
     going_on = loader(5)
     going_on.load_state_dict(stopped.state_dict())
     assert begun + first(going_on, 9 - served) == unbroken
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_few_batches_are_served_in_every_epoch(
+    world: int, accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[list[list[int]]] = []
+    for rank in range(world):
+        monkeypatch.setattr(module, "rank_and_world", lambda rank=rank: (rank, world))
+        order = EditOrder(40, 3, 5, accumulate, overfit=2)
+        epochs = []
+        for order.epoch in range(3):
+            epochs.append(list(order))
+        assert epochs[0] == epochs[1] == epochs[2]
+        assert len(epochs[0]) == len(order) == max(2, accumulate)
+        served.append(epochs[0])
+    trained = {edit for batches in served for batch in batches for edit in batch}
+    assert trained == set(order.taken(world))
+    assert len(trained) == 2 * 3 * world
+    usual = EditOrder(40, 3, 5, accumulate)
+    assert order.taken(world) == usual.taken(world)[: 6 * world]
