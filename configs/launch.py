@@ -29,7 +29,7 @@ from configs.schema import RunConfig
 from configs.signals import REQUEUE, requeue, signals
 from configs.sweep import RESUME, Sweep
 from errors import USER_ERROR, Stopped, TmkeError
-from results.files import forget_ranks, is_first_process
+from results.files import forget_ranks, is_first_process, is_one_of_several
 from results.log_file import recent
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -68,12 +68,11 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
 
         def run(checked: Config) -> float | None:
             nonlocal config
-            if not checked.trainer.many_processes:
-                forget_ranks()
-                logging.getLogger().setLevel(logging.INFO)
+            _settle_rank(checked)
             with own_folder(checked, to_plain(composed)) as config, explained_memory(config):
                 sweep.folder = config.output_dir
-                check_output_dir(config)
+                if not is_one_of_several():  # else all have to hear of it (runner.start)
+                    check_output_dir(config)
                 return main(config)
 
         try:
@@ -117,6 +116,13 @@ def _start_logging() -> None:
         datefmt="[%X]",
         handlers=[handler, recent],
     )
+
+
+def _settle_rank(config: RunConfig) -> None:
+    """A run of one process is the first one, whatever the environment says."""
+    if not config.trainer.many_processes:
+        forget_ranks()
+        logging.getLogger().setLevel(logging.INFO)
 
 
 def _stop(error: TmkeError) -> NoReturn:

@@ -228,13 +228,21 @@ def is_first_process() -> bool:
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return bool(distributed.get_rank() == 0)
+    return all(os.environ.get(name, "0") == "0" for name in _rank_variables())
+
+
+def is_one_of_several() -> bool:
+    """Whether somebody else has started this process together with others."""
+    return any(name in os.environ for name in _rank_variables())
+
+
+def _rank_variables() -> tuple[str, ...]:
+    """What says which of several processes this one is, if it is one of several."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        ranks: tuple[str, ...] = ("RANK",)
-    elif "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE:
-        ranks = ("SLURM_PROCID",)
-    else:
-        ranks = ("LOCAL_RANK", "NODE_RANK" if "NODE_RANK" in os.environ else "GROUP_RANK")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)
+        return ("RANK",)
+    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE:
+        return ("SLURM_PROCID",)
+    return ("LOCAL_RANK", "NODE_RANK" if "NODE_RANK" in os.environ else "GROUP_RANK")
 
 
 def forget_ranks() -> None:

@@ -9,6 +9,7 @@ process with the message and the status of the one that failed (`runner.watch`).
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -30,7 +31,9 @@ from configs.overrides import leaves
 from errors import USER_ERROR, ConfigError, Stopped, TmkeError
 from runner.watch import Watch
 
+log = logging.getLogger(__name__)
 _LONGEST_WAIT = 600.0  # seconds for all processes to come
+_UNUSUAL_WAIT = 60.0  # the user is told
 _WAIT_FOR_LAUNCHER = 30.0  # which was there before the processes that it launched
 _TIMEOUT = timedelta(minutes=30)  # of a collective; a failure elsewhere ends it at once
 _PATIENCE = 5.0  # seconds in which a process that broke a connection is heard of
@@ -204,14 +207,7 @@ def _agree(watch: Watch, settings: Mapping[str, Any]) -> dict[str, Any]:
         watch.wait(lambda: watch.heard("agreed"))
         agreed: dict[str, Any] = watch.message("agreed")
         return agreed
-    everyone = range(1, watch.size)
-    if not watch.wait(lambda: len(watch.hellos()) == len(everyone), _LONGEST_WAIT):
-        missing = ", ".join(str(rank) for rank in everyone if rank not in watch.hellos())
-        raise ConfigError(
-            f"of {watch.size} processes these did not come within {_LONGEST_WAIT / 60:.0f} "
-            f"minutes: rank {missing}. Under SLURM the command begins with srun, and every rank "
-            "needs MASTER_ADDR and MASTER_PORT of the first."
-        )
+    _wait_for_all(watch)
     differing = _differences({0: settings} | watch.hellos())
     if differing:
         raise ConfigError(
@@ -221,6 +217,26 @@ def _agree(watch: Watch, settings: Mapping[str, Any]) -> dict[str, Any]:
     agreed = {key: settings[key] for key in sorted(_OF_THE_FIRST)}
     watch.tell("agreed", agreed)
     return agreed
+
+
+def _wait_for_all(watch: Watch) -> None:
+    """Waits until all others have connected with this first process.
+
+    Raises:
+        ConfigError: some did not.
+    """
+
+    def missing() -> list[int]:
+        return [rank for rank in range(1, watch.size) if rank not in watch.hellos()]
+
+    if not watch.wait(lambda: not missing(), _UNUSUAL_WAIT):
+        log.warning("waiting for %d of %d processes", len(missing()), watch.size)
+    if not watch.wait(lambda: not missing(), _LONGEST_WAIT):
+        raise ConfigError(
+            f"of {watch.size} processes these did not come within {_LONGEST_WAIT / 60:.0f} "
+            f"minutes: rank {', '.join(map(str, missing()))}. Under SLURM the command begins with "
+            "srun, and every rank needs MASTER_ADDR and MASTER_PORT of the first."
+        )
 
 
 def _differences(settings: Mapping[int, Mapping[str, Any]]) -> list[str]:

@@ -16,6 +16,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from transformers.utils import logging as transformers_logging
 
+from configs.rundir import check_output_dir
 from configs.schema import RunConfig, TrainerOptions
 from errors import ConfigError
 from results.outcome import all_gather_objects
@@ -69,7 +70,8 @@ def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]
 
     Raises:
         ConfigError: Lightning refuses an option, the command takes one process and more are
-            asked for, or processes have different settings; nothing was loaded or written yet.
+            asked for, processes have different settings, or the output folder is taken; nothing
+            was loaded or written yet.
         SystemExit: another process has failed.
     """
     _quiet_libraries()
@@ -89,6 +91,7 @@ def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]
         return
     with together(trial, cfg.plain()) as agreed:
         cfg = cfg.model_copy(update=dict(agreed.settings))
+        check_output_dir(cfg)
         _seed(cfg)
         yield Placement(
             cfg, processes, trial.strategy.root_device, trial.global_rank, agreed.callbacks

@@ -40,6 +40,16 @@ def test_ranks_with_different_settings_are_refused(monkeypatch: pytest.MonkeyPat
     assert "editor.lr is 0.001 in rank 0 and 0.5 in rank 1" in said
 
 
+def test_a_folder_that_is_taken_is_refused_to_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process alone looks, and the others waited for it."""
+    (tmp_path / "summary.json").touch()
+    monkeypatch.setenv("ACTS", "barrier barrier")
+    printed = in_ranks("srun", *WORDS, f"output_dir={tmp_path}", status=2)
+    assert printed.count("already holds a run") == 1
+
+
 @pytest.mark.parametrize(
     ("acts", "status", "says"),
     [
