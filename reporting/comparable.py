@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from itertools import groupby
 
 from errors import DataError
-from reporting.entries import Entry, canonical
+from reporting.entries import Entry, canonical, listed
 from reporting.labels import editor_rank, model_rank, scenario_rank
 from results.folder import SEQUENTIAL
 
@@ -101,7 +101,7 @@ def measure_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
         values: dict[str, dict[str, None]] = {}
         for entry in entries:
             values.setdefault(str(entry.fact(key)), {})[entry.name] = None
-        of_values = (f"{value} ({', '.join(names)})" for value, names in values.items())
+        of_values = (f"{value} ({listed(names)})" for value, names in values.items())
         phrases.append(f"{key.replace('_', ' ')} is {' and '.join(of_values)}")
     return (
         f"Not measured alike: {'; '.join(phrases)}. Only rows that were are ranked and paired with "

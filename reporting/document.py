@@ -34,7 +34,7 @@ from reporting.comparable import (
     in_order,
     split_protocols,
 )
-from reporting.entries import Entry, seeds_of
+from reporting.entries import Entry, listed, seeds_of
 from reporting.figures import (
     gap_bars,
     grouped_bars,
@@ -198,7 +198,7 @@ def _shared_facts(entries: Sequence[Entry]) -> Text:
             names.setdefault((fact[0], str(fact[1])), {})[entry.name] = None
         for (title, value), of_value in names.items():
             parts += [f"{', ' if parts else ''}{title} ", code(value)]
-            parts += [f" ({', '.join(of_value)})"] if len(names) > 1 else []
+            parts += [f" ({listed(of_value)})"] if len(names) > 1 else []
     return text(*parts)
 
 

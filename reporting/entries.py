@@ -147,6 +147,16 @@ def differing_keys(runs: Iterable[RunResult]) -> list[str]:
     return [key for key in keys if len({canonical(s.get(key)) for s in of_runs}) > 1]
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names of rows in a sentence; semicolons between them where one of them holds a comma.
+
+    >>> listed(["FT", "MEND"]), listed(["FT, slow", "MEND"])
+    ('FT, MEND', 'FT, slow; MEND')
+    """
+    every = list(names)
+    return ("; " if any("," in name for name in every) else ", ").join(every)
+
+
 def canonical(value: object) -> str:
     """Equal for equal values, lists included."""
     return json.dumps(value, sort_keys=True, default=str)

@@ -16,6 +16,7 @@ import pytest
         "metrics.seeds",
         "analysis.overlap",
         "metrics.text",
+        "reporting.entries",
         "reporting.labels",
         "reporting.naming",
     ],

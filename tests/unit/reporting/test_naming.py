@@ -193,7 +193,7 @@ def test_labelled_rows_that_were_measured_otherwise_are_ranked_apart(tmp_path: P
     assert marks == {
         "FT": "best", "MEND": "second", "FT, all tokens": "second", "MEND, all tokens": "best",
     }  # fmt: skip
-    note = "positions is answer (FT, MEND) and all (FT, all tokens, MEND, all tokens)"
+    note = "positions is answer (FT, MEND) and all (FT, all tokens; MEND, all tokens)"
     assert any(note in line for line in table.notes)
 
 
