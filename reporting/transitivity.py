@@ -8,11 +8,9 @@ the paired difference; otherwise it is of the difference of two independent mean
 several seeds it is over records and seeds, which are paired where both scenarios have the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-
-import pandas as pd
 
 from metrics.bootstrap import Estimate
 from metrics.seeds import difference_over_seeds, unpaired_over_seeds
@@ -64,25 +62,33 @@ def transitivity_gaps(entries: Sequence[Entry]) -> list[Gap]:
         DataError: a table cannot be read.
     """
     gaps: list[Gap] = []
-    for model, of_model in by_model(entries):
+    for _, of_model in by_model(entries):
         by_key = {(entry.scenario, entry.name, entry.editor): entry for entry in of_model}
         for (scenario, name, editor), in_text in by_key.items():
             on_pictures = by_key.get(("transitive", name, editor))
             if scenario != "unimodal" or on_pictures is None:
                 continue
-            if not are_comparable([in_text, on_pictures]):
-                continue
-            for metric, (first, second) in GAPS.items():
-                text, pictures = entry_scores(in_text, first), entry_scores(on_pictures, second)
-                if len(text) and len(pictures):
-                    seeds = [[seeds_of(r) for r in e.runs] for e in (in_text, on_pictures)]
-                    value = _gap(
-                        text, pictures, in_text.first.seed, same_seeds=seeds[0] == seeds[1]
-                    )
-                    gaps.append(
-                        Gap(model, name, editor, metric, *value, seeds=max(map(len, seeds)))
-                    )
+            if are_comparable([in_text, on_pictures]):
+                gaps += _row_gaps(in_text, on_pictures)
     return gaps
+
+
+def _row_gaps(in_text: Entry, on_pictures: Entry) -> Iterable[Gap]:
+    """The gaps of one row; its seeds are paired where both scenarios have the same."""
+    seeds = [[seeds_of(run) for run in entry.runs] for entry in (in_text, on_pictures)]
+    for metric, (first, second) in GAPS.items():
+        text, pictures = entry_scores(in_text, first), entry_scores(on_pictures, second)
+        if text.empty or pictures.empty:
+            continue
+        is_paired = text.index.equals(pictures.index)
+        value = (difference_over_seeds if is_paired else unpaired_over_seeds)(
+            text.to_numpy().T,
+            pictures.to_numpy().T,
+            seed=in_text.first.seed,
+            same_seeds=seeds[0] == seeds[1],
+        )
+        most = max(map(len, seeds))
+        yield Gap(in_text.model, in_text.name, in_text.editor, metric, value, is_paired, most)
 
 
 def gap_table(gaps: Sequence[Gap]) -> ResultTable | None:
@@ -128,13 +134,3 @@ def gap_caption(gaps: Sequence[Gap]) -> str:
         f"{what} The intervals are paired by record, but not those of {', '.join(unpaired)}, "
         "judged on different records."
     )
-
-
-def _gap(
-    text: pd.DataFrame, pictures: pd.DataFrame, seed: int, *, same_seeds: bool
-) -> tuple[Estimate, bool]:
-    """The difference of two tables of scores by record and seed, and whether it is paired."""
-    is_paired = text.index.equals(pictures.index)
-    difference = difference_over_seeds if is_paired else unpaired_over_seeds
-    first, second = text.to_numpy().T, pictures.to_numpy().T
-    return difference(first, second, seed=seed, same_seeds=same_seeds), is_paired
