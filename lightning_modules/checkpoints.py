@@ -279,11 +279,13 @@ def continue_from(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
 
 def best_loss(checkpoint: Mapping[str, Any]) -> float | None:
     """The smallest validation loss so far; earlier versions saved it with Lightning's callback."""
-    for key, state in checkpoint.get("callbacks", {}).items():
-        if key == Checkpoints.__qualname__ or key.startswith("ModelCheckpoint"):
-            best = state.get("best", state.get("best_model_score"))
-            return None if best is None else float(best)
-    return None
+    states: Mapping[str, Any] = checkpoint.get("callbacks", {})
+    if Checkpoints.__qualname__ in states:
+        best = states[Checkpoints.__qualname__]["best"]
+    else:
+        earlier = [s for key, s in states.items() if key.startswith("ModelCheckpoint")]
+        best = earlier[0]["best_model_score"] if earlier else None
+    return None if best is None else float(best)
 
 
 def is_validated(checkpoint: Mapping[str, Any]) -> bool:
