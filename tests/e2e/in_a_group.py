@@ -1,6 +1,7 @@
 """A command whose processes come together as those of train.py, and then do what ACTS says.
 
-ACTS has a word for each rank. Nothing is loaded, so what is tested is how processes end.
+ACTS has a word for each rank; the process with LOCAL_RANK=BROKEN_RANK ends before it has come.
+Nothing is loaded, so what is tested is how processes end.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 
 def main() -> None:
+    if os.environ.get("LOCAL_RANK") == os.environ.get("BROKEN_RANK", "none"):
+        sys.exit(3)
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from torch import distributed
 
@@ -21,30 +25,36 @@ def main() -> None:
     from errors import DataError
     from runner.start import start
 
-    def act(word: str) -> None:
-        match word:
-            case "error":
-                raise DataError("record 7 is broken.")
-            case "bug":
-                raise ZeroDivisionError("a bug")
-            case "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "stopped":
-                os.kill(os.getpid(), signal.SIGTERM)
-            case "barrier":
-                distributed.barrier()
-            case "asleep":  # what a kernel of NCCL does when another rank never comes
-                time.sleep(3600)
-            case "last":  # what the first process does when the others have nothing left to do
-                time.sleep(1)
-                raise DataError("the disk is full.")
+    acts = {
+        "end": lambda: None,
+        "error": lambda: fail(DataError("record 7 is broken.")),
+        "bug": lambda: fail(ZeroDivisionError("a bug")),
+        "full": lambda: fail(MemoryError()),
+        "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "stopped": lambda: os.kill(os.getpid(), signal.SIGTERM),
+        "barrier": distributed.barrier,
+        "asleep": sleep,
+        "last": lambda: fail(DataError("the disk is full."), after=1),
+    }
 
     def command(cfg: TrainConfig) -> None:
         with start(cfg, parallel=True) as placement:
-            act(os.environ["ACTS"].split()[placement.rank])
+            acts[os.environ["ACTS"].split()[placement.rank]]()
         print(f"{placement.rank} {placement.cfg.output_dir}")
 
     run_command("train", command)
+
+
+def fail(error: Exception, after: float = 0) -> NoReturn:
+    """Fails, if wanted when the others have nothing left to do."""
+    time.sleep(after)
+    raise error
+
+
+def sleep() -> None:
+    """What a kernel of NCCL does when another rank never comes."""
+    print("asleep", flush=True)
+    time.sleep(3600)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def test_a_folder_that_is_taken_is_refused_to_all(
         ("error error", 2, "error: record 7 is broken."),
         ("last end", 2, "error: the disk is full."),
         ("asleep bug", 1, "ZeroDivisionError: a bug"),
+        ("asleep full", 2, "give the job more memory"),
         ("stopped asleep", 143, "stopped by SIGTERM"),
         ("asleep stopped", 143, "stopped by SIGTERM"),
         ("stopped stopped", 143, "stopped by SIGTERM"),
