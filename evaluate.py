@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.launch import run_command
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
+    from lightning.pytorch.loggers import Logger
+
     from configs.schema import EvaluateConfig
     from runner.start import Placement
 
@@ -26,74 +28,58 @@ def main(cfg: EvaluateConfig) -> float | None:
 
 
 def evaluate(placement: Placement[EvaluateConfig]) -> float | None:
-    """Evaluates one editor, in each of its processes; the first one returns the score."""
-    import lightning as L
+    """Evaluates one editor, in each of its processes; the first one returns the score.
 
-    from configs.rundir import is_finished, output_folder
-    from datamodules.scenarios import SCENARIOS
+    What an earlier run in the folder has done stays done.
+    """
+    from configs.rundir import has_result, is_finished, output_folder
     from loggers.run_loggers import open_loggers
-    from loggers.wandb_results import send_result
     from reporting.tables import run_markdown
-    from results.partial import PartialResults
-    from results.writing import write_result
-    from runner import assembly
+    from results.partial import remove_partial
+    from results.provenance import reset_peak_memory
+    from runner import evaluating
     from runner.callbacks import user_callbacks
-    from runner.summary import Run
-    from runner.trial import try_out
 
-    cfg = placement.cfg
+    cfg, is_first = placement.cfg, placement.rank == 0
     callbacks = [*placement.callbacks, *user_callbacks(cfg)]
     if placement.first_decides(is_finished(cfg)):
-        first = placement.rank == 0
-        return show(Path(cfg.output_dir), "Finished already:", cfg.score) if first else None
-    parts = assembly.open_parts(cfg, {"test": SCENARIOS[cfg.scenario.name]}, placement.device)
-    editor = assembly.open_editor(cfg, parts)
-    if cfg.trainer.fast_dev_run:
-        module = assembly.make_evaluation(cfg, parts, editor)
-        test = functools.partial(L.Trainer.test, model=module, datamodule=parts.data, verbose=False)
-        try_out(cfg, test, "evaluation", callbacks)
-        return None
-    run = Run(cfg, parts, editor, placement)
-    partial = PartialResults(Path(cfg.output_dir), run.identity())
-    module = assembly.make_evaluation(cfg, parts, editor, partial)
+        return show(Path(cfg.output_dir), "Finished already:", cfg.score) if is_first else None
+    reset_peak_memory(placement.device)
+    run = module = None
+    if not placement.first_decides(has_result(cfg)):
+        run = evaluating.prepare(placement)
+        if cfg.trainer.fast_dev_run:
+            evaluating.try_evaluation(run, callbacks)
+            return None
+        module = evaluating.make_module(run)
     name = f"{cfg.editor.name} {cfg.model.name} {cfg.scenario.name}"
-    with (
-        output_folder(cfg) as folder,
-        open_loggers(cfg, folder, name=name, curves=False) as loggers,
-    ):
-        module.resume(partial.open(), parts.data)
-        trainer = assembly.make_trainer(
-            cfg.trainer, loggers=loggers, callbacks=callbacks, root=folder
-        )
-        trainer.test(module, datamodule=module.edit_source(parts.data), verbose=False)
-        if trainer.is_global_zero:
-            summary, lines, probes = run.summary(module), module.outcome.lines, list(run.probes())
-            write_result(
-                folder, summary, lines, probes, module.curve_lines(), markdown=run_markdown
-            )
-            partial.remove()
-            figure = draw(folder)
-            if cfg.protocol.n is not None:
-                figure(folder / "curve")
-            edits = cfg.logger.table_edits
-            send_result(loggers, summary, lines, probes, table_edits=edits, draw=figure)
+    with output_folder(cfg) as folder:
+        with open_loggers(cfg, folder, name=name, curves=False) as loggers:
+            # Another run may have come to its end here while this one was loading.
+            if run and module and not placement.first_decides(has_result(cfg)):
+                evaluating.score(
+                    run, module, folder,
+                    loggers=loggers, callbacks=callbacks, markdown=run_markdown,
+                )  # fmt: skip
+            if is_first:
+                publish(cfg, folder, loggers)
+        if is_first:  # only now has W&B got everything
+            remove_partial(folder)
             return show(folder, "Written to", cfg.score)
     return None
 
 
-def draw(folder: Path) -> Callable[[Path], list[Path]]:
-    """Draws the figure of the result in a folder, given a path without suffix."""
+def publish(cfg: EvaluateConfig, folder: Path, loggers: Sequence[Logger]) -> None:
+    """Draws and sends a result that is written; it may be done again."""
+    from loggers.wandb_results import send_folder
+    from reporting.figures import result_figure
+    from results.partial import explain_unwritable
 
-    def figure(base: Path) -> list[Path]:
-        from reporting.entries import Entry
-        from reporting.figures import grouped_bars, sequential_curves
-        from results.folder import read_run
-
-        run = read_run(folder)
-        row = [Entry.of(run)]
-        return sequential_curves(row, base) if run.curve else grouped_bars(row, base)
-
-    return figure
+    figure = functools.partial(result_figure, folder)
+    with explain_unwritable(folder):
+        if cfg.protocol.n is not None:
+            figure(folder / "curve")
+        send_folder(loggers, folder, table_edits=cfg.logger.table_edits, draw=figure)
 
 
 def show(folder: Path, what: str, score: str | None) -> float | None:

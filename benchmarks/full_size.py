@@ -13,10 +13,10 @@ released models; the answers are noise, so no edit stops early.
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,7 +56,7 @@ from models.loading import Dtype, torch_dtype
 from models.minigpt4 import MiniGPT4Config
 from models.rows import EditBatch
 from pretraining.tokenizer import build_tokenizer, world_texts
-from results.provenance import peak_memory_bytes
+from results.provenance import peak_memory_bytes, reset_peak_memory
 from runner import training
 
 FT_STEPS = 25
@@ -160,25 +160,7 @@ def measured(device: torch.device, work: Callable[[], object]) -> tuple[float, f
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started, peak_gigabytes(device)
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Lets the peak start again from what is held now; on Linux without a GPU, by the kernel."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak_gigabytes(device: torch.device) -> float:
-    """The peak since then."""
-    status = Path("/proc/self/status")
-    if device.type == "cuda" or not status.is_file():
-        return peak_memory_bytes(device) / 1e9
-    lines = status.read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e9
+    return time.perf_counter() - started, (peak_memory_bytes(device) or math.nan) / 1e9
 
 
 def work_of(model: EditableModel, world: World) -> dict[str, Callable[[], object]]:

@@ -23,8 +23,8 @@ Sections = dict[str, Any]
 def rule_problems(command: str, sections: Sections) -> list[str]:
     """A sentence for each mistake; `sections` has those that are sound on their own, typed."""
     rules = (
-        _editor_rules, _protocol_rules, _resume_rules, _file_rules, _trainer_rules, _trial_rules,
-        _reach_rules, _pretrain_rules,
+        _editor_rules, _protocol_rules, _part_rules, _resume_rules, _file_rules, _trainer_rules,
+        _trial_rules, _reach_rules, _pretrain_rules,
     )  # fmt: skip
     return [problem for rule in rules for problem in rule(command, sections)]
 
@@ -132,11 +132,20 @@ def _sequential_trainer(sections: Sections) -> Iterator[str]:
             f"trainer.devices={trainer.devices} with protocol=sequential: edits that follow on "
             "each other are made by one process; use trainer.devices=1 trainer.num_nodes=1"
         )
-    if trainer.limit_test_batches is not None:
-        yield (
-            f"trainer.limit_test_batches={trainer.limit_test_batches} with protocol=sequential: "
-            "the largest value of protocol.n says how many edits are made; leave it out"
-        )
+
+
+def _part_rules(command: str, sections: Sections) -> Iterator[str]:
+    trainer: schema.TrainerOptions | None = sections.get("trainer")
+    protocol: schema.ProtocolOptions | None = sections.get("protocol")
+    if command != "evaluate" or trainer is None or trainer.limit_test_batches is None:
+        return
+    is_sequential = protocol is not None and protocol.name == "sequential"
+    yield (
+        f"trainer.limit_test_batches={trainer.limit_test_batches}: a part of the edits would be "
+        "written as a finished result of all; leave it out, and say with "
+        + ("the largest value of protocol.n" if is_sequential else "data.limit=N")
+        + " how many edits are made"
+    )
 
 
 def _resume_rules(command: str, sections: Sections) -> Iterator[str]:

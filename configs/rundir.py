@@ -39,6 +39,7 @@ _CHANGES_NO_RESULT = {
     "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers",
     "callbacks", "score", "evaluate.batch_size",
 }  # fmt: skip
+_DECIDES = {"trainer.precision"}
 
 
 def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> str:
@@ -215,12 +216,17 @@ def settings_that_decide(plain: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in leaves(plain).items()
-        if not {key, key.split(".")[0]} & _CHANGES_NO_RESULT
+        if key in _DECIDES or not {key, key.split(".")[0]} & _CHANGES_NO_RESULT
     }
 
 
 def is_finished(config: RunConfig) -> bool:
-    """Whether the run that is to be continued has come to its end already."""
+    """Whether the evaluation that is to be continued has come to its end already."""
+    return has_result(config) and not (Path(config.output_dir) / PARTIAL).is_dir()
+
+
+def has_result(config: RunConfig) -> bool:
+    """Whether all edits of the evaluation that is to be continued are scored and written."""
     return resumes(config) and (Path(config.output_dir) / SUMMARY).is_file()
 
 

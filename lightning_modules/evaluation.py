@@ -39,7 +39,7 @@ from metrics.headlines import EVERYWHERE, GENERATION_MATCH, SCOPE_PROBABILITY
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows
 from results.outcome import Outcome, ScoredEdits, all_gather_objects
-from results.partial import BatchResult, Line, PartialResults, edits_of
+from results.partial import BatchResult, Line, PartialResults
 from results.provenance import peak_memory_bytes
 
 Metrics = Callable[[Outcome], Mapping[str, Estimate]]
@@ -56,11 +56,11 @@ class EvaluationModule(L.LightningModule):
 
     Attributes:
         outcome: of all processes, once the last batch is scored.
-        peak_memory_bytes: then, the most of any process.
+        peak_memory_bytes: then, the most of any process; None where one cannot know it.
     """
 
     outcome: Outcome
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
 
     def __init__(
         self,
@@ -116,7 +116,9 @@ class EvaluationModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Brings all processes together while their devices and their group are still there."""
         self.outcome = self.compute_outcome()
-        self.peak_memory_bytes = max(all_gather_objects(peak_memory_bytes(self.device)))
+        peaks = all_gather_objects(peak_memory_bytes(self.device))
+        known = [peak for peak in peaks if peak is not None]
+        self.peak_memory_bytes = max(known) if len(known) == len(peaks) else None
 
     def compute_outcome(self) -> Outcome:
         """What was scored so far, in all processes; every process has to call this."""
@@ -126,11 +128,19 @@ class EvaluationModule(L.LightningModule):
         """Counts a batch, just scored or from an earlier run; edits that came before count once."""
         self.scored.add(result)
 
-    def resume(self, batches: Sequence[BatchResult], data: EditDataModule) -> None:
-        """Takes what an earlier run has scored, which the data then need not serve."""
+    def resume(
+        self, batches: Sequence[BatchResult], done: frozenset[int], data: EditDataModule
+    ) -> None:
+        """Takes what an earlier run has scored.
+
+        Args:
+            batches: of that run, in one process alone.
+            done: edits in them, which the data of no process need serve.
+            data: serves the others.
+        """
         for batch in batches:
             self.add(batch)
-        data.leave_out = edits_of(batches)
+        data.leave_out = done
 
     def edit_source(self, data: EditDataModule) -> EditDataModule | None:
         """What the trainer takes the edits from; None: from the module itself."""

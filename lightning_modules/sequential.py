@@ -138,9 +138,11 @@ class SequentialModule(EvaluationModule):
         scored.add(replace(result, lines=lines))
         self._at_points[len(result.edit_ids)] = scored
 
-    def resume(self, batches: Sequence[BatchResult], data: EditDataModule) -> None:
+    def resume(
+        self, batches: Sequence[BatchResult], done: frozenset[int], data: EditDataModule
+    ) -> None:
         """Takes the points that an earlier run has scored; all edits are made again."""
-        del data
+        del done, data
         for batch in batches:
             self.add(batch)
 

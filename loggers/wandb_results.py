@@ -26,7 +26,8 @@ from metrics.bootstrap import Estimate
 from metrics.headlines import GENERATION_MATCH, TOKEN_ACCURACY
 from reporting.gallery import sample_edits
 from reporting.thumbnails import SIDE, UNREADABLE, shrink
-from results.folder import EDITS_IN_PLACE
+from results.files import EDITS, PROBES
+from results.folder import EDIT_SCHEMA, EDITS_IN_PLACE, PROBE_SCHEMA, read_lines, read_summary
 
 Row = Mapping[str, Any]
 COSTS = (
@@ -64,6 +65,32 @@ def send_result(
                 logger.attempt(partial(_send_edits, logger, summary, rows, probes, table_edits))
             if draw is not None:
                 logger.attempt(partial(_send_figures, logger, draw))
+
+
+def send_folder(
+    loggers: Sequence[Logger],
+    folder: Path,
+    *,
+    table_edits: int,
+    draw: Callable[[Path], Sequence[Path]] | None = None,
+) -> None:
+    """Sends the result in a folder to W&B where it is on, from its files alone.
+
+    Args:
+        loggers: of the run.
+        folder: of a result that is written.
+        table_edits: as for `send_result`.
+        draw: as for `send_result`.
+    """
+    if any(isinstance(logger, GuardedWandb) for logger in loggers):
+        send_result(
+            loggers,
+            read_summary(folder),
+            read_lines(folder / EDITS, EDIT_SCHEMA),
+            read_lines(folder / PROBES, PROBE_SCHEMA),
+            table_edits=table_edits,
+            draw=draw,
+        )
 
 
 def choose_edits(rows: Iterable[Row], number: int, seed: int) -> list[int]:

@@ -17,6 +17,7 @@ import logging
 import netrc
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -173,6 +174,8 @@ def _start(cfg: RunConfig, folder: Path, name: str, mode: str) -> GuardedWandb |
 def _init(cfg: RunConfig, folder: Path, name: str, mode: str) -> Any:
     """A started W&B run, whose curves are drawn over optimiser steps."""
     os.environ["WANDB_MODE"] = mode  # as an argument of init alone it leaves W&B's telemetry on
+    if cfg.command == "evaluate":
+        _forget_starts(folder)
     run_id, earlier_starts = _note_start(folder)
     run = import_module("wandb").init(
         project=cfg.logger.project,
@@ -250,6 +253,17 @@ def _note_start(folder: Path) -> tuple[str, int]:
     run_id = starts[0] if starts else secrets.token_hex(6)
     write_text(file, "".join(f"{run_id}\n" for _ in (*starts, run_id)))
     return run_id, len(starts)
+
+
+def _forget_starts(folder: Path) -> None:
+    """Removes what earlier starts left here: all of an evaluation is sent at its end, in one go.
+
+    Without this `wandb sync` would send the half of one that was killed, and then the whole.
+    """
+    for pattern in ("offline-run-*", "run-*"):
+        for start in (folder / FOLDER).glob(pattern):
+            if start.is_dir() and not start.is_symlink():
+                shutil.rmtree(start, ignore_errors=True)
 
 
 @contextmanager

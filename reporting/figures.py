@@ -36,6 +36,7 @@ from reporting.style import (
 )
 from reporting.transitivity import GAPS, Gap
 from results.files import CURVES
+from results.folder import read_run
 
 LOSS_WORDS = ("loss", "nll", "kl")  # columns of metrics.csv that are losses
 SCOPE = ("scope/precision", "scope/recall", "scope/margin")  # show a router that never fires
@@ -214,6 +215,18 @@ def sequential_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         return save(figure, base)
+
+
+def result_figure(folder: Path, base: Path) -> list[Path]:
+    """The figure of one result: its bars, or its curves where edits were made in sequence.
+
+    Args:
+        folder: of the result.
+        base: path of the figure without suffix.
+    """
+    run = read_run(folder)
+    row = [Entry.of(run)]
+    return sequential_curves(row, base) if run.curve else grouped_bars(row, base)
 
 
 def table_picture(table: ResultTable, base: Path) -> list[Path]:

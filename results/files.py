@@ -256,8 +256,12 @@ def forget_ranks() -> None:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two runs, a clause for each key."""
-    return [
-        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-        for key in {**before, **now}
-        if before.get(key) != now.get(key)
-    ]
+    clauses = []
+    for key in {**before, **now}:
+        if key not in before:
+            clauses.append(f"{key} is {now[key]!r} and was not noted then")
+        elif key not in now:
+            clauses.append(f"{key} was {before[key]!r} and is not known any more")
+        elif before[key] != now[key]:
+            clauses.append(f"{key} was {before[key]!r} and is {now[key]!r}")
+    return clauses

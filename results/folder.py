@@ -132,9 +132,18 @@ def read_run(folder: Path) -> RunResult:
     Raises:
         DataError: the file is missing, is no JSON, or a field is missing or of the wrong type.
     """
+    return parse_summary(read_summary(folder), folder)
+
+
+def read_summary(folder: Path) -> Any:
+    """The content of `summary.json`, as it stands there.
+
+    Raises:
+        DataError: the file is missing or is no JSON.
+    """
     path = folder / SUMMARY
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if (folder / PARTIAL).is_dir():
             raise DataError(
@@ -153,7 +162,6 @@ def read_run(folder: Path) -> RunResult:
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error}); {_EVALUATE_AGAIN}.") from error
-    return parse_summary(summary, folder)
 
 
 def parse_summary(summary: object, folder: Path) -> RunResult:
@@ -214,6 +222,21 @@ def read_rows(path: Path, schema: pa.Schema, columns: Sequence[str] | None = Non
     Raises:
         DataError: the file is missing, cannot be read or lacks a column.
     """
+    frame: pd.DataFrame = _read_table(path, schema, columns).to_pandas()
+    return frame
+
+
+def read_lines(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    """The lines of such a table as they were written; a value that is not there is None.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    lines: list[dict[str, Any]] = _read_table(path, schema, None).to_pylist()
+    return lines
+
+
+def _read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
     if not path.is_file():
         raise DataError(f"{path} does not exist; {_EVALUATE_AGAIN}.")
     try:
@@ -223,12 +246,11 @@ def read_rows(path: Path, schema: pa.Schema, columns: Sequence[str] | None = Non
                 f"{path} lacks the columns {', '.join(absent)}; expected are "
                 f"{', '.join(schema.names)}: {_EVALUATE_AGAIN}."
             )
-        frame: pd.DataFrame = pq.read_table(path, columns=list(columns or schema.names)).to_pandas()
+        return pq.read_table(path, columns=list(columns or schema.names))
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path} cannot be read as parquet ({error}); {_EVALUATE_AGAIN}."
         ) from error
-    return frame
 
 
 def _is_a(value: object, accepted: tuple[type, ...]) -> bool:

@@ -4,8 +4,8 @@
     DIR/partial/<first>-<last>.parquet        one batch of edits, written whole and then renamed
 
 Every process writes the batches that it was served. A batch is either there or not; a file that
-cannot be read counts as not there. The folder goes once summary.json, the last file of a result, is
-written.
+cannot be read counts as not there. The folder goes last, once the result is written, drawn and
+sent: with a summary.json beside it, a run has only these steps left.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from errors import ConfigError, DataError
-from results.files import PARTIAL, differences, is_first_process, replacing, write_text
+from results.files import PARTIAL, differences, replacing, write_text
 from results.folder import CURVE_SCHEMA, EDIT_SCHEMA, EDITS_IN_PLACE
 
 log = logging.getLogger(__name__)
@@ -62,16 +62,23 @@ class PartialResults:
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
 
     def open(self) -> list[BatchResult]:
-        """The batches that an earlier run left; none in a new run.
+        """The batches that an earlier run left; none in a new run. For the first process alone.
 
         Raises:
             ConfigError: the earlier run was another one.
+            DataError: nothing can be written.
         """
         earlier = self._earlier_identity()
         if earlier is None:
-            if is_first_process():
+            with explain_unwritable(self.folder.parent):
                 write_text(self.folder / RUN, json.dumps(self.identity, indent=1))
             return []
+        if unknown := [key for key in self.identity if key not in earlier]:
+            raise ConfigError(
+                f"resume=true: {self.folder.parent} holds the beginning of a run of an earlier "
+                f"version, which did not note {', '.join(unknown)}, so it cannot be told whether "
+                "that was the same. Name another output_dir, or add overwrite=true to start anew."
+            )
         differing = differences(earlier, self.identity)
         if differing:
             raise ConfigError(
@@ -99,13 +106,11 @@ class PartialResults:
         with explain_unwritable(self.folder.parent), replacing(self.folder / name) as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
-    def remove(self) -> None:
-        """Removes the folder, once the result stands."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _earlier_identity(self) -> dict[str, Any] | None:
         try:
-            stored: dict[str, Any] = json.loads((self.folder / RUN).read_text(encoding="utf-8"))
+            stored = json.loads((self.folder / RUN).read_text(encoding="utf-8"))
+            if not isinstance(stored, dict):
+                raise ValueError("it is no JSON object")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -114,6 +119,14 @@ class PartialResults:
                 f"({error}). Add overwrite=true to start anew."
             ) from error
         return stored
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes the batches of a run that has nothing left to do; once they are gone it is finished.
+
+    What cannot be removed is tried again when the run is next started with resume=true.
+    """
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,11 +76,52 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()[:16]
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """Peak memory so far: of the GPU where one is used, else of this process."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Begins the memory of a run anew: an earlier one of this process does not count."""
+    _begun.append(_forget_peak())
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Peak memory of the run: of the GPU where one is used, else of this process.
+
+    Returns:
+        None where it cannot be known: the system cannot forget what an earlier run has used, or the
+        device does not count.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device.type != "cpu":
+        return None
+    if _begun and _begun[-1]:
+        return _high_water_mark()
+    if len(_begun) > 1:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+_begun: list[bool] = []  # of each run of this process: whether the peak before it is forgotten
+
+
+def _forget_peak() -> bool:
+    """Sets the kernel's mark of this process back (Linux); whether that worked."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return _high_water_mark() is not None
+
+
+def _high_water_mark() -> int | None:
+    """The most memory that this process has had since the mark was set back, in bytes."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    lines = (line.split() for line in status.splitlines())
+    return next((int(words[1]) * 1024 for words in lines if words[:1] == ["VmHWM:"]), None)
 
 
 def _git(*arguments: str) -> str | None:

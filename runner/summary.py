@@ -70,8 +70,15 @@ class Run:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What a continuation of this run must have in common with its beginning."""
-        return settings_that_decide(self.cfg.plain()) | self.digests
+        """What a continuation of this run must have in common with its beginning.
+
+        `model.dtype=auto` and `trainer.accelerator=auto` count as what they have come to.
+        """
+        place = {
+            "dtype": str(self.parts.model.hf.dtype).removeprefix("torch."),
+            "device": self.placement.device.type,
+        }
+        return settings_that_decide(self.cfg.plain()) | place | self.digests
 
     def probes(self) -> Iterator[dict[str, object]]:
         """Lines of probes.parquet: what was taught, and what was asked."""

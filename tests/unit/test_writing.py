@@ -16,7 +16,7 @@ METHODS = {
     "write_table", "write_image", "to_parquet", "to_csv", "to_json", "to_excel", "tofile",
     "copyfile", "copytree", "copy2", "move", "truncate",
 }  # fmt: skip
-FUNCTIONS = METHODS - {"write_text", "save", "move"}  # names of ours, or of no writer
+FUNCTIONS = {"save_file", "savez", "savefig", "write_table", "copyfile", "copytree", "copy2"}
 DUMPS = {"dump", "safe_dump", "dump_all"}  # into a stream, where one is given
 PLACES = {
     ("loggers/curve_file.py", "_append"): "lines are added, and a cut one is taken back",
@@ -24,6 +24,7 @@ PLACES = {
     ("lightning_modules/checkpoints.py", "_stream"): "into the file that `replacing` gave",
     ("results/files.py", "_to_disk"): "opened to be brought to the disk",
     ("results/log_file.py", "write"): "lines are added",
+    ("results/provenance.py", "_forget_peak"): "a switch of the kernel",
     ("results/lock.py", "locked"): "a label: the lock is on the file that is there",
     ("datamodules/world/generate.py", "_write"): "in the folder that `replacing_folder` gave",
     ("datamodules/world/generate.py", "_write_views"): "in the same folder",

@@ -62,7 +62,11 @@ def test_points_are_typed_with_and_without_brackets(words: list[str], points: li
         (["protocol=sequential", "protocol.n=null"], ["protocol.n is required"]),
         (["protocol=sequential", "data.limit=50"], ["protocol.n=1,10,100", "data.limit=50"]),
         (["protocol=sequential", "trainer.devices=2"], ["trainer.devices=2", "one process"]),
-        (["protocol=sequential", "trainer.limit_test_batches=4"], ["limit_test_batches=4"]),
+        (
+            ["protocol=sequential", "trainer.limit_test_batches=4"],
+            ["limit_test_batches=4", "the largest value of protocol.n"],
+        ),
+        (["trainer.limit_test_batches=0.5"], ["limit_test_batches=0.5", "data.limit=N"]),
         (["seed=1,2", "protocol=sequential"], ["seed=1,2", "-m"]),
     ],
 )

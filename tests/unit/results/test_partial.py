@@ -13,7 +13,7 @@ from datamodules.scenarios import SCENARIOS
 from errors import ConfigError, DataError
 from lightning_modules.evaluation import EvaluationModule
 from results.outcome import Outcome
-from results.partial import BatchResult, PartialResults, edits_of
+from results.partial import BatchResult, PartialResults, edits_of, remove_partial
 from tests.serac_cases import looked, picture_model, stirred, worded_batch
 
 IDENTITY: dict[str, Any] = {"seed": 0, "data_digest": "d", "limits": (1, 2)}
@@ -73,14 +73,28 @@ def test_another_run_is_not_continued(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="data_digest was 'd' and is 'e'") as caught:
         PartialResults(tmp_path, IDENTITY | {"data_digest": "e"}).open()
     assert "seed" not in str(caught.value)
-    (tmp_path / "partial" / "run.json").write_text("{")
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "{"])
+def test_what_says_nothing_of_its_run_is_named(tmp_path: Path, content: str) -> None:
+    begun(tmp_path, batch(0))
+    (tmp_path / "partial" / "run.json").write_text(content)
     with pytest.raises(ConfigError, match=r"run\.json, which says what run this was"):
         PartialResults(tmp_path, IDENTITY).open()
 
 
+def test_a_run_of_an_earlier_version_is_told_from_another_one(tmp_path: Path) -> None:
+    begun(tmp_path, batch(0))
+    later = IDENTITY | {"dtype": "float32", "device": "cpu"}
+    with pytest.raises(ConfigError, match="an earlier version, which did not note dtype, device"):
+        PartialResults(tmp_path, later).open()
+
+
 def test_the_folder_goes_when_the_result_stands(tmp_path: Path) -> None:
-    begun(tmp_path, batch(0)).remove()
+    begun(tmp_path, batch(0))
+    remove_partial(tmp_path)
     assert not list(tmp_path.iterdir())
+    remove_partial(tmp_path)
 
 
 def test_a_continued_evaluation_finds_what_an_unbroken_one_does(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""The steps of an evaluation: what is loaded, how it is tried out, how its edits are scored."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from configs.schema import EvaluateConfig
+from datamodules.scenarios import SCENARIOS
+from lightning_modules.evaluation import EvaluationModule
+from results.folder import RunResult
+from results.partial import PartialResults, edits_of
+from results.writing import write_result
+from runner import assembly
+from runner.start import Placement
+from runner.summary import Run
+from runner.trial import try_out
+
+
+def prepare(placement: Placement[EvaluateConfig]) -> Run:
+    """Loads data, model and editor.
+
+    Raises:
+        TmkeError: something is missing, damaged or does not fit.
+    """
+    cfg = placement.cfg
+    parts = assembly.open_parts(cfg, {"test": SCENARIOS[cfg.scenario.name]}, placement.device)
+    return Run(cfg, parts, assembly.open_editor(cfg, parts), placement)
+
+
+def try_evaluation(run: Run, callbacks: Sequence[Callback]) -> None:
+    """Evaluates a few batches and writes nothing: `trainer.fast_dev_run`."""
+    module = assembly.make_evaluation(run.cfg, run.parts, run.editor)
+    test = functools.partial(L.Trainer.test, model=module, datamodule=run.data, verbose=False)
+    try_out(run.cfg, test, "evaluation", callbacks)
+
+
+def make_module(run: Run) -> EvaluationModule:
+    """The evaluation, which keeps its batches in the output folder.
+
+    Raises:
+        ConfigError: there are fewer edits than the last point of a sequential run.
+    """
+    batches = PartialResults(Path(run.cfg.output_dir), run.identity())
+    return assembly.make_evaluation(run.cfg, run.parts, run.editor, batches)
+
+
+def score(
+    run: Run,
+    module: EvaluationModule,
+    folder: Path,
+    *,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback],
+    markdown: Callable[[RunResult], str],
+) -> None:
+    """Scores all edits that are not on disk yet, and writes the files of the result.
+
+    Raises:
+        TmkeError: an earlier run in the folder was another one, or something cannot be written.
+    """
+    placement, is_first = run.placement, run.placement.rank == 0
+    batches = module.partial.open() if is_first and module.partial is not None else []
+    module.resume(batches, placement.first_decides(edits_of(batches)), run.data)
+    trainer = assembly.make_trainer(
+        run.cfg.trainer, loggers=loggers, callbacks=callbacks, root=folder
+    )
+    trainer.test(module, datamodule=module.edit_source(run.data), verbose=False)
+    if is_first:
+        lines, probes, curve = module.outcome.lines, list(run.probes()), module.curve_lines()
+        write_result(folder, run.summary(module), lines, probes, curve, markdown=markdown)
