@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 USER_ERROR = 2  # exit status after an error that the user can fix
+TIME_IS_UP = signal.SIGALRM  # stands for `trainer.max_time` among the signals
 
 
 class TmkeError(Exception):
@@ -42,6 +43,11 @@ class Stopped(BaseException):
 
     def __str__(self) -> str:
         return " ".join(filter(None, ("stopped by", signal.Signals(self.number).name, self.after)))
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether no signal came and the time of `trainer.max_time` is up: a clean end."""
+        return self.number == TIME_IS_UP
 
     @property
     def status(self) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,6 @@ def main(cfg: TrainConfig) -> float | None:
 
 def train(placement: Placement[TrainConfig]) -> float | None:
     """Trains one editor, in each of its processes; the first one returns the score."""
-    import lightning as L
-
     from configs.rundir import output_folder
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, continuing, training
@@ -43,8 +40,8 @@ def train(placement: Placement[TrainConfig]) -> float | None:
     cfg = placement.cfg.model_copy(update={"ckpt": ckpt})
     continuing.check_continued(cfg, placement.processes)
     if ckpt is not None and (reason := continuing.finished(cfg, placement.processes)):
-        lines = (f"Finished already: {reason}.",)
-        return show(Path(ckpt).parent, *lines) if placement.rank == 0 else None
+        line = f"Finished already: {reason}."
+        return show(Path(ckpt).parent, line) if placement.rank == 0 else None
     callbacks = [*placement.callbacks, *user_callbacks(cfg)]
     options, scenario = training.trained_options(cfg), training.scenario_of(cfg)
     parts = assembly.open_parts(
@@ -59,8 +56,7 @@ def train(placement: Placement[TrainConfig]) -> float | None:
     module = training.make_module(cfg, parts.model, parts.inputs)
     length = training.trainer_arguments(cfg, parts.data, placement.processes)
     if cfg.trainer.fast_dev_run:
-        fit = partial(L.Trainer.fit, model=module, datamodule=parts.data)
-        try_out(cfg, fit, "training", callbacks, **length)
+        try_out(cfg, module, parts.data, callbacks, **length)
         return None
 
     name = f"{cfg.editor.name} {cfg.model.name} training"
@@ -82,10 +78,10 @@ def train(placement: Placement[TrainConfig]) -> float | None:
             root=folder,
             **length,
         )
-        trainer.fit(module, datamodule=parts.data, ckpt_path=ckpt, weights_only=True)
+        lines = training.fit(cfg, trainer, module, parts.data)
         if trainer.is_global_zero and cfg.logger.csv:
             log_pictures(loggers, "curves", draw_curves(folder))
-    return show(folder / "checkpoints") if placement.rank == 0 else None
+    return show(folder / "checkpoints", *lines) if placement.rank == 0 else None
 
 
 def show(folder: Path, *lines: str) -> float | None:

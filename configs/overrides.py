@@ -106,6 +106,7 @@ def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -
     """
     parsed = parse_words(words)
     groups = command_groups(command)
+    has_sweeper = "hydra/sweeper" in parsed.keys
     sound: list[Override] = []
     problems = list(parsed.problems)
     keyed: list[Override] = []
@@ -115,8 +116,13 @@ def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -
             problems.append(
                 f"{override.input_line}: a list of values makes several runs; ask for that with -m"
             )
+        elif override.is_sweep_override() and not override.is_discrete_sweep() and not has_sweeper:
+            problems.append(
+                f"{override.input_line}: an interval is for a sweeper that picks values, such as "
+                "hydra/sweeper=optuna; give values, as in key=a,b,c, or range(start,stop,step)"
+            )
         elif key == "hydra" or key.startswith(("hydra.", "hydra/")):
-            missing = _missing_launcher(override)
+            missing = _missing_plugin(override)
             problems += missing
             sound += [] if missing else [override]
         elif key in groups:
@@ -178,12 +184,20 @@ def to_plain(composed: DictConfig) -> dict[str, Any]:
 def sweep_jobs(overrides: Iterable[Override]) -> list[list[str]]:
     """The words of all jobs of a sweep; one job without a sweep."""
     texts = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        [f"{o.get_key_element()}={value}" for value in _swept(o)]
         if o.is_sweep_override()
         else [str(o.input_line)]
         for o in overrides
     ]
     return [list(job) for job in itertools.product(*texts)]
+
+
+def _swept(override: Override) -> Iterable[object]:
+    """The values of a sweep; of an interval, which a sweeper picks from, its two ends."""
+    if override.is_discrete_sweep():
+        return override.sweep_string_iterator()
+    interval = override.value()
+    return (interval.start, interval.end)  # type: ignore[union-attr]
 
 
 def suggest(name: str, names: Iterable[str]) -> str:
@@ -226,14 +240,14 @@ def _group_problems(override: Override) -> list[str]:
     return problems
 
 
-def _missing_launcher(override: Override) -> list[str]:
-    """A sentence where a sweep is to start SLURM jobs and the plugin for it is not there."""
-    launcher = str(override.input_line)
-    if not launcher.startswith("hydra/launcher=submitit_"):
-        return []
-    if importlib.util.find_spec("submitit"):
-        return []
-    return [f"{launcher}: hydra-submitit-launcher is missing, pip install -e '.[slurm]' brings it"]
+def _missing_plugin(override: Override) -> list[str]:
+    """A sentence where a sweep needs a plugin of Hydra that is not there."""
+    word = str(override.input_line)
+    if word.startswith("hydra/launcher=submitit_") and not importlib.util.find_spec("submitit"):
+        return [f"{word}: hydra-submitit-launcher is missing, pip install -e '.[slurm]' brings it"]
+    if word == "hydra/sweeper=optuna" and not importlib.util.find_spec("optuna"):
+        return [f"{word}: hydra-optuna-sweeper is missing, pip install hydra-optuna-sweeper"]
+    return []
 
 
 def _row_of_paper(override: Override) -> CommandLine:

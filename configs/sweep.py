@@ -210,7 +210,7 @@ class Sweep:
     def _table(self) -> Table:
         table = Table(title="Jobs of this sweep", title_justify="left")
         table.add_column("job", justify="right")
-        table.add_column("words")
+        table.add_column("words", overflow="fold")
         table.add_column("status")
         table.add_column("seconds", justify="right")
         table.add_column("score", justify="right")

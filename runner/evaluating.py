@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
@@ -36,8 +34,7 @@ def prepare(placement: Placement[EvaluateConfig]) -> Run:
 def try_evaluation(run: Run, callbacks: Sequence[Callback]) -> None:
     """Evaluates a few batches and writes nothing: `trainer.fast_dev_run`."""
     module = assembly.make_evaluation(run.cfg, run.parts, run.editor)
-    test = functools.partial(L.Trainer.test, model=module, datamodule=run.data, verbose=False)
-    try_out(run.cfg, test, "evaluation", callbacks)
+    try_out(run.cfg, module, run.data, callbacks)
 
 
 def make_module(run: Run) -> EvaluationModule:

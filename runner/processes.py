@@ -57,7 +57,8 @@ class AnnounceFailure(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         del trainer, pl_module
-        _announce(self._watch, exception)
+        if not (isinstance(exception, Stopped) and exception.is_in_time):  # as in all processes
+            _announce(self._watch, exception)
 
 
 @dataclass(frozen=True)

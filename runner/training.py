@@ -24,9 +24,10 @@ from editors.checkpoint import SUBJECTS, read_checkpoint
 from editors.objective import Objective
 from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import training_class
-from errors import ConfigError, DataError, ModelError
+from errors import ConfigError, DataError, ModelError, Stopped
 from lightning_modules.callbacks import StoreConfig, TypedRates
 from lightning_modules.checkpoints import MONITOR, Checkpoints
+from lightning_modules.limits import StopInTime
 from models.editable import EditableModel
 
 
@@ -103,9 +104,32 @@ def make_callbacks(
     ]
     if logged:
         callbacks.append(LearningRateMonitor(logging_interval="step"))
+    if cfg.trainer.max_time is not None:
+        callbacks.append(StopInTime(cfg.trainer.max_time, signals))
     if cfg.trainer.patience is not None:
         callbacks.append(EarlyStopping(MONITOR, patience=cfg.trainer.patience, check_finite=False))
     return callbacks
+
+
+def fit(
+    cfg: TrainConfig, trainer: L.Trainer, module: L.LightningModule, data: EditDataModule
+) -> list[str]:
+    """Trains, from cfg.ckpt on where there is one.
+
+    Returns:
+        What to say of an end before the last step that is no error.
+    """
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+    except Stopped as stopped:
+        if not stopped.is_in_time:
+            raise
+        signals.asked = 0
+        return [
+            f"trainer.max_time={cfg.trainer.max_time} is up {stopped.after}; the same command with "
+            f"resume=true output_dir={cfg.output_dir} goes on with the training."
+        ]
+    return []
 
 
 def training_subjects(data: EditDataModule) -> set[str]:

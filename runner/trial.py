@@ -1,8 +1,8 @@
-"""For trying things: a few batches of everything (`trainer.fast_dev_run`), and profilers."""
+"""For trying things: a few batches of everything (`trainer.fast_dev_run`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,22 +11,23 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
 from configs.schema import EditingConfig
+from datamodules.datamodule import EditDataModule
 from runner.assembly import make_trainer
 
 
 def try_out(
     cfg: EditingConfig,
-    run: Callable[[L.Trainer], object],
-    what: str,
+    module: L.LightningModule,
+    data: EditDataModule,
     callbacks: Sequence[Callback],
     **arguments: object,
 ) -> None:
-    """Runs a few batches of everything; the output folder is not touched.
+    """Trains or evaluates a few batches; the output folder is not touched.
 
     Args:
         cfg: the configuration.
-        run: what the trainer is to do.
-        what: its name, for the line at the end.
+        module: what the command runs.
+        data: set up.
         callbacks: besides the progress bar.
         **arguments: as for `make_trainer`.
     """
@@ -40,12 +41,16 @@ def try_out(
             enable_checkpointing=False,
             **arguments,
         )
-        run(trainer)
+        if cfg.command == "train":
+            trainer.fit(module, datamodule=data)
+        else:
+            trainer.test(module, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         batches = int(cfg.trainer.fast_dev_run)
         of_each = "a batch" if batches == 1 else f"{batches} batches"
+        what = "training and validation" if cfg.command == "train" else "evaluation"
         Console().print(
-            f"trainer.fast_dev_run: {of_each} of the {what} went through. No checkpoint and no "
-            "result was written.",
+            f"trainer.fast_dev_run: {of_each} of {what} went through. No checkpoint and no result "
+            "was written.",
             soft_wrap=True,
         )

@@ -83,7 +83,18 @@ def test_a_device_that_is_too_small_is_told_and_a_smaller_batch_goes_on(
     pd.testing.assert_frame_equal(made, whole)
 
 
-def test_a_callback_goes_on_with_its_training(world: Path, tmp_path: Path) -> None:
-    train(world, "trainer.max_steps=2", f"output_dir={tmp_path}")
-    printed = run("train.py", f"ckpt={tmp_path}/checkpoints/last.ckpt", "trainer.max_steps=3")
-    assert [note["count"] for note in said(printed, "batch")] == [3]
+def test_a_training_whose_time_is_up_ends_well_and_goes_on_with_its_callbacks(
+    world: Path, tmp_path: Path
+) -> None:
+    words = ("trainer.max_steps=3", f"output_dir={tmp_path}")
+    printed = train(world, *words, "trainer.max_time=00:00:00:00")  # up before the first step
+    assert (
+        "trainer.max_time=00:00:00:00 is up after step 1; the same command with resume" in printed
+    )
+    assert len(said(printed, "batch")) == 2, (
+        "the batch at whose beginning it stopped is one of them"
+    )
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    printed = train(world, *words, "resume=true", "trainer.max_time=00:01:00:00")
+    assert "is up" not in printed
+    assert [note["count"] for note in said(printed, "batch")] == [3, 4]

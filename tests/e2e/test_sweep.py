@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reporting.paper import paper_columns
 from tests.e2e.commands import run
 
 pytestmark = pytest.mark.e2e
@@ -21,6 +22,13 @@ WORDS = (
 def states(printed: str) -> list[dict]:
     lines = [line for line in printed.splitlines() if line.startswith("STATE ")]
     return [json.loads(line.removeprefix("STATE ")) for line in lines]
+
+
+def cells(printed: str, number: int) -> list[str]:
+    """The row of a job in the table of a sweep."""
+    start = f"│   {number + 1} │"
+    (line,) = (line for line in printed.splitlines() if line.startswith(start))
+    return [cell.strip() for cell in line.split("│")[1:-1]]
 
 
 def test_a_job_that_failed_leaves_no_model_behind_and_resume_makes_what_is_missing(
@@ -37,7 +45,11 @@ def test_a_job_that_failed_leaves_no_model_behind_and_resume_makes_what_is_missi
     shutil.rmtree(tmp_path / "1")
     printed = run("evaluate.py", *words, "resume=true")
     assert "Finished already" in printed
-    assert (tmp_path / "1" / "summary.json").is_file()
+    for number in range(2):
+        metrics = json.loads((tmp_path / str(number) / "summary.json").read_text())["metrics"]
+        means = [metrics[name]["mean"] for name in paper_columns("unimodal")]
+        measured = [mean for mean in means if mean is not None]
+        assert cells(printed, number)[4] == f"{sum(measured) / len(measured):.4g}"
 
 
 def test_a_training_that_failed_leaves_no_model_behind(world: Path, tmp_path: Path) -> None:
@@ -46,3 +58,6 @@ def test_a_training_that_failed_leaves_no_model_behind(world: Path, tmp_path: Pa
     first, second = states(printed)
     assert first["alive"] == second["alive"] == 0
     assert first == second
+    printed = run("train.py", *words, "trainer.max_steps=1", "resume=true")
+    assert printed.count("Finished already") == 2
+    assert all(float(cells(printed, number)[4]) > 0 for number in range(2))  # validation losses

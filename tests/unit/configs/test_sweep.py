@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from configs.check import preflight
+from configs.overrides import hydra_ready, parse_words, sweep_jobs
 from configs.schema import EvaluateConfig
 from configs.sweep import JobFailed
 from errors import DataError
@@ -155,3 +157,12 @@ def test_nothing_of_a_job_is_left_in_the_next(monkeypatch: pytest.MonkeyPatch) -
     assert found[0] == found[1] == found[2]
     assert found[0][0] == 0
     assert "TMKE_LEFT" not in os.environ
+
+
+def test_an_interval_is_checked_at_its_ends_and_needs_a_sweeper_that_picks_values() -> None:
+    word = "editor.lr=interval(0.001,0.1)"
+    assert sweep_jobs(parse_words([word]).overrides) == [["editor.lr=0.001"], ["editor.lr=0.1"]]
+    with hydra_ready():
+        problems = preflight("evaluate", ["editor=ft", word], multirun=True)[1]
+    assert len(problems) == 1
+    assert f"{word}: an interval is for a sweeper that picks values" in problems[0]
