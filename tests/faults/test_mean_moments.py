@@ -18,11 +18,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 MEAN = {
     # a batch that is written and has no name yet; between two batches; just before the file that
-    # says "finished"
+    # says "finished"; when that is there, and the batches are about to go
     "evaluate": (
         Blow(SIGKILL, 2, "rename run/partial/0"),
         Blow(SIGTERM, 2, "tmke.step test_step"),
         Blow(SIGKILL, 1, "rename run/summary.json"),
+        Blow(SIGKILL, 1, "rmtree run/partial"),
     ),
     # a checkpoint that is written and has no name yet; a signal during a save
     "train": (

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]+)?\)")
 FILE = re.compile(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:py|yaml))`")
+TEST = re.compile(r"(tests/[a-z_0-9/]+\.py)::(test_\w+)")
 MODULE = re.compile(r"python -m ([a-z_0-9.]+)")
 # Files of an example that the reader is told to write.
 EXAMPLES = {"xyz", "jsonl"}
@@ -49,6 +50,18 @@ def test_files_and_commands_are_there(page: Path) -> None:
     ]
     assert not missing
     assert not [name for name in MODULE.findall(text) if find_spec(name) is None]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=pages)
+def test_tests_that_hold_a_promise_are_there(page: Path) -> None:
+    named = TEST.findall(page.read_text(encoding="utf-8"))
+    assert named or page.name != "reliability.md"
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / file).is_file() or f"def {name}(" not in (ROOT / file).read_text("utf-8")
+    ]
+    assert not missing
 
 
 def test_every_page_is_in_the_index() -> None:
