@@ -1,0 +1,35 @@
+"""What GPUs compute in, through the commands and on a CPU: model.dtype=bfloat16, bf16-mixed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.e2e.commands import run
+
+pytestmark = pytest.mark.e2e
+
+
+def test_an_editor_is_trained_and_judged_on_a_base_in_bfloat16(world: Path, tmp_path: Path) -> None:
+    """BLIP-2's Q-Former stays in float32, and the result tells the language model's type."""
+    trained, judged = tmp_path / "trained", tmp_path / "judged"
+    run(
+        "train.py", "experiment=demo", "editor=mend", "model=blip2_opt_tiny", "logger=none",
+        "scenario=multimodal", "data.limit=32", "data.filter_known=false", "trainer.max_steps=2",
+        "trainer.val_every=2", "model.dtype=bfloat16", "trainer.precision=bf16-mixed",
+        f"data.root={world}", f"output_dir={trained}",
+    )  # fmt: skip
+    ckpt = trained / "checkpoints" / "best.ckpt"
+    weights = torch.load(ckpt, weights_only=True)["state_dict"].values()
+    assert {tensor.dtype for tensor in weights if tensor.is_floating_point()} == {torch.float32}
+    run(
+        "evaluate.py", f"ckpt={ckpt}", "scenario=multimodal", "data.limit=2", "logger=none",
+        f"output_dir={judged}",
+    )  # fmt: skip
+    summary = json.loads((judged / "summary.json").read_text())
+    assert summary["settings"]["dtype"] == "bfloat16"
+    assert summary["environment"]["dtype"] == "bfloat16"
+    assert 0 <= summary["metrics"]["Reliability_S"]["mean"] <= 100
