@@ -214,7 +214,7 @@ def thumbnail(path: Path) -> Any:
 
 
 def _send_figures(logger: GuardedWandb, draw: Callable[[Path], Sequence[Path]]) -> None:
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=logger.folder) as folder:  # the machine's own may be full
         for file in draw(Path(folder) / "metrics"):
             if file.suffix == ".png":
                 logger.log_image(f"figures/{file.stem}", [str(file)])

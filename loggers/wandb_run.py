@@ -58,6 +58,11 @@ class GuardedWandb(WandbLogger):
         self.lost = False
         self._folder, self._without = folder, _written_without(cfg, folder)
 
+    @property
+    def folder(self) -> Path:
+        """Where W&B's files lie, below the output folder."""
+        return self._folder / FOLDER
+
     def attempt(self, call: Callable[[], object]) -> None:
         """Makes a call to W&B, unless an earlier one failed or this is not the first process."""
         if self.lost or self._experiment is None:

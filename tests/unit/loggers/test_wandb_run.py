@@ -360,3 +360,19 @@ def test_other_processes_log_nothing(
         assert not wandb.lost
     assert not fake.asked
     assert not (tmp_path / "wandb").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_an_evaluation_that_goes_on_leaves_no_half_of_it_to_be_synchronised(
+    command: str, tmp_path: Path, module: Callable[..., FakeWandb]
+) -> None:
+    fake = module(FakeRun(), FakeRun())
+    with open_loggers(config(tmp_path, command=command), tmp_path, name="x"):
+        pass
+    starts = [tmp_path / "wandb" / name for name in ("offline-run-1-a", "run-2-a")]
+    for start in starts:
+        start.mkdir()
+    with open_loggers(config(tmp_path, command=command), tmp_path, name="x"):
+        pass
+    assert [start.exists() for start in starts] == [command == "train"] * 2
+    assert fake.asked[0]["id"] == fake.asked[1]["id"]
