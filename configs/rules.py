@@ -151,7 +151,8 @@ def _part_rules(command: str, sections: Sections) -> Iterator[str]:
 def _resume_rules(command: str, sections: Sections) -> Iterator[str]:
     if not sections.get("resume"):
         return
-    if "output_dir" not in sections and not (command == "train" and sections.get("ckpt")):
+    has_folder = "SLURM_JOB_ID" in os.environ or (command == "train" and sections.get("ckpt"))
+    if "output_dir" not in sections and not has_folder:
         yield "resume=true: add output_dir=DIR, the folder of the run to go on with"
     if sections.get("overwrite"):
         yield (

@@ -18,6 +18,7 @@ from configs.stored import with_current_keys
 from errors import ConfigError
 from results.files import (
     CONFIG,
+    HPC_CHECKPOINTS,
     LOG,
     PARTIAL,
     SUMMARY,
@@ -187,6 +188,7 @@ def _check_content(config: RunConfig) -> None:
     folder = Path(config.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir={folder} is a file; name a folder.")
+    _check_requeued(config, folder)
     held = ", ".join(run_files(folder))
     is_own = config.ckpt is not None and _is_inside(Path(config.ckpt), folder)
     if resumes(config) and not (config.command == "train" and is_own):
@@ -208,6 +210,23 @@ def _check_content(config: RunConfig) -> None:
         raise ConfigError(
             f"output_dir={folder} holds {held}, but no {CONFIG} of this project, so "
             "overwrite=true would remove files that may not be a run's. Name another folder."
+        )
+
+
+def _check_requeued(config: RunConfig, folder: Path) -> None:
+    """Refuses a training that Lightning would go on with from a checkpoint of its own choice.
+
+    Raises:
+        ConfigError: earlier versions left such a checkpoint there, and none of this one is.
+    """
+    left = sorted(folder.glob(HPC_CHECKPOINTS))
+    if config.command != "train" or not (left and resumes(config) and config.ckpt is None):
+        return
+    if not (folder / "checkpoints" / "last.ckpt").is_file():
+        raise ConfigError(
+            f"output_dir={folder} holds {left[-1].name}, which an earlier version wrote when its "
+            f"SLURM job was put back into the queue, and no checkpoints/last.ckpt. Go on from it "
+            f"with ckpt={left[-1]}, or move it away."
         )
 
 

@@ -188,6 +188,30 @@ def test_a_restarted_job_overwrites_what_was_there_before_it_and_not_its_own(
     assert not resumes(config)
 
 
+def test_a_job_may_say_resume_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="add output_dir=DIR"):
+        train("experiment=demo", "resume=true")
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    folders = []
+    for _ in range(2):
+        config, plain = composed("experiment=demo", "resume=true")
+        with own_folder(config, plain) as own:
+            folders.append(prepared(own))
+    assert folders[0] == folders[1]
+
+
+def test_lightning_does_not_choose_the_checkpoint_that_is_continued(tmp_path: Path) -> None:
+    """Under SLURM it takes hpc_ckpt_*.ckpt where it is given no other."""
+    folder = prepared(train("experiment=demo", "output_dir=run"))
+    (folder / "hpc_ckpt_1.ckpt").touch()
+    words = ("experiment=demo", "output_dir=run", "resume=true")
+    with pytest.raises(ConfigError, match=r"hpc_ckpt_1\.ckpt.*ckpt=run/hpc_ckpt_1\.ckpt, or move"):
+        prepared(train(*words))
+    (tmp_path / "run" / "checkpoints").mkdir()
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    prepared(train(*words))
+
+
 def killed_while_it_wrote(folder: Path) -> list[Path]:
     """What is left in a folder where each kind of file was being written."""
     names = (
