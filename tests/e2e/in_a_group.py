@@ -1,5 +1,7 @@
 """A command whose processes come together as those of train.py, and then do what ACTS says.
 
+    ACTS="WORD WORD" python tests/e2e/in_a_group.py WORD ...
+
 ACTS has a word for each rank; the process with LOCAL_RANK=BROKEN_RANK ends before it has come.
 Nothing is loaded, so what is tested is how processes end.
 """
@@ -13,17 +15,14 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-def main() -> None:
-    if os.environ.get("LOCAL_RANK") == os.environ.get("BROKEN_RANK", "none"):
-        sys.exit(3)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+def act(word: str) -> None:
+    """Does what a word says."""
     from torch import distributed
 
-    from configs.launch import run_command
-    from configs.schema import TrainConfig
     from errors import DataError
-    from runner.start import start
 
     acts = {
         "end": lambda: None,
@@ -36,13 +35,7 @@ def main() -> None:
         "asleep": sleep,
         "last": lambda: fail(DataError("the disk is full."), after=1),
     }
-
-    def command(cfg: TrainConfig) -> None:
-        with start(cfg, parallel=True) as placement:
-            acts[os.environ["ACTS"].split()[placement.rank]]()
-        print(f"{placement.rank} {placement.cfg.output_dir}")
-
-    run_command("train", command)
+    acts[word]()
 
 
 def fail(error: Exception, after: float = 0) -> NoReturn:
@@ -55,6 +48,21 @@ def sleep() -> None:
     """What a kernel of NCCL does when another rank never comes."""
     print("asleep", flush=True)
     time.sleep(3600)
+
+
+def main() -> None:
+    if os.environ.get("LOCAL_RANK") == os.environ.get("BROKEN_RANK", "none"):
+        sys.exit(3)
+    from configs.launch import run_command
+    from configs.schema import TrainConfig
+    from runner.start import start
+
+    def command(cfg: TrainConfig) -> None:
+        with start(cfg, parallel=True) as placement:
+            act(os.environ["ACTS"].split()[placement.rank])
+        print(f"{placement.rank} {placement.cfg.output_dir}")
+
+    run_command("train", command)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main(launcher: str, script: str, words: list[str]) -> int:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     for module in ("configs.launch", "runner.assembly", "runner.start", "reporting.figures"):
         importlib.import_module(module)
-    port = _free_port()
+    port = free_port()
     ranks = {}
     for rank in range(SIZE):
         pid = os.fork()
@@ -78,7 +78,8 @@ def _wait(ranks: dict[int, int]) -> int:
     return max(statuses.values(), key=abs)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,45 +52,63 @@ def test_a_folder_that_is_taken_is_refused_to_all(
     assert printed.count("already holds a run") == 1
 
 
-@pytest.mark.parametrize(
-    ("acts", "status", "says"),
-    [
-        ("error barrier", 2, "error: record 7 is broken."),
-        ("barrier error", 2, "error: record 7 is broken."),
-        ("error asleep", 2, "error: record 7 is broken."),
-        ("asleep error", 2, "error: record 7 is broken."),
-        ("error error", 2, "error: record 7 is broken."),
-        ("last end", 2, "error: the disk is full."),
-        ("asleep bug", 1, "ZeroDivisionError: a bug"),
-        ("asleep full", 2, "give the job more memory"),
-        ("stopped asleep", 143, "stopped by SIGTERM"),
-        ("asleep stopped", 143, "stopped by SIGTERM"),
-        ("stopped stopped", 143, "stopped by SIGTERM"),
-    ],
-)  # fmt: skip
-def test_a_process_that_fails_ends_all_with_its_message_and_status(
-    acts: str, status: int, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ACTS", acts)
-    printed = in_ranks("torchrun", *WORDS, status=status)
+FAILS = {
+    "error barrier": (2, "error: record 7 is broken."),
+    "barrier error": (2, "error: record 7 is broken."),
+    "error asleep": (2, "error: record 7 is broken."),
+    "asleep error": (2, "error: record 7 is broken."),
+    "error error": (2, "error: record 7 is broken."),
+    "last end": (2, "error: the disk is full."),
+    "asleep bug": (1, "ZeroDivisionError: a bug"),
+    "stopped asleep": (143, "stopped by SIGTERM"),
+    "asleep stopped": (143, "stopped by SIGTERM"),
+    "stopped stopped": (143, "stopped by SIGTERM"),
+}
+VANISHES = {"asleep killed": 1, "barrier killed": 1, "killed asleep": 0, "killed barrier": 0}
+Ends = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    """How pairs of processes end, by what both do."""
+    file = tmp_path_factory.mktemp("groups") / "ends.json"
+    run("tests/e2e/many_groups.py", file, *FAILS, *VANISHES)
+    found: Ends = json.loads(file.read_text())
+    return found
+
+
+@pytest.mark.parametrize("acts", FAILS)
+def test_a_process_that_fails_ends_all_with_its_message_and_status(acts: str, ends: Ends) -> None:
+    status, says = FAILS[acts]
+    printed = ends[acts]["printed"]
+    assert ends[acts]["statuses"] == [status, status], printed
     assert printed.count(says) == 1, printed
     assert "another process" not in printed
     assert printed.count("Traceback") == (status == 1), printed
 
 
-@pytest.mark.parametrize(
-    ("acts", "lost"), [("asleep killed", 1), ("barrier killed", 1), ("killed asleep", 0)]
-)
-def test_a_process_that_is_killed_without_a_word_ends_all(
-    acts: str, lost: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ACTS", acts)
-    printed = run("tests/e2e/ranks.py", "torchrun", GROUP, *WORDS, status=9)
-    assert f"rank {lost} ended with -9" in printed
-    assert f"rank {1 - lost} ended with 2" in printed
+@pytest.mark.parametrize("acts", VANISHES)
+def test_a_process_that_is_killed_without_a_word_ends_all(acts: str, ends: Ends) -> None:
+    lost, printed = VANISHES[acts], ends[acts]["printed"]
+    assert ends[acts]["statuses"][lost] == -9
+    assert ends[acts]["statuses"][1 - lost] == 2, printed
     assert printed.count(f"another process of this run ended (rank {lost})") == 1
     assert "want of memory" in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("acts", "status", "says"),
+    [
+        ("asleep full", 2, "give the job more memory"),
+        ("asleep stopped", 143, "stopped by SIGTERM"),
+    ],
+)
+def test_a_command_says_once_how_its_processes_ended(
+    acts: str, status: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACTS", acts)
+    assert in_ranks("torchrun", *WORDS, status=status).count(says) == 1
 
 
 def test_what_a_farm_has_left_in_the_environment_is_no_rank(
