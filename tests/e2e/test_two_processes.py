@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -109,6 +112,14 @@ def judged(folder: Path, *options: str) -> tuple[dict, pd.DataFrame]:
     return summary, pd.read_parquet(folder / "edits.parquet")
 
 
+def spoil(batch: Path) -> None:
+    """Puts other scores into a batch of an earlier run, so that it shows where they are taken."""
+    table = pq.read_table(batch)
+    place = table.schema.get_field_index("value")
+    scores = pa.array([0.125] * len(table), table.schema.field(place).type)
+    pq.write_table(table.set_column(place, table.schema.field(place), scores), batch)
+
+
 def test_two_processes_judge_every_edit_once(two: Path, tmp_path: Path) -> None:
     """7 edits are 4 batches of at most 2, and 1 edit is less than there are processes."""
     common = (f"ckpt={two}/checkpoints/best.ckpt", "evaluate.batch_size=2")
@@ -126,6 +137,15 @@ def test_two_processes_judge_every_edit_once(two: Path, tmp_path: Path) -> None:
     assert found["peak_memory_bytes"] > 0
     broken = (*common, NO_BAR, "logger=none", "data.limit=7", f"output_dir={tmp_path / 'broken'}")
     killed_after(2, tmp_path / "broken", *broken, "trainer=ddp_cpu")
+    shutil.copytree(tmp_path / "broken", tmp_path / "old")
+    for path in (tmp_path / "old" / "partial").glob("[0-9]*.parquet"):
+        spoil(path)
+    run(
+        "tests/e2e/ranks.py", "torchrun", "evaluate.py", *broken[:-1], "trainer=ddp_cpu",
+        f"output_dir={tmp_path / 'old'}", "overwrite=true",
+    )  # fmt: skip
+    anew = pd.read_parquet(tmp_path / "old" / "edits.parquet")
+    pd.testing.assert_frame_equal(anew.drop(columns="seconds"), alone.drop(columns="seconds"))
     run("evaluate.py", *broken, "resume=true", "trainer=default")
     resumed = pd.read_parquet(tmp_path / "broken" / "edits.parquet")
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), alone.drop(columns="seconds"))
