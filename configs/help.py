@@ -8,7 +8,7 @@ _FOOT = """
 Keys: every file in configs/ explains its keys, line by line; configs/{command}.yaml has those of no
 group. `a.b=value` sets key b of group a, `key=value` one of no group.
   python {command}.py --cfg job ...    prints all keys with their values and runs nothing
-  python {command}.py -m ...           makes a run of every combination of values a,b,c
+  python {command}.py -m ...           makes a run of each combination of a,b,c: docs/sweeps.md
   python {command}.py --hydra-help     has the other flags
 """
 

@@ -88,6 +88,7 @@ class Sweep:
         total: number of jobs; None where the sweeper makes them up as it goes.
         results: of the jobs that are back.
         folder: of the job that runs.
+        is_repeatable: whether the same words make the same jobs again, as Hydra's own sweeper does.
         is_stopped: whether a job was left by something that is no error: a signal.
     """
 
@@ -96,6 +97,7 @@ class Sweep:
     results: list[JobResult] = field(default_factory=list)
     folder: str = ""
     is_stopped: bool = False
+    is_repeatable: bool = False
 
     @classmethod
     def of(cls, words: Sequence[str]) -> "Sweep":
@@ -200,9 +202,9 @@ class Sweep:
         failed = [result.status for result in self.results if result.status != "done"]
         if not failed:
             return
+        how = f" {RESUME[0].upper()}{RESUME[1:]}." if self.is_repeatable else ""
         print(
-            f"{len(failed)} of {len(self.results)} jobs failed; what they said stands above. "
-            f"{RESUME[0].upper()}{RESUME[1:]}.",
+            f"{len(failed)} of {len(self.results)} jobs failed; what they said stands above.{how}",
             file=sys.stderr,
         )
         sys.exit(BUG if "bug" in failed else USER_ERROR)
@@ -255,6 +257,7 @@ class _Watched(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Launches jobs; Hydra's own sweeper is not told of failures, at which it would end."""
+        self.sweep.is_repeatable = self.is_basic
         self.sweep.total = len(job_overrides) if self.in_one_go else None
         returns = self.launcher.launch(job_overrides, initial_job_idx)
         for number, back in enumerate(returns, start=initial_job_idx):

@@ -9,7 +9,8 @@ import torch
 
 from configs.check import load_config
 from configs.out_of_memory import explained_loading, explained_memory, is_out_of_memory
-from errors import DataError, ModelError
+from errors import USER_ERROR, DataError, ModelError
+from runner.processes import _status
 
 SAID = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -80,3 +81,8 @@ def test_a_model_that_does_not_fit_is_loaded_smaller() -> None:
     message = str(caught.value)
     assert message.startswith("model=llava_tiny does not fit: CUDA out of memory. Set model.q")
     assert "model.dtype=bfloat16 (now float32)" in message
+
+
+def test_all_processes_of_a_run_end_as_after_a_user_s_mistake() -> None:
+    assert _status(torch.OutOfMemoryError("CUDA out of memory")) == USER_ERROR
+    assert _status(RuntimeError("shape mismatch")) == 1
