@@ -141,8 +141,8 @@ def test_two_processes_judge_every_edit_once(two: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "old" / "partial").glob("[0-9]*.parquet"):
         spoil(path)
     run(
-        "tests/e2e/ranks.py", "torchrun", "evaluate.py", *broken[:-1], "trainer=ddp_cpu",
-        f"output_dir={tmp_path / 'old'}", "overwrite=true",
+        "tests/e2e/ranks.py", "torchrun", "tests/e2e/evaluate_after_a_pause.py", *broken[:-1],
+        "trainer=ddp_cpu", f"output_dir={tmp_path / 'old'}", "overwrite=true",
     )  # fmt: skip
     anew = pd.read_parquet(tmp_path / "old" / "edits.parquet")
     pd.testing.assert_frame_equal(anew.drop(columns="seconds"), alone.drop(columns="seconds"))
