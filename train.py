@@ -31,6 +31,7 @@ def main(cfg: TrainConfig) -> float | None:
 def train(placement: Placement[TrainConfig]) -> float | None:
     """Trains one editor, in each of its processes; the first one returns the score."""
     from configs.rundir import output_folder
+    from loggers.curve_file import lacks_picture
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, continuing, training
     from runner.callbacks import user_callbacks
@@ -40,8 +41,12 @@ def train(placement: Placement[TrainConfig]) -> float | None:
     cfg = placement.cfg.model_copy(update={"ckpt": ckpt})
     continuing.check_continued(cfg, placement.processes)
     if ckpt is not None and (reason := continuing.finished(cfg, placement.processes)):
-        line = f"Finished already: {reason}."
-        return show(Path(ckpt).parent, line) if placement.rank == 0 else None
+        if placement.rank:
+            return None
+        if cfg.logger.csv and lacks_picture(Path(cfg.output_dir)):  # killed after the last step
+            with output_folder(placement.cfg) as folder:
+                draw_curves(folder)
+        return show(Path(ckpt).parent, f"Finished already: {reason}.")
     callbacks = [*placement.callbacks, *user_callbacks(cfg)]
     options, scenario = training.trained_options(cfg), training.scenario_of(cfg)
     parts = assembly.open_parts(

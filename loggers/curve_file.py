@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
-from results.files import replacing
+from results.files import CURVES, replacing
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,13 @@ class _CurveWriter(ExperimentWriter):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(chain(written, self.metrics))
+
+
+def lacks_picture(folder: Path) -> bool:
+    """Whether a folder has curves, and no pictures of them as they are now."""
+    files = [folder / name for name in (CURVES, "curves.png", "curves.pdf")]
+    times = [file.stat().st_mtime_ns if file.is_file() else 0 for file in files]
+    return min(times) < times[0]
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

@@ -147,7 +147,7 @@ def _wait(process: Warm, notes: Path, blow: Blow | None, begun: float) -> bool:
         if blow and blow.delay is not None and armed.exists():
             time.sleep(blow.delay)
             _strike(notes, blow)
-        if (notes / "moment").exists():
+        if (notes / "moment").exists() and blow and blow.signal != signal.SIGSTOP:
             limit = min(limit, now + LEFT_ALONE)
         if now > limit:
             return False

@@ -25,10 +25,11 @@ MEAN = {
         Blow(SIGKILL, 1, "rename run/summary.json"),
         Blow(SIGKILL, 1, "rmtree run/partial"),
     ),
-    # a checkpoint that is written and has no name yet; a signal during a save
+    # a checkpoint that is written and has no name yet; a signal during a save; the curves' picture
     "train": (
         Blow(SIGKILL, 2, "rename run/checkpoints/last.ckpt"),
         Blow(SIGTERM, 2, "open run/checkpoints/.last"),
+        Blow(SIGKILL, 1, "rename run/curves.png"),
     ),
 }
 
