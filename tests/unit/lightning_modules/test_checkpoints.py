@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from configs.signals import Signals
 from errors import DataError, Stopped
 from lightning_modules.checkpoints import BEST, LAST
+from loggers.curve_file import CurveFile
 from tests.broken_trainings import (
     CASES,
     Killed,
@@ -173,7 +174,7 @@ def test_a_line_of_the_curves_that_was_cut_off_is_made_again(tmp_path: Path) -> 
     fit(tmp_path / "unbroken", **arguments)
     fit(tmp_path / "run", **(arguments | {"steps": 6}))
     with (tmp_path / "run" / "metrics.csv").open("a") as file:
-        file.write("0,1e-3,7")
+        file.write("0,0.0")  # without its step
     fit(tmp_path / "run", **arguments)
     assert_same(result(tmp_path / "run"), result(tmp_path / "unbroken"))
 
@@ -210,3 +211,20 @@ def test_a_best_checkpoint_that_is_gone_is_made_again(
     fit(tmp_path, steps=5, val_every=5)
     assert torch.load(tmp_path / BEST, weights_only=True)["global_step"] == 5
     assert "the best from here on is kept" in caplog.text
+
+
+class Written(Callback):
+    """What no curve has on disk where a checkpoint is being written."""
+
+    def __init__(self) -> None:
+        self.missing: list[int] = []
+
+    def on_save_checkpoint(self, trainer: L.Trainer, *_: object) -> None:
+        assert isinstance(trainer.logger, CurveFile)
+        self.missing.append(len(trainer.logger.experiment.metrics))
+
+
+def test_curves_are_on_disk_before_a_checkpoint_is(tmp_path: Path) -> None:
+    written = Written()
+    fit(tmp_path, steps=6, val_every=3, save_every=1, callbacks=(written,))
+    assert written.missing == [0] * len(written.missing) != []
