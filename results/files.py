@@ -180,10 +180,14 @@ def run_files(folder: Path) -> list[str]:
 
 
 def remove_run(folder: Path) -> None:
-    """Removes what our commands left in an output folder, and what they were just writing."""
-    for name in run_files(folder):
-        _remove(folder / name)
+    """Removes what our commands left in an output folder, and what they were just writing.
+
+    config.yaml, by which `overwrite=true` knows the others as ours, goes last: a removal that is
+    killed can be begun anew.
+    """
     remove_half_written(folder)
+    for name in sorted(run_files(folder), key=CONFIG.__eq__):
+        _remove(folder / name)
 
 
 def remove_half_written(folder: Path) -> None:

@@ -247,6 +247,26 @@ def test_nothing_half_written_stays(
     assert (folder / "hpc_ckpt_1.ckpt").exists() == (restarts == "1")
 
 
+def test_an_overwriting_that_was_killed_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of the old run is known as ours until nothing is left of it."""
+    config = train("output_dir=run", "overwrite=true")
+    folder = prepared(config)
+    for name in ("log.txt", "metrics.csv", "summary.json", "partial", "hpc_ckpt_1.ckpt"):
+        (folder / name).touch()
+
+    def die(path: Path) -> None:
+        path.unlink()
+        raise KeyboardInterrupt
+
+    while run_files(folder) != ["config.yaml"]:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr("results.files._remove", die)
+            prepared(config)
+        check_output_dir(config)
+
+
 @pytest.fixture
 def logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     """A logger as the commands start it."""
