@@ -261,9 +261,10 @@ def test_an_overwriting_that_was_killed_is_begun_anew(
         raise KeyboardInterrupt
 
     while run_files(folder) != ["config.yaml"]:
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patched:
             patched.setattr("results.files._remove", die)
-            prepared(config)
+            with pytest.raises(KeyboardInterrupt):
+                prepared(config)
         check_output_dir(config)
 
 
