@@ -9,7 +9,8 @@ An entry point is a docstring, a `main(config)` that imports what it needs insid
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar, cast
 
 import hydra
@@ -48,12 +49,8 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
     """
     signals.install()
     _start_logging()
-    try:
+    with _explained_end():
         sys.argv[1:] = _checked_arguments(command, sys.argv[1:])
-    except TmkeError as error:
-        _stop(error)
-    except Stopped as stopped:
-        _end(stopped)
     sweep = Sweep.of(get_args_parser().parse_args(sys.argv[1:]).overrides)
 
     def job(composed: DictConfig) -> float | None:
@@ -85,7 +82,7 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
         except Stopped as stopped:
             _end(stopped, config, in_sweep=number is not None)
 
-    with sweep.watched():
+    with _explained_end(), sweep.watched():
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
 
 
@@ -123,6 +120,20 @@ def _settle_rank(config: RunConfig) -> None:
     if not config.trainer.many_processes:
         forget_ranks()
         logging.getLogger().setLevel(logging.INFO)
+
+
+@contextmanager
+def _explained_end() -> Iterator[None]:
+    """Ends the process after a mistake or a signal that belongs to no job.
+
+    That is while the command line is checked, while Hydra composes, or between two jobs.
+    """
+    try:
+        yield
+    except TmkeError as error:
+        _stop(error)
+    except Stopped as stopped:
+        _end(stopped)
 
 
 def _stop(error: TmkeError) -> NoReturn:

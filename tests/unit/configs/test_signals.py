@@ -4,8 +4,10 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra._internal.hydra import Hydra
 
 from configs.launch import run_command
 from configs.signals import STOPPING, Signals, requeue
@@ -140,3 +142,24 @@ def test_a_command_ends_with_a_sentence_and_the_signal_s_status(
         run_command("train", main)
     assert caught.value.code == 128 + number
     assert capsys.readouterr().err.endswith(says)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_signal_outside_a_job_ends_a_command_as_one_within(
+    moment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    signals: Signals,
+) -> None:  # fmt: skip
+    """While Hydra composes the configuration, or is between two jobs of a sweep."""
+    monkeypatch.setattr("sys.argv", ["train.py", "experiment=demo", "output_dir=out"])
+    run_of_hydra = Hydra.run
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        if moment == "after":
+            run_of_hydra(*arguments, **options)
+        send(signal.SIGTERM)
+
+    monkeypatch.setattr(Hydra, "run", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        run_command("train", lambda config: 0.0)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.endswith("stopped by SIGTERM\n")
