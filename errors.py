@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 USER_ERROR = 2  # exit status after an error that the user can fix
-TIME_IS_UP = signal.SIGALRM  # stands for `trainer.max_time` among the signals
+TIME_IS_UP = 14  # stands for `trainer.max_time` among the signals: SIGALRM, which Windows has not
 
 
 class TmkeError(Exception):

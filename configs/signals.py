@@ -20,8 +20,12 @@ from types import FrameType
 from errors import Stopped
 from results.files import is_first_process
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-REQUEUE = signal.SIGUSR1
+REQUEUE: int | None = getattr(signal, "SIGUSR1", None)  # Windows has neither this nor SIGUSR2
+STOPPING: tuple[int, ...] = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    *(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)),
+)
 _NOTED = b"The training stops after this step; a second signal stops it at once.\n"
 
 

@@ -8,7 +8,8 @@ import os
 import signal
 import threading
 
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
+_SIGNALS = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
 
 
 def outlive_signals(worker: int) -> None:
@@ -18,7 +19,7 @@ def outlive_signals(worker: int) -> None:
         worker: number of the worker, as DataLoader hands it to a `worker_init_fn`.
     """
     del worker
-    if hasattr(signal, "sigwaitinfo"):  # which macOS has not
+    if hasattr(signal, "sigwaitinfo"):  # which macOS and Windows have not
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 

@@ -132,6 +132,8 @@ def _patience(holder: dict[str, Any]) -> float:
 
 
 def _is_alive(process: object) -> bool:
+    if os.name == "nt":  # which has no signal that only asks
+        return True
     try:
         os.kill(process, 0) if isinstance(process, int) else None
     except ProcessLookupError:

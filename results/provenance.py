@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+with suppress(ImportError):  # Windows
+    import resource
 
 _PACKAGES = (
     "torch", "transformers", "tokenizers", "safetensors", "lightning", "torchmetrics", "datasets",
@@ -96,7 +99,7 @@ def peak_memory_bytes(device: torch.device) -> int | None:
         return None
     if _begun and _begun[-1]:
         return _high_water_mark()
-    if len(_begun) > 1:
+    if len(_begun) > 1 or "resource" not in sys.modules:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

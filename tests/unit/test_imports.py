@@ -178,6 +178,24 @@ def test_options_load_without_torch() -> None:
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
 
 
+def test_commands_load_on_systems_with_fewer_signals() -> None:
+    """As Windows: the command line is judged, and a report is written, without them."""
+    code = (
+        "import multiprocessing.connection, os, random, shutil, signal, subprocess, sys\n"
+        "sys.modules |= dict.fromkeys(('fcntl', 'resource'))\n"
+        "del os.register_at_fork\n"
+        "for name in 'SIGALRM SIGUSR1 SIGUSR2 pthread_sigmask sigwaitinfo'.split():\n"
+        "    delattr(signal, name)\n"
+        "import configs.launch, datamodules.workers, results.lock, runner.watch\n"
+        "from configs.signals import signals\n"
+        "signals.install()\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
 def _too_long(paths: list[Path], limit: int) -> dict[str, int]:
     lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in paths}
     return {name: length for name, length in lengths.items() if length > limit}
