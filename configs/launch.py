@@ -25,7 +25,7 @@ from configs.check import build, checked_words
 from configs.help import help_text
 from configs.out_of_memory import explained_memory
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
-from configs.rundir import check_output_dir, own_folder
+from configs.rundir import check_output_dir, reserved_folder
 from configs.schema import RunConfig
 from configs.signals import REQUEUE, requeue, signals
 from configs.sweep import RESUME, Sweep
@@ -66,7 +66,7 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
         def run(checked: Config) -> float | None:
             nonlocal config
             _settle_rank(checked)
-            with own_folder(checked, to_plain(composed)) as config, explained_memory(config):
+            with reserved_folder(checked, to_plain(composed)) as config, explained_memory(config):
                 sweep.folder = config.output_dir
                 if not is_one_of_several():  # else all have to hear of it (runner.start)
                     check_output_dir(config)

@@ -14,7 +14,7 @@ from editors.options import TrainedEditorOptions
 from errors import ModelError, TmkeError
 
 # torch (CUDA, HIP, MPS), cuBLAS and cuDNN, bitsandbytes' C code, torch on a CPU.
-_SAID = re.compile(
+_NO_ROOM = re.compile(
     r"\bout of memory\b|_STATUS_ALLOC_FAILED|can't allocate memory|not enough memory", re.IGNORECASE
 )
 _OF_HOST = re.compile(r"CPUAllocator|worker process", re.IGNORECASE)
@@ -27,7 +27,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     named_so = type(error).__name__ == "OutOfMemoryError"
-    return named_so or (isinstance(error, RuntimeError) and bool(_SAID.search(str(error))))
+    return named_so or (isinstance(error, RuntimeError) and bool(_NO_ROOM.search(str(error))))
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def _advice(config: schema.RunConfig, error: Exception) -> str:
         if config.command == "train" and config.trainer.precision == "32-true":
             ways.append("set trainer.precision=bf16-mixed (now 32-true)")
     ways = ways or ["use a device with more memory"]
-    return f"{config.command}.py: {_what(error)}. {_either(ways)}.{_kept(config)}"
+    return f"{config.command}.py: {_what(error)}. {_either(ways)}.{_how_to_continue(config)}"
 
 
 def _batch_sizes(config: schema.RunConfig) -> Iterator[str]:
@@ -102,7 +102,7 @@ def _ways_to_load(model: schema.ModelOptions) -> list[str]:
     return ways
 
 
-def _kept(config: schema.RunConfig) -> str:
+def _how_to_continue(config: schema.RunConfig) -> str:
     if not isinstance(config, schema.EvaluateConfig) or config.evaluate.batch_size == 1:
         return ""
     return (
@@ -113,8 +113,8 @@ def _kept(config: schema.RunConfig) -> str:
 
 def _what(error: Exception) -> str:
     """The first sentence of the error."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return re.split(r"(?<=[a-z])\. ", said, maxsplit=1)[0].rstrip(".")
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.split(r"(?<=[a-z])\. ", text, maxsplit=1)[0].rstrip(".")
 
 
 def _either(ways: list[str]) -> str:

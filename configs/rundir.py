@@ -71,7 +71,7 @@ def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> 
 
 
 @contextmanager
-def own_folder(config: Config, composed: dict[str, Any]) -> Iterator[Config]:
+def reserved_folder(config: Config, composed: dict[str, Any]) -> Iterator[Config]:
     """Keeps a folder that we have named for this run alone, from its beginning on.
 
     Of two runs that would get the same name, the second one gets another; a folder in which nothing

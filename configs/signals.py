@@ -33,12 +33,12 @@ class Signals:
     """The signals of this process.
 
     Attributes:
-        asked: number of the first signal that came; 0 before.
+        received: number of the first signal that came; 0 before.
         deferred: whether the first one waits until somebody asks for it.
     """
 
     def __init__(self) -> None:
-        self.asked, self.deferred = 0, False
+        self.received, self.deferred = 0, False
         self._held, self._due = False, False
         self._process = os.getpid()
 
@@ -64,21 +64,21 @@ class Signals:
         finally:
             self._held = False
         if self._due:
-            raise Stopped(self.asked)
+            raise Stopped(self.received)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
         if os.getpid() != self._process:
             _as_a_child(number)
             return
-        is_first, self.asked = not self.asked, self.asked or number
+        is_first, self.received = not self.received, self.received or number
         if self.deferred and is_first:
             if is_first_process():
                 os.write(2, _NOTED)
         elif self._held:
             self._due = True
         else:
-            raise Stopped(self.asked)
+            raise Stopped(self.received)
 
 
 signals = Signals()
@@ -98,8 +98,8 @@ def requeue() -> str | None:
         )
     except OSError as error:
         return f"scontrol requeue {job}: {error.strerror}"
-    said = " ".join((done.stderr or done.stdout).split())
-    return f"scontrol requeue {job}: {said or done.returncode}" if done.returncode else None
+    output = " ".join((done.stderr or done.stdout).split())
+    return f"scontrol requeue {job}: {output or done.returncode}" if done.returncode else None
 
 
 def _as_a_child(number: int) -> None:

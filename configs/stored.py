@@ -91,15 +91,15 @@ def training_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         stored: of `stored_config`.
     """
-    found: dict[str, Any] = {"seed": stored.get("seed")}
+    settings: dict[str, Any] = {"seed": stored.get("seed")}
     data = stored.get("data")
     if isinstance(data, dict):
-        found["data"] = {key: data[key] for key in data if key not in _DATA_IS_WHERE}
+        settings["data"] = {key: data[key] for key in data if key not in _DATA_IS_WHERE}
     for section, keys in _DECIDES_TRAINING.items():
         values = stored.get(section)
         if isinstance(values, dict):
-            found[section] = {key: values[key] for key in keys if key in values}
-    return found
+            settings[section] = {key: values[key] for key in keys if key in values}
+    return settings
 
 
 def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Sweep:
             with isolated():
                 score = main(config)
         except Exception as error:
-            failure = _told(error)
+            failure = _job_failure(error)
         self.is_stopped = False
         free_memory()
         recent.records.clear()  # what it said before it had a folder is not for the next one's log
@@ -267,7 +267,7 @@ class _Watched(Launcher):
         return returns
 
 
-def _told(error: Exception) -> JobFailed:
+def _job_failure(error: Exception) -> JobFailed:
     """Prints what went wrong, a bug with its traceback; neither is kept with its objects."""
     if isinstance(error, TmkeError):
         print(f"error: {error}", file=sys.stderr)

@@ -39,7 +39,7 @@ _VALIDATION_LOOP = "epoch_loop.val_loop.batch_progress"
 class StopRequests(Protocol):
     """What a training has to know of signals (`configs/signals.py`)."""
 
-    asked: int
+    received: int
     deferred: bool
 
     def held(self) -> AbstractContextManager[None]:
@@ -96,7 +96,7 @@ class Checkpoints(Checkpoint):
         self._files = files or SafeFiles()
         self.best: float | None = None
         self._loops: dict[str, Any] | None = None  # at the end of the last optimiser step
-        self._step = self._saved = self._asked_at = -1
+        self._step = self._saved = self._checked_step = -1
         self._validated = True
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -107,7 +107,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on a signal waits for the end of a step."""
         del pl_module
-        self._step = self._saved = self._asked_at = trainer.global_step
+        self._step = self._saved = self._checked_step = trainer.global_step
         missing = self.best is not None and not (self._folder / BEST).is_file()
         if trainer.strategy.broadcast(missing):
             log.warning("%s is not there: the best from here on is kept", self._folder / BEST)
@@ -118,9 +118,9 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Between two steps: saves where it is time, and stops where a signal came."""
-        if self._asked_at == self._step:
+        if self._checked_step == self._step:
             return
-        self._asked_at = self._step
+        self._checked_step = self._step
         number = self._agreed(trainer)
         if number or self._step % self._every == 0 or self._step == trainer.max_steps - 1:
             self._save_last(trainer)
@@ -230,9 +230,9 @@ class Checkpoints(Checkpoint):
     def _agreed(self, trainer: L.Trainer) -> int:
         """A signal that any of the processes got; 0 where none did."""
         if trainer.world_size == 1:
-            return self._stop.asked
-        asked = torch.tensor(self._stop.asked, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(asked, reduce_op="max"))
+            return self._stop.received
+        number = torch.tensor(self._stop.received, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(number, reduce_op="max"))
 
     def _save_last(self, trainer: L.Trainer, *, validated: bool = True) -> None:
         if self._save(trainer, LAST, validated=validated):

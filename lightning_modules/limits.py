@@ -35,5 +35,5 @@ class StopInTime(Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
         """Asks once the time is up; `Checkpoints`, which comes later, lets a step end before."""
-        if time.monotonic() >= self._until and not self._stop.asked:
-            self._stop.asked = TIME_IS_UP
+        if time.monotonic() >= self._until and not self._stop.received:
+            self._stop.received = TIME_IS_UP

@@ -15,7 +15,7 @@ from pathlib import Path
 from errors import Stopped, TmkeError
 
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-_KEPT = 1000  # records before there is a folder
+_MOST_RECORDS = 1000  # records before there is a folder
 
 
 class _Recent(logging.Handler):
@@ -23,7 +23,7 @@ class _Recent(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.records: deque[logging.LogRecord] = deque(maxlen=_KEPT)
+        self.records: deque[logging.LogRecord] = deque(maxlen=_MOST_RECORDS)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
@@ -71,7 +71,7 @@ def logged_to(path: Path) -> Iterator[None]:
     file.note(logging.INFO, shlex.join(sys.argv))
     while recent.records:
         file.emit(recent.records.popleft())
-    is_kept = recent in root.handlers
+    is_recording = recent in root.handlers
     root.removeHandler(recent)
     root.addHandler(file)
     try:
@@ -81,7 +81,7 @@ def logged_to(path: Path) -> Iterator[None]:
         raise
     finally:
         root.removeHandler(file)
-        if is_kept:
+        if is_recording:
             root.addHandler(recent)
 
 

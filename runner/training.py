@@ -124,7 +124,7 @@ def fit(
     except Stopped as stopped:
         if not stopped.is_in_time:
             raise
-        signals.asked = 0
+        signals.received = 0
         return [
             f"trainer.max_time={cfg.trainer.max_time} is up {stopped.after}; the same command with "
             f"resume=true output_dir={cfg.output_dir} goes on with the training."

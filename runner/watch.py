@@ -115,7 +115,12 @@ class Watch:
         self._strangers: list[Wire] = []  # connections that have not said their rank yet
         self._listener: socket.socket | None = None
         self._children: dict[int, subprocess.Popen[bytes]] = {}
-        self._deadline, self._is_said, self._is_closed, self._token = float("inf"), False, False, ""
+        self._deadline, self._is_printed, self._is_closed, self._token = (
+            float("inf"),
+            False,
+            False,
+            "",
+        )
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
 
@@ -200,7 +205,7 @@ class Watch:
     @property
     def speaks(self) -> bool:
         """Whether this process has to say why the run has ended."""
-        return self.end is not None and self.end.rank == self.rank and not self._is_said
+        return self.end is not None and self.end.rank == self.rank and not self._is_printed
 
     def learns(self, seconds: float) -> bool:
         """Waits for word that another process has failed."""
@@ -299,9 +304,9 @@ class Watch:
         del self._wires[rank]
         expected = self.heard("left", rank) or self.heard("over", rank)
         if self.end is None and not expected:
-            own = self._heard.get((self.rank, "end"))
-            if own is not None:  # it had no time to pass our word on
-                self._settle(own, _TO_UNWIND)
+            announced = self._heard.get((self.rank, "end"))
+            if announced is not None:  # it had no time to pass our word on
+                self._settle(announced, _TO_UNWIND)
             else:
                 self._notice_loss(rank)
 
@@ -327,7 +332,7 @@ class Watch:
             self.tell("end", asdict(end))
         self._settle(end, _GRACE)
         if self.speaks:
-            self._say(message)
+            self._print_end(message)
 
     def _settle(self, end: End, seconds: float) -> None:
         """Fixes how the run ends, for all processes if this is the first one."""
@@ -336,8 +341,8 @@ class Watch:
         self.end, self._deadline = end, time.monotonic() + seconds
         self._news.notify_all()
 
-    def _say(self, message: str) -> None:
-        self._is_said = True
+    def _print_end(self, message: str) -> None:
+        self._is_printed = True
         word = "" if self.end and self.end.status > _SIGNALS else "error: "
         print(f"{word}{message}", file=sys.stderr, flush=True)
 
@@ -351,7 +356,7 @@ class Watch:
         """Ends this process from the thread, as its main thread hangs or does what is lost."""
         assert self.end is not None
         if self.speaks:
-            self._say(self.end.message)
+            self._print_end(self.end.message)
         self._kill_children()
         for stream in (sys.stdout, sys.stderr):
             if stream.isatty():

@@ -23,7 +23,7 @@ def train(world: Path, *words: str) -> str:
     return run("train.py", *options, f"data.root={world}", *words)
 
 
-def said(printed: str, word: str) -> list[dict]:
+def notes_of(printed: str, word: str) -> list[dict]:
     lines = [line for line in printed.splitlines() if line.startswith(f"{word} {{")]
     return [json.loads(line.removeprefix(word)) for line in lines]
 
@@ -36,7 +36,7 @@ def test_the_same_batches_again_and_again_with_anomalies_and_a_profile(
         "trainer.detect_anomaly=true", "trainer.profiler=simple", "+callbacks.says.word=edits",
         f"output_dir={tmp_path}",
     )  # fmt: skip
-    trained, judged = said(printed, "edits"), said(printed, "validation")
+    trained, judged = notes_of(printed, "edits"), notes_of(printed, "validation")
     first, second, third, fourth = (note["edits"] for note in trained)
     assert (first, second) == (third, fourth)
     assert first != second
@@ -48,7 +48,7 @@ def test_the_same_batches_again_and_again_with_anomalies_and_a_profile(
 
 def test_a_training_is_tried_and_nothing_written(world: Path, tmp_path: Path) -> None:
     printed = train(world, "trainer.fast_dev_run=true", f"output_dir={tmp_path / 'run'}")
-    assert len(said(printed, "batch")) == len(said(printed, "validation")) == 1
+    assert len(notes_of(printed, "batch")) == len(notes_of(printed, "validation")) == 1
     assert "No checkpoint and no result was written" in printed
     assert "best.ckpt" not in printed
     assert not (tmp_path / "run").exists()
@@ -91,10 +91,10 @@ def test_a_training_whose_time_is_up_ends_well_and_goes_on_with_its_callbacks(
     assert (
         "trainer.max_time=00:00:00:00 is up after step 1; the same command with resume" in printed
     )
-    assert len(said(printed, "batch")) == 2, (
+    assert len(notes_of(printed, "batch")) == 2, (
         "the batch at whose beginning it stopped is one of them"
     )
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
     printed = train(world, *words, "resume=true", "trainer.max_time=00:01:00:00")
     assert "is up" not in printed
-    assert [note["count"] for note in said(printed, "batch")] == [3, 4]
+    assert [note["count"] for note in notes_of(printed, "batch")] == [3, 4]

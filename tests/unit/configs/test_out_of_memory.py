@@ -23,7 +23,7 @@ SAID = [
 ]
 
 
-def told(command: str, error: Exception, *words: str) -> str:
+def message_of(command: str, error: Exception, *words: str) -> str:
     config = load_config(command, ["experiment=demo", *words])
     with pytest.raises(ModelError) as caught, explained_memory(config):
         raise error
@@ -33,7 +33,7 @@ def told(command: str, error: Exception, *words: str) -> str:
 @pytest.mark.parametrize("error", SAID, ids=lambda error: str(error)[:30])
 def test_every_library_s_way_of_saying_so_is_understood(error: Exception) -> None:
     assert is_out_of_memory(error)
-    assert "lower evaluate.batch_size (now 5)".lower() in told(
+    assert "lower evaluate.batch_size (now 5)".lower() in message_of(
         "evaluate", error, "editor=ft", "evaluate.batch_size=5"
     ).lower()  # fmt: skip
 
@@ -50,12 +50,12 @@ def test_other_errors_are_left_alone(error: Exception) -> None:
 
 def test_a_training_may_take_smaller_batches_and_more_of_them() -> None:
     words = ("editor=mend", "editor.batch_size=8", "editor.accumulate=2", "model.dtype=float32")
-    assert told("train", SAID[0], *words).startswith(
+    assert message_of("train", SAID[0], *words).startswith(
         "train.py: CUDA out of memory. Lower editor.batch_size (now 8) and raise editor.accumulate "
         "(now 2) by the same factor, or lower evaluate.batch_size (now "
     )
     smallest = (*words, "editor.batch_size=1", "evaluate.batch_size=1")
-    message = told("train", SAID[0], *smallest)
+    message = message_of("train", SAID[0], *smallest)
     assert "batch_size" not in message
     assert "Set model.quantise=8bit or 4bit (now null)" in message
     assert "model.dtype=bfloat16 (now float32)" in message
@@ -64,12 +64,12 @@ def test_a_training_may_take_smaller_batches_and_more_of_them() -> None:
 
 def test_an_evaluation_keeps_what_is_done_and_goes_on_with_smaller_batches() -> None:
     words = ("editor=ft", "evaluate.batch_size=4", "output_dir=runs/big")
-    assert "resume=true output_dir=runs/big" in told("evaluate", SAID[0], *words)
-    assert "resume" not in told("evaluate", SAID[0], *words, "evaluate.batch_size=1")
+    assert "resume=true output_dir=runs/big" in message_of("evaluate", SAID[0], *words)
+    assert "resume" not in message_of("evaluate", SAID[0], *words, "evaluate.batch_size=1")
 
 
 def test_a_machine_without_memory_is_no_matter_of_the_model_s_type() -> None:
-    message = told("evaluate", MemoryError(), "editor=ft", "data.num_workers=3")
+    message = message_of("evaluate", MemoryError(), "editor=ft", "data.num_workers=3")
     assert "data.num_workers (now 3)" in message
     assert "quantise" not in message
 

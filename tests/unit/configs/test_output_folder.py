@@ -19,7 +19,7 @@ import pytest
 from configs import schema
 from configs.check import build, load_config
 from configs.overrides import compose_plain, hydra_ready
-from configs.rundir import check_output_dir, output_folder, own_folder, resumes
+from configs.rundir import check_output_dir, output_folder, reserved_folder, resumes
 from errors import ConfigError, DataError, Stopped
 from results.files import run_files
 from results.lock import LOCK
@@ -127,12 +127,12 @@ def test_two_runs_of_one_second_get_a_folder_each(
 ) -> None:
     monkeypatch.setattr("time.strftime", lambda *_: "20261126-042011")
     config, plain = composed("experiment=demo")
-    with own_folder(config, plain) as first, own_folder(config, plain) as second:
+    with reserved_folder(config, plain) as first, reserved_folder(config, plain) as second:
         assert second.output_dir == f"{first.output_dir}-2"
         for one in (first, second):
             prepared(one)
     assert (tmp_path / second.output_dir / "config.yaml").is_file()
-    with own_folder(config, plain) as third:
+    with reserved_folder(config, plain) as third:
         assert third.output_dir == f"{first.output_dir}-3"
 
 
@@ -140,7 +140,7 @@ def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path: Path) -> None:
     config, plain = composed("experiment=demo")
 
     def fails() -> None:
-        with own_folder(config, plain) as own:
+        with reserved_folder(config, plain) as own:
             assert Path(own.output_dir).is_dir()
             raise ConfigError("bad input")
 
@@ -151,7 +151,7 @@ def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_the_user_named_is_taken_as_it_is(tmp_path: Path) -> None:
     config, plain = composed("experiment=demo", "output_dir=run")
-    with own_folder(config, plain) as same:
+    with reserved_folder(config, plain) as same:
         assert same is config
         assert not (tmp_path / "run").exists()
 
@@ -161,12 +161,12 @@ def test_a_restarted_job_goes_on_in_its_folder(count: str, monkeypatch: pytest.M
     monkeypatch.setenv("SLURM_JOB_ID", "41")
     monkeypatch.setenv(count, "0")
     config, plain = composed("experiment=demo")
-    with own_folder(config, plain) as first:
+    with reserved_folder(config, plain) as first:
         assert not resumes(first)
         prepared(first)
     monkeypatch.setenv(count, "1")
     config, plain = composed("experiment=demo")
-    with own_folder(config, plain) as again:
+    with reserved_folder(config, plain) as again:
         assert again.output_dir == first.output_dir
         assert resumes(again)
         check_output_dir(again)
@@ -195,7 +195,7 @@ def test_a_job_may_say_resume_from_its_beginning(monkeypatch: pytest.MonkeyPatch
     folders = []
     for _ in range(2):
         config, plain = composed("experiment=demo", "resume=true")
-        with own_folder(config, plain) as own:
+        with reserved_folder(config, plain) as own:
             folders.append(prepared(own))
     assert folders[0] == folders[1]
 
@@ -339,7 +339,7 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match=r"output_dir=run cannot be written \(Read-only file"):
         prepared(train("output_dir=run"))
     config, plain = composed("experiment=demo")
-    with pytest.raises(ConfigError, match="cannot be written"), own_folder(config, plain):
+    with pytest.raises(ConfigError, match="cannot be written"), reserved_folder(config, plain):
         pass
 
 

@@ -44,7 +44,7 @@ def test_a_deferred_signal_is_noted_and_the_second_one_raised(
 ) -> None:
     signals.deferred = True
     send(signal.SIGTERM)
-    assert signals.asked == signal.SIGTERM
+    assert signals.received == signal.SIGTERM
     assert "a second signal stops it at once" in capfd.readouterr().err
     with pytest.raises(Stopped, match="SIGTERM"):
         send(signal.SIGINT)
@@ -88,7 +88,7 @@ def test_a_forked_process_does_not_raise_what_is_its_parent_s(
         except BaseException:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status
-    assert signals.asked == 0
+    assert signals.received == 0
 
 
 def scontrol(folder: Path, status: int) -> Path:
