@@ -52,11 +52,11 @@ class SafeFiles(TorchCheckpointIO):
     Only the first process writes, and the others wait for it: an error would leave them waiting.
 
     Attributes:
-        failure: of the last save; None where the file is in its place.
+        failure: why the last save failed; None where the file is in its place.
     """
 
     def __init__(self) -> None:
-        self.failure: OSError | None = None
+        self.failure: str | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -68,7 +68,7 @@ class SafeFiles(TorchCheckpointIO):
             with replacing(Path(path)) as temporary, temporary.open("wb") as file:
                 _stream(checkpoint, file)
         except OSError as error:
-            self.failure = error
+            self.failure = error.strerror or str(error)
 
 
 class Checkpoints(Checkpoint):
@@ -122,7 +122,8 @@ class Checkpoints(Checkpoint):
             return
         self._checked_step = self._step
         number = self._agreed(trainer)
-        if number or self._step % self._every == 0 or self._step == trainer.max_steps - 1:
+        is_time = self._step % self._every == 0 or self._step == trainer.max_steps - 1
+        if self._saved != self._step and (number or is_time):
             self._save_last(trainer)
         if number:
             raise self._stopped(number)
@@ -178,7 +179,7 @@ class Checkpoints(Checkpoint):
             self._save_last(trainer)
         if self._files.failure is not None:
             raise DataError(
-                f"{self._folder / LAST} cannot be written ({_reason(self._files.failure)}), so the "
+                f"{self._folder / LAST} cannot be written ({self._files.failure}), so the "
                 f"end of the training, step {self._step}, is lost. Make room and start the same "
                 f"command with resume=true: it goes on {self._from()}."
             )
@@ -245,11 +246,12 @@ class Checkpoints(Checkpoint):
         self._validated, failed_before = validated, self._files.failure is not None
         with self._stop.held():
             trainer.save_checkpoint(self._folder / name)
-        failure = self._files.failure
+        # The first process writes; what all do next, such as to save again, depends on it.
+        failure = self._files.failure = trainer.strategy.broadcast(self._files.failure)
         if failure is not None and not failed_before:
             log.warning(
                 "%s cannot be written (%s): training goes on and tries again; until then a killed "
-                "run goes on %s", self._folder / name, _reason(failure), self._from(),
+                "run goes on %s", self._folder / name, failure, self._from(),
             )  # fmt: skip
         if failure is None and failed_before:
             log.warning("%s is written again, at step %d", self._folder / name, self._step)
@@ -332,7 +334,3 @@ class _Noted:
     def flush(self) -> None:
         """Flushes."""
         self._file.flush()
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

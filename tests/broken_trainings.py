@@ -149,8 +149,13 @@ def fit(
     signals: Signals | None = None,
     callbacks: tuple[Callback, ...] = (),
     rate: float = 0.1,
+    files: SafeFiles | None = None,
+    processes: int = 1,
 ) -> L.Trainer:
-    """One start of the command: from last.ckpt where there is one."""
+    """One start of the command: from last.ckpt where there is one.
+
+    Of several processes this is one; their group is there already.
+    """
     moments = moments or Moments(None)
     last = folder / LAST
     stored = torch.load(last, weights_only=True) if last.is_file() else None
@@ -159,20 +164,23 @@ def fit(
         continue_after=stored["global_step"] if stored else None,
         validated=is_validated(stored) if stored else True,
     )
-    files = Files(moments)
     points = [torch.tensor([float(number)]) for number in range(EDITS)]
     data = EditLoader(
         list(enumerate(points)),  # type: ignore[arg-type]
         EditOrder(EDITS, 1, seed=1, accumulate=accumulate),
         _stacked,  # type: ignore[arg-type]
     )
-    kept = Checkpoints(folder, save_every=save_every, stop=signals or Signals(), files=files)
+    checkpoints = Checkpoints(
+        folder, save_every=save_every, stop=signals or Signals(), files=files or Files(moments)
+    )
     stopping = [EarlyStopping("val/loss", patience=patience)] if patience else []
     trainer = L.Trainer(
         max_steps=steps, val_check_interval=val_every * accumulate, check_val_every_n_epoch=None,
-        accumulate_grad_batches=accumulate, logger=[curves], accelerator="cpu", devices=1,
+        accumulate_grad_batches=accumulate, logger=[curves], accelerator="cpu",
+        devices=processes, strategy="auto" if processes == 1 else "ddp",
         callbacks=[TypedRates(patience), LearningRateMonitor("step"), *stopping, moments.before(),
-                   kept, moments.after(), *callbacks],
+                   checkpoints, moments.after(), *callbacks],
+        use_distributed_sampler=False,
         enable_progress_bar=False, enable_model_summary=False,
         log_every_n_steps=2, num_sanity_val_steps=0, default_root_dir=str(folder),
     )  # fmt: skip

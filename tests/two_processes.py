@@ -6,10 +6,12 @@ with the batches of both, in float64, so that what differs is not rounding.
 
 from __future__ import annotations
 
+import errno
+import itertools
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,12 @@ from torch.utils.data import DataLoader
 from editors.mend.config import MendOptions
 from editors.mend.statistics import RunningStatistics
 from editors.objective import Objective
+from lightning_modules.checkpoints import SafeFiles
 from lightning_modules.editor_training import EditorTraining
 from lightning_modules.mend import MendTraining
 from lightning_modules.serac import SeracTraining
 from models.rows import EditBatch
-from tests import serac_cases
+from tests import broken_trainings, serac_cases
 from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
 
 TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
@@ -34,6 +37,7 @@ TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
 # batches) or a multiple of 3 (SERAC's): in the second step the first process has none, in the third
 # nobody has one.
 ROUND = (((0, 2), (11, 13)), ((3, 9), (14, 20)), ((3, 15), (9, 21)), ((5, 4), (16, 14)))
+FULL_DISK = "full disk"  # folder of a training whose first process has none left for a while
 LONG = "serac supervised text"  # 50 steps; tests/e2e/test_two_processes.py takes as many with MEND
 JUDGED = (((30, 31), (32,)), ((34, 33),))  # validation batches, an odd number of them
 CASES = (
@@ -92,6 +96,22 @@ def fitted(
     return {"editor": module.editor.state_dict(), "logged": logged}
 
 
+class NoRoom(SafeFiles):
+    """The disk is full at some saves, counted from 0; only the first process writes."""
+
+    def __init__(self, full_at: Collection[int]) -> None:
+        super().__init__()
+        self.full_at, self.saves = full_at, itertools.count()
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        if next(self.saves) in self.full_at:
+            self.failure = os.strerror(errno.ENOSPC)
+        else:
+            super().save_checkpoint(checkpoint, path, storage_options)
+
+
 def run(rank: int, folder: str) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     os.environ |= {
@@ -112,6 +132,10 @@ def run(rank: int, folder: str) -> None:
         found: dict[str, Any] = {"statistics": statistics.state_dict()}
         for case in CASES:
             found[case] = fitted(case, steps(case, rank), judged(rank), Path(folder))
+        files = NoRoom((4, 5, 7))  # the second best.ckpt and the last.ckpt behind it; the end
+        broken_trainings.fit(
+            Path(folder) / FULL_DISK, steps=3, val_every=1, save_every=9, files=files, processes=2
+        )
         torch.save(found, Path(folder) / f"{rank}.pt")
     finally:
         distributed.destroy_process_group()

@@ -213,6 +213,13 @@ def test_a_best_checkpoint_that_is_gone_is_made_again(
     assert "the best from here on is kept" in caplog.text
 
 
+def test_a_step_is_not_written_again_after_its_validation(tmp_path: Path) -> None:
+    """Steps 3 and 6 are validated: the first is written before and after, the last one after."""
+    moments = Moments(None)
+    fit(tmp_path, steps=6, val_every=3, save_every=3, moments=moments)
+    assert moments.names.count("saved last.ckpt") == 4
+
+
 class Written(Callback):
     """What no curve has on disk where a checkpoint is being written."""
 

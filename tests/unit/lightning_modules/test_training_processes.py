@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from tests.two_processes import CASES, TOKENS, fitted, judged, run, steps, tokens
+from lightning_modules.checkpoints import BEST, LAST
+from tests.two_processes import CASES, FULL_DISK, TOKENS, fitted, judged, run, steps, tokens
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 Found = tuple[dict[str, Any], dict[str, Any]]
@@ -22,6 +23,9 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = tmp_path_factory.mktemp("two")
     multiprocessing.spawn(run, args=(str(folder),), nprocs=2)
     first, second = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    full_disk = folder / FULL_DISK
+    for name in (BEST, LAST):
+        first[name] = torch.load(full_disk / name, weights_only=True)
     return first, second
 
 
@@ -59,3 +63,10 @@ def test_two_processes_train_what_one_trains(case: str, processes: Found, tmp_pa
     for name, value in expected["logged"].items():
         torch.testing.assert_close(second["logged"][name], first["logged"][name], msg=name)
         torch.testing.assert_close(first["logged"][name], value, rtol=1e-6, atol=1e-9, msg=name)
+
+
+def test_what_the_first_process_cannot_write_all_know_of(processes: Found) -> None:
+    """All save again at the end, where the first has room; the best is the best that is written."""
+    first, _ = processes
+    assert first[LAST]["global_step"] == 3
+    assert first[BEST]["global_step"] == 3  # that of step 2, which was better, is lost
