@@ -88,6 +88,9 @@ def reserved_folder(config: Config, composed: dict[str, Any]) -> Iterator[Config
     if is_named or _folder_of_checkpoint(config.command, composed) or not is_first_process():
         yield config
         return
+    if is_restarted():
+        before = _folder_before_restart(Path(config.output_dir))
+        config = config.model_copy(update={"output_dir": str(before)})
     folder, number = Path(config.output_dir), 1
     made = [parent for parent in folder.parents if not parent.exists()]
     with _explained(folder):
@@ -104,6 +107,14 @@ def reserved_folder(config: Config, composed: dict[str, Any]) -> Iterator[Config
         for path in (folder, *made):
             with suppress(OSError):
                 path.rmdir()
+
+
+def _folder_before_restart(folder: Path) -> Path:
+    """The folder in which this job has begun a run, if its name says another time."""
+    if folder.is_dir():
+        return folder
+    same_settings = folder.parent.glob(f"*-{folder.name.rpartition('-')[2]}*")
+    return max((path for path in same_settings if was_begun_by_this_job(path)), default=folder)
 
 
 def is_restarted() -> bool:

@@ -172,6 +172,23 @@ def test_a_restarted_job_goes_on_in_its_folder(count: str, monkeypatch: pytest.M
         check_output_dir(again)
 
 
+@pytest.mark.parametrize("words", [(), ("overwrite=true",)])
+def test_processes_that_torchrun_starts_again_find_their_folder(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name says when they were started first; other runs of these settings are not taken."""
+    folders = []
+    for restarts, agent, time in ((0, 7, "1"), (0, 8, "2"), (1, 7, "3"), (1, 9, "4"), (2, 7, "5")):
+        monkeypatch.setattr("time.strftime", lambda _, now=time: now)
+        monkeypatch.setattr("os.getppid", lambda number=agent: number)
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(restarts))
+        config, plain = composed("experiment=demo", *words)
+        with reserved_folder(config, plain) as placed:
+            check_output_dir(placed)
+            folders.append(prepared(placed).name[0])
+    assert folders == ["1", "2", "1", "4", "1"]
+
+
 def test_a_restarted_job_overwrites_what_was_there_before_it_and_not_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
