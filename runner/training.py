@@ -125,6 +125,7 @@ def fit(
         if not stopped.is_in_time:
             raise
         signals.received = 0
+        trainer.profiler.describe()  # type: ignore[attr-defined]  # as at any other clean end
         return [
             f"trainer.max_time={cfg.trainer.max_time} is up {stopped.after}; the same command with "
             f"resume=true output_dir={cfg.output_dir} goes on with the training."

@@ -87,7 +87,8 @@ def test_a_training_whose_time_is_up_ends_well_and_goes_on_with_its_callbacks(
     world: Path, tmp_path: Path
 ) -> None:
     words = ("trainer.max_steps=3", f"output_dir={tmp_path}")
-    printed = train(world, *words, "trainer.max_time=00:00:00:00")  # up before the first step
+    over = ("trainer.max_time=00:00:00:00", "trainer.profiler=simple")  # before the first step
+    printed = train(world, *words, *over)
     assert (
         "trainer.max_time=00:00:00:00 is up after step 1; the same command with resume" in printed
     )
@@ -95,6 +96,7 @@ def test_a_training_whose_time_is_up_ends_well_and_goes_on_with_its_callbacks(
         "the batch at whose beginning it stopped is one of them"
     )
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert "optimizer_step" in (tmp_path / "profile" / "fit-simple.txt").read_text()
     printed = train(world, *words, "resume=true", "trainer.max_time=00:01:00:00")
     assert "is up" not in printed
     assert [note["count"] for note in notes_of(printed, "batch")] == [3, 4]
