@@ -43,7 +43,7 @@ def entries(runs: Sequence[RunResult], labels: Mapping[Path, str] | None = None)
     labelled = [run for run in runs if run.folder in given]
     rest = [run for run in runs if run.folder not in given]
     named = _labelled(labelled, given) + _by_settings(rest)
-    order = {run.folder: place for place, run in enumerate(runs)}
+    order = {run.folder: number for number, run in enumerate(runs)}
     named.sort(key=lambda entry: min(order[run.folder] for run in entry.runs))
     _check_names(named)
     return named
@@ -63,7 +63,7 @@ def _labelled(runs: Sequence[RunResult], labels: Mapping[Path, str]) -> list[Ent
     editors: dict[str, set[str]] = {}
     for run in runs:
         editors.setdefault(labels[run.folder], set()).add(run.editor)
-    found = []
+    rows = []
     for group in _grouped(runs, lambda run: (labels[run.folder], *_place(run), run.editor)):
         label = labels[group[0].folder]
         several = len(editors[label]) > 1
@@ -74,13 +74,13 @@ def _labelled(runs: Sequence[RunResult], labels: Mapping[Path, str]) -> list[Ent
                 f"than the seed: {_contrast(group, keys)}. A label names one row, whose runs "
                 "differ in their seeds alone: give each of these a label of its own."
             )
-        found.append(Entry(name, _by_seed(group), is_labelled=True))
-    return found
+        rows.append(Entry(name, _by_seed(group), is_labelled=True))
+    return rows
 
 
 def _by_settings(runs: Sequence[RunResult]) -> list[Entry]:
     """One row for runs that agree in all settings, called by its editor and what it needs."""
-    found = []
+    rows = []
     for of_editor in _grouped(runs, lambda run: (run.model, run.editor)):
         tables = [
             _grouped(table, lambda run: canonical(settings_of(run)))
@@ -92,14 +92,14 @@ def _by_settings(runs: Sequence[RunResult]) -> list[Entry]:
             name = editor_label(group[0].editor)
             text = texts[group[0].folder]
             settings = settings_of(group[0])
-            found.append(
+            rows.append(
                 Entry(
                     add_to_name(name, text) if text else name,
                     _by_seed(group),
                     differing={key: settings.get(key) for key in keys},
                 )
             )
-    return found
+    return rows
 
 
 def _differing_within(tables: Sequence[Sequence[_Runs]]) -> list[str]:
@@ -193,10 +193,10 @@ def _by_seed(group: _Runs) -> tuple[RunResult, ...]:
         seeds = seeds_of(run)
         other = by_seeds.setdefault(tuple(seeds.values()), run)
         if other is not run:
-            listed = ", ".join(f"{key}={value}" for key, value in seeds.items())
+            of_both = ", ".join(f"{key}={value}" for key, value in seeds.items())
             raise DataError(
                 f"{run.editor} on {run.model} is both in {other.folder} and in {run.folder}, with "
-                f"the same settings and {listed}: a seed counts once in a mean over seeds. Leave "
+                f"the same settings and {of_both}: a seed counts once in a mean over seeds. Leave "
                 "one of the folders out, or tell them apart with --label NAME=DIR for each."
             )
     return tuple(run for _, run in sorted(by_seeds.items(), key=lambda item: item[0]))

@@ -42,8 +42,8 @@ def score_of(run: RunResult, metric: str | None) -> float | None:
         None where nothing of it was measured.
     """
     names = paper_columns(run.scenario) if metric is None else (metric,)
-    found = [run.metrics[name].mean for name in names if name in run.metrics]
-    means = [mean for mean in found if mean is not None and not math.isnan(mean)]
+    measured = [run.metrics[name].mean for name in names if name in run.metrics]
+    means = [mean for mean in measured if not math.isnan(mean)]
     return sum(means) / len(means) if means else None
 
 

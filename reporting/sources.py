@@ -94,9 +94,9 @@ def _read_label(label: str) -> tuple[str, list[Path]]:
     Raises:
         ConfigError: there is no name, or DIR names nothing of ours.
     """
-    splits = [place for place, character in enumerate(label) if character == "="]
-    for place in splits:
-        name, path = label[:place].strip(), label[place + 1 :]
+    splits = [index for index, character in enumerate(label) if character == "="]
+    for index in splits:
+        name, path = label[:index].strip(), label[index + 1 :]
         if name and path and (named := _folders_of(path)):
             return " ".join(name.split()), named
     if not splits or not label[: splits[0]].strip() or not label[splits[0] + 1 :]:
@@ -129,9 +129,9 @@ def _runs_in(folder: Path) -> list[Path]:
     """
     for depth in ("", "**/"):
         marks = [folder.glob(f"{depth}{name}") for name in (SUMMARY, CURVES, PARTIAL)]
-        found = sorted({mark.parent for of_name in marks for mark in of_name}, key=_by_number)
-        if found:
-            return found
+        folders = sorted({mark.parent for of_name in marks for mark in of_name}, key=_by_number)
+        if folders:
+            return folders
     return []
 
 
