@@ -332,5 +332,4 @@ class _Noted:
         return len(data)
 
     def flush(self) -> None:
-        """Flushes."""
         self._file.flush()

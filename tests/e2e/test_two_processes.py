@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -159,14 +158,13 @@ def test_two_processes_judge_every_edit_once(two: Path, tmp_path: Path) -> None:
 def test_an_error_in_one_process_ends_both(
     rank: int, world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Gloo alone would wait for 30 minutes, longer than `run` does."""
     monkeypatch.setenv("FAILING_RANK", str(rank))
-    begun = time.monotonic()
     printed = run(
         "tests/e2e/train_with_error.py", *TRAINING, world, "trainer=ddp_cpu",
         "editor.batch_size=2",
         f"output_dir={tmp_path / 'run'}", status=2,
     )  # fmt: skip
-    assert time.monotonic() - begun < 100  # two starts take 15 to 40 s; Gloo would wait 30 minutes
     assert printed.count("is broken.") == 1
     assert "Traceback" not in printed
     assert "another process of this run ended" not in printed  # that would be said by the first

@@ -36,7 +36,7 @@ from models.deltas import Site
 from models.editable import EditableModel
 from tests.all_editors import EDITORS, answers
 from tests.builders import MEND_OPTIONS, inputs
-from tests.elsewhere import THERE, There, elsewhere
+from tests.elsewhere import OTHER_DEVICE, DeviceTensor, elsewhere
 from tests.ike_cases import TRAINING
 from tests.serac_cases import RECORDS, drawn_from_records, options, picture_model, worded_batch
 
@@ -45,7 +45,7 @@ STEPS = 4
 
 
 @pytest.fixture
-def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     with elsewhere(monkeypatch) as device:
         yield device
 
@@ -78,37 +78,37 @@ def test_an_editor_works_beside_its_model(
         batch = replace(batch, rows=moved.encode_pictures(batch.rows))
         editor = EDITORS[name](moved, STEPS)
         if isinstance(editor, nn.Module):
-            assert {tensor.device for tensor in editor.state_dict().values()} == {THERE}
-            assert {parameter.device for parameter in editor.parameters()} == {THERE}
+            assert {tensor.device for tensor in editor.state_dict().values()} == {OTHER_DEVICE}
+            assert {parameter.device for parameter in editor.parameters()} == {OTHER_DEVICE}
         found = answers(moved, editor, batch)
-        assert isinstance(found, There)
+        assert isinstance(found, DeviceTensor)
         torch.testing.assert_close(found.cpu(), expected, atol=1e-3, rtol=1e-3)
         got = scored(moved, editor, pictures=pictures)
         assert got == pytest.approx(values, rel=1e-4, nan_ok=True)
 
 
-def test_the_stand_in_refuses_what_a_device_refuses(there: torch.device) -> None:
-    moved = torch.ones(2, 2).to(there)
+def test_the_stand_in_refuses_what_a_device_refuses(other_device: torch.device) -> None:
+    moved = torch.ones(2, 2).to(other_device)
     assert (moved * 2.0).tolist() == (moved * torch.tensor(2.0)).tolist() == [[2.0, 2.0]] * 2
     with pytest.raises(RuntimeError, match="on the CPU meets one on another device"):
         moved @ torch.ones(2)
     with pytest.raises(TypeError, match="no float64"):
         moved.double()
     with pytest.raises(TypeError, match="no float64"):
-        torch.zeros(2, dtype=torch.float64, device=there)
-    weight = torch.ones(2, device=there, requires_grad=True)
+        torch.zeros(2, dtype=torch.float64, device=other_device)
+    weight = torch.ones(2, device=other_device, requires_grad=True)
     (gradient,) = torch.autograd.grad((moved @ weight).sum(), weight)
-    assert gradient.device == there
+    assert gradient.device == other_device
     assert gradient.tolist() == [2.0, 2.0]
 
 
-def test_the_scope_s_quality_is_a_module_like_others(there: torch.device) -> None:
+def test_the_scope_s_quality_is_a_module_like_others(other_device: torch.device) -> None:
     """SERAC's training carries it: Lightning moves it to the device and back."""
     probabilities, inside = torch.tensor([0.9, 0.2, 0.7]), torch.tensor([True, True, False])
     expected = ScopeQuality()
     expected.update(probabilities, inside)
-    moved = ScopeQuality().to(there)
-    moved.update(probabilities.to(there), inside.to(there))
+    moved = ScopeQuality().to(other_device)
+    moved.update(probabilities.to(other_device), inside.to(other_device))
     for name, value in moved.compute().items():
         assert float(value) == pytest.approx(float(expected.compute()[name]), rel=1e-6)
     assert moved.hits.dtype == torch.float32
@@ -121,7 +121,7 @@ def test_edits_that_stay_in_place(name: str, monkeypatch: pytest.MonkeyPatch) ->
     expected = after_two(picture_model(), name)
     with elsewhere(monkeypatch) as device:
         found = after_two(picture_model().to(device), name)
-    assert isinstance(found, There)
+    assert isinstance(found, DeviceTensor)
     torch.testing.assert_close(found.numbers, expected, atol=1e-3, rtol=1e-3)
 
 
@@ -189,20 +189,20 @@ def trained(build: Callable[[EditableModel], EditorTraining], model: EditableMod
 
 
 def test_hard_negatives_are_embedded_where_the_run_is(
-    there: torch.device, monkeypatch: pytest.MonkeyPatch
+    other_device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Left to itself every process would take cuda:0; a draw does not depend on the device."""
     chosen = options(negatives={"share": 1.0, "per_edit": 2}).negatives
-    asked: list[torch.device] = []
+    used: list[torch.device] = []
     encode = negatives.SentenceTransformer.encode
 
     def seen(self: Any, *args: Any, **kwargs: Any) -> Any:
-        asked.append(self.device)
+        used.append(self.device)
         return encode(self, *args, **kwargs)
 
     monkeypatch.setattr(negatives.SentenceTransformer, "encode", seen)
-    moved = negatives.HardNegatives(chosen, RECORDS, device=there)
-    assert set(asked) == {there}
+    moved = negatives.HardNegatives(chosen, RECORDS, device=other_device)
+    assert set(used) == {other_device}
     plain = drawn_from_records(per_edit=2)
     for record in RECORDS[:3]:
         question = record.knowledge_edit.question
@@ -210,12 +210,12 @@ def test_hard_negatives_are_embedded_where_the_run_is(
         assert drawn[0] == drawn[1]
 
 
-def test_rome_s_second_moment(there: torch.device, tmp_path: Path) -> None:
+def test_rome_s_second_moment(other_device: torch.device, tmp_path: Path) -> None:
     """It is added up and solved in float64, on the CPU where the device has none."""
     site = Site(1, "mlp_out")
-    moved = picture_model().to(there)
+    moved = picture_model().to(other_device)
     rows = worded_batch([1, 2]).rows
-    tokens = (rows.input_ids.to(there), rows.attention_mask.to(there))
+    tokens = (rows.input_ids.to(other_device), rows.attention_mask.to(other_device))
     found, count = second_moment(moved, site, [tokens])
     assert (found.device.type, found.dtype, count) == ("cpu", torch.float64, int(tokens[1].sum()))
     path = tmp_path / "moment.safetensors"
@@ -224,8 +224,8 @@ def test_rome_s_second_moment(there: torch.device, tmp_path: Path) -> None:
     assert torch.equal(again, found)
     keys = torch.randn(3, len(found), generator=torch.Generator().manual_seed(0))
     moment = factored(found + torch.eye(len(found), dtype=torch.float64))
-    direction = unit_direction(keys.to(there), moment)
-    assert isinstance(direction, There)
+    direction = unit_direction(keys.to(other_device), moment)
+    assert isinstance(direction, DeviceTensor)
     assert torch.equal(direction.numbers, unit_direction(keys, moment))
 
 
@@ -236,7 +236,7 @@ def test_the_analyses(monkeypatch: pytest.MonkeyPatch) -> None:
     with elsewhere(monkeypatch) as device:
         moved = picture_model().to(device)
         found = attributions(moved, rows.to(device), steps=2)
-        assert isinstance(found, There)
+        assert isinstance(found, DeviceTensor)
         torch.testing.assert_close(found.numbers, neurons, atol=1e-4, rtol=1e-3)
         traced = causal_trace(moved, inputs().encoder, TRAINING[:2], draws=1)
     assert traced.clean == pytest.approx(trace.clean, rel=1e-3)
