@@ -171,13 +171,24 @@ def _open_store(environment: ClusterEnvironment, watch: Watch) -> distributed.St
 
 
 def _meet(watch: Watch, host: str, store: distributed.Store, settings: object) -> None:
-    """Connects every process with the first one."""
+    """Connects every process with the first one.
+
+    Raises:
+        ConfigError: the first one is out of reach.
+    """
     if watch.rank == 0:
         token = secrets.token_hex(16)
         store.set(_HUB, f"{watch.serve(host, token)} {token}")
-    else:
-        port, token = store.get(_HUB).decode().split()
+        return
+    port, token = store.get(_HUB).decode().split()
+    try:
         watch.connect(host, int(port), token, settings)
+    except OSError as error:
+        raise ConfigError(
+            f"rank {watch.rank} does not reach the first process at {host}:{port} "
+            f"({error.strerror or error}). The machines of a run talk over ports that the system "
+            "chooses, as their GPUs do: let a firewall pass those, or take one machine."
+        ) from error
 
 
 def _launch(watch: Watch, trial: L.Trainer) -> None:
