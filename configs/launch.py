@@ -7,7 +7,6 @@ An entry point is a docstring, a `main(config)` that imports what it needs insid
 """
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from configs.out_of_memory import explained_memory
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
 from configs.rundir import check_output_dir, reserved_folder
 from configs.schema import RunConfig
-from configs.signals import REQUEUE, requeue, signals
+from configs.signals import requeue_after, signals
 from configs.sweep import RESUME, Sweep
 from errors import USER_ERROR, Stopped, TmkeError
 from results.files import forget_ranks, is_first_process, is_one_of_several
@@ -157,9 +156,5 @@ def _how_to_go_on(stopped: Stopped, config: RunConfig | None, in_sweep: bool) ->
     words = f"the same command with resume=true output_dir={config.output_dir} goes on with the run"
     if in_sweep:
         words = f"{words} in this job's folder, without -m and with this job's values; {RESUME}"
-    if stopped.number != REQUEUE or "SLURM_JOB_ID" not in os.environ:
-        return f"; {words}"
-    problem = requeue()
-    if problem is None:
-        return "; the job is in the queue again and goes on by itself"
-    return f", and the job could not be put back into the queue ({problem}); {words}"
+    is_queued, clause = requeue_after(stopped.number)
+    return clause if is_queued else f"{clause}; {words}"

@@ -102,6 +102,20 @@ def requeue() -> str | None:
     return f"scontrol requeue {job}: {output or done.returncode}" if done.returncode else None
 
 
+def requeue_after(number: int) -> tuple[bool, str]:
+    """Puts this SLURM job back into the queue where a signal asks for that.
+
+    Returns:
+        Whether it is in the queue again, and a clause that says what was done; empty for nothing.
+    """
+    if number != REQUEUE or "SLURM_JOB_ID" not in os.environ:
+        return False, ""
+    problem = requeue()
+    if problem is None:
+        return True, "; the job is in the queue again and goes on by itself"
+    return False, f", and the job could not be put back into the queue ({problem})"
+
+
 def _as_a_child(number: int) -> None:
     """In a process that was forked off: it ends as if nothing was installed, or lives on.
 

@@ -28,8 +28,9 @@ from torch import distributed
 
 from configs.out_of_memory import is_out_of_memory
 from configs.overrides import leaves
+from configs.signals import requeue_after
 from errors import USER_ERROR, ConfigError, Stopped, TmkeError
-from runner.watch import Watch
+from runner.watch import End, Watch
 
 log = logging.getLogger(__name__)
 _LONGEST_WAIT = 600.0  # seconds for all processes to come
@@ -88,7 +89,7 @@ def together(trial: L.Trainer, settings: Mapping[str, Any]) -> Iterator[Agreemen
     """
     environment = _environment_of(trial)
     before = {name: os.environ.get(name) for name in _VARIABLES}
-    watch = Watch(trial.global_rank, trial.world_size)
+    watch = Watch(trial.global_rank, trial.world_size, last_words)
     try:
         store = _open_store(environment, watch)
         plain = json.loads(json.dumps(settings, default=str))
@@ -294,6 +295,11 @@ def _announce(watch: Watch, error: BaseException) -> None:
         watch.learns(_PATIENCE)
     if watch.end is None:
         watch.announce(_status(error), str(error) or type(error).__name__)
+
+
+def last_words(end: End) -> str:
+    """What the process says that hangs and cannot unwind; it also puts its job into the queue."""
+    return f"{end.message}{requeue_after(end.status - 128)[1]}"
 
 
 def _status(error: BaseException) -> int:

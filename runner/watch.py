@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
+from operator import attrgetter
 from typing import Any
 from weakref import WeakSet
 
@@ -102,13 +103,16 @@ class Watch:
     Args:
         rank: of this process.
         size: number of processes.
+        last_words: makes what this process says if its thread has to end it.
 
     Attributes:
         end: how the run ends, once one of its processes has failed.
     """
 
-    def __init__(self, rank: int, size: int) -> None:
-        self.rank, self.size = rank, size
+    def __init__(
+        self, rank: int, size: int, last_words: Callable[[End], str] = attrgetter("message")
+    ) -> None:
+        self.rank, self.size, self._last_words = rank, size, last_words
         self.end: End | None = None
         self._heard: dict[tuple[int, str], Any] = {}
         self._wires: dict[int, Wire] = {}
@@ -356,7 +360,7 @@ class Watch:
         """Ends this process from the thread, as its main thread hangs or does what is lost."""
         assert self.end is not None
         if self.speaks:
-            self._print_end(self.end.message)
+            self._print_end(self._last_words(self.end))
         self._kill_children()
         for stream in (sys.stdout, sys.stderr):
             if stream.isatty():
