@@ -70,9 +70,11 @@ def check_continued(cfg: TrainConfig, processes: int) -> None:
     earlier = content.get(PROGRESS, {}).get("processes")
     size = trained_options(cfg).batch_size
     if earlier is not None and batch is not None and earlier * batch != processes * size:
+        same, rest = divmod(earlier * batch, processes)
+        way = f" (editor.batch_size={same} keeps that)" if same and not rest else ""
         refused.append(
             f"a step took {earlier} x {batch} edits (processes x editor.batch_size) and would take "
-            f"{processes} x {size}"
+            f"{processes} x {size}{way}"
         )
     if refused:
         raise ConfigError(

@@ -87,7 +87,13 @@ def test_a_requeued_job_goes_on_with_its_own_steps_alone(
 
 @pytest.mark.parametrize(
     ("processes", "size", "says"),
-    [(2, 4, ""), (4, 2, ""), (1, 8, ""), (1, 4, "took 2 x 4 edits .* would take 1 x 4")],
+    [
+        (2, 4, ""),
+        (4, 2, ""),
+        (1, 8, ""),
+        (1, 4, "took 2 x 4 .* take 1 x 4 .editor.batch_size=8 keeps"),
+        (3, 4, "would take 3 x 4\\."),
+    ],
 )
 def test_a_step_keeps_its_edits(run: Path, processes: int, size: int, says: str) -> None:
     words = (f"editor.batch_size={size}", f"output_dir={run}")
