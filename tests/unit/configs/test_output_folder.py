@@ -67,7 +67,8 @@ def test_a_second_live_run_is_refused_with_who_holds_the_folder(
 
 
 def test_a_killed_run_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    holder.send_signal(signal.SIGKILL)
+    holder.kill()
+    holder.wait()
     check_output_dir(train("output_dir=run"))
     assert (tmp_path / "run" / LOCK).exists()
     prepared(train("output_dir=run"))
