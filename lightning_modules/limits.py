@@ -27,13 +27,17 @@ class StopInTime(Callback):
         days, hours, minutes, seconds = map(int, duration.split(":"))
         length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         self._seconds, self._stop, self._until = length.total_seconds(), stop, float("inf")
+        self._checked_step = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The time begins."""
-        del trainer, pl_module
-        self._until = time.monotonic() + self._seconds
+        """Counts the time from here on."""
+        del pl_module
+        self._until, self._checked_step = time.monotonic() + self._seconds, trainer.global_step
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
-        """Asks once the time is up; `Checkpoints`, which comes later, lets a step end before."""
+        """Asks between two steps, where `Checkpoints`, which comes later, stops at once."""
+        if self._checked_step == trainer.global_step:
+            return
+        self._checked_step = trainer.global_step
         if time.monotonic() >= self._until and not self._stop.received:
             self._stop.received = TIME_IS_UP

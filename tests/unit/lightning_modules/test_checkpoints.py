@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from configs.signals import Signals
 from errors import DataError, Stopped
 from lightning_modules.checkpoints import BEST, LAST
+from lightning_modules.limits import StopInTime
 from loggers.curve_file import CurveFile
 from tests.broken_trainings import (
     CASES,
@@ -97,6 +98,15 @@ def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
         fit(tmp_path, steps=9, val_every=3, signals=signals, callbacks=(twice,))
     assert stopped.value.after == ""
     assert torch.load(tmp_path / LAST, weights_only=True)["global_step"] == 3
+
+
+def test_time_that_is_up_during_the_last_step_cuts_nothing_short(tmp_path: Path) -> None:
+    """Nor is it taken for a signal, so that one which comes in that step is the first."""
+    signals = Signals()
+    in_time = StopInTime("00:00:00:00", signals)
+    fit(tmp_path, steps=1, val_every=1, accumulate=2, signals=signals, callbacks=(in_time,))
+    assert not signals.received
+    assert torch.load(tmp_path / BEST, weights_only=True)["global_step"] == 1
 
 
 def test_a_signal_during_a_save_lets_it_end(tmp_path: Path) -> None:
