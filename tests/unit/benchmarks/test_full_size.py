@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from benchmarks import full_size
@@ -21,6 +22,7 @@ def test_every_line_can_be_measured_in_bfloat16_on_a_cpu(tmp_path: Path) -> None
         assert peak > 0.05, name  # GB: Python and torch alone need more
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak stays here")
 def test_a_peak_is_that_of_one_piece_of_work() -> None:
     """Otherwise a small piece after a large one would have the large one's."""
     device = torch.device("cpu")
