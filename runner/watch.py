@@ -12,6 +12,7 @@ one, and while a collective hangs that its backend would never give up.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -119,12 +120,9 @@ class Watch:
         self._strangers: list[Wire] = []  # connections that have not said their rank yet
         self._listener: socket.socket | None = None
         self._children: dict[int, subprocess.Popen[bytes]] = {}
-        self._deadline, self._is_printed, self._is_closed, self._token = (
-            float("inf"),
-            False,
-            False,
-            "",
-        )
+        self._token = ""
+        self._is_printed = self._is_closed = False
+        self._deadline = math.inf  # of this process, once the run has failed
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
 
