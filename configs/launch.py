@@ -81,8 +81,11 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
         except Stopped as stopped:
             _end(stopped, config, in_sweep=number is not None)
 
-    with _explained_end(), sweep.watched():
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
+    try:
+        with _explained_end(), sweep.watched():
+            hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
+    finally:
+        signals.conclude()
 
 
 def _checked_arguments(command: str, argv: list[str]) -> list[str]:
@@ -137,12 +140,14 @@ def _explained_end() -> Iterator[None]:
 
 def _stop(error: TmkeError) -> NoReturn:
     """Ends the process with the message of a mistake that the user can mend."""
+    signals.conclude()
     print(f"error: {error}", file=sys.stderr)
     sys.exit(USER_ERROR)
 
 
 def _end(stopped: Stopped, config: RunConfig | None = None, *, in_sweep: bool = False) -> NoReturn:
     """Ends the process after a signal, with how to go on."""
+    signals.conclude()
     if is_first_process():
         print(f"{stopped}{_how_to_go_on(stopped, config, in_sweep)}", file=sys.stderr)
     sys.exit(stopped.status)

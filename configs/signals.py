@@ -4,6 +4,7 @@
     deferred    the first signal is only noted, and a training asks for it after each step; the
                 second one is raised at once
     held        while a file is put in its place; what came meanwhile is raised afterwards
+    concluded   when a command has come to its end: nothing is left to stop
 
 The status is 128 + the signal's number, as a shell says it. SIGUSR1 is what SLURM sends before the
 time is up (`#SBATCH --signal=USR1@120`): the job is then put back into the queue.
@@ -39,7 +40,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received, self.deferred = 0, False
-        self._held, self._due = False, False
+        self._held, self._due, self._is_concluded = False, False, False
         self._process = os.getpid()
 
     def install(self) -> None:
@@ -50,6 +51,13 @@ class Signals:
         for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
+
+    def conclude(self) -> None:
+        """From here on the first signal changes nothing, and a second one ends the process.
+
+        What is raised while Python shuts down ends in a traceback.
+        """
+        self._is_concluded = True
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -70,6 +78,9 @@ class Signals:
         del frame
         if os.getpid() != self._process:
             _as_a_child(number)
+            return
+        if self._is_concluded:
+            signal.signal(number, signal.SIG_DFL)
             return
         is_first, self.received = not self.received, self.received or number
         if self.deferred and is_first:

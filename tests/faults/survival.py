@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ HOW_TO_GO_ON = (
     "resume=true",
     "in the queue again",
 )  # one of them is in what a command says when it is stopped
+# A command's last line. While Python shuts down after it, a signal may still end the process.
+LAST_LINE = re.compile(r"^last \S+last\.ckpt$|Written to |inished already", re.MULTILINE)
 _NOTE = "a file of somebody else\n"
 
 
@@ -85,7 +88,7 @@ def survive(case: Case, folder: Path, unbroken: Path) -> Outcome:
         outcome.starts.append(one)
         begun = (run / "config.yaml").exists()
         outcome.wrong += _wrong_in(one, blow if one.moment else None, begun=begun)
-        if one.status == 0 and one.moment:
+        if one.moment and (one.status == 0 or _is_done(one, blow)):
             wrong = _wrong_at_the_end(case.command, run, unbroken)
             outcome.wrong += [f"ended well after {one.moment}, but {what}" for what in wrong]
         if one.hung or (one.status == 0 and blow is None):
@@ -107,7 +110,7 @@ def _wrong_in(one: Start, blow: Blow | None, *, begun: bool) -> list[str]:
         wrong.append(f"left behind: {one.left}")
     if "Traceback" in one.printed:
         wrong.append(f"traceback: {_tail(one.printed)}")
-    if blow is None or one.hung or blow.signal == signal.SIGKILL:
+    if blow is None or one.hung or blow.signal == signal.SIGKILL or _is_done(one, blow):
         return wrong
     statuses = {*one.statuses.values()} or {one.status}
     if not statuses <= {128 + blow.signal, 0}:
@@ -115,6 +118,12 @@ def _wrong_in(one: Start, blow: Blow | None, *, begun: bool) -> list[str]:
     elif begun and statuses != {0} and not any(words in one.printed for words in HOW_TO_GO_ON):
         wrong.append(f"{blow.signal.name}: not a word on how to go on: {_tail(one.printed)}")
     return wrong
+
+
+def _is_done(one: Start, blow: Blow | None) -> bool:
+    """Whether a signal that can be caught has only met the shutting down of Python."""
+    met = blow is not None and blow.signal != signal.SIGKILL and one.status == -blow.signal
+    return met and LAST_LINE.search(one.printed) is not None
 
 
 def _wrong_at_the_end(command: Command, run: Path, unbroken: Path) -> list[str]:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from hydra._internal.hydra import Hydra
 from configs.launch import run_command
 from configs.signals import STOPPING, Signals, requeue
 from errors import Stopped
+from tests.e2e.commands import ROOT
 
 
 @pytest.fixture
@@ -63,6 +66,37 @@ def test_a_signal_waits_while_a_file_is_put_in_its_place(signals: Signals) -> No
     assert done == ["saved"]
     with signals.held():
         pass  # it was raised once
+
+
+def test_a_command_at_its_end_has_nothing_to_stop(signals: Signals) -> None:
+    signals.conclude()
+    send(signal.SIGTERM)
+    assert signals.received == 0
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "a second one ends the process"
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [("pass", 0), ("raise DataError('no room')", 2), ("raise Stopped(signal.SIGINT)", 130)],
+)
+def test_a_signal_while_python_shuts_down_leaves_no_traceback(
+    ends: str, status: int, tmp_path: Path
+) -> None:
+    """Libraries clean up then, and what is raised in that is printed with its traceback."""
+    script = (
+        "import atexit, os, signal, sys\n"
+        "from configs.launch import run_command\n"
+        "from errors import DataError, Stopped\n"
+        "def main(config):\n"
+        f"    {ends}\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        f"sys.argv = ['evaluate.py', 'editor=ft', 'output_dir={tmp_path / 'run'}']\n"
+        "run_command('evaluate', main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
 
 
 def test_what_is_ignored_from_outside_stays_ignored() -> None:
