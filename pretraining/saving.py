@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -19,7 +18,7 @@ from datamodules.world import World
 from datamodules.world.schema import WORLD_FILE
 from errors import ModelError
 from models.folder import MANIFEST, sha256
-from results.files import UnwritableError, replacing_folder, write_text
+from results.files import replacing_folder, write_text
 
 PACKAGES = ("torch", "transformers", "tokenizers", "lightning", "safetensors", "pillow", "numpy")
 
@@ -71,13 +70,10 @@ def save_tiny(
             f"{folder}: a weight is not finite in half precision, so the model was not saved. The "
             "training diverged: lower lr and vision_lr."
         )
-    try:
-        with replacing_folder(folder) as temporary:
-            model.half().save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-            processor.save_pretrained(temporary)
-    except SafetensorError as error:  # its own kind, for a full disk too
-        raise UnwritableError(folder, OSError(str(error))) from error
+    with replacing_folder(folder) as temporary:
+        model.half().save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
     model.float()
     versions = {package: version(package) for package in PACKAGES}
     return {

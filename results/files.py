@@ -41,14 +41,14 @@ class UnwritableError(DataError, OSError):
     message.
     """
 
-    def __init__(self, path: Path, error: OSError) -> None:
-        reason = error.strerror or str(error)
+    def __init__(self, path: Path, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or str(error)
         self.message = (
             f"{path} cannot be written ({reason}), and what was there is unchanged. Make room, or "
             "make the place writable, and start again."
         )
         super().__init__(self.message)
-        self.errno, self.strerror = error.errno, reason
+        self.errno, self.strerror = getattr(error, "errno", None), reason
 
     def __str__(self) -> str:
         return self.message
@@ -94,7 +94,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _to_disk(temporary)
         temporary.replace(path)
-    except OSError as error:
+    except Exception as error:
+        if not _is_of_disk(error):
+            raise
         raise UnwritableError(path, error) from error
     finally:
         with suppress(OSError):
@@ -134,12 +136,19 @@ def replacing_folder(folder: Path, *, overwrite: bool = True) -> Iterator[Path]:
             if former.is_dir():
                 former.rename(final)
             raise
-    except OSError as error:
+    except Exception as error:
+        if not _is_of_disk(error):
+            raise
         raise UnwritableError(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _folder_to_disk(final.parent)
     shutil.rmtree(former, ignore_errors=True)
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether the disk is at fault; safetensors has a kind of error of its own for that too."""
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
 
 
 # Earlier versions had no random part.

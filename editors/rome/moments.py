@@ -21,7 +21,7 @@ from metrics.precision import device_with_float64, in_float64
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel
 from models.rows import text_rows
-from results.files import UnwritableError, replacing
+from results.files import replacing
 
 
 @torch.no_grad()
@@ -59,11 +59,8 @@ def save_second_moment(path: Path, moment: Tensor, *, facts: dict[str, str]) -> 
         UnwritableError: naming the file, which is as it was.
     """
     tensors = {"second_moment": moment.contiguous().cpu()}
-    try:
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata=facts)
-    except SafetensorError as error:  # its own kind, for a full disk too
-        raise UnwritableError(path, OSError(str(error))) from error
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=facts)
 
 
 def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:

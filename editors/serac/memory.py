@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from editors.serac.scope import Scope
 from errors import ModelError
-from results.files import UnwritableError, replacing_folder
+from results.files import replacing_folder
 
 _TEXTS, _PICTURES = "entries.json", "pictures.safetensors"
 
@@ -91,12 +90,9 @@ class Memory:
             for number, entry in enumerate(self.entries)
             if entry.picture is not None
         }
-        try:
-            with replacing_folder(folder) as temporary:
-                (temporary / _TEXTS).write_text(json.dumps(texts, indent=1), encoding="utf-8")
-                save_file(pictures, temporary / _PICTURES)
-        except SafetensorError as error:  # its own kind, for a full disk too
-            raise UnwritableError(folder, OSError(str(error))) from error
+        with replacing_folder(folder) as temporary:
+            (temporary / _TEXTS).write_text(json.dumps(texts, indent=1), encoding="utf-8")
+            save_file(pictures, temporary / _PICTURES)
 
     @classmethod
     def load(cls, folder: Path) -> Memory:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
@@ -236,7 +235,7 @@ def _written_beside(output: Path) -> Iterator[Path]:
     try:
         with replacing_folder(output) as folder:
             yield folder
-    except (OSError, SafetensorError) as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # a full disk, a folder that may not be written
         raise ModelError(f"--output {output} cannot be written: {error}") from error
 
 
