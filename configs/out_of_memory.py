@@ -6,8 +6,9 @@ imports torch.
 
 import errno
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from configs import schema
 from editors.options import TrainedEditorOptions
@@ -30,37 +31,37 @@ def is_out_of_memory(error: BaseException) -> bool:
     return named_so or (isinstance(error, RuntimeError) and bool(_NO_ROOM.search(str(error))))
 
 
-@contextmanager
-def explained_memory(config: schema.RunConfig) -> Iterator[None]:
+def explained_memory(config: schema.RunConfig) -> AbstractContextManager[None]:
     """Turns such an error into one that names options.
 
     Raises:
         ModelError: there is no room.
     """
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ModelError(_advice(config, error)) from error
+    return _explained(partial(_advice, config))
 
 
-@contextmanager
-def explained_loading(options: schema.ModelOptions) -> Iterator[None]:
+def explained_loading(options: schema.ModelOptions) -> AbstractContextManager[None]:
     """The same while the base model loads, where no batch size matters.
 
     Raises:
         ModelError: there is no room.
     """
+    return _explained(partial(_advice_to_load, options))
+
+
+@contextmanager
+def _explained(advice: Callable[[Exception], str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        ways = _ways_to_load(options) or ["take a device with more memory"]
-        raise ModelError(
-            f"model={options.name} does not fit: {_what(error)}. {_either(ways)}."
-        ) from error
+        raise ModelError(advice(error)) from error
+
+
+def _advice_to_load(options: schema.ModelOptions, error: Exception) -> str:
+    ways = _ways_to_load(options) or ["take a device with more memory"]
+    return f"model={options.name} does not fit: {_what(error)}. {_either(ways)}."
 
 
 def _advice(config: schema.RunConfig, error: Exception) -> str:
