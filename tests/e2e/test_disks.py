@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from errors import DataError
-from tests.disks import files_up_to
+from tests.disks import disk_in_memory, files_up_to
 from tests.e2e.commands import run
 from tests.e2e.test_end_of_run import check_sent, content, evaluated, unbroken, words
 
@@ -24,18 +23,8 @@ GOES_ON += r"resume=true goes on with the edits that are on disk"
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A file system that cannot be written."""
-    place = tmp_path / "read_only"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with disk_in_memory(tmp_path / "read_only") as mount:
+        yield mount("ro")
 
 
 def test_a_disk_that_fills_at_every_stage_costs_nothing_that_is_done(

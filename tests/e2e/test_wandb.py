@@ -26,6 +26,7 @@ from reporting.entries import Entry
 from reporting.figures import grouped_bars
 from reporting.thumbnails import SIDE
 from results.folder import read_run
+from tests.disks import disk_in_memory
 from tests.e2e.commands import run
 from tests.e2e.offline_runs import OfflineRun, read_runs
 from tests.result_folders import edit_row, make_run, summary
@@ -261,18 +262,9 @@ def test_a_service_that_crashes_ends_no_run(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """An output folder whose `wandb` is a file system of 1 MiB."""
-    place = tmp_path / "wandb"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(place)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with disk_in_memory(tmp_path / "wandb") as mount:
+        mount("size=1M")
         yield tmp_path
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.mark.parametrize("sends", ["pictures", "curves"])

@@ -11,9 +11,9 @@ import pytest
 from filelock import FileLock
 
 from datamodules.world import generate_world
-from tests.faults.cases import commands
+from tests.faults.cases import commands, draw_case
 from tests.faults.harness import Command, Start
-from tests.faults.survival import unbroken_run
+from tests.faults.survival import survive, unbroken_run
 
 # Test processes that are started from this one find it too, and draw the same.
 SEED = int(os.environ.setdefault("TMKE_FAULT_SEED", str(secrets.randbelow(10**6))))
@@ -76,3 +76,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Adds a line to the table."""
     return lambda line: record_property(_LINE, line)
+
+
+@pytest.fixture
+def check_case(
+    seed: int,
+    all_commands: dict[str, Command],
+    unbroken: Unbroken,
+    tell: Callable[[str], None],
+    tmp_path: Path,
+) -> Callable[[str, int], None]:
+    """Kills a command, by name, at moments drawn for a number, and holds its end to the promise."""
+
+    def check(name: str, number: int) -> None:
+        command = all_commands[name]
+        start, folder = unbroken(command)
+        outcome = survive(draw_case(seed, name, number, command, start), tmp_path, folder)
+        tell(outcome.line())
+        assert outcome.starts
+        assert not outcome.wrong, f"TMKE_FAULT_SEED={seed}: {outcome.line()}"
+
+    return check

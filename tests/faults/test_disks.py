@@ -12,6 +12,7 @@ from signal import SIGCONT, SIGSTOP
 
 import pytest
 
+from tests.disks import disk_in_memory
 from tests.e2e.commands import ROOT, environment
 from tests.faults.conftest import Unbroken
 from tests.faults.harness import Blow, Command, start
@@ -24,21 +25,10 @@ FULL = {"evaluate": "40k", "train": "12m"}
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mounts a disk in memory, or mounts it again with other options."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options: str, *, again: bool = False) -> Path:
-        words = f"remount,{options}" if again else options
-        command = ["mount", "-t", "tmpfs", "-o", words, "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
-        return folder
-
-    yield mount
-    subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False)
+    with disk_in_memory(tmp_path / "disk") as mount:
+        yield mount
 
 
 @pytest.mark.parametrize("name", ["evaluate", "train"])
@@ -46,7 +36,7 @@ def test_a_run_on_a_full_disk_goes_on_once_there_is_room(
     name: str,
     all_commands: dict[str, Command],
     unbroken: Unbroken,
-    disk: Callable[..., Path],
+    disk: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
     command = all_commands[name]
@@ -57,7 +47,7 @@ def test_a_run_on_a_full_disk_goes_on_once_there_is_room(
     assert "No space left on device" in full.printed
     assert "resume=true" in full.printed
     assert not unfinished(run)
-    disk("size=100m", again=True)
+    disk("remount,size=100m")
     assert start(command, run, tmp_path / "notes").status == 0
     (run / "notes.txt").write_bytes((unbroken(command)[1] / "notes.txt").read_bytes())
     assert not DIFFERENCES[name](run, unbroken(command)[1])
@@ -65,10 +55,10 @@ def test_a_run_on_a_full_disk_goes_on_once_there_is_room(
 
 @pytest.mark.parametrize("name", ["evaluate", "train"])
 def test_a_disk_that_may_not_be_written_is_refused_before_anything_is_loaded(
-    name: str, all_commands: dict[str, Command], disk: Callable[..., Path], tmp_path: Path
+    name: str, all_commands: dict[str, Command], disk: Callable[[str], Path], tmp_path: Path
 ) -> None:
     run = disk("size=10m") / "run"
-    disk("ro", again=True)
+    disk("remount,ro")
     refused = start(all_commands[name], run, tmp_path / "notes")
     assert refused.status == 2, refused.printed
     assert refused.printed.count("error:") == 1
@@ -82,7 +72,7 @@ def test_the_temporary_folder_may_be_on_another_disk_or_closed(
     options: str,
     all_commands: dict[str, Command],
     unbroken: Unbroken,
-    disk: Callable[..., Path],
+    disk: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
     command, folder = all_commands["train"], disk(options)

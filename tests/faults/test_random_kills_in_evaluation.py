@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-
-from tests.faults.cases import draw_case
-from tests.faults.conftest import Unbroken
-from tests.faults.harness import Command
-from tests.faults.survival import survive
 
 pytestmark = [pytest.mark.faults, pytest.mark.e2e, pytest.mark.slow]
 
@@ -29,17 +23,6 @@ CASES = {
     ("name", "number"), [(name, n) for name, count in CASES.items() for n in range(count)]
 )
 def test_an_evaluation_ends_as_an_unbroken_one(
-    name: str,
-    number: int,
-    seed: int,
-    all_commands: dict[str, Command],
-    unbroken: Unbroken,
-    tell: Callable[[str], None],
-    tmp_path: Path,
+    name: str, number: int, check_case: Callable[[str, int], None]
 ) -> None:
-    command = all_commands[name]
-    start, folder = unbroken(command)
-    outcome = survive(draw_case(seed, name, number, command, start), tmp_path, folder)
-    tell(outcome.line())
-    assert outcome.starts
-    assert not outcome.wrong, f"TMKE_FAULT_SEED={seed}: {outcome.line()}"
+    check_case(name, number)

@@ -159,6 +159,13 @@ def test_no_file_needs_wandb_to_be_installed() -> None:
     assert not [p for p in files if any(name.split(".")[0] == "wandb" for name in imports(p))]
 
 
+def in_new_interpreter(code: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python code from the checkout's root."""
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
 def test_options_load_without_torch() -> None:
     code = (
         "import sys\n"
@@ -172,9 +179,7 @@ def test_options_load_without_torch() -> None:
         "heavy = 'torch lightning transformers datasets wandb pandas numpy PIL'.split()\n"
         "print(sorted(set(heavy) & set(sys.modules)))\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    run = in_new_interpreter(code)
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
 
 
@@ -190,9 +195,7 @@ def test_commands_load_on_systems_with_fewer_signals() -> None:
         "from configs.signals import signals\n"
         "signals.install()\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    run = in_new_interpreter(code)
     assert run.returncode == 0, run.stderr
 
 
