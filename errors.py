@@ -10,6 +10,13 @@ import sys
 from collections.abc import Callable
 
 USER_ERROR = 2  # exit status after an error that the user can fix
+SIGNALLED = 128  # exit statuses above are those of signals, as a shell says them
+# What ends a command. Windows has no SIGUSR1 and SIGUSR2.
+STOPPING: tuple[int, ...] = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    *(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)),
+)
 TIME_IS_UP = 14  # stands for `trainer.max_time` among the signals: SIGALRM, which Windows has not
 
 
@@ -52,7 +59,7 @@ class Stopped(BaseException):
     @property
     def status(self) -> int:
         """The exit status that shells use for it."""
-        return 128 + self.number
+        return SIGNALLED + self.number
 
 
 def exit_status(command: Callable[[], int]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from configs.launch import run_command
 from errors import DataError
+from results.files import BEST, CHECKPOINTS, LAST
 
 if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
     from configs.schema import TrainConfig
@@ -73,20 +74,14 @@ def train(placement: Placement[TrainConfig]) -> float | None:
         loggers = opened.enter_context(
             open_loggers(cfg, folder, name=name, continue_after=steps, validated=validated)
         )
+        ours = training.make_callbacks(cfg, folder, parts.data, logged=bool(loggers))
         trainer = assembly.make_trainer(
-            cfg.trainer,
-            loggers=loggers,
-            callbacks=[
-                *training.make_callbacks(cfg, folder, parts.data, logged=bool(loggers)),
-                *callbacks,
-            ],
-            root=folder,
-            **length,
+            cfg.trainer, loggers=loggers, callbacks=[*ours, *callbacks], root=folder, **length
         )
         lines = training.fit(cfg, trainer, module, parts.data)
         if trainer.is_global_zero and cfg.logger.csv:
             log_pictures(loggers, "curves", draw_curves(folder))
-    return show(folder / "checkpoints", *lines) if placement.rank == 0 else None
+    return show(folder / CHECKPOINTS, *lines) if placement.rank == 0 else None
 
 
 def show(folder: Path, *lines: str) -> float | None:
@@ -98,9 +93,9 @@ def show(folder: Path, *lines: str) -> float | None:
     console = Console()
     for line in lines:
         console.print(line, soft_wrap=True)
-    for name in ("best", "last"):
-        if (file := folder / f"{name}.ckpt").is_file():
-            console.print(f"{name} {file}", soft_wrap=True)
+    for name in (BEST, LAST):
+        if (file := folder / name).is_file():
+            console.print(f"{file.stem} {file}", soft_wrap=True)
     return best_so_far(folder)
 
 

@@ -17,8 +17,10 @@ from configs.schema import RunConfig
 from configs.stored import with_current_keys
 from errors import ConfigError
 from results.files import (
+    CHECKPOINTS,
     CONFIG,
     HPC_CHECKPOINTS,
+    LAST,
     LOG,
     PARTIAL,
     SUMMARY,
@@ -233,7 +235,7 @@ def _check_requeued(config: RunConfig, folder: Path) -> None:
     left = sorted(folder.glob(HPC_CHECKPOINTS))
     if config.command != "train" or not (left and resumes(config) and config.ckpt is None):
         return
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
+    if not (folder / CHECKPOINTS / LAST).is_file():
         raise ConfigError(
             f"output_dir={folder} holds {left[-1].name}, which an earlier version wrote when its "
             f"SLURM job was put back into the queue, and no checkpoints/last.ckpt. Go on from it "
@@ -302,7 +304,7 @@ def _how_to_continue(config: RunConfig, folder: Path) -> str:
     """How to continue the run in a folder, where that is possible."""
     if config.command == "evaluate":
         return ", continue that run with resume=true" if (folder / PARTIAL).is_dir() else ""
-    is_resumable = config.command == "train" and (folder / "checkpoints" / "last.ckpt").is_file()
+    is_resumable = config.command == "train" and (folder / CHECKPOINTS / LAST).is_file()
     return ", continue its training with resume=true" if is_resumable else ""
 
 
@@ -359,7 +361,7 @@ def _folder_of_checkpoint(command: str, plain: dict[str, Any]) -> Path | None:
     if command == "evaluate" or not plain.get("ckpt"):
         return None
     folder = Path(str(plain["ckpt"])).parent
-    return folder.parent if folder.name == "checkpoints" else None
+    return folder.parent if folder.name == CHECKPOINTS else None
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -18,15 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from errors import Stopped
+from errors import STOPPING, Stopped
 from results.files import is_first_process
 
-REQUEUE: int | None = getattr(signal, "SIGUSR1", None)  # Windows has neither this nor SIGUSR2
-STOPPING: tuple[int, ...] = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    *(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)),
-)
+REQUEUE: int | None = getattr(signal, "SIGUSR1", None)
 _NOTED = b"The training stops after this step; a second signal stops it at once.\n"
 
 

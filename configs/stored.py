@@ -16,6 +16,7 @@ from configs.continuing import changes
 from configs.overrides import CONFIG_DIR, CommandLine, dotted, group_options
 from editors.registry import with_current_names
 from errors import ConfigError
+from results.files import CHECKPOINTS
 
 # What a new run takes over, by command; `logger`, `output_dir` and the like belong to the new run,
 # and pretraining is never continued.
@@ -62,7 +63,7 @@ def stored_config(ckpt: str) -> dict[str, Any]:
         hint = f"; that folder has {', '.join(beside)}" if beside else ""
         raise ConfigError(f"ckpt={ckpt}: there is no such file{hint}")
     config_beside = path.resolve().parent.parent / "config.yaml"
-    if path.resolve().parent.name == "checkpoints" and config_beside.is_file():
+    if path.resolve().parent.name == CHECKPOINTS and config_beside.is_file():
         try:
             plain = yaml.safe_load(config_beside.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -8,8 +8,7 @@ import os
 import signal
 import threading
 
-_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
-_SIGNALS = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
+from errors import STOPPING
 
 
 def outlive_signals(worker: int) -> None:
@@ -20,11 +19,11 @@ def outlive_signals(worker: int) -> None:
     """
     del worker
     if hasattr(signal, "sigwaitinfo"):  # which macOS and Windows have not
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
-    while signal.sigwaitinfo(_SIGNALS).si_pid != parent:
+    while signal.sigwaitinfo(STOPPING).si_pid != parent:
         pass
     os._exit(0)

@@ -25,13 +25,12 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from errors import DataError, Stopped
-from results.files import replacing
+from results.files import BEST, LAST, replacing
 
 log = logging.getLogger(__name__)
 
 MONITOR = "val/loss"
-BEST, LAST = "best.ckpt", "last.ckpt"
-PROGRESS = "progress"  # key in a checkpoint: what `Progress` says
+PROGRESS = "progress"  # key in a checkpoint: processes, and whether a validation is still due
 _LOOP = "epoch_loop.batch_progress"
 _VALIDATION_LOOP = "epoch_loop.val_loop.batch_progress"
 

@@ -31,7 +31,8 @@ RUN_FILES = (
     PROBES, CURVE, TABLE, "manifest.json",
 )  # fmt: skip
 HPC_CHECKPOINTS = "hpc_ckpt_*.ckpt"  # what Lightning left under SLURM in earlier versions
-RUN_FOLDERS = ("checkpoints", "model", "wandb", PROFILE, PARTIAL)
+CHECKPOINTS, BEST, LAST = "checkpoints", "best.ckpt", "last.ckpt"  # folder of a training, its files
+RUN_FOLDERS = (CHECKPOINTS, "model", "wandb", PROFILE, PARTIAL)
 
 
 class UnwritableError(DataError, OSError):

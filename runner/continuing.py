@@ -14,8 +14,8 @@ from configs.schema import TrainConfig
 from datamodules.datamodule import EditDataModule
 from editors.checkpoint import CONFIG, SUBJECTS, read_checkpoint
 from errors import ConfigError, DataError, ModelError
-from lightning_modules.checkpoints import BEST, LAST, PROGRESS, best_loss, is_validated
-from results.files import CURVES, replacing
+from lightning_modules.checkpoints import PROGRESS, best_loss, is_validated
+from results.files import BEST, CHECKPOINTS, CURVES, LAST, replacing
 from runner.training import trained_options, training_subjects
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def continued(cfg: TrainConfig) -> str | None:
         ConfigError: it cannot be told from which one.
     """
     folder = Path(cfg.output_dir)
-    last, best = (folder / "checkpoints" / name for name in (LAST, BEST))
+    last, best = (folder / CHECKPOINTS / name for name in (LAST, BEST))
     if not resumes(cfg):
         return cfg.ckpt
     named = None if cfg.ckpt is None else Path(cfg.ckpt).resolve()
@@ -142,7 +142,7 @@ def take_along(ckpt: str | None, folder: Path) -> None:
     """
     if ckpt is None:
         return
-    source, here = Path(ckpt).resolve(), (folder / "checkpoints").resolve()
+    source, here = Path(ckpt).resolve(), (folder / CHECKPOINTS).resolve()
     if source == here / LAST:
         return
     if source.parent != here:
@@ -150,7 +150,7 @@ def take_along(ckpt: str | None, folder: Path) -> None:
         if best.is_file() and best_loss(_read(str(best))) == best_loss(_read(ckpt)):
             _copy(best, here / BEST)
         curves = source.parent.parent / CURVES
-        if source.parent.name == "checkpoints" and curves.is_file():
+        if source.parent.name == CHECKPOINTS and curves.is_file():
             _copy(curves, folder / CURVES)
     _copy(source, here / LAST)
 

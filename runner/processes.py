@@ -29,7 +29,7 @@ from torch import distributed
 from configs.out_of_memory import is_out_of_memory
 from configs.overrides import leaves
 from configs.signals import requeue_after
-from errors import USER_ERROR, ConfigError, Stopped, TmkeError
+from errors import SIGNALLED, USER_ERROR, ConfigError, Stopped, TmkeError
 from runner.watch import End, Watch
 
 log = logging.getLogger(__name__)
@@ -299,7 +299,7 @@ def _announce(watch: Watch, error: BaseException) -> None:
 
 def last_words(end: End) -> str:
     """What the process says that hangs and cannot unwind; it also puts its job into the queue."""
-    return f"{end.message}{requeue_after(end.status - 128)[1]}"
+    return f"{end.message}{requeue_after(end.status - SIGNALLED)[1]}"
 
 
 def _status(error: BaseException) -> int:
@@ -312,7 +312,7 @@ def _status(error: BaseException) -> int:
         case _ if is_out_of_memory(error):
             return USER_ERROR
         case KeyboardInterrupt():
-            return 128 + signal.SIGINT
+            return Stopped(signal.SIGINT).status
         case SystemExit():
             return error.code if isinstance(error.code, int) else int(error.code is not None)
     return 1

@@ -29,6 +29,7 @@ from lightning_modules.callbacks import StoreConfig, TypedRates
 from lightning_modules.checkpoints import MONITOR, Checkpoints
 from lightning_modules.limits import StopInTime
 from models.editable import EditableModel
+from results.files import CHECKPOINTS
 
 
 def trained_options(cfg: EditingConfig) -> TrainedEditorOptions:
@@ -100,7 +101,7 @@ def make_callbacks(
     callbacks: list[Callback] = [
         StoreConfig(cfg.plain(), sorted(training_subjects(data))),
         TypedRates(cfg.trainer.patience),
-        Checkpoints(folder / "checkpoints", save_every=cfg.trainer.save_every, stop=signals),
+        Checkpoints(folder / CHECKPOINTS, save_every=cfg.trainer.save_every, stop=signals),
     ]
     if logged:
         callbacks.append(LearningRateMonitor(logging_interval="step"))

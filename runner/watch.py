@@ -28,13 +28,12 @@ from operator import attrgetter
 from typing import Any
 from weakref import WeakSet
 
-from errors import USER_ERROR
+from errors import SIGNALLED, USER_ERROR
 
 _PERIOD = 0.2  # seconds between two looks at child processes and deadlines
 _GRACE = 1.0  # to come to an end by oneself when another process has failed
 _TO_UNWIND = 30.0  # of the process that speaks, whose loggers may have something to send
 _ANSWER = 10.0  # for rank 0 to say which word was the first
-_SIGNALS = 128  # exit statuses above are those of signals
 
 
 @dataclass(frozen=True)
@@ -280,9 +279,9 @@ class Watch:
 
     def _take(self, end: End) -> None:
         """Another process has failed, or this one's word came back as the first."""
-        if self.rank == 0 and end.status > _SIGNALS:
+        if self.rank == 0 and end.status > SIGNALLED:
             end = replace(end, rank=0)
-            number = end.status - _SIGNALS
+            number = end.status - SIGNALLED
             if callable(signal.getsignal(number)):
                 os.kill(os.getpid(), number)  # it may have reached that process alone
         if end.rank == self.rank:
@@ -345,7 +344,7 @@ class Watch:
 
     def _print_end(self, message: str) -> None:
         self._is_printed = True
-        word = "" if self.end and self.end.status > _SIGNALS else "error: "
+        word = "" if self.end and self.end.status > SIGNALLED else "error: "
         print(f"{word}{message}", file=sys.stderr, flush=True)
 
     def _kill_children(self) -> None:

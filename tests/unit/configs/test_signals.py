@@ -12,8 +12,8 @@ import pytest
 from hydra._internal.hydra import Hydra
 
 from configs.launch import run_command
-from configs.signals import STOPPING, Signals, requeue
-from errors import Stopped
+from configs.signals import Signals, requeue
+from errors import STOPPING, Stopped
 from tests.e2e.commands import ROOT
 
 
