@@ -60,6 +60,7 @@ def llava(
     dtype: torch.dtype = torch.float32,
     vocabulary: int = VOCABULARY,
     image_token: int = IMAGE_TOKEN,
+    positions: int = 256,
 ) -> Llava:
     torch.manual_seed(seed)
     text = LlamaConfig(
@@ -69,7 +70,7 @@ def llava(
         num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=positions,
         initializer_range=0.2,
     )
     vision = CLIPVisionConfig(
@@ -109,12 +110,17 @@ def _sight() -> dict[str, Any]:
 
 
 def blip2(
-    *, layers: int = 3, seed: int = 0, vocabulary: int = VOCABULARY, image_token: int = IMAGE_TOKEN
+    *,
+    layers: int = 3,
+    seed: int = 0,
+    vocabulary: int = VOCABULARY,
+    image_token: int | None = IMAGE_TOKEN,
+    positions: int = 256,
 ) -> Blip2:
     torch.manual_seed(seed)
     text = OPTConfig(
         vocab_size=vocabulary, hidden_size=WIDTH, ffn_dim=INNER, num_hidden_layers=layers,
-        num_attention_heads=2, max_position_embeddings=256, word_embed_proj_dim=WIDTH,
+        num_attention_heads=2, max_position_embeddings=positions, word_embed_proj_dim=WIDTH,
         init_std=0.2,
     )  # fmt: skip
     config = Blip2Config(**_sight(), text_config=text.to_dict(), image_token_index=image_token)
@@ -124,12 +130,17 @@ def blip2(
 
 
 def minigpt4(
-    *, layers: int = 3, seed: int = 0, vocabulary: int = VOCABULARY, image_token: int = IMAGE_TOKEN
+    *,
+    layers: int = 3,
+    seed: int = 0,
+    vocabulary: int = VOCABULARY,
+    image_token: int | None = IMAGE_TOKEN,
+    positions: int = 256,
 ) -> MiniGPT4:
     torch.manual_seed(seed)
     text = LlamaConfig(
         vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=positions,
         initializer_range=0.2,
     )  # fmt: skip
     config = MiniGPT4Config(**_sight(), text_config=text, image_token_index=image_token)
