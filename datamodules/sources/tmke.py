@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from datamodules.json_file import read_json
+from datamodules.json_file import Element, read_list
 from datamodules.records import Record, TmkeRecord, field_errors
 from datamodules.source import DataOptions, RecordSource, missing_root
 from errors import DataError
@@ -105,22 +105,19 @@ def read_records(path: Path) -> list[TmkeRecord]:
         DataError: the file is missing, is not JSON, is not a list, or a record breaks the schema;
             file, line or index, and field are named.
     """
-    content = read_json(path)
-    if not isinstance(content, list) or not content:
-        raise DataError(
-            f"the data file {path} should hold a list of records, and holds "
-            f"{'an empty list' if content == [] else type(content).__name__}."
-        )
-    return [_record(path, index, item) for index, item in enumerate(content)]
+    return [
+        _record(path, index, element) for index, element in enumerate(read_list(path, "records"))
+    ]
 
 
-def _record(path: Path, index: int, item: object) -> TmkeRecord:
+def _record(path: Path, index: int, element: Element) -> TmkeRecord:
     try:
-        return TmkeRecord.model_validate(item)
+        return TmkeRecord.model_validate(element.value)
     except ValidationError as error:
+        line = "" if element.line is None else f" (line {element.line})"
         raise DataError(
-            f"record {index} of {path} breaks the TMKE schema: {field_errors(error)}. Correct the "
-            "record; docs/data.md lists the fields."
+            f"record {index}{line} of {path} breaks the TMKE schema: {field_errors(error)}. "
+            "Correct the record; docs/data.md lists the fields."
         ) from error
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from datamodules.json_file import read_json
+from datamodules.json_file import read_json, read_list
 from datamodules.records import Text
 from errors import DataError
 
@@ -79,7 +79,7 @@ def read_entities(root: Path) -> list[EntityFile]:
 
     Raises:
         DataError: the file is missing, not JSON, not a list of entities, empty, or names or ids
-            occur twice.
+            occur twice, however they are spelled.
     """
     path = root / ENTITIES_FILE
     if not path.is_file():
@@ -87,21 +87,15 @@ def read_entities(root: Path) -> list[EntityFile]:
             f"{path}: the file is missing. A world is a folder with {ENTITIES_FILE} and the "
             "pictures that it names; set data.root to such a folder."
         )
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise DataError(
-            f"{path}: the file holds a JSON {_json_kind(content)}; a list of entities, each with "
-            "id, name, facts and images, is needed. Put the entities into one list."
-        )
+    content = [element.value for element in read_list(path, "entities")]
     try:
         entities = TypeAdapter(list[EntityFile]).validate_python(content)
     except ValidationError as error:
         raise DataError(_explain(path, error, content, ENTITY_FIELDS)) from None
     if not any(entity.facts for entity in entities):
-        content = "no entity" if not entities else f"{len(entities)} entities without any fact"
         raise DataError(
-            f"{path}: the world is empty ({content}). Give it at least two entities that share a "
-            "relation, so that a fact can be edited."
+            f"{path}: the world is empty ({len(entities)} entities without any fact). Give it at "
+            "least two entities that share a relation, so that a fact can be edited."
         )
     for field in ("name", "id"):
         _refuse_duplicates(path, field, [getattr(entity, field) for entity in entities])
@@ -185,8 +179,3 @@ def _location(keys: tuple[int | str, ...], content: object) -> str:
     who = f"entity {keys[0]} ({name})" if isinstance(name, str) else f"entity {keys[0]}"
     field = ".".join(str(part) for part in keys[1:])
     return f"{who}: {field}" if field else who
-
-
-def _json_kind(content: object) -> str:
-    kinds = {dict: "object", str: "string", bool: "boolean", type(None): "null"}
-    return kinds.get(type(content), "number")
