@@ -37,6 +37,7 @@ from models.deltas import (
     linear_shape,
 )
 from models.editable import EditableModel
+from models.positions import check_lengths
 from models.rows import Answers, Rows
 
 MEMORY_BYTES = 2**30  # activations of one backward pass
@@ -98,10 +99,12 @@ def attributions(
         (R, layers, D) in float32 or better.
 
     Raises:
+        ModelError: a row is longer than what the model reads at once.
         ValueError: steps < 1.
     """
     if steps < 1:
         raise ValueError(f"expected steps >= 1, got {steps}")
+    check_lengths(rows, model.max_positions)
     rows = model.encode_pictures(rows)
     at, deltas = rows.answers(), deltas or {}
     precision = torch.promote_types(model.dtype, torch.float32)

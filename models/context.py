@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from models.editable import EditableModel
+from models.positions import check_lengths
 from models.rows import TEXT_ONLY, Answers, Rows
 
 MEMORY_BYTES = 4 * 2**30  # of keys and values at once
@@ -60,7 +61,11 @@ def answer_with_shared_prefix(
 
     Returns:
         (N, V) in float32 or better, in the order of `at`.
+
+    Raises:
+        ModelError: a row is longer than what the model reads at once.
     """
+    check_lengths(rows, model.max_positions)
     group = rows.edit_index if group is None else group
     rows, shift = _to_the_left(model.encode_pictures(rows))
     at = replace(at, position=at.position - shift[at.row])
@@ -130,10 +135,11 @@ def _answer(model: EditableModel, rows: Rows, at: Answers, group: Tensor, shared
     rest = _after(rows, shared)
     mask = torch.cat([beginning.mask[group_of_row], rest.attention_mask], 1)
     steps = torch.arange(rest.input_ids.shape[1], device=shared.device)
+    last = rows.attention_mask.sum(1) - 1  # padding repeats it: a table of positions ends
     output = model.decoder.body(
         inputs_embeds=model.embed(rest),
         attention_mask=mask,
-        position_ids=shared[:, None] + steps,
+        position_ids=torch.minimum(shared[:, None] + steps, last[:, None]),
         past_key_values=beginning.of(group_of_row),
         use_cache=True,
     )

@@ -37,6 +37,7 @@ from models.deltas import (
 )
 from models.fingerprint import fingerprint
 from models.hooks import StopForwardError, capture_linears, forward_hooks, pre_hook, stoppable
+from models.positions import check_lengths, max_positions
 from models.rows import Answers, Rows
 from models.state import PrefixState, stop_on_entering
 
@@ -84,8 +85,8 @@ class EditableModel(nn.Module, ABC):
 
     @property
     def max_positions(self) -> int:
-        """Tokens that the language model can read at once."""
-        return int(self.hf.config.get_text_config().max_position_embeddings)
+        """Tokens that the language model can read at once, a picture's among them."""
+        return max_positions(self.hf.config)
 
     @property
     def device(self) -> torch.device:
@@ -179,7 +180,8 @@ class EditableModel(nn.Module, ABC):
 
     @torch.no_grad()
     def prefix(self, rows: Rows, layer: int) -> PrefixState:
-        """Everything below decoder layer `layer`, without gradients."""
+        """Everything below decoder layer `layer`, without gradients; refuses rows too long."""
+        check_lengths(rows, self.max_positions)
         with stop_on_entering(self.decoder.layers, layer, self.layer_kind) as collector:
             self.decoder.body(
                 inputs_embeds=self.embed(rows),
