@@ -88,6 +88,10 @@ class EditorTraining(L.LightningModule):
                 "or 16-mixed; the base model's own type is model.dtype."
             )
 
+    def on_fit_start(self) -> None:
+        """Training mode for all parts: Lightning leaves each in the one that it was made in."""
+        self.train()
+
     def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:
         """Loss of one batch of edits."""
         self._since_step.append(batch)

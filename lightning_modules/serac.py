@@ -26,7 +26,7 @@ from editors.serac.similarity import balanced_bce
 from lightning_modules.editor_training import EditorTraining
 from metrics.scope import ScopeQuality
 from models.editable import EditableModel, PrefixState
-from models.rows import TEXT_ONLY, Answers, EditBatch, Rows, RowText
+from models.rows import Answers, EditBatch, Rows, RowText
 
 SCOPE_LOSS = "scope"  # name of the scope's loss
 
@@ -155,13 +155,7 @@ class SeracTraining(EditorTraining):
         if not texts:
             return torch.zeros(0, device=batch.edit_rows.device)
         rows = batch.rows.select(torch.tensor(owners, device=batch.edit_rows.device))
-        questions = replace(
-            rows,
-            texts=tuple(texts),
-            image_index=torch.full_like(rows.image_index, TEXT_ONLY),
-            pixel_values=None,
-            features=None,
-        )
+        questions = replace(rows, texts=tuple(texts)).without_pictures()
         return edit.retrieved(questions)[0]
 
     def _log_scope(self, log_p: Tensor, inside: Tensor, counts: Tensor, size: int) -> None:

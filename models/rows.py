@@ -41,6 +41,10 @@ class Answers:
         new_row, old = (rows[:, None] == self.row[None, :]).nonzero(as_tuple=True)
         return Answers(new_row, self.position[old], self.target[old], len(rows))
 
+    def where(self, kept: Tensor) -> Answers:
+        """Those of some answer tokens, (N,) bool; the rows stay all."""
+        return Answers(self.row[kept], self.position[kept], self.target[kept], self.n_rows)
+
     def row_mean(self, values: Tensor) -> Tensor:
         """Mean of a value per answer token over each row: (N,) -> (R,)."""
         return row_mean(values, self.row, self.n_rows)
@@ -124,6 +128,16 @@ class Rows:
             edit_index=self.edit_index[rows],
             texts=tuple(self.texts[row] for row in rows.tolist()) if self.texts else (),
             features=features,
+        )
+
+    def without_pictures(self) -> Rows:
+        """Rows that say the same and show nothing; their tokens stay, for positions in them."""
+        return replace(
+            self,
+            texts=tuple(text._replace(picture=False) for text in self.texts),
+            image_index=torch.full_like(self.image_index, TEXT_ONLY),
+            pixel_values=None,
+            features=None,
         )
 
     def answers(self) -> Answers:

@@ -5,7 +5,7 @@
 
 It shares the base model's vocabulary, so that both models' probabilities can be mixed token by
 token. Pictures enter through a trained projection of the base model's own features; it starts at
-zero.
+zero, and a model whose training never moved it is shown the question without its picture.
 """
 
 from __future__ import annotations
@@ -52,6 +52,27 @@ class Counterfactual(nn.Module):
         self.pictures = nn.Linear(picture_width, width, bias=False)
         nn.init.zeros_(self.pictures.weight)
 
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether rows show their pictures: in training, and after one that had pictures.
+
+        Adam moves a weight from zero at its first gradient, so the projection itself tells, in
+        every checkpoint. Zero embeddings in a picture's place would not say nothing: attention is
+        shared among all tokens.
+        """
+        return self.training or bool(self.pictures.weight.any())
+
+    def reads(self, rows: Rows, at: Answers) -> Tensor:
+        """Where it has answers: (N,) bool, false at a picture that it is not shown.
+
+        Tokens before such a picture have no place of their own in its rows either.
+        """
+        if self.sees_pictures:
+            return torch.ones_like(at.position, dtype=torch.bool)
+        columns = torch.arange(1, rows.image_slots.shape[1] + 1, device=at.position.device)
+        after = (rows.image_slots * columns).amax(1)  # (R,) first position behind the picture
+        return at.position >= after[at.row]
+
     def forward(
         self, encoder: PromptEncoder, entries: Sequence[str], rows: Rows, at: Answers
     ) -> Tensor:
@@ -61,7 +82,7 @@ class Counterfactual(nn.Module):
             encoder: the run's prompt function.
             entries: per row, the edit as "question answer".
             rows: the base model's rows.
-            at: answer tokens in their positions.
+            at: answer tokens in their positions, which it `reads`.
 
         Returns:
             (N, V) logits over the base model's vocabulary, in the order of `at`.
@@ -69,6 +90,8 @@ class Counterfactual(nn.Module):
         Raises:
             ModelError: an answer's tokens depend on what stands before the question.
         """
+        if not self.sees_pictures:
+            rows = rows.without_pictures()
         encoded = [
             encoder.encode(**text._asdict(), before=f"{entry}{AFTER_ENTRY}")
             for text, entry in zip(rows.texts, entries, strict=True)

@@ -121,8 +121,10 @@ class SeracEdit:
         scoped = in_scope.nonzero().squeeze(1)
         if not len(scoped):
             return base
-        counterfactual = self.counterfactual(rows.select(scoped), at.select(scoped), entry[scoped])
-        tokens = _tokens_of(at, scoped)
+        tokens, asked, read = _tokens_of(at, scoped), rows.select(scoped), at.select(scoped)
+        has_answer = self.editor.counterfactual.reads(asked, read)
+        tokens, read = tokens[has_answer], read.where(has_answer)
+        counterfactual = self.counterfactual(asked, read, entry[scoped])
         scope = log_scope[at.row[tokens]]
         if hard:
             mixed = mix_hard(base[tokens], counterfactual, scope, self.editor.threshold)

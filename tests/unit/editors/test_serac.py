@@ -14,6 +14,7 @@ from editors.serac.editor import Serac, SeracEdit
 from errors import ModelError
 from models.editable import EditableModel
 from models.rows import TEXT_ONLY, EditBatch
+from tests.builders import SLOTS
 from tests.serac_cases import (
     TOKENIZER,
     build,
@@ -66,6 +67,76 @@ def test_counterfactual_reads_each_row_as_if_it_were_alone(pictures: bool, paddi
         with torch.no_grad():
             alone = lm(inputs_embeds=embedded).logits[0, -n - 1 : -1]
         torch.testing.assert_close(found[mine], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+def test_a_counterfactual_model_trained_on_text_is_shown_no_picture(padding: str) -> None:
+    """Not even embeddings of zeros in its place, to which attention would be paid."""
+    model = picture_model()
+    editor = build(model)
+    batch = looked(model, worded_batch(EDITS, pictures=True, padding=padding))
+    edit, _ = made(model, editor, batch)
+    lengths: list[int] = []
+    editor.counterfactual.lm.register_forward_pre_hook(
+        lambda _module, _args, kwargs: lengths.append(int(kwargs["attention_mask"].sum())),
+        with_kwargs=True,
+    )
+    rows, at = batch.rows, batch.rows.answers()
+    asked = [text._replace(picture=False) for text in rows.texts]
+    encoded = [editor.encoder.encode(**text._asdict()) for text in asked]
+    owners = rows.edit_index.tolist()
+    plain = editor.encoder.rows(encoded, asked, edit_index=owners)
+    with torch.no_grad():
+        found = edit.counterfactual(rows, at, rows.edit_index)
+        without = edit.counterfactual(plain, plain.answers(), rows.edit_index)
+    torch.testing.assert_close(found, without, rtol=1e-5, atol=1e-6)
+    assert lengths[0] == lengths[1]
+    with torch.no_grad():
+        editor.counterfactual.pictures.weight[0, 0] = 1e-6  # one step of a training with pictures
+        seen = edit.counterfactual(rows, at, rows.edit_index)
+    assert lengths[2] == lengths[0] + int(rows.image_slots.sum())
+    pictured = rows.image_index[at.row] != TEXT_ONLY
+    torch.testing.assert_close(seen[~pictured], found[~pictured], rtol=1e-5, atol=1e-6)
+    assert not torch.isclose(seen[pictured], found[pictured], rtol=1e-3).all(-1).any()
+
+
+def test_training_shows_pictures_to_a_projection_that_is_still_zero() -> None:
+    model = picture_model()
+    editor = build(model)
+    batch = looked(model, worded_batch(EDITS, pictures=True))
+    edit, _ = made(model, editor.train(), batch)
+    rows, at = batch.rows, batch.rows.answers()
+    logits = edit.counterfactual(rows, at, rows.edit_index)
+    nll = -logits.log_softmax(-1)[torch.arange(len(at.target)), at.target].mean()
+    nll.backward()
+    gradient = editor.counterfactual.pictures.weight.grad
+    assert gradient is not None
+    assert bool(gradient.any())
+
+
+@pytest.mark.parametrize("combine", ["soft", "hard"])
+def test_at_a_picture_that_it_is_not_shown_the_base_answers(combine: str) -> None:
+    """Compared at every token, as published."""
+    model = picture_model()
+    editor = build(model, combine=combine)
+    editor.threshold = 1e-9
+    batch = looked(model, worded_batch(EDITS, pictures=True))
+    edit, state = made(model, editor, batch)
+    everywhere = torch.ones(len(batch.rows), dtype=torch.bool)
+    at = batch.rows.positions(everywhere)
+    with torch.no_grad():
+        found = edit.answer(model, batch.rows, state, at)
+        base = model.suffix(state, at=at)
+        answers = edit.answer(model, batch.rows, state, batch.rows.answers())
+    slots = batch.rows.image_slots[at.row, at.position]
+    expected = base.log_softmax(-1) if combine == "soft" else base
+    assert bool(slots.any())
+    torch.testing.assert_close(found[slots], expected[slots])
+    mine = batch.rows.answers()
+    same = (at.row[:, None] == mine.row) & (at.position[:, None] == mine.position)
+    torch.testing.assert_close(found[same.any(1)], answers)
+    questions = ~slots & (at.row < 1) & (at.position > SLOTS + 1)
+    assert not torch.isclose(found[questions], expected[questions]).all(-1).any()
 
 
 def test_hard_answers_are_one_models_own_bit_for_bit() -> None:

@@ -154,8 +154,10 @@ def test_every_trained_weight_is_in_every_graph(objective: str, mode: str, pictu
     assert still == expected & trained.keys()
 
 
-def test_two_steps_move_all_parts(tmp_path: Path) -> None:
-    module = training(picture_model(), scenario="multimodal")
+@pytest.mark.parametrize("combine", ["soft", "hard"])
+def test_two_steps_move_all_parts(combine: str, tmp_path: Path) -> None:
+    """The mixture that is trained is soft whatever an evaluation takes."""
+    module = training(picture_model(), scenario="multimodal", combine=combine)
     before = {name: value.clone() for name, value in module.editor.state_dict().items()}
     fit(module, steps=2, folder=tmp_path, pictures=True, limit_val_batches=0)
     after = module.editor.state_dict()
