@@ -10,6 +10,7 @@ import torch
 from datamodules.images import ImageStore
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.records import NumberedRecord
+from datamodules.row_length import check_length
 from datamodules.scenarios import Prompt, Scenario
 from datamodules.source import RecordSource
 from models.rows import TEXT_ONLY, EditBatch, Rows, RowText
@@ -35,12 +36,14 @@ class RowTable:
         """The row of a prompt under an edit; makes it where it is new.
 
         Raises:
-            DataError: the answer tokenises to nothing.
+            DataError: the answer tokenises to nothing, or the row is longer than what the model
+                reads at once.
         """
         prompt = prompt._replace(plain=prompt.plain and self._source.plain_locality)
         question, answer, image, plain = prompt
         if (edit, prompt) not in self._row_of:
             encoded = self._encoder.encode(question, answer, picture=image is not None, plain=plain)
+            check_length(encoded, self._encoder.max_positions, question, answer)
             self._row_of[edit, prompt] = len(self._encoded)
             self._encoded.append(encoded)
             self._image_index.append(

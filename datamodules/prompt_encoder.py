@@ -104,6 +104,8 @@ class PromptEncoder:
         form: the prompt's wording.
         chat: the family's native prompt, needed for `native`.
         padding_side: "right" or "left".
+        max_positions: tokens that the model reads at once, to which rows of records are held
+            (`datamodules.row_length`); None: not known.
 
     Raises:
         ModelError: the tokenizer is a slow one, the family has no native prompt, or an unknown
@@ -118,6 +120,7 @@ class PromptEncoder:
         form: PromptForm = "default",
         chat: ChatForm | None = None,
         padding_side: Literal["right", "left"] = "right",
+        max_positions: int | None = None,
     ) -> None:
         if not tokenizer.is_fast:
             raise ModelError(
@@ -133,6 +136,7 @@ class PromptEncoder:
             )
         self.tokenizer, self.layout = tokenizer, layout
         self.form, self.chat, self.padding_side = form, chat, padding_side
+        self.max_positions = max_positions
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._cache: dict[tuple[str, str, bool, bool], Encoded] = {}
 

@@ -17,6 +17,7 @@ from models.chat import ChatForm
 from models.families import Family, family_of
 from models.folder import read_config
 from models.pictures import image_token, open_pictures
+from models.positions import UNLIMITED, max_positions
 from models.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Processor:
         before_bos: they come before BOS and not right after it.
         picture_ids: all tokens of a picture where the family puts others around and between its
             slots (model=auto); empty where there are none.
+        max_positions: tokens that the language model reads at once.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -43,6 +45,7 @@ class Processor:
     chat: ChatForm | None = None
     before_bos: bool = False
     picture_ids: tuple[int, ...] = ()
+    max_positions: int = UNLIMITED
 
 
 def load_processor(family: str, path: str, *, revision: str | None = None) -> Processor:
@@ -65,7 +68,10 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
     _check_tokenizer(tokenizer, config, entry, path)
     if entry.slots is None:
         form = open_pictures(path, revision, config, tokenizer)
-        return Processor(tokenizer, form.pixels, form.slots, form.token, picture_ids=form.ids)
+        return Processor(
+            tokenizer, form.pixels, form.slots, form.token,
+            picture_ids=form.ids, max_positions=max_positions(config),
+        )  # fmt: skip
     slots, token = entry.slots(config), _image_token(config)
     _check_slots(slots, path, revision)
 
@@ -73,7 +79,10 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
         return torch.as_tensor(images(images=image, return_tensors="np")["pixel_values"][0])
 
     _check_size(pixels, config.vision_config.image_size, path)
-    return Processor(tokenizer, pixels, slots, token, entry.chat, entry.before_bos)
+    return Processor(
+        tokenizer, pixels, slots, token, entry.chat, entry.before_bos,
+        max_positions=max_positions(config),
+    )  # fmt: skip
 
 
 def _image_token(config: PretrainedConfig) -> int:

@@ -95,7 +95,10 @@ def make_encoder(processor: Processor, form: PromptForm) -> PromptEncoder:
         before_bos=processor.before_bos,
         ids=processor.picture_ids,
     )
-    return PromptEncoder(processor.tokenizer, layout, form=form, chat=processor.chat)
+    return PromptEncoder(
+        processor.tokenizer, layout, form=form, chat=processor.chat,
+        max_positions=processor.max_positions,
+    )  # fmt: skip
 
 
 def check_base(editor: EditorOptions, model: ModelOptions) -> None:
@@ -172,10 +175,13 @@ def open_parts(
     data = make_data(cfg, source, scenarios, batch_size=batch_size, accumulate=accumulate)
     processor = open_processor(cfg.model)
     check_base(cfg.editor, cfg.model)
+    encoder, images = make_encoder(processor, cfg.data.prompt), ImageStore(processor.pixels)
+    data.connect(encoder, images)
+    if not source.filter_known:  # otherwise the model says which records are served
+        data.setup()
     model = open_model(cfg.model, device)
     check_checkpoint(cfg.ckpt, cfg.editor, model)
-    encoder = make_encoder(processor, cfg.data.prompt)
-    data.connect(encoder, ImageStore(processor.pixels), knows(model))
+    data.connect(encoder, images, knows(model))
     return Parts(data, model, EditorInputs(encoder, source.training_records))
 
 
