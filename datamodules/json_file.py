@@ -115,7 +115,7 @@ def _text(path: Path) -> str:
     beginning = content[:_SHOWN].decode("latin-1").lstrip(" \t\r\n")
     for mark, kind in _OTHER_KINDS.items():
         if beginning.startswith(mark):
-            raise DataError(f"{path} is not JSON: {kind}.")
+            raise DataError(f"{path} is not JSON: by the beginning of its line 1 {kind}.")
     encoding = json.detect_encoding(content)
     if not encoding.startswith("utf-8"):
         name = encoding[: len("utf-16")].upper()
@@ -181,12 +181,14 @@ def _unusable(text: str, start: int) -> tuple[int, str]:
             keys.pop()
         elif token["number"] and not _is_finite(token["number"]):
             number = _short(token["number"])
-            what = f"{number} is no number of JSON, or one beyond 1.8e308"
-            return token.start(), f"{what}. Correct it"
+            return (
+                token.start(),
+                f"{number} is no number, or too large for a 64-bit float. Correct it",
+            )
         elif token["key"]:
             key = json.loads(token["text"])
             if key in keys[-1]:
-                twice = f"the key {_short(key)!r} stands in its object for the second time"
+                twice = f"the key {_short(key)!r} stands twice in its object"
                 return token.start(), f"{twice}. Leave one of them"
             keys[-1].add(key)
     raise AssertionError("the decoder refused a number or a key, and there is none")
