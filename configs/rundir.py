@@ -37,9 +37,11 @@ from results.log_file import logged_to
 Config = TypeVar("Config", bound=RunConfig)
 _HEADER, _BEGUN = "# Resolved settings", "# Begun by "
 _OF_THE_FOLDER = {"output_dir", "overwrite", "resume"}  # what tells no two runs apart
-# What says where and how fast a run takes place, and nothing of what it finds.
+# What says where and how fast a run takes place, and nothing of what it finds. Which records
+# `data.on_error` leaves out is in the digest of what is asked.
 _CHANGES_NO_RESULT = {
     "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers",
+    "data.on_error",
     "callbacks", "score", "evaluate.batch_size",
 }  # fmt: skip
 _DECIDES = {"trainer.precision"}

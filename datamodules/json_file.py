@@ -26,6 +26,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _TRAILING_COMMA = re.compile(r",[ \t\r\n]*([}\]])")
+_AGAIN = "Write or fetch it again."
 _DEEP = 100
 _SHOWN = 40  # characters of a value
 _KINDS = {
@@ -91,16 +92,16 @@ def read_list(path: Path, what: str) -> list[Element]:
     """
     text = _text(path)
     first, end = _value(path, text, 0)
-    is_whole = end == len(text)
-    if isinstance(first, list) and first and is_whole:
-        return [Element(element, None) for element in first]
-    if isinstance(first, dict) and (path.suffix.lower() == LINES_SUFFIX or not is_whole):
+    if isinstance(first, dict) and (path.suffix.lower() == LINES_SUFFIX or end < len(text)):
         return [Element(value, _line(text, start)) for value, start in _values(path, text)]
     kind = "an empty list" if first == [] else _KINDS.get(type(first), "a number")
+    if end < len(text):
+        _refuse(path, text, end, f"more text follows {kind}. Take it out")
+    if isinstance(first, list) and first:
+        return [Element(element, None) for element in first]
     raise DataError(
-        f"{path} should hold a list of {what}, and holds {kind}{'' if is_whole else ' and more'}. "
-        f"Put the {what} between [ and ], with commas between them, or write one a line into a "
-        f"file that ends in {LINES_SUFFIX}."
+        f"{path} should hold a list of {what}, and holds {kind}. Put the {what} between [ and ], "
+        f"with commas between them, or write one a line into a file that ends in {LINES_SUFFIX}."
     )
 
 
@@ -116,6 +117,10 @@ def _text(path: Path) -> str:
     for mark, kind in _OTHER_KINDS.items():
         if beginning.startswith(mark):
             raise DataError(f"{path} is not JSON: by the beginning of its line 1 {kind}.")
+    if not content.strip(b"\0 \t\r\n"):
+        raise DataError(
+            f"{path} is empty{' but for zero bytes' if content.strip() else ''}. {_AGAIN}"
+        )
     encoding = json.detect_encoding(content)
     if not encoding.startswith("utf-8"):
         name = encoding[: len("utf-16")].upper()
@@ -130,7 +135,7 @@ def _text(path: Path) -> str:
             f"{_place(before, len(before))}. It may be Latin-1 or Windows-1252: save it as UTF-8."
         ) from None
     if not text.strip():
-        raise DataError(f"{path} is empty. Write or fetch it again.")
+        raise DataError(f"{path} is empty. {_AGAIN}")
     return text
 
 

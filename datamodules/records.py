@@ -11,13 +11,46 @@ from far.
 
 from __future__ import annotations
 
+import unicodedata
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from errors import DataError
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # Unicode's categories of what shows nothing
+_SHOWN = 60  # characters of a value in a message
+
+
+def _visible(text: str) -> str:
+    if all(unicodedata.category(letter) in _INVISIBLE for letter in text):
+        raise ValueError("the text holds nothing that can be seen")
+    return text
+
+
+def inside_folder(path: str) -> str:
+    """A picture's path, if it stays inside the folder of the pictures.
+
+    Raises:
+        ValueError: it does not, or its folders are parted by a backslash.
+    """
+    if "\\" in path:
+        raise ValueError("a path has / between its folders, and no backslash")
+    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute():
+        raise ValueError("a path relative to the folder of the pictures is needed")
+    if ".." in PurePosixPath(path).parts:
+        raise ValueError("a path inside the folder of the pictures is needed, without ..")
+    if "\0" in path:
+        raise ValueError("a path holds no zero byte")
+    return path
+
+
+Text = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_visible)
+]
+Picture = Annotated[Text, AfterValidator(inside_folder)]
 LocalityKind = Literal["near", "subject"]
 
 
@@ -96,7 +129,7 @@ class ExtraLocality(Part):
     question: Text
     image_question: Text
     answer: Text
-    image: Text
+    image: Picture
 
 
 class Record(BaseModel):
@@ -113,11 +146,11 @@ class Record(BaseModel):
     diff_type_entity_question: DiffTypeQuestion | None = None
     locality_question: Question
     image_locality_question: Question
-    image: Text
-    image_rephrase: Text
-    same_entity_image: Text
-    diff_entity_image: Text | None = None
-    locality_image: Text
+    image: Picture
+    image_rephrase: Picture
+    same_entity_image: Picture
+    diff_entity_image: Picture | None = None
+    locality_image: Picture
     single_hops: list[Question] = []
     new_single_hops: list[Question] = []
     multimodal_hops: list[HopQuestion] = []
@@ -174,12 +207,32 @@ class TmkeRecord(Record):
 
     one_hop_question: OneHopQuestion
     diff_type_entity_question: DiffTypeQuestion
-    diff_entity_image: Text
+    diff_entity_image: Picture
+
+
+def name_key(name: str) -> str:
+    """Equal for two spellings of one name: in case, composition, width and blanks.
+
+    Unicode's NFKC, case folding, and one blank for several.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(folded.split())
 
 
 def field_errors(error: ValidationError) -> str:
-    """What is wrong with a record: each field with its mistake."""
+    """What is wrong with a record: each field with its mistake and its value."""
     return "; ".join(
-        f"{'.'.join(str(part) for part in mistake['loc']) or 'record'}: {mistake['msg']}"
+        f"{'.'.join(str(part) for part in mistake['loc']) or 'record'}: {_described(mistake)}"
         for mistake in error.errors()
     )
+
+
+def _described(mistake: ErrorDetails) -> str:
+    message = mistake["msg"].removeprefix("Value error, ")
+    value = mistake["input"]
+    if mistake["type"] == "missing":
+        return message
+    if mistake["type"] == "string_type" and type(value) in (int, float):
+        message = "a text is needed; put the number in quotes"
+    shown = ascii(value) if isinstance(value, str) else repr(value)
+    return f"{message} (it is {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'})"

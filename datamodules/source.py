@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from datamodules.records import Record
+from datamodules.left_out import LeftOut, OnError, nothing_left
+from datamodules.records import Record, name_key
 from errors import ConfigError, DataError
 from options import Options
 
@@ -46,6 +47,7 @@ class DataOptions(Options, ABC):
     seed: int = Field(ge=0)
     limit: int | None = Field(ge=1)
     filter_known: bool
+    on_error: OnError
     prompt: Literal["default", "published", "native"]
     num_workers: int = Field(ge=0)
 
@@ -124,6 +126,10 @@ class RecordSource:
         filter_known: edits are only made of facts that the unedited model answers right.
         absent: why a split has no records and what to do, for messages.
         content: digest of what the records were made from, pictures included, where there is one.
+        on_error: whether a record that cannot be used is an error, or left out.
+        places: split -> where each of its records stands, `record 3 of a.json`; a split without
+            them has records that stand in no file.
+        left_out: split -> what reading has left out of it.
     """
 
     name: str
@@ -133,10 +139,18 @@ class RecordSource:
     filter_known: bool
     absent: str = ""
     content: str = ""
+    on_error: OnError = "error"
+    places: Mapping[Split, Sequence[str]] = field(default_factory=dict)
+    left_out: Mapping[Split, Sequence[LeftOut]] = field(default_factory=dict)
 
     def picture(self, name: str) -> Path:
         """Where the picture of an image field is."""
         return self.image_root / name
+
+    def place(self, split: Split, number: int) -> str:
+        """Where a record of a split stands."""
+        places = self.places.get(split, ())
+        return places[number] if places else f"record {number} of the {split} split"
 
     def records(self, split: Split) -> Sequence[Record]:
         """The records of a split.
@@ -145,6 +159,8 @@ class RecordSource:
             DataError: there are none.
         """
         records = self.splits.get(split, ())
+        if not records and (left_out := self.left_out.get(split, ())):
+            raise nothing_left(f"the {split} split of data={self.name}", left_out)
         if not records:
             raise DataError(f"the {split} split of data={self.name} has no records. {self.absent}")
         return records
@@ -163,17 +179,19 @@ class RecordSource:
         return digest.hexdigest()[:16]
 
     def check_disjoint(self) -> None:
-        """Makes sure that no subject stands in two splits.
+        """Makes sure that no subject stands in two splits, however it is spelled there.
 
         Raises:
             DataError: one does.
         """
-        seen: dict[str, Split] = {}
+        seen: dict[str, tuple[Split, str]] = {}
         for split, records in self.splits.items():
             for record in records:
-                if seen.setdefault(record.subject, split) != split:
+                other, subject = seen.setdefault(name_key(record.subject), (split, record.subject))
+                if other != split:
+                    spelled = "" if subject == record.subject else f" (as {subject!r})"
                     raise DataError(
-                        f"the subject {record.subject!r} stands in the {seen[record.subject]} and "
-                        f"the {split} split of data={self.name}: an editor would be tested on "
-                        "what it was trained on. Remove it from one of them."
+                        f"the subject {record.subject!r} stands in the {split} split of "
+                        f"data={self.name} and in the {other} split{spelled}: an editor would be "
+                        "tested on what it was trained on. Remove it from one of them."
                     )

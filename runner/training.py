@@ -17,6 +17,7 @@ from configs.overrides import leaves
 from configs.schema import EditingConfig, TrainConfig
 from configs.signals import signals
 from datamodules.datamodule import EditDataModule
+from datamodules.records import name_key
 from datamodules.scenarios import Scenario, training_scenario
 from editors import checkpoint as identity
 from editors.base import Editor, EditorInputs
@@ -182,8 +183,9 @@ def load_trained_editor(
     """
     content = read_checkpoint(path)
     identity.load_editor(cast(torch.nn.Module, editor), content, model)
-    tested = {record.subject for record in data.records("test")}
-    overlap = sorted(tested & set(content.get(SUBJECTS, ())))
+    tested = {name_key(record.subject): record.subject for record in data.records("test")}
+    trained = {name_key(subject) for subject in content.get(SUBJECTS, ())}
+    overlap = sorted(subject for key, subject in tested.items() if key in trained)
     if overlap:
         raise DataError(
             f"ckpt={path} was trained on {len(overlap)} of the {len(tested)} subjects of the test "

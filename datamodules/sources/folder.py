@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from datamodules.left_out import OnError
 from datamodules.records import Record
 from datamodules.source import SPLITS, DataOptions, RecordSource, Split, missing_root
 from options import TypedText
@@ -45,11 +46,18 @@ class FolderData(DataOptions):
             seed=self.seed,
             targets_per_fact=self.targets_per_fact,
             filter_known=self.filter_known,
+            on_error=self.on_error,
         )
 
 
 def read_world(
-    world: World, *, name: str, seed: int = 0, targets_per_fact: int = 8, filter_known: bool = True
+    world: World,
+    *,
+    name: str,
+    seed: int = 0,
+    targets_per_fact: int = 8,
+    filter_known: bool = True,
+    on_error: OnError = "error",
 ) -> RecordSource:
     """Makes the records of a world.
 
@@ -60,6 +68,7 @@ def read_world(
         targets_per_fact: counterfactual targets per training fact; validation and test edits
             have one each.
         filter_known: keep only edits of facts that the unedited model knows.
+        on_error: whether a record that cannot be used is an error or left out.
 
     Returns:
         The records by split, shuffled so that the first n are a fair sample.
@@ -83,6 +92,7 @@ def read_world(
             "picture and a fact whose relation has another object."
         ),
         content=world.digest,
+        on_error=on_error,
     )
 
 

@@ -7,15 +7,19 @@ ever chooses a checkpoint.
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from datamodules.json_file import Element, read_list
-from datamodules.records import Record, TmkeRecord, field_errors
-from datamodules.source import DataOptions, RecordSource, missing_root
+from datamodules.json_file import SUFFIXES, Element, read_list
+from datamodules.left_out import LeftOut, OnError, copies, first_of
+from datamodules.records import Record, TmkeRecord, field_errors, name_key
+from datamodules.source import SPLITS, DataOptions, RecordSource, Split, missing_root
 from errors import DataError
 from options import Files, TypedText
 
@@ -49,6 +53,7 @@ class TmkeData(DataOptions):
             image_root=Path(self.image_root) if self.image_root else None,
             seed=self.seed,
             filter_known=self.filter_known,
+            on_error=self.on_error,
         )
 
 
@@ -60,75 +65,167 @@ def read_tmke(
     image_root: Path | None = None,
     seed: int = 0,
     filter_known: bool = False,
+    on_error: OnError = "error",
 ) -> RecordSource:
     """Reads the benchmark's files.
 
     Args:
         root: the folder with the files.
-        files: names of the test files in it; default: every *.json that is not a train file.
+        files: names of the test files in it; default: every *.json and *.jsonl that is not a train
+            file and not hidden.
         train_files: names of the files to train on.
         image_root: the pictures' folder; default: `root`/images.
         seed: draws the validation subjects out of the training ones.
         filter_known: keep only edits of facts that the unedited model knows.
+        on_error: whether a record that breaks the schema, or is a copy, is an error or left out.
 
     Raises:
-        DataError: a folder, file, record or field is missing or broken.
+        DataError: a folder, file, record or field is missing or broken, or a file is named twice.
     """
     if not root.is_dir():
         raise DataError(f"data.root is {str(root)!r}, and there is no such folder.")
-    names = sorted(files) or sorted(
-        path.name for path in root.glob("*.json") if path.name not in train_files
-    )
+    training = _different_files(root, {"data.train_files": train_files})
+    names = sorted(files) or _other_files(root, training)
     if not names:
         raise DataError(
-            f"data.root {root} holds no *.json file with TMKE records. Point data.root at the "
-            "benchmark's folder, or name the files in data.files."
+            f"data.root {root} holds no {' or '.join(f'*{suffix}' for suffix in SUFFIXES)} file "
+            "with TMKE records. Point data.root at the benchmark's folder, or name the files in "
+            "data.files."
         )
-    test = [record for name in names for record in read_records(root / name)]
-    train, val = _split([r for name in train_files for r in read_records(root / name)], seed)
+    _different_files(root, {"data.train_files": train_files, "data.files": names})
+    test, train = (_Reading.of(root, each, on_error) for each in (names, train_files))
+    parts: dict[Split, _Reading] = {"test": test}
+    parts["train"], parts["val"] = train.split(seed)
     source = RecordSource(
         name="tmke",
         image_root=image_root or root / "images",
-        splits={"train": train, "val": val, "test": test},
+        splits={split: parts[split].records for split in SPLITS},
         plain_locality=True,
         filter_known=filter_known,
         absent=f"Training files are named in data.train_files; the test files are {names}.",
+        on_error=on_error,
+        places={split: parts[split].places for split in SPLITS},
+        left_out={split: parts[split].left_out for split in SPLITS},
     )
     source.check_disjoint()
     return source
 
 
-def read_records(path: Path) -> list[TmkeRecord]:
-    """The records of one file.
+@dataclass
+class _Reading:
+    """Records, where each of them stands, and those that cannot be used."""
+
+    records: list[Record] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, root: Path, names: Sequence[str], on_error: OnError) -> _Reading:
+        """The records of some files.
+
+        Raises:
+            DataError: a file is broken, or with `on_error=error` a record of it.
+        """
+        reading = cls()
+        for name in names:
+            for index, element in enumerate(read_list(root / name, "records")):
+                place = _place(root / name, index, element)
+                reading._add(element.value, place, on_error)
+        found = copies(reading.records, reading.places)
+        if found and on_error == "error":
+            raise DataError(
+                f"{len(found)} of the {len(reading.records)} records of {root} stand there twice, "
+                f"and each would count twice: {first_of(list(found.values()))}. Take the copies "
+                "out; data.on_error=skip leaves them out."
+            )
+        kept = reading._only([n for n in range(len(reading.records)) if n not in found])
+        kept.left_out = [*reading.left_out, *found.values()]
+        return kept
+
+    def _add(self, value: Any, place: str, on_error: OnError) -> None:
+        try:
+            record = TmkeRecord.model_validate(value)
+        except ValidationError as error:
+            mistakes = field_errors(error)
+            if on_error == "error":
+                raise DataError(
+                    f"{place} breaks the TMKE schema: {mistakes}. Correct the record; docs/data.md "
+                    "lists the fields, and data.on_error=skip leaves such records out."
+                ) from error
+            subject = value.get("subject") if isinstance(value, dict) else None
+            named = subject if isinstance(subject, str) else None
+            self.left_out.append(LeftOut(place, named, f"it breaks the TMKE schema: {mistakes}"))
+        else:
+            self.records.append(record)
+            self.places.append(place)
+
+    def split(self, seed: int) -> tuple[_Reading, _Reading]:
+        """What is trained on, and the share of subjects that is held out of it."""
+        spelled: dict[str, str] = {}
+        for record in self.records:
+            key = name_key(record.subject)
+            spelled[key] = min(record.subject, spelled.get(key, record.subject))
+        subjects = sorted(spelled.values())
+        random.Random(seed).shuffle(subjects)
+        held_out = {name_key(s) for s in subjects[: round(len(subjects) * _VALIDATION_SHARE)]}
+        is_val = [name_key(record.subject) in held_out for record in self.records]
+        train, val = (self._only([n for n, v in enumerate(is_val) if v == kind]) for kind in (0, 1))
+        train.left_out = self.left_out
+        return train, val
+
+    def _only(self, numbers: Sequence[int]) -> _Reading:
+        return _Reading([self.records[n] for n in numbers], [self.places[n] for n in numbers])
+
+
+def _other_files(root: Path, training: Mapping[Hashable, str]) -> list[str]:
+    """Names of the files in a folder that are read where none is named."""
+    try:
+        paths = list(root.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"data.root {root} cannot be read ({error.strerror}). Check its permissions."
+        ) from None
+    return sorted(
+        path.name
+        for path in paths
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")  # what macOS and editors leave behind
+        and not path.is_dir()
+        and _identity(path) not in training
+    )
+
+
+def _different_files(root: Path, words: Mapping[str, Sequence[str]]) -> dict[Hashable, str]:
+    """The files that some keys name.
 
     Raises:
-        DataError: the file is missing, is not JSON, is not a list, or a record breaks the schema;
-            file, line or index, and field are named.
+        DataError: two words name one file, by any spelling of its path or by a link.
     """
-    return [
-        _record(path, index, element) for index, element in enumerate(read_list(path, "records"))
-    ]
+    named: dict[Hashable, str] = {}
+    for key, names in words.items():
+        for name in names:
+            identity, word = _identity(root / name), f"{name!r} of {key}"
+            if identity in named:
+                raise DataError(
+                    f"{named[identity]} and {word} are one file, {os.path.realpath(root / name)}: "
+                    "its records would count twice, or be trained on and tested. Leave one out."
+                )
+            named[identity] = word
+    return named
 
 
-def _record(path: Path, index: int, element: Element) -> TmkeRecord:
+def _identity(path: Path) -> Hashable:
+    """Equal for two paths of one file."""
     try:
-        return TmkeRecord.model_validate(element.value)
-    except ValidationError as error:
-        line = "" if element.line is None else f" (line {element.line})"
-        raise DataError(
-            f"record {index}{line} of {path} breaks the TMKE schema: {field_errors(error)}. "
-            "Correct the record; docs/data.md lists the fields."
-        ) from error
+        found = path.stat()
+    except OSError:  # which reading it will tell
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
 
 
-def _split(records: Sequence[Record], seed: int) -> tuple[list[Record], list[Record]]:
-    subjects = sorted({record.subject for record in records})
-    random.Random(seed).shuffle(subjects)
-    held_out = set(subjects[: round(len(subjects) * _VALIDATION_SHARE)])
-    return (
-        [record for record in records if record.subject not in held_out],
-        [record for record in records if record.subject in held_out],
-    )
+def _place(file: Path, index: int, element: Element) -> str:
+    line = "" if element.line is None else f" (line {element.line})"
+    return f"record {index}{line} of {file}"
 
 
 SOURCE = TmkeData

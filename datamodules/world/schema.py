@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from datamodules.json_file import read_json, read_list
-from datamodules.records import Text
+from datamodules.records import Text, name_key
 from errors import DataError
 
 ENTITIES_FILE = "entities.json"
@@ -140,15 +140,16 @@ def _check_relation(path: Path, name: str, relation: RelationFile) -> None:
 
 
 def _refuse_duplicates(path: Path, field: str, values: list[str]) -> None:
-    doubles = [value for value, count in Counter(values).items() if count > 1]
+    keys = [name_key(value) for value in values]  # of two spellings one would be trained on
+    doubles = [key for key, count in Counter(keys).items() if count > 1]
     if not doubles:
         return
-    first = doubles[0]
-    where = [index for index, value in enumerate(values) if value == first]
+    where = [index for index, key in enumerate(keys) if key == doubles[0]]
+    spelled = " and ".join(repr(value) for value in dict.fromkeys(values[i] for i in where))
     raise DataError(
         f"{path}: {len(doubles)} values of the field {field!r} occur more than once, the first is "
-        f"{first!r} at the indices {where}. Every entity needs a {field} of its own: rename or "
-        "merge them."
+        f"{spelled} at the indices {where}. Every entity needs a {field} of its own, whatever its "
+        "case: rename or merge them."
     )
 
 

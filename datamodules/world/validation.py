@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from datamodules.records import inside_folder
 from datamodules.world.schema import DEFAULT_TYPE, ENTITIES_FILE, WORLD_FILE, EntityFile, WorldFile
 from errors import DataError
 
@@ -48,13 +49,14 @@ def check_pictures(root: Path, entities: list[EntityFile]) -> None:
     missing = []
     for index, entity in enumerate(entities):
         for view, path in entity.images.items():
-            parts = PurePosixPath(path)
-            if parts.is_absolute() or ".." in parts.parts:
+            try:
+                inside_folder(path)
+            except ValueError as error:
                 raise DataError(
                     f"{root / ENTITIES_FILE}: images.{view} of entity {index} ({entity.name}) is "
-                    f"{path!r}; a path inside the world folder, such as 'images/a.png', is "
-                    "needed. Move the picture there and correct the path."
-                )
+                    f"{path!r}; {error}. A picture lies inside the world folder, as "
+                    "'images/a.png': move it there and correct the path."
+                ) from None
             if not (root / path).is_file():
                 missing.append(path)
     if missing:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from datamodules.scenarios import SCENARIOS, true_questions
-from datamodules.sources.tmke import read_records, read_tmke
+from datamodules.sources.tmke import read_tmke
 from errors import DataError
 
 RECORD: dict[str, Any] = {
@@ -68,7 +68,7 @@ def other(subject: str) -> dict[str, Any]:
 
 
 def test_scenario_table_is_the_benchmarks(tmp_path: Path) -> None:
-    (record,) = read_records(write(tmp_path / "t.json", RECORD))
+    (record,) = read_tmke(write(tmp_path / "t.json", RECORD).parent).records("test")
     unimodal, transitive, multimodal = (
         SCENARIOS[n] for n in ("unimodal", "transitive", "multimodal")
     )
@@ -104,7 +104,7 @@ def test_a_missing_field_is_named_with_file_and_index(tmp_path: Path) -> None:
     del broken["one_hop_question"]
     path = write(tmp_path / "t.json", RECORD, broken)
     with pytest.raises(DataError) as error:
-        read_records(path)
+        read_tmke(path.parent)
     message = str(error.value)
     assert "record 1" in message
     assert str(path) in message
@@ -116,7 +116,7 @@ def test_broken_json_names_line_and_column(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text('[\n {"subject": \n', encoding="utf-8")
     with pytest.raises(DataError, match=r"t\.json is not valid JSON.*line 3"):
-        read_records(path)
+        read_tmke(path.parent)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}"])
@@ -124,7 +124,7 @@ def test_a_file_without_records_is_refused(tmp_path: Path, content: str) -> None
     path = tmp_path / "t.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match="list of records"):
-        read_records(path)
+        read_tmke(path.parent)
 
 
 def test_splits_are_disjoint_by_subject(tmp_path: Path) -> None:

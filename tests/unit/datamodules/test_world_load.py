@@ -167,6 +167,14 @@ BAD_ENTITIES = {
     "blank name": (replaced(0, name=" "), r"entity 0 \( \): name is ' '"),
     "same name": (replaced(2, name="Town 0"), r"'name' .*'Town 0' at the indices \[0, 2\]"),
     "same id": (replaced(2, id="t1"), r"'id' .*'t1' at the indices \[1, 2\]"),
+    "same name in other letters": (
+        replaced(2, name="TOWN  0"),
+        r"'name' .*'Town 0' and 'TOWN  0' at the indices \[0, 2\]",
+    ),
+    "backslash": (
+        replaced(1, images={"a": "images\\x.png"}),
+        r"images\.a of entity 1 .*no backslash",
+    ),
     "no object": ([3], r"entity 0 is 3"),
     "one view": (replaced(1, images={"a": "images/x.png"}), r"'Town 1' has the views a .*no seen"),
     "outside": (replaced(1, images={"a": "../x.png"}), r"images\.a of entity 1 .*'\.\./x\.png'"),
