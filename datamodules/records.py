@@ -12,11 +12,11 @@ from far.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails
 
 from errors import DataError
 
@@ -227,7 +227,7 @@ def field_errors(error: ValidationError) -> str:
     )
 
 
-def _described(mistake: ErrorDetails) -> str:
+def _described(mistake: Mapping[str, Any]) -> str:
     message = mistake["msg"].removeprefix("Value error, ")
     value = mistake["input"]
     if mistake["type"] == "missing":
