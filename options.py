@@ -1,8 +1,14 @@
 """The base of all option classes and the kinds of values that several of them have."""
 
+import argparse
+import os
+from pathlib import Path
 from typing import Annotated
+from unicodedata import category
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+_UNSHOWN = {"Cc", "Zl", "Zp"}  # control characters, line and paragraph separators
 
 
 class Options(BaseModel):
@@ -14,9 +20,74 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class PathMark:
+    """Marks the text of an option as a path, or as a name that may be one."""
+
+
+def home_expanded(path: str) -> str:
+    """A path as it was typed, with the home folder for a `~` that is its first part.
+
+    This is the only place where that is done, for command lines and for flags alike: whoever has
+    got a path takes it as it is.
+
+    >>> home_expanded("./~/data"), home_expanded("~data")
+    ('./~/data', '~data')
+    """
+    return os.path.expanduser(path) if path.split("/")[0] == "~" else path
+
+
+def check_path(path: str) -> str:
+    """Returns a path that something can lie at, and that can be stored and shown.
+
+    Raises:
+        ValueError: it is empty, holds what is no text, or the system does not even look there: a
+            name is too long, or a folder on the way is closed.
+    """
+    if not check_text(path):
+        raise ValueError("a path is needed, and this is an empty text")
+    if any(category(character) in _UNSHOWN for character in path):
+        raise ValueError("a line break or another control character is in it; rename it or link it")
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # whoever needs it there says so
+    except OSError as error:
+        raise ValueError(f"nothing can be looked up there ({error.strerror})") from error
+    return path
+
+
+def check_text(text: str) -> str:
+    """Returns a text that can be written; bytes that are no UTF-8 are none.
+
+    Raises:
+        ValueError: there are such bytes in it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("bytes that are no UTF-8 are in it; rename it or link it") from error
+    return text
+
+
+def path_flag(path: str) -> Path:
+    """The path that a flag names; the `type=` of an argument of argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: as `check_path`.
+    """
+    try:
+        return Path(check_path(home_expanded(path)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from error
+
+
 def _as_text(value: object) -> object:
-    """A folder called 2026 or a revision of digits only is text, although YAML reads a number."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """Refuses what YAML has made of a name such as 2026_11_24: digits of it are lost."""
+    if isinstance(value, str):
+        return check_text(value)
+    if value is None:
+        return value
+    raise ValueError("a text is needed; in a YAML file, quotes keep a number or date a text")
 
 
 def _as_list(value: object) -> object:
@@ -24,4 +95,5 @@ def _as_list(value: object) -> object:
 
 
 TypedText = Annotated[str, BeforeValidator(_as_text)]
-Files = Annotated[list[TypedText] | None, BeforeValidator(_as_list)]
+TypedPath = Annotated[str, BeforeValidator(_as_text), AfterValidator(check_path), PathMark()]
+Files = Annotated[list[TypedPath] | None, BeforeValidator(_as_list)]

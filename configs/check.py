@@ -23,9 +23,8 @@ from configs.overrides import (
     parse_words,
     suggest,
     sweep_jobs,
-    with_lists,
 )
-from configs.rules import Sections, rule_problems, settings_warnings, sweep_problems
+from configs.rules import UNREAD, Sections, rule_problems, settings_warnings, sweep_problems
 from configs.rundir import default_output_dir
 from configs.stored import (
     SECTIONS,
@@ -34,9 +33,11 @@ from configs.stored import (
     stored_config,
     stored_groups,
 )
+from configs.words import readable
 from datamodules.source import source_options
 from editors.registry import registration
 from errors import ConfigError, TmkeError
+from options import home_expanded
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def load_config(command: str, words: Iterable[str] = ()) -> schema.RunConfig:
         ConfigError: all mistakes in one message.
     """
     with hydra_ready():
-        words = checked_words(command, with_lists(words))
+        words = checked_words(command, readable(words))
         plain = compose_plain(command, words)
     return build(command, plain, words)
 
@@ -78,12 +79,12 @@ def preflight(
     Returns:
         The words to give to Hydra, and a sentence for each mistake.
     """
-    typed = parse_words(words).keys
+    parsed = parse_words(words)
     words, problems = _with_stored_groups(command, words)
     is_unread = bool(problems)
     line = check_words(command, words, multirun=multirun)
     problems += line.problems
-    refused = typed - line.keys
+    refused = (parsed.keys - line.keys) | parsed.unread
     for job in sweep_jobs(line.overrides):
         try:
             merged = compose_plain(command, job)
@@ -138,7 +139,8 @@ def validate(
             is not judged.
     """
     sections, problems = type_sections(command, plain, refused)
-    return sections, problems + rule_problems(command, sections)
+    unread = {key: UNREAD for key in ("ckpt", "output_dir") if key in refused}
+    return sections, problems + rule_problems(command, sections | unread)
 
 
 def type_sections(
@@ -147,7 +149,7 @@ def type_sections(
     """The first half of `validate`: each section alone, without the rules between them."""
     fields = schema.COMMANDS[command].model_fields
     missing = [key for key, value in leaves(plain).items() if value == "???"]
-    problems = [f"{key} is required: add {key}=VALUE" for key in missing]
+    problems = [f"{key} is required: add {key}=VALUE" for key in missing if key not in refused]
     incomplete = {key.split(".")[0] for key in missing}
     unknown = [key for key in plain if key not in fields and key not in command_groups(command)]
     problems += [f"there is no key {key}{suggest(key, fields)}" for key in unknown]
@@ -189,7 +191,7 @@ def _with_stored_groups(command: str, words: list[str]) -> tuple[list[str], list
     if ckpt is None or ckpt.value() is None or command not in SECTIONS:
         return words, []
     try:
-        stored = stored_config(str(ckpt.value()))
+        stored = stored_config(home_expanded(str(ckpt.value())))
     except TmkeError as error:
         return words, [str(error)]
     conflicts = experiment_conflicts(stored, line)
@@ -237,7 +239,8 @@ def _sentences(section: str, value: object, error: ValidationError) -> list[str]
         elif is_missing:
             text = f"{key} is required: add {key}=VALUE"
         else:
-            text = f"{key}={rejected}: {item['msg'][0].lower()}{item['msg'][1:]}"
+            reason = item["msg"].removeprefix("Value error, ")
+            text = f"{key}={rejected}: {reason[0].lower()}{reason[1:]}"
         by_key.setdefault(key, []).append(text)
     return [_join(texts) for texts in by_key.values()]
 

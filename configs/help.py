@@ -6,7 +6,8 @@ from configs.overrides import CONFIG_DIR, command_groups, group_options
 
 _FOOT = """
 Keys: every file in configs/ explains its keys, line by line; configs/{command}.yaml has those of no
-group. `a.b=value` sets key b of group a, `key=value` one of no group.
+group. `a.b=value` sets key b of group a, `key=value` one of no group. A path or name is used as it
+is typed: docs/command-line.md.
   python {command}.py --cfg job ...    prints all keys with their values and runs nothing
   python {command}.py -m ...           makes a run of each combination of a,b,c: docs/sweeps.md
   python {command}.py --hydra-help     has the other flags

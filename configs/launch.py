@@ -23,11 +23,12 @@ from rich.logging import RichHandler
 from configs.check import build, checked_words
 from configs.help import help_text
 from configs.out_of_memory import explained_memory
-from configs.overrides import CONFIG_DIR, hydra_ready, to_plain, with_lists
+from configs.overrides import CONFIG_DIR, hydra_ready, to_plain
 from configs.rundir import check_output_dir, reserved_folder
 from configs.schema import RunConfig
 from configs.signals import requeue_after, signals
 from configs.sweep import RESUME, Sweep
+from configs.words import readable
 from errors import USER_ERROR, Stopped, TmkeError
 from results.files import forget_ranks, is_first_process, is_one_of_several
 from results.log_file import recent
@@ -97,8 +98,8 @@ def _checked_arguments(command: str, argv: list[str]) -> list[str]:
     if arguments.help:
         print(help_text(command))
         sys.exit(0)
-    if not arguments.multirun:
-        argv, arguments.overrides = with_lists(argv), with_lists(arguments.overrides)
+    argv = readable(argv, multirun=arguments.multirun)
+    arguments.overrides = readable(arguments.overrides, multirun=arguments.multirun)
     if any((arguments.hydra_help, arguments.cfg, arguments.info, arguments.shell_completion)):
         return argv
     with hydra_ready():

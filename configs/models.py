@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from configs import schema
 from configs.check import numbered, type_sections
 from configs.overrides import check_words, compose_plain, group_options, hydra_ready
+from configs.words import readable
 from errors import ConfigError
 
 _COMMAND = "evaluate"  # whose group it is; every command has the same
@@ -28,6 +29,7 @@ def model_options(words: Sequence[str]) -> schema.ModelOptions:
     Raises:
         ConfigError: all mistakes in one message.
     """
+    words = readable(words)
     with hydra_ready():
         line = check_words(_COMMAND, words)
         problems = line.problems + [
@@ -39,7 +41,7 @@ def model_options(words: Sequence[str]) -> schema.ModelOptions:
         if not problems and "model" not in line.keys:
             problems.append(f"choose a model: model is one of {', '.join(group_options('model'))}")
         if not problems:
-            plain = {"model": compose_plain(_COMMAND, list(words)).get("model")}
+            plain = {"model": compose_plain(_COMMAND, words).get("model")}
             others = set(schema.COMMANDS[_COMMAND].model_fields) - {"model"}
             sections, problems = type_sections(_COMMAND, plain, others)
     if problems:

@@ -10,12 +10,13 @@ import difflib
 import importlib.util
 import itertools
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -26,11 +27,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.words import key_of, quoted, with_homes
 from editors.registry import editor_names, registration
 from errors import ConfigError
 
 CONFIG_DIR = Path(__file__).resolve().parent
-_BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
 _NOTES = {"editor": " (ft as in the paper's Table 4, ft_as_run as its authors ran it)"}
 # One experiment of the paper's tables was a file of its own once.
 _OLD_EXPERIMENT = re.compile(
@@ -45,10 +46,12 @@ class CommandLine:
     Attributes:
         overrides: those that Hydra can apply.
         problems: one sentence for each of the others.
+        unread: groups and keys of those whose value Hydra cannot read.
     """
 
     overrides: list[Override]
     problems: list[str]
+    unread: frozenset[str] = frozenset()
 
     @property
     def keys(self) -> set[str]:
@@ -74,26 +77,27 @@ def hydra_ready() -> Iterator[None]:
 def parse_words(words: Iterable[str]) -> CommandLine:
     """Parses overrides; needs no configuration, and looks nothing up."""
     parser = OverridesParser.create()
-    overrides, problems = [], []
+    overrides, problems, unread = [], [], []
     for word in words:
         try:
             overrides.append(parser.parse_override(word))
         except HydraException:
-            hint = "" if "=" in word else f" (did you mean {word}=VALUE?)"
-            problems.append(
-                f"{word!r} is not of the form group=option or key=value{hint}; a value with "
-                "spaces, commas or brackets needs quotes inside quotes: 'key=\"a, b\"'"
-            )
-    return CommandLine(overrides, problems)
+            problems.append(_unread_problem(word))
+            unread.append(key_of(word) or "")
+    return CommandLine(overrides, problems, frozenset(unread) - {""})
 
 
-def with_lists(words: Iterable[str]) -> list[str]:
-    """Words in which `protocol.n=1,10` is `protocol.n=[1,10]`, one list and not a sweep.
-
-    Args:
-        words: a command line without -m, under which commas make several runs.
-    """
-    return [_BARE_LIST.sub(r"\1[\2]", word) for word in words]
+def _unread_problem(word: str) -> str:
+    """A sentence for a word that Hydra cannot read."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        return f"{word!r} is not of the form group=option or key=value (did you mean {word}=VALUE?)"
+    if key_of(word) is None:
+        return f"{word!r} is not of the form group=option or key=value: {key!r} is no name of a key"
+    return (
+        f"{word}: the value cannot be read as it stands; if it is a text, type quotes inside "
+        f"quotes: {shlex.quote(f'{key}={quoted(value)}')}"
+    )
 
 
 def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -> CommandLine:
@@ -122,7 +126,7 @@ def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -
                 "hydra/sweeper=optuna; give values, as in key=a,b,c, or range(start,stop,step)"
             )
         elif key == "hydra" or key.startswith(("hydra.", "hydra/")):
-            missing = _missing_plugin(override)
+            missing = _missing_plugin(override) + _moved_folder(override)
             problems += missing
             sound += [] if missing else [override]
         elif key in groups:
@@ -138,7 +142,7 @@ def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -
             problems.append(problem)
         else:
             sound.append(override)
-    return CommandLine(sound, problems)
+    return CommandLine(sound, problems, parsed.unread)
 
 
 def command_groups(command: str) -> list[str]:
@@ -163,22 +167,42 @@ def compose_plain(command: str, words: list[str]) -> dict[str, Any]:
         ConfigError: Hydra cannot; the first line of what it says, the rest repeats the command.
     """
     try:
-        return copy.deepcopy(_composed(command, tuple(words)))
+        return copy.deepcopy(_resolved(command, tuple(words)))
     except (HydraException, OmegaConfBaseException) as error:
         lines = (line.strip() for line in str(error).splitlines())
-        raise ConfigError(next(filter(None, lines), repr(error))) from error
+        text = next(filter(None, lines), repr(error))
+        raise ConfigError(text + _of_references(words)) from error
 
 
 @lru_cache(maxsize=64)
-def _composed(command: str, words: tuple[str, ...]) -> dict[str, Any]:
+def _composed(command: str, words: tuple[str, ...]) -> DictConfig:
     """Composing takes a tenth of a second, and a check looks at the same words several times."""
-    return to_plain(compose(command, list(words)))
+    return compose(command, list(words))
+
+
+@lru_cache(maxsize=64)
+def _resolved(command: str, words: tuple[str, ...]) -> dict[str, Any]:
+    return to_plain(_composed(command, words))
+
+
+def _of_references(words: Iterable[str]) -> str:
+    """A clause where a word may refer to another key without being meant to."""
+    typed = [word for word in words if "${" in word]
+    if not typed:
+        return ""
+    return (
+        f". In {' '.join(typed)} `${{...}}` stands for the value of another key; with a backslash, "
+        "`\\${...}`, it is the characters themselves"
+    )
 
 
 def to_plain(composed: DictConfig) -> dict[str, Any]:
-    """Resolves a composed configuration into plain Python; missing values stay '???'."""
+    """Resolves a composed configuration into plain Python; missing values stay '???'.
+
+    Paths that begin with `~` get the home folder here, whoever has typed them where.
+    """
     plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
-    return {str(key): value for key, value in dict(plain).items()}  # type: ignore[arg-type]
+    return with_homes({str(key): value for key, value in dict(plain).items()})  # type: ignore[arg-type]
 
 
 def sweep_jobs(overrides: Iterable[Override]) -> list[list[str]]:
@@ -250,6 +274,17 @@ def _missing_plugin(override: Override) -> list[str]:
     return []
 
 
+def _moved_folder(override: Override) -> list[str]:
+    """A sentence where Hydra would change the working directory after paths have been checked."""
+    if override.key_or_group != "hydra.job.chdir" or override.value() in (False, None):
+        return []
+    return [
+        f"{override.input_line}: the paths of a command are meant from the folder it is started "
+        "in, and Hydra would go to another one first; leave it out, and say with output_dir=DIR "
+        "where results go"
+    ]
+
+
 def _row_of_paper(override: Override) -> CommandLine:
     """What stands for an experiment of one row, so that the other words are checked under it."""
     return parse_words([] if override.is_sweep_override() else _row_words(override.value()))
@@ -279,9 +314,10 @@ def _known_keys(command: str, overrides: list[Override]) -> dict[str, None]:
     known: dict[str, None] = {}
     for words in sweep_jobs(o for o in overrides if not o.key_or_group.startswith("hydra")):
         try:
-            known |= dict.fromkeys(name for name, _ in dotted(compose_plain(command, words)))
-        except ConfigError:
+            composed = OmegaConf.to_container(_composed(command, tuple(words)), resolve=False)
+        except (HydraException, OmegaConfBaseException):
             continue
+        known |= dict.fromkeys(name for name, _ in dotted(cast(dict[str, Any], composed)))
     return known
 
 

@@ -18,6 +18,7 @@ from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import editor_names, registration
 
 Sections = dict[str, Any]
+UNREAD = "?"  # stands for what was typed and cannot be read, which has been told
 
 
 def rule_problems(command: str, sections: Sections) -> list[str]:
@@ -167,7 +168,7 @@ def _file_rules(command: str, sections: Sections) -> Iterator[str]:
         yield from data.problems(command)
     model = sections.get("model")
     if model is not None and command != "pretrain" and _is_local(model.path):
-        folder = Path(model.path).expanduser()
+        folder = Path(model.path)
         if not folder.is_dir() and model.family == "minigpt4":
             yield (
                 f"model.path={model.path}: there is no such folder; `python -m models.minigpt4 "
@@ -289,4 +290,4 @@ def _pretrain_rules(command: str, sections: Sections) -> Iterator[str]:
 
 def _is_local(path: str) -> bool:
     """Whether a model's path names a folder rather than a repository of the hub."""
-    return path.startswith((".", "/", "~")) or path.count("/") != 1
+    return path.startswith((".", "/")) or path.count("/") != 1

@@ -47,7 +47,7 @@ _CHANGES_NO_RESULT = {
 _DECIDES = {"trainer.precision"}
 
 
-def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> str:
+def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> Any:
     """Names the folder of a run.
 
         runs/<command>/<editor>-<model>-<data>-<scenario>/<when>-<settings>
@@ -61,11 +61,12 @@ def default_output_dir(command: str, plain: dict[str, Any], job: int | None) -> 
         job: number of this job in a sweep, None outside.
 
     Returns:
-        A path relative to the working directory, or the given one (with the job's number inside).
+        A path relative to the working directory, or the given one (with the job's number inside);
+        what was given and is no text is left for the check of its type.
     """
     given = plain.get("output_dir")
     if given is not None:
-        return str(given) if job is None else str(Path(str(given)) / str(job))
+        return given if job is None or not isinstance(given, str) else str(Path(given) / str(job))
     if (folder := _folder_of_checkpoint(command, plain)) is not None:
         return str(folder)
     groups = [plain.get(group) for group in ("editor", "model", "data", "scenario")]
@@ -278,7 +279,10 @@ def _check_same_run(config: RunConfig, folder: Path) -> None:
                 "cannot be told which run that is. Name another folder."
             )
         return
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"resume=true: {path} cannot be read ({error.strerror}).") from error
     if not text.startswith(f"{_HEADER} of {config.command}.py"):
         raise ConfigError(
             f"resume=true: output_dir={folder} is no folder of {config.command}.py. Name the "
@@ -367,4 +371,4 @@ def _folder_of_checkpoint(command: str, plain: dict[str, Any]) -> Path | None:
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())
+    return path.resolve().is_relative_to(folder.resolve())

@@ -16,7 +16,7 @@ from configs.pretraining import PretrainOptions
 from datamodules.scenarios import ScenarioName
 from datamodules.source import DataOptions
 from editors.options import EditorOptions
-from options import Options, TypedText
+from options import Options, TypedPath, TypedText
 
 
 def _as_numbers(value: object) -> object:
@@ -36,9 +36,9 @@ Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None
 class ModelOptions(Options):
     """Group `model`: which base model is edited."""
 
-    name: str
+    name: TypedText
     family: Literal["llava", "blip2", "minigpt4", "auto"]
-    path: TypedText
+    path: TypedPath
     revision: TypedText | None
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quantise: Literal["8bit", "4bit"] | None
@@ -86,7 +86,7 @@ class TrainerOptions(Options):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: int | Literal["auto"] | Annotated[list[int], Field(min_length=1)]
     num_nodes: int = Field(ge=1)
-    strategy: str
+    strategy: TypedText
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     max_steps: int | None = Field(ge=1)
     val_every: int | None = Field(ge=1)
@@ -131,8 +131,8 @@ class LoggerOptions(Options):
 
     csv: bool
     wandb: Literal["offline", "online", "auto", "off"]
-    project: str
-    entity: str | None
+    project: TypedText
+    entity: TypedText | None
     table_edits: int = Field(ge=0)
 
 
@@ -143,9 +143,9 @@ class RunConfig(Options):
 
     seed: int = Field(ge=0)
     threads: int | None = Field(ge=1)
-    output_dir: TypedText
+    output_dir: TypedPath
     overwrite: bool
-    ckpt: TypedText | None
+    ckpt: TypedPath | None
     model: ModelOptions
     data: SerializeAsAny[DataOptions]
     trainer: TrainerOptions
@@ -189,7 +189,7 @@ class EvaluateConfig(EditingConfig):
     command = "evaluate"
 
     protocol: ProtocolOptions
-    score: str | None
+    score: TypedText | None
 
 
 class PretrainConfig(RunConfig):

@@ -14,8 +14,10 @@ import yaml
 
 from configs.continuing import changes
 from configs.overrides import CONFIG_DIR, CommandLine, dotted, group_options
+from configs.words import with_homes
 from editors.registry import with_current_names
 from errors import ConfigError
+from options import check_path
 from results.files import CHECKPOINTS
 
 # What a new run takes over, by command; `logger`, `output_dir` and the like belong to the new run,
@@ -57,7 +59,10 @@ def stored_config(ckpt: str) -> dict[str, Any]:
         ConfigError: the file is missing, or its config.yaml is not one of ours.
         ModelError: the file holds no checkpoint of ours.
     """
-    path = Path(ckpt).expanduser()
+    try:
+        path = Path(check_path(ckpt))
+    except ValueError as error:
+        raise ConfigError(f"ckpt={ckpt}: {error}") from error
     if not path.is_file():
         beside = sorted(p.name for p in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
         hint = f"; that folder has {', '.join(beside)}" if beside else ""
@@ -66,6 +71,10 @@ def stored_config(ckpt: str) -> dict[str, Any]:
     if path.resolve().parent.name == CHECKPOINTS and config_beside.is_file():
         try:
             plain = yaml.safe_load(config_beside.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"ckpt={ckpt}: {config_beside} cannot be read ({error.strerror})"
+            ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"ckpt={ckpt}: {config_beside} is no YAML ({' '.join(str(error).split())}); "
@@ -104,10 +113,13 @@ def training_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration that was written earlier, by the names that its keys have now."""
+    """A configuration that was written earlier, by the names that its keys have now.
+
+    A `~` in it is one that was not expanded then.
+    """
     editor = stored.get("editor")
     known = {"editor": with_current_names(editor)} if isinstance(editor, dict) else {}
-    return {**stored, **known}
+    return with_homes({**stored, **known})
 
 
 def stored_groups(stored: dict[str, Any], command: str, typed: Collection[str]) -> list[str]:

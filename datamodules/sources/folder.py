@@ -12,7 +12,7 @@ from pydantic import Field
 from datamodules.left_out import OnError
 from datamodules.records import Record
 from datamodules.source import SPLITS, DataOptions, RecordSource, Split, missing_root
-from options import TypedText
+from options import TypedPath, TypedText
 
 if TYPE_CHECKING:
     from datamodules.world import World
@@ -23,8 +23,8 @@ class FolderData(DataOptions):
 
     is_world: ClassVar[bool] = True
 
-    root: TypedText
-    noun: str | None
+    root: TypedPath
+    noun: TypedText | None
     targets_per_fact: int = Field(ge=1)
 
     def problems(self, command: str) -> list[str]:

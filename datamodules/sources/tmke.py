@@ -21,7 +21,7 @@ from datamodules.left_out import LeftOut, OnError, copies, first_of
 from datamodules.records import Record, TmkeRecord, field_errors, name_key
 from datamodules.source import SPLITS, DataOptions, RecordSource, Split, missing_root
 from errors import DataError
-from options import Files, TypedText
+from options import Files, TypedPath
 
 _VALIDATION_SHARE = 0.1
 
@@ -29,10 +29,10 @@ _VALIDATION_SHARE = 0.1
 class TmkeData(DataOptions):
     """The benchmark's own files; configs/data/tmke.yaml explains the keys."""
 
-    root: TypedText
+    root: TypedPath
     files: Files
     train_files: Files
-    image_root: TypedText | None
+    image_root: TypedPath | None
 
     def problems(self, command: str) -> list[str]:
         """The folder has to be there, and training needs files of its own."""

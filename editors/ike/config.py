@@ -8,6 +8,7 @@ from pydantic import Field
 from editors.encoders import encoder_folder
 from editors.options import EditorOptions
 from errors import DataError
+from options import TypedPath
 
 if TYPE_CHECKING:
     from datamodules.records import Record
@@ -22,7 +23,7 @@ class IkeOptions(EditorOptions):
 
     name: Literal["ike"]
     k: int = Field(ge=0)
-    encoder: str
+    encoder: TypedPath
     own_copy: bool
     picture: PicturePlace
     seed: int = Field(ge=0)

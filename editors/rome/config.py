@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from datamodules.scenarios import ScenarioName
 from editors.options import BaseFacts, EditorOptions
 from errors import ConfigError, DataError, ModelError
+from options import TypedPath
 
 if TYPE_CHECKING:
     from datamodules.records import Record
@@ -39,7 +40,7 @@ class RomeOptions(EditorOptions):
     stop_loss: float = Field(ge=0)
     contexts: list[list[int]]
     seed: int = Field(ge=0)
-    second_moment: str | None
+    second_moment: TypedPath | None
 
     @field_validator("kl_prompt")
     @classmethod

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from editors.encoders import encoder_folder
 from editors.options import BaseFacts, TrainedEditorOptions
 from editors.serac.published import AUTO, FRESH, published_counterfactual, published_encoder
-from options import Options
+from options import Options, TypedPath
 
 
 class Sizes(Options):
@@ -22,7 +22,7 @@ class Sizes(Options):
 class ScopeOptions(Options):
     """The scope classifier."""
 
-    encoder: str
+    encoder: TypedPath
     mode: Literal["embedding", "cross_attention"]
     pooling: Literal["cls", "mean"]
     distance: Literal["square", "l2", "cos"]
@@ -47,7 +47,7 @@ class ScopeOptions(Options):
 class CounterfactualOptions(Options):
     """The counterfactual model."""
 
-    path: str
+    path: TypedPath
     sizes: Sizes
 
 
@@ -56,7 +56,7 @@ class NegativesOptions(Options):
 
     share: float | None = Field(ge=0, le=1)
     per_edit: int = Field(ge=1)
-    encoder: str
+    encoder: TypedPath
     top: int = Field(ge=2)
     skip: int = Field(ge=0)
     temperature: float = Field(gt=0)

@@ -6,8 +6,9 @@ import pytest
 
 from configs.check import load_config, preflight
 from configs.launch import _checked_arguments
-from configs.overrides import hydra_ready, with_lists
+from configs.overrides import hydra_ready
 from configs.schema import EvaluateConfig
+from configs.words import readable
 from editors.ft.config import FtOptions
 from errors import ConfigError
 
@@ -119,5 +120,5 @@ def test_only_this_key_and_only_bare_commas_are_rewritten() -> None:
         "protocol.note=1,2",
         "x.protocol.n=1,2",
     ]
-    assert with_lists(words) == words
-    assert with_lists(["+protocol.n=1,2"]) == ["+protocol.n=[1,2]"]
+    assert readable(words) == words
+    assert readable(["+protocol.n=1,2"]) == ["+protocol.n=[1,2]"]

@@ -1,0 +1,217 @@
+"""The words of a command line as Hydra can read them: the text typed is the text used.
+
+Hydra reads `2026_11_24` as the number 20261124, `1e5` as 100000.0 and a comma as a sweep, and it
+refuses `a=b`, `~`, brackets and letters beyond ASCII. Where the option's class says that a value is
+text (a path, a name), what Hydra would read otherwise is put between quotes before Hydra sees it:
+
+    data.root=~/é=1  ->  data.root="~/é=1"
+
+What is quoted already, a list `[a,b]` of a key that takes one, `null` where nothing is an answer,
+and, with -m, a list of values or a function such as `glob(*)` stay what they are to Hydra.
+"""
+
+import copy
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from configs.schema import COMMANDS
+from datamodules.source import source_names, source_options
+from editors.registry import editor_names, registration
+from options import Options, PathMark, home_expanded
+
+_WORD = re.compile(r"(?P<plus>\+{0,2})(?P<key>[\w./@]+)=(?P<value>.*)", re.ASCII | re.DOTALL)
+_BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
+_OPENED = {"(": ")", "[": "]", "{": "}"}
+
+
+@dataclass(frozen=True)
+class TextKey:
+    """A key whose values are text.
+
+    Attributes:
+        is_path: whether it is the path of a file or folder, or a name that may be one.
+        is_list: whether it takes several.
+        may_be_null: whether `null` is an answer.
+    """
+
+    is_path: bool
+    is_list: bool = False
+    may_be_null: bool = False
+
+
+def readable(words: Iterable[str], *, multirun: bool = False) -> list[str]:
+    """The same words, with quotes where Hydra would read another text than was typed.
+
+    `protocol.n=1,10` becomes `protocol.n=[1,10]`, one list and not a sweep, unless `multirun`. What
+    comes back is not changed by a second call.
+
+    Args:
+        words: a command line; flags may be among them.
+        multirun: whether -m is, so that commas make several runs.
+    """
+    if not multirun:
+        words = [_BARE_LIST.sub(r"\1[\2]", word) for word in words]
+    return [_readable(word, multirun) for word in words]
+
+
+def key_of(word: str) -> str | None:
+    """The key or group that a word sets, whatever Hydra makes of its value."""
+    match = _WORD.fullmatch(word)
+    return match["key"] if match else None
+
+
+def with_homes(plain: dict[str, Any]) -> dict[str, Any]:
+    """A configuration whose paths have the home folder in place of the `~` they begin with."""
+    plain = copy.deepcopy(plain)
+    for key, kind in text_keys().items():
+        *sections, last = key.split(".")
+        node: Any = plain
+        for section in sections:
+            node = node.get(section) if isinstance(node, dict) else None
+        value = node.get(last) if kind.is_path and isinstance(node, dict) else None
+        if isinstance(value, str):
+            node[last] = home_expanded(value)
+        elif isinstance(value, list):
+            node[last] = [home_expanded(v) if isinstance(v, str) else v for v in value]
+    return plain
+
+
+def quoted(text: str) -> str:
+    """A text between quotes, as Hydra reads it back."""
+    quote = Quote.single if '"' in text else Quote.double
+    return QuotedString(text, quote).with_quotes()
+
+
+@lru_cache(maxsize=1)
+def text_keys() -> Mapping[str, TextKey]:
+    """The keys of all commands, editors and sources whose values are text, by dotted name."""
+    found = {key: TextKey(True) for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.job.name")}
+    for config in COMMANDS.values():
+        found |= dict(_text_fields(config))
+    for name in editor_names():
+        found |= dict(_text_fields(registration(name).options, "editor."))
+    for name in source_names():
+        found |= dict(_text_fields(source_options(name), "data."))
+    # The name of the folder is made where none is given.
+    return found | {"output_dir": TextKey(True, may_be_null=True)}
+
+
+def _text_fields(options: type[Options], prefix: str = "") -> Iterator[tuple[str, TextKey]]:
+    for name, field in options.model_fields.items():
+        kinds = [*field.metadata, *_parts(field.annotation)]
+        for inner in kinds:
+            if isinstance(inner, type) and issubclass(inner, Options):
+                yield from _text_fields(inner, f"{prefix}{name}.")
+        if str in kinds and not any(kind in kinds for kind in (bool, int, float, dict)):
+            yield (
+                f"{prefix}{name}",
+                TextKey(
+                    any(isinstance(kind, PathMark) for kind in kinds), list in kinds,
+                    type(None) in kinds,
+                ),
+            )  # fmt: skip
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """The types and marks that an annotation is made of; the texts of a `Literal` are none."""
+    origin = get_origin(annotation)
+    if origin is None or origin is Literal:
+        yield annotation
+    elif origin is Annotated:
+        inner, *marks = get_args(annotation)
+        yield from marks
+        yield from _parts(inner)
+    else:
+        yield from () if origin in (Union, types.UnionType) else (origin,)
+        for part in get_args(annotation):
+            yield from _parts(part)
+
+
+def _readable(word: str, multirun: bool) -> str:
+    match = _WORD.fullmatch(word)
+    key = text_keys().get(match["key"]) if match else None
+    if match is None or key is None:
+        return word
+    value = match["value"]
+    is_several = multirun or not key.is_path or key.is_list
+    parts = _split(value) if is_several else [value]
+    return f"{match['plus']}{match['key']}=" + ",".join(_as_typed(part, key) for part in parts)
+
+
+def _as_typed(value: str, key: TextKey) -> str:
+    """One value, quoted if it has to be."""
+    override = _read(value)
+    raw = override._value if override else value
+    if override and (isinstance(raw, QuotedString) or (raw is None and key.may_be_null)):
+        return value
+    if override and override.is_sweep_override() and not _is_plain_list(raw, value):
+        return value
+    stripped = value.strip()
+    if key.is_list and stripped.startswith("[") and stripped.endswith("]"):
+        return _list_as_typed(stripped, key)
+    # With a backslash in it, it may be one of Hydra's escapes: what Hydra can read, it may.
+    if override and isinstance(raw, str) and (raw == value or "\\" in value):
+        return value
+    return quoted(value)
+
+
+def _list_as_typed(value: str, key: TextKey) -> str:
+    elements = [element.strip() for element in _split(value[1:-1])]
+    single = TextKey(key.is_path)
+    return f"[{','.join(_as_typed(element, single) if element else '' for element in elements)}]"
+
+
+def _is_plain_list(value: object, text: str) -> bool:
+    """Whether Hydra reads several values where a path with commas may be meant."""
+    return isinstance(value, ChoiceSweep) and value.simple_form and not {"'", '"'} & set(text)
+
+
+def _read(value: str) -> Override | None:
+    """The value as Hydra reads it; None where it cannot."""
+    try:
+        return _parser()(f"key={value}")
+    except HydraException:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Callable[[str], Override]:
+    return OverridesParser.create().parse_override
+
+
+def _split(text: str) -> list[str]:
+    """A text at the commas outside of quotes, brackets and escapes; blanks around parts go.
+
+    >>> _split("a,'b,c',[d,e]"), _split("it's,b")
+    (['a', "'b,c'", '[d,e]'], ["it's", 'b'])
+    """
+    parts, open_brackets, quote, is_escaped = [""], "", "", False
+    for character in text:
+        at_top = not quote and not open_brackets and not is_escaped
+        if at_top and character == ",":
+            parts.append("")
+            continue
+        if is_escaped:
+            is_escaped = False
+        elif character == "\\":
+            is_escaped = True
+        elif quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and not parts[-1].strip():
+            quote = character
+        elif character in _OPENED:
+            open_brackets += _OPENED[character]
+        elif open_brackets and character == open_brackets[-1]:
+            open_brackets = open_brackets[:-1]
+        parts[-1] += character
+    if quote or open_brackets:
+        parts = text.split(",")
+    return [part.strip() for part in parts] if len(parts) > 1 else parts
