@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from datamodules.images import ImageStore
+from datamodules.picture_folder import PictureFolder
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.records import NumberedRecord
 from datamodules.row_length import check_length
 from datamodules.scenarios import Prompt, Scenario
-from datamodules.source import RecordSource
 from models.rows import TEXT_ONLY, EditBatch, Rows, RowText
 
 
@@ -22,11 +22,20 @@ class RowTable:
     Args:
         encoder: makes the tokens.
         images: makes the pixels.
-        source: says where pictures are, and whether plain questions stand without the template.
+        pictures: where they are.
+        plain_locality: whether plain questions stand without the template.
     """
 
-    def __init__(self, encoder: PromptEncoder, images: ImageStore, source: RecordSource) -> None:
-        self._encoder, self._images, self._source = encoder, images, source
+    def __init__(
+        self,
+        encoder: PromptEncoder,
+        images: ImageStore,
+        pictures: PictureFolder,
+        *,
+        plain_locality: bool,
+    ) -> None:
+        self._encoder, self._images, self._pictures = encoder, images, pictures
+        self._plain_locality = plain_locality
         self._row_of: dict[tuple[int, Prompt], int] = {}
         self._encoded: list[Encoded] = []
         self._picture_of: dict[str, int] = {}
@@ -39,11 +48,9 @@ class RowTable:
             DataError: the answer tokenises to nothing, or the row is longer than what the model
                 reads at once.
         """
-        prompt = prompt._replace(plain=prompt.plain and self._source.plain_locality)
-        question, answer, image, plain = prompt
+        prompt = self._as_asked(prompt)
         if (edit, prompt) not in self._row_of:
-            encoded = self._encoder.encode(question, answer, picture=image is not None, plain=plain)
-            check_length(encoded, self._encoder.max_positions, question, answer)
+            encoded, image = self._encode(prompt), prompt.image
             self._row_of[edit, prompt] = len(self._encoded)
             self._encoded.append(encoded)
             self._image_index.append(
@@ -53,6 +60,16 @@ class RowTable:
             )
         return self._row_of[edit, prompt]
 
+    def check(self, prompt: Prompt) -> None:
+        """Makes sure that a row could be made; adds none.
+
+        Raises:
+            DataError: the row cannot be made, as in `add`, or the picture cannot be read.
+        """
+        self._encode(self._as_asked(prompt))
+        if prompt.image is not None:
+            self._images.check(self._pictures.path(prompt.image))
+
     def rows(self) -> Rows:
         """All rows so far, padded to one length."""
         return self._encoder.rows(
@@ -60,8 +77,17 @@ class RowTable:
             [RowText(p.question, p.answer, p.image is not None, p.plain) for _, p in self._row_of],
             edit_index=[edit for edit, _ in self._row_of],
             image_index=self._image_index,
-            pixel_values=self._images.stack(map(self._source.picture, self._picture_of)),
+            pixel_values=self._images.stack(map(self._pictures.path, self._picture_of)),
         )
+
+    def _as_asked(self, prompt: Prompt) -> Prompt:
+        return prompt._replace(plain=prompt.plain and self._plain_locality)
+
+    def _encode(self, prompt: Prompt) -> Encoded:
+        question, answer, image, plain = prompt
+        encoded = self._encoder.encode(question, answer, picture=image is not None, plain=plain)
+        check_length(encoded, self._encoder.max_positions, question, answer)
+        return encoded
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,30 @@
 """The one LightningDataModule: train, validation and test edits for every scenario and model.
 
-It works in three steps. Reading (the constructor): records are read and checked, pictures that a
-scenario needs and that are not there stop the run before any weights load. Connecting: the model's
-tokenizer and image processor are handed in. Setting up: facts that the unedited model does not know
-are left out, as far as `limit` needs, and every row is tokenised once as a check.
+It works in three steps. Reading (the constructor): pictures that a scenario needs and that are not
+there stop the run. Connecting: the model's tokenizer and image processor are handed in; the rows of
+the first edits are then checked before any weights load. Setting up: facts that the unedited model
+does not know are left out. Records are asked about, tokenised and have their pictures opened one
+after the other until `limit` edits are found; no other is.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from itertools import islice
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader
 
 from datamodules.collate import Collator, RowTable
-from datamodules.images import ImageStore, missing_images_error, read_image
-from datamodules.known_facts import KnownFacts, Knows, known_records
-from datamodules.order import EditLoader, EditOrder, rank_and_world
+from datamodules.images import ImageStore
+from datamodules.known_facts import KnownFacts, KnownFilter, Knows
+from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import NumberedRecord, Record
 from datamodules.scenarios import Prompt, Scenario, true_questions
 from datamodules.source import RecordSource, Split
-from datamodules.workers import outlive_signals
 from errors import DataError
 from models.rows import EditBatch
 
@@ -50,7 +49,7 @@ class EditDataModule(L.LightningDataModule):
         leave_out: test edits that need not be served, since their results are there.
 
     Raises:
-        DataError: a split has no records, or pictures are missing or damaged.
+        DataError: a split has no records, or pictures are missing.
     """
 
     def __init__(
@@ -76,8 +75,8 @@ class EditDataModule(L.LightningDataModule):
         self.leave_out: frozenset[int] = frozenset()
         self._edits: dict[Split, list[NumberedRecord]] = {}
         self._make_table: Callable[[], RowTable] | None = None
+        self._images: ImageStore | None = None
         self._knows: Knows | None = None
-        self._decodable: set[Path] = set()
         for split, scenario in scenarios.items():
             self._check_pictures(split, scenario)
 
@@ -89,31 +88,44 @@ class EditDataModule(L.LightningDataModule):
         Args:
             encoder: its tokens.
             images: its pixels.
-            knows: rows -> (R,) bool, whether the unedited model gives every answer token right;
-                needed when the source filters on known facts.
+            knows: as for `ask`, where the weights are loaded already.
         """
-        self._make_table = partial(RowTable, encoder, images, self.source)
+        pictures, plain = self.source.pictures, self.source.plain_locality
+        self._make_table = partial(RowTable, encoder, images, pictures, plain_locality=plain)
+        self._images, self._knows = images, knows
+
+    def ask(self, knows: Knows) -> None:
+        """Hands in the unedited model, which `setup` asks when the source filters on known facts.
+
+        Args:
+            knows: rows -> (R,) bool, whether it gives every answer token right.
+        """
         self._knows = knows
 
+    def check(self) -> None:
+        """Checks the rows of the first edits, before any weights load: tokens and pictures.
+
+        Raises:
+            DataError: an answer tokenises to nothing, or a picture is damaged.
+        """
+        for split in self.scenarios:
+            for _ in self._checked(split, self.limit):
+                pass
+
     def setup(self, stage: str | None = None) -> None:
-        """Leaves out the facts that the model does not know and checks every row.
+        """Leaves out the facts that the model does not know and checks the rows of the others.
 
         Raises:
             DataError: an answer tokenises to nothing, a picture is damaged, or no edit is left in
                 a split.
         """
-        for split, scenario in self.scenarios.items():
+        del stage
+        for split in self.scenarios:
             if split in self._edits:
                 continue
-            numbered = list(enumerate(self.source.records(split)))
-            if self.source.filter_known:
-                numbered = self._known(split, numbered)
-            numbered = numbered[: self.limit]
-            for number, record in numbered:
-                self._check_tokens(split, number, record, scenario)
-            records = [record for _, record in numbered]
-            self._check_decodable(self._picture_files(records, scenario))
-            self._edits[split] = list(enumerate(records))
+            known = self.source.filter_known
+            numbered = self._known(split) if known else self._checked(split, self.limit)
+            self._edits[split] = list(enumerate(record for _, record in numbered))
 
     def n_edits(self, split: Split) -> int:
         """How many edits a split serves."""
@@ -149,10 +161,10 @@ class EditDataModule(L.LightningDataModule):
     def train_dataloader(self) -> EditLoader:
         """Training edits, shuffled anew each epoch; goes on where a checkpoint was written."""
         return EditLoader(
-            self._edits["train"], self.train_order(), self._collator("train"), self.num_workers
+            self._edits["train"], self.train_order(), self._collator("train"), self._workers()
         )
 
-    def val_dataloader(self) -> DataLoader[EditBatch]:
+    def val_dataloader(self) -> BatchLoader:
         """Validation edits, in order."""
         edits = self._edits["val"]
         if self.overfit is not None:
@@ -160,12 +172,12 @@ class EditDataModule(L.LightningDataModule):
             edits = [self._edits["train"][number] for number in self.train_order().taken(world)]
         return self._loader("val", EditOrder(len(edits), self.eval_batch_size), edits)
 
-    def test_dataloader(self) -> DataLoader[EditBatch]:
+    def test_dataloader(self) -> BatchLoader:
         """Test edits, in order."""
         n_edits, size = self.n_edits("test"), self.eval_batch_size
         return self._loader("test", EditOrder(n_edits, size, leave_out=self.leave_out))
 
-    def first(self, split: Split, n: int, batch_size: int) -> DataLoader[EditBatch]:
+    def first(self, split: Split, n: int, batch_size: int) -> BatchLoader:
         """The first n edits of a split, in order, in batches of any size."""
         return self._loader(split, EditOrder(n, batch_size))
 
@@ -178,66 +190,72 @@ class EditDataModule(L.LightningDataModule):
 
     def _loader(
         self, split: Split, order: EditOrder, edits: list[NumberedRecord] | None = None
-    ) -> DataLoader[EditBatch]:
-        return DataLoader(
-            self._edits[split] if edits is None else edits,  # type: ignore[arg-type]
-            batch_sampler=order,
-            collate_fn=self._collator(split),
-            num_workers=self.num_workers,
-            worker_init_fn=outlive_signals,
-        )
+    ) -> BatchLoader:
+        edits = self._edits[split] if edits is None else edits
+        return BatchLoader(edits, order, self._collator(split), self._workers())
 
     def _collator(self, split: Split) -> Collator:
         return Collator(self._connected(), self.scenarios[split])
+
+    def _workers(self) -> int:
+        """How many processes are to prepare batches; they keep pixels, and this one does not."""
+        if self.num_workers and self._images is not None:
+            self._images.clear()
+        return self.num_workers
 
     def _connected(self) -> Callable[[], RowTable]:
         if self._make_table is None:
             raise RuntimeError("connect() hands in tokens and pixels before setup()")
         return self._make_table
 
-    def _picture_files(self, records: Sequence[Record], scenario: Scenario) -> list[Path]:
-        """The pictures that edits of the records show, and their true facts where those count."""
-        names = {name for record in records for name in scenario.images(record)}
-        if self.source.filter_known:
-            prompts = (prompt for record in records for prompt in true_questions(record))
-            names |= {prompt.image for prompt in prompts if prompt.image is not None}
-        return [self.source.picture(name) for name in sorted(names)]
-
     def _check_pictures(self, split: Split, scenario: Scenario) -> None:
-        """All pictures of a split are there, and those of the first `limit` records are sound."""
-        records = self.source.records(split)
+        """All pictures of a split are there; none is opened."""
+        names = {
+            prompt.image
+            for record in self.source.records(split)
+            for prompt in self._prompts(record, scenario)
+            if prompt.image is not None
+        }
         why = f"the {scenario.name} scenario on the {split} split of data={self.source.name}"
-        files = self._picture_files(records, scenario)
-        error = missing_images_error(files, self.source.image_root, why)
-        if error is not None:
-            raise error
-        self._check_decodable(self._picture_files(records[: self.limit], scenario))
+        self.source.pictures.check(names, why)
 
-    def _check_decodable(self, files: Sequence[Path]) -> None:
-        for file in files:
-            if file not in self._decodable:
-                read_image(file)
-                self._decodable.add(file)
+    def _prompts(self, record: Record, scenario: Scenario) -> list[Prompt]:
+        """What an edit of the record asks, with the true facts where those count."""
+        makers = (scenario.edit, *scenario.probes.values())
+        prompts = [prompt for make_prompt in makers if (prompt := make_prompt(record)) is not None]
+        return prompts + true_questions(record) if self.source.filter_known else prompts
 
-    def _check_tokens(self, split: Split, number: int, record: Record, scenario: Scenario) -> None:
+    def _checked(self, split: Split, upto: int | None = None) -> Iterator[NumberedRecord]:
+        """The first records of a split, each checked when its turn comes.
+
+        Raises:
+            DataError: an answer tokenises to nothing, or a picture is damaged.
+        """
+        for number, record in islice(enumerate(self.source.records(split)), upto):
+            self._check(split, number, record)
+            yield number, record
+
+    def _check(self, split: Split, number: int, record: Record) -> None:
+        """Makes sure that a record's rows can be made: tokens and pictures."""
         table = self._connected()()
         try:
-            for make_prompt in (scenario.edit, *scenario.probes.values()):
-                if (prompt := make_prompt(record)) is not None:
-                    table.add(prompt, number)
+            for prompt in self._prompts(record, self.scenarios[split]):
+                table.check(prompt)
         except DataError as error:
             raise DataError(
-                f"record {number} (subject {record.subject!r}) of the {split} split of "
-                f"data={self.source.name}: {error}"
+                f"{self.source.place(split, number)} (subject {record.subject!r}), the {split} "
+                f"split of data={self.source.name}: {error}"
             ) from error
 
-    def _known(self, split: Split, records: list[NumberedRecord]) -> list[NumberedRecord]:
+    def _known(self, split: Split) -> list[NumberedRecord]:
         """The records to edit: those that the unedited model knows, as far as `limit` needs."""
         if self._knows is None:
-            raise RuntimeError("the source filters on known facts: connect(knows=...) is needed")
-        known, facts = known_records(records, self.limit, self._connected(), self._knows)
-        self.known[split] = facts
-        not_asked = len(records) - facts.candidates
+            raise RuntimeError("the source filters on known facts: ask(knows) is needed")
+        knows = KnownFilter(self._connected(), self._knows, self.limit)
+        known = list(islice(knows(self._checked(split)), self.limit))
+        self.known[split] = facts = knows.facts
+        n_records = len(self.source.records(split))
+        not_asked = n_records - facts.candidates
         log.info(
             "%s split: %d of %d candidate edits kept; the unedited model misses %d in text, "
             "%d on a picture%s",
@@ -250,7 +268,7 @@ class EditDataModule(L.LightningDataModule):
         )
         if not known:
             raise DataError(
-                f"the unedited model knows none of the {len(records)} facts of the {split} split "
+                f"the unedited model knows none of the {n_records} facts of the {split} split "
                 f"of data={self.source.name}, so there is nothing to edit. Use a model that was "
                 "pre-trained on this world (python pretrain.py data=...), or set "
                 "data.filter_known=false."

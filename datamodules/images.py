@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from errors import DataError
 
-_NAMED = 5  # how many missing files an error names
-_CACHED = 8192
-
-
-def missing_images_error(paths: Iterable[Path], root: Path, why: str) -> DataError | None:
-    """The error to raise when pictures are not there, or None."""
-    needed = sorted(set(paths))
-    missing = [path for path in needed if not path.is_file()]
-    if not missing:
-        return None
-    first = ", ".join(os.path.relpath(path, root) for path in missing[:_NAMED])
-    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-    return DataError(
-        f"{why} needs {len(needed)} pictures, and {len(missing)} of them are missing in {root}: "
-        f"{first}{more}. Put the files there, point data.image_root at the folder that has them, "
-        "or use scenario=unimodal, which shows no picture."
-    )
+ROOM = 2**30  # bytes of pixels that a run keeps: 790 pictures of 336 x 336, more of smaller ones
 
 
 class ImageStore:
     """Pixel tensors of picture files, through the model's own image processor.
 
+    The latest ones are kept, up to a number of bytes. Processes that prepare batches share that
+    number, and each of them begins with none.
+
     Args:
         process: a PIL image -> (C, H, W) float tensor.
+        room: bytes of pixels that are kept at most.
     """
 
-    def __init__(self, process: Callable[[Image.Image], Tensor]) -> None:
-        self._process = process
-        self._cache: OrderedDict[Path, Tensor] = OrderedDict()
+    def __init__(self, process: Callable[[Image.Image], Tensor], room: int = ROOM) -> None:
+        self._process, self._room = process, room
+        self.clear()
 
     def __call__(self, path: Path) -> Tensor:
         """The picture's pixels, (C, H, W).
@@ -49,16 +38,47 @@ class ImageStore:
         Raises:
             DataError: the file cannot be decoded.
         """
-        if path not in self._cache:
-            self._cache[path] = self._process(read_image(path))
-            if len(self._cache) > _CACHED:
-                self._cache.popitem(last=False)
-        return self._cache[path]
+        if path in self._kept:
+            self._kept.move_to_end(path)
+            return self._kept[path]
+        pixels = self._process(read_image(path))
+        self._kept[path] = pixels
+        self._bytes += pixels.nbytes
+        worker = get_worker_info()
+        room = self._room if worker is None else self._room // worker.num_workers
+        while self._bytes > room:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return pixels
 
     def stack(self, paths: Iterable[Path]) -> Tensor | None:
         """Distinct pictures as (P, C, H, W), or None for none."""
         pixels = [self(path) for path in paths]
         return torch.stack(pixels) if pixels else None
+
+    def check(self, path: Path) -> None:
+        """Makes sure, once, that the picture can be decoded; keeps its pixels while there is room.
+
+        Raises:
+            DataError: it cannot.
+        """
+        if path in self._sound:
+            return
+        if self._bytes < self._room:
+            self(path)
+        else:
+            read_image(path)
+        self._sound.add(path)
+
+    def clear(self) -> None:
+        """Gives all pixels back."""
+        self._kept: OrderedDict[Path, Tensor] = OrderedDict()
+        self._bytes = 0
+        self._sound: set[Path] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: without the pixels."""
+        empty = ImageStore(self._process, self._room)
+        return vars(empty)
 
 
 def read_image(path: Path) -> Image.Image:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from torch import Tensor
 
@@ -21,6 +22,8 @@ _RECORDS_AT_ONCE = 16
 class KnownFacts:
     """How many facts of a split the unedited model knows, in text and on the pictures used.
 
+    Where a number of edits is enough, records after the last of them count nowhere.
+
     Attributes:
         kept: records of which it knows everything.
         candidates: records that it was asked about.
@@ -34,42 +37,55 @@ class KnownFacts:
     unknown_on_pictures: int
 
 
-def known_records(
-    records: Sequence[NumberedRecord],
-    limit: int | None,
-    make_table: Callable[[], RowTable],
-    knows: Knows,
-) -> tuple[list[NumberedRecord], KnownFacts]:
-    """Finds records whose true answers the unedited model gives, in text and on both pictures.
+class KnownFilter:
+    """Lets those records through whose true answers the unedited model gives; asks no more.
 
     Args:
-        records: asked about in this order, some at a time, until enough are known.
-        limit: how many are enough; None asks about all at once.
         make_table: makes an empty table of rows.
         knows: rows -> (R,) bool, whether the model gives every answer token right.
-
-    Returns:
-        The known ones among those asked about, at least `limit` where there are so many, and how
-        many they are.
+        wanted: how many known records are enough; None asks about all at once.
     """
-    is_right: dict[Prompt, bool] = {}
-    known: list[NumberedRecord] = []
-    candidates = unknown_in_text = unknown_on_pictures = 0
-    while candidates < len(records) and (limit is None or len(known) < limit):
-        more = len(records) if limit is None else max(limit - len(known), _RECORDS_AT_ONCE)
-        chunk = records[candidates : candidates + more]
-        candidates += len(chunk)
-        prompts = {prompt for _, record in chunk for prompt in true_questions(record)}
-        is_right |= _answers_right(prompts - is_right.keys(), make_table, knows)
-        for number, record in chunk:
-            wrong = [prompt for prompt in true_questions(record) if not is_right[prompt]]
-            if not wrong:
-                known.append((number, record))
-            elif any(prompt.image is None for prompt in wrong):
-                unknown_in_text += 1
-            else:
-                unknown_on_pictures += 1
-    return known, KnownFacts(len(known), candidates, unknown_in_text, unknown_on_pictures)
+
+    def __init__(
+        self, make_table: Callable[[], RowTable], knows: Knows, wanted: int | None
+    ) -> None:
+        self._make_table, self._knows, self._wanted = make_table, knows, wanted
+        self._kept = self._unknown_in_text = self._unknown_on_pictures = 0
+
+    def __call__(self, records: Iterable[NumberedRecord]) -> Iterator[NumberedRecord]:
+        """The known ones among the records, in their order.
+
+        Records are taken some at a time: as many as are still wanted, or as were unknown so far
+        where that is more, so that a model which knows little is not asked one by one.
+        """
+        is_right: dict[Prompt, bool] = {}
+        coming = iter(records)
+        while chunk := list(islice(coming, self._at_once())):
+            prompts = {prompt for _, record in chunk for prompt in true_questions(record)}
+            is_right |= _answers_right(prompts - is_right.keys(), self._make_table, self._knows)
+            for number, record in chunk:
+                wrong = [prompt for prompt in true_questions(record) if not is_right[prompt]]
+                if not wrong:
+                    self._kept += 1
+                    yield number, record
+                elif any(prompt.image is None for prompt in wrong):
+                    self._unknown_in_text += 1
+                else:
+                    self._unknown_on_pictures += 1
+
+    @property
+    def facts(self) -> KnownFacts:
+        """What became of the records up to the last one that was let through."""
+        unknown = self._unknown_in_text + self._unknown_on_pictures
+        return KnownFacts(
+            self._kept, self._kept + unknown, self._unknown_in_text, self._unknown_on_pictures
+        )
+
+    def _at_once(self) -> int | None:
+        if self._wanted is None:
+            return None
+        unknown = self._unknown_in_text + self._unknown_on_pictures
+        return max(1, self._wanted - self._kept, min(unknown, _RECORDS_AT_ONCE))
 
 
 def _answers_right(

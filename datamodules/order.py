@@ -19,7 +19,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Sampler
 
 from datamodules.records import NumberedRecord
-from datamodules.workers import outlive_signals
+from datamodules.workers import SendErrors, outlive_signals, received
 from models.rows import EditBatch
 
 Collate = Callable[[Sequence[NumberedRecord]], EditBatch]
@@ -105,7 +105,44 @@ class EditOrder(Sampler[list[int]]):
         return needed or batches[-1:]  # no process is without a batch
 
 
-class EditLoader(DataLoader[EditBatch]):
+class BatchLoader(DataLoader[EditBatch]):
+    """Batches of some edits, prepared here or in other processes.
+
+    Args:
+        edits: what is served.
+        order: their numbers, batch by batch.
+        collate: makes a batch; picklable, as processes need that are not forked.
+        num_workers: processes that prepare batches; 0 prepares them here.
+    """
+
+    def __init__(
+        self,
+        edits: Sequence[NumberedRecord],
+        order: EditOrder,
+        collate: Collate,
+        num_workers: int = 0,
+        *,
+        persistent: bool = False,
+    ) -> None:
+        super().__init__(
+            edits,  # type: ignore[arg-type]
+            batch_sampler=order,
+            collate_fn=SendErrors(collate) if num_workers else collate,
+            num_workers=num_workers,
+            persistent_workers=persistent and num_workers > 0,
+            worker_init_fn=outlive_signals,
+        )
+
+    def __iter__(self) -> Iterator[EditBatch]:  # type: ignore[override]
+        """The batches.
+
+        Raises:
+            TmkeError: one of them cannot be made, wherever it was to be made.
+        """
+        return received(super().__iter__())
+
+
+class EditLoader(BatchLoader):
     """Training batches without end in sight: an epoch that was left is taken up where it was left.
 
     Lightning stores `state_dict` in its checkpoints and hands it back.
@@ -118,14 +155,7 @@ class EditLoader(DataLoader[EditBatch]):
         collate: Collate,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(
-            edits,  # type: ignore[arg-type]
-            batch_sampler=order,
-            collate_fn=collate,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            worker_init_fn=outlive_signals,
-        )
+        super().__init__(edits, order, collate, num_workers, persistent=True)
         self.order = order
 
     def __iter__(self) -> Iterator[EditBatch]:  # type: ignore[override]

@@ -13,6 +13,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from datamodules.left_out import LeftOut, OnError, nothing_left
+from datamodules.picture_folder import PictureFolder
 from datamodules.records import Record, name_key
 from errors import ConfigError, DataError
 from options import Options
@@ -143,9 +145,10 @@ class RecordSource:
     places: Mapping[Split, Sequence[str]] = field(default_factory=dict)
     left_out: Mapping[Split, Sequence[LeftOut]] = field(default_factory=dict)
 
-    def picture(self, name: str) -> Path:
-        """Where the picture of an image field is."""
-        return self.image_root / name
+    @cached_property
+    def pictures(self) -> PictureFolder:
+        """The files that image fields name."""
+        return PictureFolder(self.image_root)
 
     def place(self, split: Split, number: int) -> str:
         """Where a record of a split stands."""

@@ -1,14 +1,20 @@
-"""Processes that prepare batches, under signals that are meant for the run.
+"""Processes that prepare batches: what they report, and signals that are meant for the run.
 
 A terminal sends SIGINT and a scheduler SIGTERM to every process of a run. A worker that ends on its
 own breaks the step that is under way, so it ends when its process ends it and not before.
+
+A DataLoader raises a worker's error anew, with the worker's traceback as its message. An error of
+the user has one paragraph to say: it comes over in the place of its batch and is raised as it is.
 """
 
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from errors import STOPPING
+from errors import STOPPING, DataError, TmkeError
 
 
 def outlive_signals(worker: int) -> None:
@@ -27,3 +33,39 @@ def _end_with(parent: int) -> None:
     while signal.sigwaitinfo(STOPPING).si_pid != parent:
         pass
     os._exit(0)
+
+
+@dataclass(frozen=True)
+class SendErrors:
+    """A collate function whose errors of the user are what it returns."""
+
+    collate: Callable[..., Any]
+
+    def __call__(self, edits: Any) -> Any:
+        """The batch, or the error that it cannot be made for."""
+        try:
+            return self.collate(edits)
+        except TmkeError as error:
+            return error.with_traceback(None)
+
+
+def received(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches of workers.
+
+    Raises:
+        TmkeError: what a worker sent in the place of a batch.
+        DataError: a worker was killed.
+    """
+    try:
+        for batch in batches:
+            if isinstance(batch, TmkeError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DataError(
+            f"a process that prepares batches is gone ({error}). The memory is full, or the shared "
+            "memory (/dev/shm), or somebody ended it: take a smaller data.num_workers; 0 prepares "
+            "batches in the run's own process."
+        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,8 @@ class Processor:
     """What turns words and pictures into a base model's inputs.
 
     Attributes:
-        pixels: PIL image -> float tensor of one shape, (C, H, W) in every family but auto.
+        pixels: PIL image -> float tensor of one shape, (C, H, W) in every family but auto; can be
+            pickled.
         image_slots: picture tokens per picture.
         image_token_id: the id that fills them; -1 where the vocabulary has none.
         before_bos: they come before BOS and not right after it.
@@ -74,15 +76,17 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
         )  # fmt: skip
     slots, token = entry.slots(config), _image_token(config)
     _check_slots(slots, path, revision)
-
-    def pixels(image: Image.Image) -> Tensor:
-        return torch.as_tensor(images(images=image, return_tensors="np")["pixel_values"][0])
-
+    pixels = partial(_pixels, images)
     _check_size(pixels, config.vision_config.image_size, path)
     return Processor(
         tokenizer, pixels, slots, token, entry.chat, entry.before_bos,
         max_positions=max_positions(config),
     )  # fmt: skip
+
+
+def _pixels(processor: Any, image: Image.Image) -> Tensor:
+    """(C, H, W), as an image processor of transformers makes them."""
+    return torch.as_tensor(processor(images=image, return_tensors="np")["pixel_values"][0])
 
 
 def _image_token(config: PretrainedConfig) -> int:

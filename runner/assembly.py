@@ -175,13 +175,12 @@ def open_parts(
     data = make_data(cfg, source, scenarios, batch_size=batch_size, accumulate=accumulate)
     processor = open_processor(cfg.model)
     check_base(cfg.editor, cfg.model)
-    encoder, images = make_encoder(processor, cfg.data.prompt), ImageStore(processor.pixels)
-    data.connect(encoder, images)
-    if not source.filter_known:  # otherwise the model says which records are served
-        data.setup()
+    encoder = make_encoder(processor, cfg.data.prompt)
+    data.connect(encoder, ImageStore(processor.pixels))
+    data.check()
     model = open_model(cfg.model, device)
     check_checkpoint(cfg.ckpt, cfg.editor, model)
-    data.connect(encoder, images, knows(model))
+    data.ask(knows(model))
     return Parts(data, model, EditorInputs(encoder, source.training_records))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datamodules.picture_folder import PictureFolder
 from datamodules.records import inside_folder
 from datamodules.world.schema import DEFAULT_TYPE, ENTITIES_FILE, WORLD_FILE, EntityFile, WorldFile
 from errors import DataError
@@ -40,8 +41,13 @@ def check_relations(root: Path, entities: list[EntityFile], described: WorldFile
                 )
 
 
-def check_pictures(root: Path, entities: list[EntityFile]) -> None:
+def check_pictures(root: Path, entities: list[EntityFile], pictures: PictureFolder) -> None:
     """Every picture that an entity names lies in the folder.
+
+    Args:
+        root: world folder.
+        entities: name the pictures.
+        pictures: the files of that folder.
 
     Raises:
         DataError: a path leaves the folder, or files are missing (how many, and the first few).
@@ -57,7 +63,7 @@ def check_pictures(root: Path, entities: list[EntityFile]) -> None:
                     f"{path!r}; {error}. A picture lies inside the world folder, as "
                     "'images/a.png': move it there and correct the path."
                 ) from None
-            if not (root / path).is_file():
+            if pictures.find(path) is None:
                 missing.append(path)
     if missing:
         total = sum(len(entity.images) for entity in entities)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from datamodules.picture_folder import PictureFolder
 from datamodules.source import Split
 from datamodules.world.schema import (
     DEFAULT_TYPE,
@@ -137,8 +138,9 @@ class World:
             nouns = {**described.nouns, DEFAULT_TYPE: noun}
             described = described.model_copy(update={"nouns": nouns})
         check_relations(root, records, described)
-        check_pictures(root, records)
-        entities = [_entity(root, record, described) for record in records]
+        pictures = PictureFolder(root)
+        check_pictures(root, records, pictures)
+        entities = [_entity(pictures, record, described) for record in records]
         by_name = {entity.name: entity for entity in sorted(entities, key=lambda e: e.name)}
         return cls(root, by_name, described, seed)
 
@@ -201,16 +203,17 @@ class World:
         return f"Sorry, there is no {self.noun(type_name)} in the image"
 
 
-def _entity(root: Path, record: EntityFile, described: WorldFile) -> Entity:
-    seen, unseen = split_views(root, record, described)
+def _entity(pictures: PictureFolder, record: EntityFile, described: WorldFile) -> Entity:
+    seen, unseen = split_views(pictures.root, record, described)
+    images = {view: pictures.path(path) for view, path in sorted(record.images.items())}
     return Entity(
         name=record.name,
         id=record.id,
         type=record.type or DEFAULT_TYPE,
         facts=dict(record.facts),
-        images={view: root / path for view, path in sorted(record.images.items())},
-        seen=[root / record.images[view] for view in seen],
-        unseen=[root / record.images[view] for view in unseen],
+        images=images,
+        seen=[images[view] for view in seen],
+        unseen=[images[view] for view in unseen],
         attributes=dict(record.attributes),
     )
 

@@ -35,7 +35,7 @@ def test_the_longest_row_may_have_all_positions_and_no_more(root: Path, scenario
     with pytest.raises(DataError) as caught:
         batches(make(source, scenario, encoder(longest - 1)))
     said = str(caught.value)
-    assert "record 0 (subject 'Holden Caprice') of the test split of data=tmke" in said
+    assert "t.json (subject 'Holden Caprice'), the test split of data=tmke" in said
     assert f"takes {longest} tokens" in said
     assert f"reads {longest - 1} at once" in said
     assert ("4 of them its picture's" in said) == (scenario != "unimodal")
@@ -48,7 +48,7 @@ def test_a_long_answer_is_named_by_its_two_ends(root: Path) -> None:
     with pytest.raises(DataError) as caught:
         batches(make(read_tmke(root), "unimodal", encoder(200)))
     said = str(caught.value)
-    assert "record 1 (subject 'Car A')" in said
+    assert "t.json (subject 'Car A')" in said
     assert "'First and so on" in said
     assert "last'" in said
     assert said.count("and so on") < 20
