@@ -36,6 +36,7 @@ def train(placement: Placement[TrainConfig]) -> float | None:
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, continuing, training
     from runner.callbacks import user_callbacks
+    from runner.lengths import check_lengths
     from runner.trial import try_out
 
     ckpt = placement.first_decides(continuing.continued(placement.cfg))
@@ -60,6 +61,7 @@ def train(placement: Placement[TrainConfig]) -> float | None:
     parts.data.setup("fit")
     continuing.check_same_edits(cfg, parts.data)
     module = training.make_module(cfg, parts.model, parts.inputs)
+    check_lengths(module.editor.train(), parts.data, "train", "val")
     length = training.trainer_arguments(cfg, parts.data, placement.processes)
     if cfg.trainer.fast_dev_run:
         try_out(cfg, module, parts.data, callbacks, **length)

@@ -18,7 +18,7 @@ from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
 from models.deltas import Deltas, join_deltas
 from models.editable import EditableModel, PrefixState
-from models.rows import Answers, EditBatch, Rows
+from models.rows import Answers, EditBatch, Rows, RowText
 
 
 class Edit(Protocol):
@@ -95,6 +95,32 @@ class Scoped(Protocol):
 
     def scope_probabilities(self, rows: Rows) -> Tensor:
         """How sure they are that it is: (R,)."""
+        ...
+
+
+@runtime_checkable
+class ReadsMore(Protocol):
+    """Edits that have more read than a row: a text before its question, or by another model."""
+
+    def room(self, model: EditableModel, rows: Rows) -> list[int]:
+        """Tokens by which each row may still grow before a model has no position for it: (R,)."""
+        ...
+
+
+@runtime_checkable
+class AsksLonger(Protocol):
+    """Editors that put texts before questions, so that a row which fits may not fit with them."""
+
+    def check_lengths(self, edit: RowText, asked: Sequence[RowText]) -> None:
+        """Refuses an edit some of whose rows a model could not read.
+
+        Args:
+            edit: the question that teaches it, with the new answer.
+            asked: its probes.
+
+        Raises:
+            DataError: a row is too long; says how long, and what to do.
+        """
         ...
 
 

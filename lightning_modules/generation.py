@@ -2,11 +2,13 @@
 
 The target is taken as a draft of the answer (as in speculative decoding, Leviathan et al. 2023):
 the teacher-forced pass that scores it has already shown how far greedy decoding would follow it and
-which token it takes next. Only from there on tokens are asked for one by one.
+which token it takes next. Only from there on tokens are asked for one by one. An answer ends with
+an end token, a line break, at its longest, or where the model has no position for another token.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +16,13 @@ import torch
 from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
-from editors.base import Edit
+from editors.base import Edit, ReadsMore
 from lightning_modules.scoring import Comparison
 from metrics.text import generation_match
 from models.editable import EditableModel
 from models.rows import Answers, Rows
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,22 @@ class Generator:
         """
         answers = {row: _followed(comparison, row) for row in to_answer.tolist()}
         n_target = comparison.at.row.bincount(minlength=len(rows)).tolist()
-        longest = {row: max(self.max_new_tokens, n_target[row]) for row in answers}
+        wanted = {row: max(self.max_new_tokens, n_target[row]) for row in answers}
+        room = self._room(edit, rows)  # behind the target
+        longest = {row: min(n, n_target[row] + room[row]) for row, n in wanted.items()}
         while unfinished := [
             row for row, ids in answers.items() if not self._ended(ids) and len(ids) < longest[row]
         ]:
             tokens = self._next_tokens(edit, rows, unfinished, answers)
             for row, token in zip(unfinished, tokens, strict=True):
                 answers[row].append(token)
+        cut = [r for r, ids in answers.items() if len(ids) < wanted[r] and not self._ended(ids)]
+        if cut:
+            log.warning(
+                "%d of %d generated answers end where the model has no more positions (%d in all), "
+                "and are matched as they are then",
+                len(cut), len(answers), self.model.max_positions,
+            )  # fmt: skip
         return {row: self._before_end(ids) for row, ids in answers.items()}
 
     def matches(
@@ -71,6 +84,13 @@ class Generator:
             values[row] = generation_match(text, target)
             texts[row] = text.split("\n", 1)[0].strip()
         return values, texts
+
+    def _room(self, edit: Edit, rows: Rows) -> list[int]:
+        """Tokens by which each row may grow."""
+        if isinstance(edit, ReadsMore):
+            return edit.room(self.model, rows)
+        lengths: list[int] = rows.attention_mask.sum(1).tolist()
+        return [self.model.max_positions - length for length in lengths]
 
     def _next_tokens(
         self, edit: Edit, rows: Rows, unfinished: Sequence[int], answers: dict[int, list[int]]

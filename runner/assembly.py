@@ -41,6 +41,7 @@ from models.memory import log_memory
 from models.processor import Processor, load_processor
 from results.files import PROFILE
 from results.partial import PartialResults
+from runner.lengths import check_lengths
 from runner.training import check_checkpoint, load_trained_editor
 
 log = logging.getLogger(__name__)
@@ -194,6 +195,7 @@ def open_editor(cfg: EvaluateConfig, parts: Parts) -> Editor:
     parts.data.setup("test")
     if cfg.ckpt is not None:
         load_trained_editor(cfg.ckpt, editor, parts.model, parts.data)
+    check_lengths(editor, parts.data, "test")
     return editor
 
 

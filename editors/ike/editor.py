@@ -31,17 +31,18 @@ from torch import Tensor
 
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.records import Record
+from datamodules.row_length import check_length, may_exceed
 from editors.base import EditorInputs
 from editors.ike.config import IkeOptions
 from editors.ike.demonstrations import demonstrate, demonstrate_edit, state_fact
 from editors.ike.retrieval import Retriever, Sentences, fact, nearest_stored
 from editors.reread import reread
-from errors import ModelError
 from models.context import answer_with_shared_prefix
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows, RowText
 
 log = logging.getLogger(__name__)
+AFTER = "its new fact alone"  # what is left before a question that has no room for more
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class IkeEdit:
         """Predicts answer tokens with each row's demonstrations before it.
 
         Raises:
-            ModelError: a question does not fit into the context even without demonstrations, or an
-                answer's tokens depend on what stands before the question.
+            DataError: a question does not fit into the context even without demonstrations.
+            ModelError: an answer's tokens depend on what stands before the question.
         """
         rows = self._under_nearest(rows) if self.stored else rows
         longer, moved = reread(self.editor.encoder, self._encode_rows(model, rows), rows, at)
@@ -101,6 +102,12 @@ class IkeEdit:
             "demonstrations_shown": [float(len(texts) - gone) for texts, gone in pairs],
             "demonstrations_dropped": [float(gone) for gone in dropped],
         }
+
+    def room(self, model: EditableModel, rows: Rows) -> list[int]:
+        """Tokens by which each row may grow behind the demonstrations that it was shown."""
+        rows = self._under_nearest(rows) if self.stored else rows
+        lengths = [len(row.ids) for row in self._encode_rows(model, rows)]
+        return [model.max_positions - length for length in lengths]
 
     def _under_nearest(self, rows: Rows) -> Rows:
         """The rows, each under the stored edit whose own question its question is nearest to."""
@@ -135,15 +142,12 @@ class IkeEdit:
             return max(len(row.ids) for row in encoded(dropped)) <= limit
 
         k = len(demonstrations)
+        if edit in self.dropped and any(text.generated for text in texts):
+            return encoded(self.dropped[edit])  # an answer goes on behind what it began with
         dropped = 0 if fits(0) else bisect_left(range(k + 1), True, key=fits)
         if dropped > k:
-            pairs = zip(encoded(k), texts, strict=True)
-            row, text = max(pairs, key=lambda pair: len(pair[0].ids))
-            raise ModelError(
-                f"the question {text.question!r} takes {len(row.ids)} tokens after its new fact "
-                f"alone, and the model reads {limit}. Shorten the question, or leave the record "
-                "out."
-            )
+            for row, text in zip(encoded(k), texts, strict=True):
+                check_length(row, limit, text.question, text.answer, before=AFTER)
         self.dropped[edit] = dropped
         if dropped:
             self.editor.warn_of_dropped(k - dropped, k)
@@ -187,11 +191,27 @@ class Ike:
         demonstrations, statements = [], []
         for (question, new), records in zip(facts, nearest, strict=True):
             texts = demonstrate(records, question, new, seed=self.options.seed)
-            copied = demonstrate_edit(question, new) if self.options.own_copy else ""
             demonstrations.append(tuple(texts))
-            statements.append(copied + state_fact(question, new))
+            statements.append(self._statement(question, new))
         questions = tuple(question for question, _ in facts)
         return IkeEdit(self, tuple(demonstrations), tuple(statements), questions)
+
+    def check_lengths(self, edit: RowText, asked: Sequence[RowText]) -> None:
+        """Refuses an edit some of whose questions do not fit even without demonstrations.
+
+        Raises:
+            DataError: naming the question, its tokens and the model's.
+        """
+        before, limit = self._statement(edit.question, edit.answer), self.encoder.max_positions
+        for text in asked:
+            if may_exceed(self.encoder, limit, before, text.question, text.answer):
+                row = self.encode(text, before)
+                check_length(row, limit, text.question, text.answer, before=AFTER)
+
+    def _statement(self, question: str, new: str) -> str:
+        """What always stands before the questions of an edit."""
+        copied = demonstrate_edit(question, new) if self.options.own_copy else ""
+        return copied + state_fact(question, new)
 
     def encode(self, text: RowText, before: str) -> Encoded:
         """A row with a text before its question."""

@@ -14,15 +14,16 @@ from einops import reduce
 from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
+from datamodules.row_length import may_exceed
 from editors.base import DeltaEdit, EditorInputs
 from editors.rome.config import RomeOptions
 from editors.rome.moments import load_second_moment
-from editors.rome.prompts import assemble, sample_prefixes
+from editors.rome.prompts import assemble, encode_after, sample_prefixes
 from editors.rome.update import factored, rank_one, unit_direction
 from editors.rome.values import Prompts, Values, optimise
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
-from models.rows import EditBatch, Rows
+from models.rows import EditBatch, Rows, RowText
 
 MEMORY_BYTES = 8 * 2**30  # activations of one backward pass
 _PER_TOKEN = 32  # values that a layer keeps per token and unit of width
@@ -54,11 +55,22 @@ class Rome:
         """The edited layer."""
         return self.site.layer
 
+    def check_lengths(self, edit: RowText, asked: Sequence[RowText]) -> None:
+        """Refuses an edit whose question, behind a prefix, the model could not read.
+
+        Raises:
+            DataError: naming the prefix, the question and its tokens.
+        """
+        for prefix in self.prefixes:
+            texts = (prefix, edit.question, edit.answer)
+            if may_exceed(self.encoder, self.encoder.max_positions, *texts):
+                encode_after(self.encoder, prefix, edit)
+
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """One factor pair per edit.
 
         Raises:
-            DataError: an edit prompt does not contain its subject.
+            DataError: an edit prompt does not contain its subject, or is too long for the model.
             ModelError: an optimisation's loss is not finite.
         """
         texts = [batch.rows.texts[row] for row in batch.edit_rows.tolist()]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from datamodules.prompt_encoder import Encoded, PromptEncoder, locate_phrase
+from datamodules.row_length import check_length
 from editors.rome.config import FactToken
 from editors.rome.values import Prompts
 from models.editable import EditableModel
@@ -77,21 +78,18 @@ def assemble(
         fact_token: where the fact is looked up.
 
     Raises:
-        DataError: a prompt does not contain its subject.
+        DataError: a prompt does not contain its subject, or is longer than what the model reads.
     """
     encoded: list[Encoded] = []
     row_texts: list[RowText] = []
     edit: list[int] = []
     for number, (text, subject) in enumerate(zip(texts, subjects, strict=True)):
-        for before in ("", *prefixes):
-            row_texts.append(text)
-            encoded.append(
-                encoder.encode(text.question, text.answer, plain=text.plain, before=before)
-            )
+        row_texts += [text] * (1 + len(prefixes))
+        encoded += [encode_after(encoder, before, text) for before in ("", *prefixes)]
         # What follows the essence prompt is never looked at: attention is causal.
         essence_text = RowText(essence.replace("{subject}", subject), text.answer, plain=True)
         row_texts.append(essence_text)
-        encoded.append(encoder.encode(essence_text.question, essence_text.answer, plain=True))
+        encoded.append(encode_after(encoder, "", essence_text))
         edit += [number] * (len(prefixes) + 2)
     rows = encoder.rows(encoded, row_texts, edit_index=edit)
     each = len(prefixes) + 2
@@ -110,6 +108,18 @@ def assemble(
         at=Answers(at.row[rewriting], at.position[rewriting], at.target[rewriting], at.n_rows),
     )
     return rows, prompts
+
+
+def encode_after(encoder: PromptEncoder, prefix: str, text: RowText) -> Encoded:
+    """A question behind a prefix, which may be empty.
+
+    Raises:
+        DataError: the model cannot read so long a row.
+    """
+    row = encoder.encode(text.question, text.answer, plain=text.plain, before=prefix)
+    before = f"ROME's prefix {prefix!r}" if prefix else ""
+    check_length(row, encoder.max_positions, text.question, text.answer, before=before)
+    return row
 
 
 def lookup(row: Encoded, subject: str, fact_token: FactToken) -> int:

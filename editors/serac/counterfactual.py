@@ -24,7 +24,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from datamodules.prompt_encoder import PromptEncoder
+from datamodules.prompt_encoder import Encoded, PromptEncoder
+from datamodules.row_length import check_length
 from editors.encoders import encoder_folder
 from editors.reread import reread
 from editors.serac.config import AUTO, FRESH, CounterfactualOptions, Sizes
@@ -32,9 +33,11 @@ from editors.serac.published import published_counterfactual
 from editors.serac.scope import base_width, kind_and_vocabulary, take_embeddings
 from errors import ModelError
 from models.editable import EditableModel
-from models.rows import Answers, Rows
+from models.positions import max_positions
+from models.rows import Answers, Rows, RowText
 
 AFTER_ENTRY = "\n"
+READER = "the counterfactual model (editor.counterfactual)"
 
 
 class Counterfactual(nn.Module):
@@ -73,6 +76,24 @@ class Counterfactual(nn.Module):
         after = (rows.image_slots * columns).amax(1)  # (R,) first position behind the picture
         return at.position >= after[at.row]
 
+    @property
+    def max_positions(self) -> int:
+        """Tokens that it reads at once; not the base model's number."""
+        return max_positions(self.lm.config)
+
+    def encode(self, encoder: PromptEncoder, entry: str, text: RowText) -> Encoded:
+        """A row as it reads it, the entry first.
+
+        Raises:
+            DataError: it is longer than what this model reads at once.
+        """
+        if not self.sees_pictures:
+            text = text._replace(picture=False)
+        row = encoder.encode(**text._asdict(), before=f"{entry}{AFTER_ENTRY}")
+        limit, what = self.max_positions, "its entry in SERAC's memory"
+        check_length(row, limit, text.question, text.answer, before=what, reader=READER)
+        return row
+
     def forward(
         self, encoder: PromptEncoder, entries: Sequence[str], rows: Rows, at: Answers
     ) -> Tensor:
@@ -88,12 +109,13 @@ class Counterfactual(nn.Module):
             (N, V) logits over the base model's vocabulary, in the order of `at`.
 
         Raises:
+            DataError: a question with its entry is longer than what this model reads at once.
             ModelError: an answer's tokens depend on what stands before the question.
         """
         if not self.sees_pictures:
             rows = rows.without_pictures()
         encoded = [
-            encoder.encode(**text._asdict(), before=f"{entry}{AFTER_ENTRY}")
+            self.encode(encoder, entry, text)
             for text, entry in zip(rows.texts, entries, strict=True)
         ]
         longer, moved = reread(encoder, encoded, rows, at)
@@ -179,6 +201,6 @@ def _fresh(sizes: Sizes, model: EditableModel, vocabulary: int) -> LlamaConfig:
         num_attention_heads=sizes.heads,
         num_key_value_heads=sizes.heads,
         initializer_range=sizes.init_std,
-        max_position_embeddings=2048,
+        max_position_embeddings=2 * model.max_positions,  # an entry, and any row behind it
         tie_word_embeddings=True,  # copying is learned far sooner with tied embeddings
     )

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.prompt_encoder import PromptEncoder
+from datamodules.row_length import may_exceed
 from editors.base import EditorInputs
 from editors.serac.config import SeracOptions
 from editors.serac.counterfactual import Counterfactual, build_counterfactual
@@ -28,7 +29,7 @@ from editors.serac.memory import Entry, Memory
 from editors.serac.scope import Scope, build_scope
 from editors.serac.similarity import fires, mix_hard, mix_soft, retrieve
 from models.editable import EditableModel, PrefixState
-from models.rows import Answers, EditBatch, Rows, pooled_pictures
+from models.rows import Answers, EditBatch, Rows, RowText, pooled_pictures
 
 
 class Serac(nn.Module):
@@ -71,6 +72,22 @@ class Serac(nn.Module):
         self.scope.encoder.eval()
         self.counterfactual.lm.eval()
         return self
+
+    @property
+    def combine_hard(self) -> bool:
+        """Whether one of the two models answers alone; in training both always do."""
+        return self.options.combine == "hard" and not self.training
+
+    def check_lengths(self, edit: RowText, asked: Sequence[RowText]) -> None:
+        """Refuses an edit some of whose questions the counterfactual model could not read.
+
+        Raises:
+            DataError: naming the question, its tokens and that model's.
+        """
+        entry, reader = Entry(edit.question, edit.answer).text, self.counterfactual
+        for text in asked:
+            if may_exceed(self.encoder, reader.max_positions, entry, text.question, text.answer):
+                reader.encode(self.encoder, entry, text)
 
     def first_layer(self, model: EditableModel) -> int:
         """The last layer: no layer is edited, so as much as possible is shared."""
@@ -115,9 +132,7 @@ class SeracEdit:
             base = model.suffix(state, at=at)
         if not len(self.memory):
             return base
-        log_scope, entry = self.retrieved(rows)
-        hard = self.editor.options.combine == "hard" and not self.editor.training
-        in_scope = fires(log_scope, self.editor.threshold) if hard else log_scope > -torch.inf
+        in_scope, log_scope, entry = self._in_scope(rows)
         scoped = in_scope.nonzero().squeeze(1)
         if not len(scoped):
             return base
@@ -126,7 +141,7 @@ class SeracEdit:
         tokens, read = tokens[has_answer], read.where(has_answer)
         counterfactual = self.counterfactual(asked, read, entry[scoped])
         scope = log_scope[at.row[tokens]]
-        if hard:
+        if self.editor.combine_hard:
             mixed = mix_hard(base[tokens], counterfactual, scope, self.editor.threshold)
         else:
             mixed = mix_soft(base[tokens], counterfactual, scope)
@@ -141,6 +156,28 @@ class SeracEdit:
     def in_place(self, model: EditableModel) -> AbstractContextManager[None]:
         """Nothing: the base model is never edited."""
         return nullcontext()
+
+    def room(self, model: EditableModel, rows: Rows) -> list[int]:
+        """Tokens by which each row may grow: in either model, where the counterfactual is asked."""
+        lengths: list[int] = rows.attention_mask.sum(1).tolist()
+        room = [model.max_positions - length for length in lengths]
+        if not len(self.memory):
+            return room
+        with torch.no_grad():
+            in_scope, _, entry = self._in_scope(rows)
+        counterfactual = self.editor.counterfactual
+        for row in in_scope.nonzero().squeeze(1).tolist():
+            text = self.memory.entries[int(entry[row])].text
+            read = counterfactual.encode(self.editor.encoder, text, rows.texts[row])
+            room[row] = min(room[row], counterfactual.max_positions - len(read.ids))
+        return room
+
+    def _in_scope(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Which rows the counterfactual model answers too: (R,); and what `retrieved` gives."""
+        log_scope, entry = self.retrieved(rows)
+        if self.editor.combine_hard:
+            return fires(log_scope, self.editor.threshold), log_scope, entry
+        return log_scope > -torch.inf, log_scope, entry
 
     def retrieved(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Log scope probability of each row and the entry it is of: (R,), (R,)."""

@@ -18,7 +18,7 @@ from editors.ike.config import PicturePlace
 from editors.ike.demonstrations import demonstrate, demonstration, demonstration_kinds
 from editors.ike.editor import Ike, IkeEdit, build
 from editors.ike.retrieval import fact
-from errors import ModelError
+from errors import DataError, ModelError
 from models.editable import EditableModel
 from models.rows import EditBatch
 from tests import editors
@@ -279,7 +279,7 @@ def test_the_edit_itself_is_never_dropped() -> None:
     batch = batch_of(encoder, [3])
     needed = length(encoder, made(model, ike(encoder), batch), 0, batch)
     model.hf.config.max_position_embeddings = needed - 1
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(DataError) as caught:
         answers_of(model, ike(encoder), batch)
     longest = max(batch.rows.texts, key=lambda text: len(text.question))
     for part in (longest.question, f"takes {needed} tokens", f"reads {needed - 1}"):
