@@ -18,7 +18,7 @@ from torch import Tensor
 from datamodules.prompt_encoder import PromptEncoder
 from editors.base import Edit, ReadsMore
 from lightning_modules.scoring import Comparison
-from metrics.text import generation_match
+from metrics.text import first_lines, generation_match, has_ended
 from models.editable import EditableModel
 from models.rows import Answers, Rows
 
@@ -53,13 +53,20 @@ class Generator:
         wanted = {row: max(self.max_new_tokens, n_target[row]) for row in answers}
         room = self._room(edit, rows)  # behind the target
         longest = {row: min(n, n_target[row] + room[row]) for row, n in wanted.items()}
+        targets = {row: self._target(comparison, row) for row in answers}
         while unfinished := [
-            row for row, ids in answers.items() if not self._ended(ids) and len(ids) < longest[row]
+            row
+            for row, ids in answers.items()
+            if not self._ended(ids, targets[row]) and len(ids) < longest[row]
         ]:
             tokens = self._next_tokens(edit, rows, unfinished, answers)
             for row, token in zip(unfinished, tokens, strict=True):
                 answers[row].append(token)
-        cut = [r for r, ids in answers.items() if len(ids) < wanted[r] and not self._ended(ids)]
+        cut = [
+            row
+            for row, ids in answers.items()
+            if len(ids) < wanted[row] and not self._ended(ids, targets[row])
+        ]
         if cut:
             log.warning(
                 "%d of %d generated answers end where the model has no more positions (%d in all), "
@@ -80,9 +87,9 @@ class Generator:
         texts: dict[int, str] = {}
         for row, ids in self.generate(edit, rows, to_answer, comparison).items():
             text = self._text(ids)
-            target = self.encoder.decode(comparison.at.target[comparison.at.row == row])
+            target = self._target(comparison, row)
             values[row] = generation_match(text, target)
-            texts[row] = text.split("\n", 1)[0].strip()
+            texts[row] = first_lines(text, target).strip()
         return values, texts
 
     def _room(self, edit: Edit, rows: Rows) -> list[int]:
@@ -122,8 +129,12 @@ class Generator:
         ends = [index for index, token in enumerate(ids) if token in self._end_tokens()]
         return ids[: ends[0]] if ends else ids
 
-    def _ended(self, ids: list[int]) -> bool:
-        return len(self._before_end(ids)) < len(ids) or "\n" in self._text(ids)
+    def _ended(self, ids: list[int], target: str) -> bool:
+        return len(self._before_end(ids)) < len(ids) or has_ended(self._text(ids), target)
+
+    def _target(self, comparison: Comparison, row: int) -> str:
+        """The answer that is scored, as text."""
+        return self.encoder.decode(comparison.at.target[comparison.at.row == row])
 
     def _end_tokens(self) -> set[int]:
         config = getattr(self.model.hf, "generation_config", None)  # MiniGPT-4's class has none

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import string
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from metrics.headlines import (
     GENERATION_MATCH,
@@ -28,10 +33,58 @@ from metrics.text import generation_match, normalised
         ("the", "A", 0),
         ("!", "?", 0),
         ("Łódź", "łódź", 1),
+        # numbers
+        ("10.5", "105", 0),
+        ("105", "10.5", 0),
+        ("10.5.", "10.5", 1),
+        ("-5", "5", 0),
+        ("\u22125", "-5", 1),  # the minus sign
+        ("+5", "5", 1),
+        ("3/4", "34", 0),
+        ("1:30", "130", 0),
+        ("1914-1918", "1914\u20131918", 1),
+        ("1914-1918", "19141918", 0),
+        ("1,000", "1000", 1),
+        ("1'000'000", "1,000,000", 1),
+        ("1,000.50", "1000.50", 1),
+        ("1,5", "15", 0),
+        ("1.000", "1000", 0),
+        (".5", "5", 0),
+        ("1e-5", "1e5", 0),
+        ("10\u00b2", "102", 0),
+        ("1, 2 and 3.", "1 2 and 3", 1),
+        ("COVID-19", "covid19", 1),
+        # spellings
+        ("S\u00e3o Paulo", "Sa\u0303o Paulo", 1),
+        ("d\u2019Arc", "d'Arc", 1),
+        ("\u201cHeroes\u201d", '"Heroes"', 1),
+        ("Jean\u2013Luc", "Jean-Luc", 1),
+        ("\uff34\uff2f\uff2b\uff39\uff2f", "Tokyo", 1),
+        ("Sao Paulo", "S\u00e3o Paulo", 0),
+        # lines
+        ("Roses are red\nViolets are blue", "Roses are red\nViolets are blue", 1),
+        ("Roses are red\r\nviolets are blue.\nQuestion", "Roses are red\nViolets are blue", 1),
+        ("Roses are red", "Roses are red\nViolets are blue", 0),
+        ("Roses are red\nViolets", "Roses are red", 1),
     ],
 )
 def test_a_match_is_one_of_the_whole_answer(generated: str, target: str, expected: int) -> None:
     assert generation_match(generated, target) == expected
+
+
+@pytest.mark.parametrize("word", ["George-Eliot", "U.S.A.", "C++", "the a", "$5", "50%", "#1!"])
+def test_words_are_compared_as_squad_compares_them(word: str) -> None:
+    plain = word.lower().translate(str.maketrans("", "", string.punctuation))
+    without_articles = re.sub(r"\b(a|an|the)\b", " ", plain)
+    assert normalised(word) == (" ".join(without_articles.split()) or word.lower())
+
+
+@given(
+    st.text(alphabet="12050,.'-/ ae\"E\u00b2\u00bd\u2013\u2019%+:\u0301\u0130\n_\ufb01", max_size=9)
+)
+@settings(max_examples=200, deadline=None)
+def test_normalising_anything_twice_changes_nothing(answer: str) -> None:
+    assert normalised(normalised(answer)) == normalised(answer)
 
 
 def test_normalising_twice_changes_nothing() -> None:

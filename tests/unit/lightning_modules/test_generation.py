@@ -1,0 +1,83 @@
+"""Free answers: where they end, whatever model is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from lightning_modules.generation import Generator
+
+END = 0
+
+
+class Letters:
+    """A tokenizer of one token a letter; token 0 ends."""
+
+    eos_token_id = END
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        assert skip_special_tokens
+        return "".join(chr(token) for token in ids if token != END)
+
+
+@dataclass(frozen=True)
+class Says(Generator):
+    """Goes on with a text, whatever is asked."""
+
+    text: str = ""
+
+    def _next_tokens(self, edit: Any, rows: Any, unfinished: Any, answers: Any) -> list[int]:
+        said = [*map(ord, self.text), END]
+        return [said[len(answers[row])] for row in unfinished]
+
+
+def matched(said: str, target: str) -> tuple[float, str]:
+    """Whether an answer matches, and what it was, from the model's first token on."""
+    tokens = [ord(letter) for letter in target]
+    best = [ord(s) if s else END for s in said.ljust(len(target), "\0")[: len(target)]]
+    comparison = SimpleNamespace(
+        at=SimpleNamespace(
+            row=torch.zeros(len(tokens), dtype=torch.long), target=torch.tensor(tokens)
+        ),
+        post=SimpleNamespace(best=torch.tensor(best)),
+    )
+    encoder = SimpleNamespace(
+        tokenizer=Letters(), decode=lambda ids: Letters().decode(ids.tolist()).strip()
+    )
+    model = SimpleNamespace(hf=None, max_positions=10_000)
+    rows = _Rows()
+    generator = Says(cast(Any, model), cast(Any, encoder), 0, 16, said)
+    values, texts = generator.matches(
+        cast(Any, None), cast(Any, rows), torch.tensor([0]), cast(Any, comparison)
+    )
+    return values.item(), texts[0]
+
+
+class _Rows:
+    attention_mask = torch.ones(1, 5)
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("said", "target", "expected"),
+    [
+        ("red\nblue", "red\nblue", 1),
+        ("red\nBlue.\nQuestion: who", "red\nblue", 1),
+        ("red", "red\nblue", 0),
+        ("red\ngreen", "red\nblue", 0),
+        ("red\nblue", "red", 1),
+        ("\nred", "red", 0),
+    ],
+)
+def test_an_answer_has_as_many_lines_as_its_target(said: str, target: str, expected: int) -> None:
+    match, text = matched(said, target)
+    assert match == expected
+    assert text.count("\n") <= target.count("\n")
+    assert text == "\n".join(said.split("\n")[: 1 + target.count("\n")]).strip()
