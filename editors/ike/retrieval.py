@@ -9,14 +9,15 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from datamodules.records import Record
-from editors.encoders import encoder_folder
+from editors.encoders import CutTexts, encoder_folder
 
 
 class Sentences:
     """A sentence encoder, read from disk when the first text comes."""
 
-    def __init__(self, encoder: str, device: torch.device) -> None:
-        self._encoder, self._device = encoder, device
+    def __init__(self, encoder: str, device: torch.device, *, key: str = "editor.encoder") -> None:
+        self._encoder, self._device, self._key = encoder, device, key
+        self._cut = CutTexts(key)
         self._alone: dict[str, torch.Tensor] = {}
 
     def together(self, texts: Sequence[str]) -> torch.Tensor:
@@ -25,6 +26,7 @@ class Sentences:
         Raises:
             ModelError: the encoder is on no disk.
         """
+        self._cut.look(self._model.tokenizer, texts, self._model.max_seq_length)
         embedded = self._model.encode(
             list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
         )
@@ -42,7 +44,7 @@ class Sentences:
 
     @cached_property
     def _model(self) -> SentenceTransformer:
-        folder = encoder_folder(self._encoder, key="editor.encoder")
+        folder = encoder_folder(self._encoder, key=self._key)
         return SentenceTransformer(str(folder), device=str(self._device), local_files_only=True)
 
 

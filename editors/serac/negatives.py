@@ -16,8 +16,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from datamodules.records import Record
-from editors.encoders import encoder_folder
+from editors.encoders import CutTexts, encoder_folder
 from editors.serac.config import NegativesOptions
+
+_KEY = "editor.negatives.encoder"
 
 
 class HardNegatives:
@@ -40,13 +42,14 @@ class HardNegatives:
         device: torch.device,
     ) -> None:
         self.options, self.seed = options, seed
-        folder = encoder_folder(options.encoder, key="editor.negatives.encoder")
+        folder = encoder_folder(options.encoder, key=_KEY)
         sentences = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
+        cut = CutTexts(_KEY)
         self.pool = sorted({question for record in records for question in out_of_scope(record)})
         self._lowered = [question.lower() for question in self.pool]
-        self._pool = _embed(sentences, self.pool)  # (P, d)
+        self._pool = _embed(sentences, self.pool, cut)  # (P, d)
         edits = sorted({record.knowledge_edit.question for record in records})
-        self._edits = dict(zip(edits, _embed(sentences, edits), strict=True))
+        self._edits = dict(zip(edits, _embed(sentences, edits, cut), strict=True))
         self._near: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def hard(self, step: int) -> bool:
@@ -89,8 +92,9 @@ class HardNegatives:
         return others[order.numpy()], chances.numpy()
 
 
-def _embed(sentences: SentenceTransformer, texts: Sequence[str]) -> torch.Tensor:
+def _embed(sentences: SentenceTransformer, texts: Sequence[str], cut: CutTexts) -> torch.Tensor:
     """Unit vectors (n, d) in float64."""
+    cut.look(sentences.tokenizer, texts, sentences.max_seq_length)
     embedded = sentences.encode(
         list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
     )

@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from editors.encoders import encoder_folder
+from editors.encoders import CutTexts, encoder_folder
 from editors.serac.config import AUTO, FRESH, ScopeOptions, Sizes
 from editors.serac.published import published_encoder
 from editors.serac.similarity import log_similarity
@@ -58,6 +58,8 @@ class Scope(nn.Module):
     ) -> None:
         super().__init__()
         self.options, self.encoder, self.tokenizer = options, encoder, tokenizer
+        self._longest = longest_text(encoder, tokenizer)
+        self._cut = CutTexts("editor.scope.encoder")
         width = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
         if width % options.heads:
             raise ModelError(
@@ -123,11 +125,27 @@ class Scope(nn.Module):
             seconds,
             padding=True,
             truncation=True,
-            max_length=int(self.encoder.config.max_position_embeddings),  # type: ignore[union-attr, arg-type]
+            max_length=self._longest,
             padding_side="right",
             return_tensors="pt",
-        ).to(device)
+        )
+        self._cut.tell(tokens, texts, len(texts), self._longest)
+        tokens = tokens.to(device)
         return {name: tokens[name] for name in ("input_ids", "attention_mask")}
+
+
+def longest_text(encoder: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that an encoder reads at once.
+
+    RoBERTa's and MPNet's tables of positions begin behind the place of padding: of 514 rows 512 are
+    left.
+    """
+    longest = int(tokenizer.model_max_length)
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            before = 0 if module.padding_idx is None else module.padding_idx + 1
+            longest = min(longest, module.num_embeddings - before)
+    return min(longest, int(getattr(encoder.config, "max_position_embeddings", longest)))
 
 
 def build_scope(
