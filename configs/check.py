@@ -24,7 +24,14 @@ from configs.overrides import (
     suggest,
     sweep_jobs,
 )
-from configs.rules import UNREAD, Sections, rule_problems, settings_warnings, sweep_problems
+from configs.rules import (
+    UNREAD,
+    Sections,
+    rule_problems,
+    settings_warnings,
+    sweep_problems,
+    useless_keys,
+)
 from configs.rundir import default_output_dir
 from configs.stored import (
     SECTIONS,
@@ -83,7 +90,7 @@ def preflight(
     words, problems = _with_stored_groups(command, words)
     is_unread = bool(problems)
     line = check_words(command, words, multirun=multirun)
-    problems += line.problems
+    problems += line.problems + useless_keys(command, line.keys)
     refused = (parsed.keys - line.keys) | parsed.unread
     for job in sweep_jobs(line.overrides):
         try:
@@ -222,6 +229,9 @@ def _typed_section(command: str, name: str, value: Any) -> Any:
         return registration(option).options.model_validate(value)
     if name == "data":
         return source_options(option).model_validate(value)
+    if name == "metrics" and command == "train":  # the group has the keys of evaluations too
+        options = schema.MetricOptions.model_validate(value)
+        return schema.ComparedPositions(positions=options.positions)
     field = schema.COMMANDS[command].model_fields[name]
     kind: Any = Annotated[field.annotation, field]
     adapter: TypeAdapter[Any] = TypeAdapter(kind)

@@ -48,6 +48,21 @@ def sweep_problems(plain: Mapping[str, Any], words: list[str]) -> list[str]:
     ]
 
 
+def useless_keys(command: str, typed: Collection[str]) -> list[str]:
+    """A sentence for each key of `metrics` that was typed for a training and has no meaning there.
+
+    Whole groups may be chosen: what train.py takes of `metrics=vlkeb_compat` is `positions`.
+    """
+    keys = [f"metrics.{key}" for key in schema.MetricOptions.model_fields]
+    taken = {f"metrics.{key}" for key in schema.ComparedPositions.model_fields}
+    return [
+        f"{key}: train.py takes of `metrics` what says where the KL of its loss compares, "
+        f"{', '.join(sorted(taken))}; leave {key} out here and type it for evaluate.py"
+        for key in keys
+        if command == "train" and key in typed and key not in taken
+    ]
+
+
 def settings_warnings(config: schema.RunConfig, typed: Collection[str]) -> list[str]:
     """A sentence where settings for large models meet a tiny one because nothing else was typed."""
     editor: EditorOptions | None = getattr(config, "editor", None)

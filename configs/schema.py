@@ -51,10 +51,15 @@ class ScenarioOptions(Options):
     name: ScenarioName
 
 
-class MetricOptions(Options):
-    """Group `metrics`: which variant of a metric counts as the headline."""
+class ComparedPositions(Options):
+    """Group `metrics` of train.py, where it says at which tokens the KL of the loss compares."""
 
     positions: Literal["answer", "all"]
+
+
+class MetricOptions(ComparedPositions):
+    """Group `metrics`: which variant of a metric counts as the headline."""
+
     locality_i: Literal["top1", "top10_rank"]
     generation: bool
     max_new_tokens: int = Field(ge=1)
@@ -172,7 +177,7 @@ class EditingConfig(RunConfig):
     resume: bool
     editor: SerializeAsAny[EditorOptions]
     scenario: ScenarioOptions
-    metrics: MetricOptions
+    metrics: ComparedPositions
     evaluate: EvaluateOptions
     callbacks: dict[str, dict[str, Any]]
 
@@ -188,6 +193,7 @@ class EvaluateConfig(EditingConfig):
 
     command = "evaluate"
 
+    metrics: MetricOptions
     protocol: ProtocolOptions
     score: TypedText | None
 

@@ -39,11 +39,14 @@ SECTIONS = {
 # What decides a training besides its editor and model, for results of its checkpoint.
 _DECIDES_TRAINING = {
     "scenario": ("name",),
+    "metrics": ("positions",),
     "trainer": (
         "precision", "max_steps", "val_every", "patience", "devices", "num_nodes",
         "limit_train_batches", "limit_val_batches",
     ),
 }  # fmt: skip
+# The keys that a training keeps of this group; an earlier one kept all, and looked at none.
+_OF_TRAINED_METRICS = {"positions"}
 _DATA_IS_WHERE = ("root", "num_workers")
 # Keys of `SECTIONS` that are the new run's own.
 _NEVER_TAKEN = {"evaluate": ("data.limit", "data.num_workers")}
@@ -117,8 +120,11 @@ def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
 
     A `~` in it is one that was not expanded then.
     """
-    editor = stored.get("editor")
+    editor, metrics = stored.get("editor"), stored.get("metrics")
     known = {"editor": with_current_names(editor)} if isinstance(editor, dict) else {}
+    is_training = "protocol" not in stored
+    if is_training and isinstance(metrics, dict) and metrics.keys() > _OF_TRAINED_METRICS:
+        known["metrics"] = {"positions": "answer"}  # once the only choice, whatever was typed
     return with_homes({**stored, **known})
 
 

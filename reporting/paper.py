@@ -64,8 +64,8 @@ def deviations(run: RunResult) -> list[str]:
 
     Compared are the data, the number of records, the protocol, the prompt, how locality is scored,
     whether the model was quantised, and the length and rate of a training (Tables 5 and 6; FT was
-    run otherwise than its Table 4 says). Other options of an editor are not: experiment=tmke sets
-    them.
+    run otherwise than its Table 4 says) and where its loss compares. Other options of an editor are
+    not: experiment=tmke sets them.
 
     Returns:
         Nothing if the run's figures may be held against the paper's.
@@ -90,9 +90,16 @@ def _training_facts(run: RunResult) -> dict[str, tuple[object, object]]:
     published = tabulated.get(paper_editor(run.editor)) if run.editor in TRAINED else None
     if published is None:
         return {}
-    options = run.settings.get("editor")
+    options, training = run.settings.get("editor"), run.settings.get("training")
     ours = options if isinstance(options, dict) else {}
-    return {
+    facts: dict[str, tuple[object, object]] = {
         f"editor.{key}": (ours.get(key), published[name])
         for key, name in (("max_iterations", "max_iter"), ("lr", "lr"))
     }
+    if isinstance(training, dict):
+        compared = (training.get("metrics") or {}).get("positions", "answer")  # once, always
+        facts["training.metrics.positions"] = (
+            compared,
+            paper_tables()["as_published"]["positions"],
+        )
+    return facts

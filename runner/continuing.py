@@ -11,6 +11,7 @@ from typing import Any
 from configs.continuing import changes
 from configs.rundir import resumes, was_begun_by_this_job
 from configs.schema import TrainConfig
+from configs.stored import with_current_keys
 from datamodules.datamodule import EditDataModule
 from editors.checkpoint import CONFIG, SUBJECTS, read_checkpoint
 from errors import ConfigError, DataError, ModelError
@@ -64,7 +65,7 @@ def check_continued(cfg: TrainConfig, processes: int) -> None:
     if cfg.ckpt is None:
         return
     content = _read(cfg.ckpt)
-    stored = content.get(CONFIG, {})
+    stored = with_current_keys(content.get(CONFIG, {}))
     refused = changes(stored, cfg.plain())[1]
     batch = stored.get("editor", {}).get("batch_size")
     earlier = content.get(PROGRESS, {}).get("processes")

@@ -51,19 +51,21 @@ def scenario_of(cfg: TrainConfig) -> Scenario:
     """What training edits see, and the questions of the outer loss."""
     name = cfg.scenario.name
     questions = trained_options(cfg).questions_for(name)
-    return training_scenario(name, questions, _objective(cfg).probes)
+    return training_scenario(name, questions, make_objective(cfg).probes)
 
 
 def make_module(cfg: TrainConfig, model: EditableModel, inputs: EditorInputs) -> L.LightningModule:
     """The training module of the editor."""
-    objective = _objective(cfg)
+    objective = make_objective(cfg)
     module = training_class(cfg.editor)(cfg.editor, model, inputs, objective)
     return cast(L.LightningModule, module)
 
 
-def _objective(cfg: TrainConfig) -> Objective:
+def make_objective(cfg: TrainConfig) -> Objective:
+    """The outer loss of the editor's options, with its KL at the tokens of `metrics.positions`."""
     options = trained_options(cfg)
-    return Objective(options.questions_for(cfg.scenario.name), options.weights.model_dump())
+    questions, weights = options.questions_for(cfg.scenario.name), options.weights.model_dump()
+    return Objective(questions, weights, cfg.metrics.positions)
 
 
 def trainer_arguments(cfg: TrainConfig, data: EditDataModule, processes: int) -> dict[str, Any]:

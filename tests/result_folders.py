@@ -50,7 +50,8 @@ def summary(
         "answer_seconds_per_edit": 0.5,
         "peak_memory_bytes": 2**30,
     }
-    settings = {key: changes.pop(key) for key in list(changes) if key in (*SETTINGS, "quantise")}
+    known = (*SETTINGS, "quantise", "training")
+    settings = {key: changes.pop(key) for key in list(changes) if key in known}
     if "editor_options" in changes:
         settings["editor"] = changes.pop("editor_options")
     return fields | changes | {"settings": SETTINGS | settings}

@@ -16,10 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from configs.check import load_config
+from configs.schema import TrainConfig
+from editors.base import DeltaEdit
 from metrics.functional import exact_match, kl_divergence
 from models.deltas import LowRankDelta, Site
 from models.editable import Factors
-from models.rows import TEXT_ONLY, Answers, Rows
+from models.rows import TEXT_ONLY, Answers, EditBatch, Rows
+from runner.training import make_objective
 from tests.editors import mend
 from tests.parity import vectors
 from tests.parity.tiny_models import base_model
@@ -221,6 +225,26 @@ def gradient_scalars(case: Case, phase: str, deltas: dict[Site, LowRankDelta]) -
             f"grad/cos{number}": F.cosine_similarity(true.flatten(), pseudo.flatten(), dim=0),
         }
     return found
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_published_kl_is_the_one_that_a_command_line_trains_with(
+    case: Case, phase: str
+) -> None:
+    """Over every token of a row; theirs is one mean over the tokens of all rows of a batch."""
+    cfg = load_config("train", ["editor=mend", "metrics=vlkeb_compat"])
+    assert isinstance(cfg, TrainConfig)
+    objective = make_objective(cfg)
+    edit, rows = DeltaEdit(dict(case.edit(phase))), case.rows("loc")
+    lengths = rows.attention_mask.sum(1)
+    total = case[f"{phase}.l_loc"].new_zeros(())
+    for row in torch.arange(len(rows)):
+        one = rows.select(row[None])
+        probes = {"locality_far": torch.tensor([0])}
+        batch = EditBatch(one, torch.tensor([0]), probes, (0,), ("",))
+        loss = objective(case.model, edit, batch, case.model.prefix(one, 0))
+        total = total + loss.terms["locality"] * lengths[row] / lengths.sum()
+    case.check(f"{phase}.l_loc", total)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -6,6 +6,7 @@ from configs import schema
 from configs.check import load_config
 from configs.continuing import changes
 from configs.rundir import check_output_dir, output_folder, resumes
+from configs.stored import training_settings, with_current_keys
 from errors import ConfigError
 
 
@@ -35,6 +36,7 @@ def test_lengths_and_rates_are_applied(word: str) -> None:
     ["seed=7", "data.limit=7", "data.seed=7", "editor.accumulate=7", "editor.rank=7",
      "editor.edit_lr=0.5", "editor.lr_schedule=constant", "editor.weights.locality=7",
      "scenario=transitive", "model=blip2_opt_tiny", "editor=serac", "trainer.precision=bf16-mixed",
+     "metrics.positions=all",
      "trainer.limit_val_batches=7"],
 )  # fmt: skip
 def test_what_a_training_rests_on_is_refused(word: str) -> None:
@@ -49,6 +51,17 @@ def test_what_a_training_rests_on_is_refused(word: str) -> None:
 )  # fmt: skip
 def test_where_and_how_fast_it_runs_is_free(word: str) -> None:
     assert changes(BEFORE, train(word).plain()) == ([], [])
+
+
+def test_an_earlier_training_compared_at_the_answers_whatever_was_typed() -> None:
+    every = {"positions": "all", "locality_i": "top1", "generation": False, "max_new_tokens": 16}
+    older = with_current_keys({**BEFORE, "metrics": every})
+    assert changes(older, train().plain()) == ([], [])
+    refused = changes(older, train("metrics.positions=all").plain())[1]
+    assert refused == ["metrics.positions was 'answer' and is 'all'"]
+    assert training_settings(older)["metrics"] == {"positions": "answer"}
+    evaluation = {**older, "metrics": every, "protocol": {"name": "single"}}
+    assert with_current_keys(evaluation)["metrics"] == every
 
 
 def test_a_key_of_another_version_says_nothing() -> None:

@@ -35,6 +35,15 @@ def count(message: str) -> int:
         ("train", ["model=llava_tin"], ["model=llava_tin", "did you mean llava_tiny"]),
         ("train", ["editor.lrr=1"], ["no key editor.lrr", "did you mean editor.lr"]),
         ("train", ["lr=1"], ["no key lr", "did you mean editor.lr"]),
+        *(
+            (
+                "train",
+                [f"metrics.{word}"],
+                [f"{word.partition('=')[0]}: train.py takes of `metrics`", "metrics.positions"],
+            )
+            for word in ("locality_i=top10_rank", "generation=true", "max_new_tokens=4")
+        ),
+        ("train", ["metrics.positions=some"], ["metrics.positions=some", "'answer' or 'all'"]),
         ("evaluate", ["ediotr=ft"], ["no key ediotr", "did you mean editor"]),
         ("train", ["trainer.max_step=1"], ["did you mean trainer.max_steps"]),
         ("train", ["+editor.foo=1"], ["no key editor.foo"]),

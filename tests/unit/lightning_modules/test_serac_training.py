@@ -23,7 +23,7 @@ from editors.serac.editor import SeracEdit
 from editors.serac.editor import build as build_serac
 from editors.serac.similarity import balanced_bce
 from lightning_modules.serac import SeracTraining
-from metrics.functional import negative_log_likelihood
+from metrics.functional import kl_divergence, negative_log_likelihood
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 from tests.builders import inputs
@@ -152,6 +152,24 @@ def test_every_trained_weight_is_in_every_graph(objective: str, mode: str, pictu
     expected = set() if pictures else {"scope.pictures.weight", "counterfactual.pictures.weight"}
     expected |= {"scope.log_scale"} if mode == "cross_attention" else set()
     assert still == expected & trained.keys()
+
+
+def test_the_mixture_is_compared_at_every_token_where_that_is_asked() -> None:
+    model = picture_model()
+    module = training(model, scenario="multimodal")
+    module.objective = Objective("image_text", {"locality": 1.0}, "all")
+    batch, _, edit, loss = judged(module, worded_batch([1, 2], pictures=True))
+    values = []
+    for row in batch.probes["locality_i_far"]:
+        one = batch.rows.select(row[None])
+        at, state = (
+            one.positions(torch.tensor([True])),
+            model.prefix(one, module.model.n_layers - 1),
+        )
+        before, after = model.suffix(state, at=at), edit.answer(model, one, state, at)
+        assert len(before) == int(one.attention_mask.sum())
+        values.append(kl_divergence(before, after).mean())
+    torch.testing.assert_close(loss.terms["locality_i"], torch.stack(values).mean())
 
 
 @pytest.mark.parametrize("combine", ["soft", "hard"])

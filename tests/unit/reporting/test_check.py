@@ -83,6 +83,15 @@ def test_a_trained_editor_was_trained_as_long_and_as_fast(tmp_path: Path) -> Non
     assert check_entry(Entry.of(as_published(tmp_path, "mend", editor_options=options))).passes
     short = as_published(tmp_path, "mend", editor_options=options | {"max_iterations": 1920})
     assert deviations(short) == ["editor.max_iterations is 1920, published 30000"]
+    for positions, reasons in (
+        ("all", []),
+        ("answer", ["training.metrics.positions is 'answer', published 'all'"]),
+        (None, ["training.metrics.positions is 'answer', published 'all'"]),  # an older result
+    ):
+        metrics = {"metrics": {"positions": positions}} if positions else {}
+        training = {"seed": 0} | metrics
+        made = as_published(tmp_path, "mend", editor_options=options, training=training)
+        assert deviations(made) == reasons
     serac = as_published(tmp_path, "serac", editor_options=options)
     assert deviations(serac) == ["editor.lr is 1e-06, published 1e-05"]
 

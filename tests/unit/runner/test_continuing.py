@@ -59,6 +59,24 @@ def test_resume_goes_on_from_the_last_step_or_begins(run: Path, tmp_path: Path) 
     assert steps_done(None) == (None, True)
 
 
+def test_a_training_keeps_where_its_loss_compares(tmp_path: Path) -> None:
+    everywhere = train("metrics.positions=all")
+    path = save(tmp_path / "last.ckpt", 8, **{CONFIG: everywhere.plain()})
+
+    def go_on(config: TrainConfig) -> None:
+        check_continued(config.model_copy(update={"ckpt": str(path)}), 2)
+
+    go_on(everywhere)
+    with pytest.raises(ConfigError, match=r"metrics\.positions was 'all' and is 'answer'"):
+        go_on(train())
+    of_group = {"locality_i": "top1", "generation": False, "max_new_tokens": 16}
+    older = everywhere.plain() | {"metrics": {"positions": "all", **of_group}}
+    save(path, 8, **{CONFIG: older})  # it was stored and not looked at
+    go_on(train())
+    with pytest.raises(ConfigError, match=r"metrics\.positions was 'answer' and is 'all'"):
+        go_on(everywhere)
+
+
 def test_resume_takes_no_other_file_of_its_folder(run: Path) -> None:
     cfg = train(f"output_dir={run}", "resume=true")
     best = run / "checkpoints" / "best.ckpt"
