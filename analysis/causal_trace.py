@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from analysis import NOISE
 from datamodules.prompt_encoder import Encoded, PromptEncoder, locate_phrase
 from datamodules.records import Record
+from datamodules.row_length import check_length
 from errors import DataError
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
@@ -107,7 +108,7 @@ def causal_trace(
         seed: of the noise.
 
     Raises:
-        DataError: a question does not name its subject.
+        DataError: a question does not name its subject, or is longer than what the model reads.
     """
     deviation = float(model.hf.get_input_embeddings().weight.float().std()) * noise
     generator = torch.Generator().manual_seed(seed)
@@ -180,6 +181,8 @@ def token_positions(row: Encoded, subject: str) -> dict[str, list[int]]:
 def _encode(model: EditableModel, encoder: PromptEncoder, records: Sequence[Record]) -> _Prompts:
     texts = [RowText(r.knowledge_edit.question, r.knowledge_edit.answer_true) for r in records]
     encoded = [encoder.encode(text.question, text.answer) for text in texts]
+    for row, text in zip(encoded, texts, strict=True):
+        check_length(row, model.max_positions, text.question, text.answer)
     rows = encoder.rows(encoded, texts, edit_index=range(len(texts))).to(model.device)
     starts = encoder.row_starts(encoded).tolist()
     positions = [token_positions(e, r.subject) for e, r in zip(encoded, records, strict=True)]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from errors import ConfigError
 from pretraining.tokenizer import ANSWER_CUE, IMAGE, QUESTION
 
 NO_PICTURE = ""
@@ -118,6 +119,9 @@ class SampleEncoder:
 
         The whole is tokenised at once, so that a row reads the same in training and in tests. The
         newline after an answer is learned with it, as the sign that it has ended.
+
+        Raises:
+            ConfigError: the model to teach has fewer positions.
         """
         text = "".join(piece for piece, _ in pieces)
         answers, start = [], 0
@@ -133,6 +137,7 @@ class SampleEncoder:
         span = _span(offsets, text, subject, slots) if subject else (0, 0)
         blank, at = (False,) * slots, self.first_slot
         ids, scored = encoded["input_ids"], [a or b for a, b in zip(graded, ended, strict=True)]
+        self._check_length(len(ids) + slots + 1, text)
         return Sample(
             ids=(*ids[:at], *(self.image_id,) * slots, *ids[at:], self.eos_id),
             scored=(*scored[:at], *blank, *scored[at:], True),
@@ -141,6 +146,15 @@ class SampleEncoder:
             subject=subject,
             span=span,
         )
+
+    def _check_length(self, length: int, text: str) -> None:
+        limit = self.tokenizer.model_max_length
+        if length > limit:
+            raise ConfigError(
+                f"pretrain.max_positions={limit}: the row {text[:120]!r} takes {length} tokens, "
+                "its picture's and the end token among them. Give more positions, or shorten the "
+                "world's wordings."
+            )
 
 
 def _span(

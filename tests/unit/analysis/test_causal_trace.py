@@ -235,6 +235,14 @@ def test_only_what_the_model_knows_is_traced(
         records_to_trace(model, encoder, mixed[1:2], 10)
 
 
+def test_a_question_that_is_too_long_is_named(records: list[Record]) -> None:
+    model, encoder = model_and_encoder("llama")
+    model.hf.config.max_position_embeddings = 12
+    asked = asked_about(records, range(1))
+    with pytest.raises(DataError, match=r"'Who founded Gofin.* tokens, and the model reads 12"):
+        causal_trace.causal_trace(model, encoder, asked)
+
+
 def test_the_command_finds_where_the_shipped_model_keeps_its_facts(
     world: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -269,3 +269,12 @@ def test_a_world_without_attributes_has_no_attribute_loss(tmp_path: Path, world:
     )
     assert float(values["attribute"]) == 0.0
     assert float(values["identity"]) > 0.0
+
+
+def test_a_world_whose_rows_need_more_positions_is_not_taught(world: World, tmp_path: Path) -> None:
+    cfg = pretrain_config(*folder_words(world.root, TWINS["llava"]), **SMALL, max_positions=12)
+    with pytest.raises(ConfigError) as error:
+        pretrain(cfg, world, tmp_path / "o")
+    for part in ("pretrain.max_positions=12", "the row '", " takes ", "tokens"):
+        assert part in str(error.value)
+    assert not (tmp_path / "o").exists()
