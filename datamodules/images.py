@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from datamodules.picture_file import read_image
 from errors import DataError
 
 ROOM = 2**30  # bytes of pixels that a run keeps: 790 pictures of 336 x 336, more of smaller ones
@@ -41,7 +42,7 @@ class ImageStore:
         if path in self._kept:
             self._kept.move_to_end(path)
             return self._kept[path]
-        pixels = self._process(read_image(path))
+        pixels = self._processed(path)
         self._kept[path] = pixels
         self._bytes += pixels.nbytes
         worker = get_worker_info()
@@ -75,27 +76,19 @@ class ImageStore:
         self._bytes = 0
         self._sound: set[Path] = set()
 
+    def _processed(self, path: Path) -> Tensor:
+        image = read_image(path)
+        try:
+            return self._process(image)
+        except (ValueError, TypeError, IndexError, OSError, MemoryError) as error:
+            width, height = image.size
+            raise DataError(
+                f"the picture {path}, {width} x {height} pixels, does not go through the model's "
+                f"image processor ({type(error).__name__}: {error}). Save it in another size, or "
+                "leave its record out."
+            ) from error
+
     def __getstate__(self) -> dict[str, Any]:
         """For another process: without the pixels."""
         empty = ImageStore(self._process, self._room)
         return vars(empty)
-
-
-def read_image(path: Path) -> Image.Image:
-    """A picture as RGB; transparency is laid over mid-grey.
-
-    Raises:
-        DataError: the file is not a picture or is cut short.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if image.mode not in ("P", "RGBA", "LA"):
-                return image.convert("RGB")
-            backdrop = Image.new("RGBA", image.size, (128, 128, 128, 255))
-            return Image.alpha_composite(backdrop, image.convert("RGBA")).convert("RGB")
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-        raise DataError(
-            f"the picture {path} cannot be read ({error}). It is damaged, cut short or not a "
-            "picture: replace the file or leave its record out."
-        ) from error

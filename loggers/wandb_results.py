@@ -21,11 +21,13 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from datamodules.picture_folder import PictureFolder
+from errors import DataError
 from loggers.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
 from metrics.headlines import GENERATION_MATCH, TOKEN_ACCURACY
 from reporting.gallery import sample_edits
-from reporting.thumbnails import SIDE, UNREADABLE, shrink
+from reporting.thumbnails import SIDE, shrink
 from results.files import EDITS, PROBES
 from results.folder import EDIT_SCHEMA, EDITS_IN_PLACE, PROBE_SCHEMA, read_lines, read_summary
 
@@ -195,8 +197,8 @@ def _send_edits(
     probes: Sequence[Row],
     number: int,
 ) -> None:
-    root = Path(summary["settings"]["image_root"])
-    picture = cache(lambda name: thumbnail(root / name))
+    pictures = PictureFolder(Path(summary["settings"]["image_root"]))
+    picture = cache(lambda name: thumbnail(pictures.path(name)))
     edit_ids = choose_edits(rows, number, summary["seed"])
     columns, lines = edit_table(edit_ids, rows, probes, picture)
     wandb = import_module("wandb")
@@ -207,7 +209,7 @@ def thumbnail(path: Path) -> Any:
     """A small copy of a picture as a `wandb.Image`; None where the file cannot be read any more."""
     try:
         image = shrink(path)
-    except UNREADABLE:
+    except DataError:
         return None
     is_small = max(image.size) < SIDE  # a drawing of few pixels suffers from JPEG
     return import_module("wandb").Image(image, file_type="png" if is_small else "jpg")

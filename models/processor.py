@@ -22,6 +22,7 @@ from models.positions import UNLIMITED, max_positions
 from models.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
+_THINNEST = 100  # times as long as it is wide
 NO_TOKEN = -1  # the slot id of a model whose vocabulary has no image token
 
 
@@ -86,7 +87,22 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
 
 def _pixels(processor: Any, image: Image.Image) -> Tensor:
     """(C, H, W), as an image processor of transformers makes them."""
+    if getattr(processor, "do_center_crop", False):
+        image = _middle(image)
     return torch.as_tensor(processor(images=image, return_tensors="np")["pixel_values"][0])
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """What a square crop out of the middle can see of a long and thin picture.
+
+    The whole of it would be enlarged first: 1 x 5,000 pixels to 3 GB for a side of 224.
+    """
+    most = _THINNEST * min(image.size)
+    cuts = [max(0, (side - most) // 2) for side in image.size]  # the same at both ends
+    if not any(cuts):
+        return image
+    (left, top), (width, height) = cuts, image.size
+    return image.crop((left, top, width - left, height - top))
 
 
 def _image_token(config: PretrainedConfig) -> int:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 from transformers.image_processing_utils import BaseImageProcessor
@@ -22,6 +21,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from configs.pretraining import PretrainOptions
+from datamodules.picture_file import read_image
 from datamodules.world import World
 
 MEAN, STD = 0.5, 0.25
@@ -127,9 +127,6 @@ def _warped(grid: Tensor, warp: float, shrink: Tensor, shear: Tensor, wave: Tens
 
 def _read(paths: Sequence[Path], processor: BaseImageProcessor) -> Tensor:
     """(views, 3, S, S) uint8, resized by the processor."""
-    pictures = []
-    for path in paths:
-        with Image.open(path) as picture:
-            pictures.append(picture.convert("RGB"))
+    pictures = [read_image(path) for path in paths]
     shrunk = processor(pictures, do_rescale=False, do_normalize=False)["pixel_values"]
     return torch.from_numpy(np.stack([np.asarray(x) for x in shrunk]).astype(np.uint8))

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from datamodules.picture_file import read_image
+from datamodules.picture_folder import PictureFolder
+from errors import DataError
+
 SIDE = 160  # pixels of the longer side
 _QUALITY = 75  # of the JPEG: about 5 kB for a photograph of that size
-# What a broken picture file raises; SyntaxError is what Pillow has for some PNG files.
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Thumbnails:
     def __init__(self) -> None:
         self.by_key: dict[str, Thumbnail] = {}  # in the order in which they were first asked for
         self._pictures: dict[tuple[str, str], Picture] = {}
+        self._folders: dict[str, PictureFolder] = {}
 
     def of(self, name: str, root: str | None) -> Picture:
         """The picture of this name.
@@ -72,33 +75,27 @@ class Thumbnails:
     def _read(self, name: str, root: str | None) -> Picture:
         if root is None:
             return Picture(name, None, "the results do not say where pictures lie (image_root)")
-        path = Path(root) / name
+        path = self._folders.setdefault(root, PictureFolder(Path(root))).find(name)
+        if path is None:
+            return Picture(name, None, f"not found under image_root {root}")
         try:
-            if not path.is_file():
-                return Picture(name, None, f"not found under image_root {root}")
             thumbnail = _as_jpeg(shrink(path))
-        except UNREADABLE as error:
-            return Picture(name, None, f"in {root} cannot be read as a picture ({error})")
+        except DataError as error:
+            return Picture(name, None, f"is not shown: {error}")
         key = hashlib.sha256(thumbnail.data).hexdigest()[:16]
         self.by_key.setdefault(key, thumbnail)
         return Picture(name, key)
 
 
 def shrink(path: Path) -> Image.Image:
-    """A copy of at most `SIDE` pixels, a transparent one on white, without the file's metadata.
+    """A copy of at most `SIDE` pixels of what a model sees, without the file's metadata.
 
     Raises:
-        UNREADABLE: one of these.
+        DataError: the file cannot be read.
     """
-    with Image.open(path) as image:
-        image.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decodes at a fraction of the size
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            above = image.convert("RGBA")
-            small = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-        else:
-            small = image.convert("RGB")
-        small.thumbnail((SIDE, SIDE))
-        return small.convert("RGB")
+    small = read_image(path, about=2 * SIDE)
+    small.thumbnail((SIDE, SIDE))
+    return small
 
 
 def _as_jpeg(small: Image.Image) -> Thumbnail:

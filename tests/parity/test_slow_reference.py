@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from datamodules.datamodule import EditDataModule
-from datamodules.images import ImageStore, read_image
+from datamodules.images import ImageStore
+from datamodules.picture_file import read_image
 from datamodules.prompt_encoder import Encoded, PictureLayout, PromptEncoder
 from datamodules.records import Record
 from datamodules.scenarios import SCENARIOS, Prompt

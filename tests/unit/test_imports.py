@@ -30,10 +30,13 @@ ARROWS = {
         "datamodules.source", "results.files", "results.lock", "results.log_file",
         "metrics.headlines",
     },
-    "reporting": {"results", "metrics.bootstrap", "metrics.headlines", "metrics.seeds"},
+    "reporting": {
+        "results", "metrics.bootstrap", "metrics.headlines", "metrics.seeds",
+        "datamodules.picture_file", "datamodules.picture_folder",
+    },
     "loggers": {
         "results", "configs", "metrics.bootstrap", "metrics.headlines",
-        "reporting.gallery", "reporting.thumbnails",
+        "reporting.gallery", "reporting.thumbnails", "datamodules.picture_folder",
     },
     "lightning_modules": {"metrics", "models", "datamodules", "editors", "results"},
     "runner": {

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from datamodules.datamodule import EditDataModule
-from datamodules.images import ImageStore, read_image
+from datamodules.images import ImageStore
 from datamodules.known_facts import Knows
+from datamodules.picture_file import read_image
 from datamodules.prompt_encoder import Encoded, PictureLayout, PromptEncoder
 from datamodules.scenarios import SCENARIOS, training_scenario, true_questions
 from datamodules.source import RecordSource

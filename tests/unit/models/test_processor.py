@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from transformers import AutoTokenizer
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from errors import ModelError
 from models.families import FAMILIES
 from models.loading import load_model
-from models.processor import load_processor
+from models.processor import _pixels, load_processor
 from runner.assembly import make_encoder
 from tests.tokenizers_small import opt_tokenizer
 
@@ -166,3 +171,41 @@ class Planted:
 
 def _plant() -> None:
     Planted.ran = True
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (1, 3), (3, 1), (2, 3), (1, 90), (90, 1)])
+def test_the_smallest_pictures_are_pictures(size: tuple[int, int]) -> None:
+    """A side of one or three pixels is no channel."""
+    for processor in (CLIPImageProcessorPil(), BlipImageProcessorPil()):
+        pixels = partial(_pixels, processor)
+        large = pixels(Image.new("RGB", (48, 48), (200, 30, 90)))
+        assert torch.allclose(pixels(Image.new("RGB", size, (200, 30, 90))), large)
+
+
+def test_a_long_and_thin_picture_is_not_enlarged_as_a_whole() -> None:
+    """1 x 9,000 pixels with a short side of 32 would be 288,000 pixels long."""
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    seen: list[tuple[int, int]] = []
+
+    def looking(images: Image.Image, **options: Any) -> Any:
+        seen.append(images.size)
+        return processor(images, **options)
+
+    looking.do_center_crop = True  # type: ignore[attr-defined]
+    column = np.zeros((9000, 1, 3), np.uint8)
+    column[4480:4520] = 255  # the middle, which is all that the crop sees
+    for picture in (Image.fromarray(column), Image.fromarray(column.swapaxes(0, 1))):
+        assert _pixels(looking, picture).min() > 1
+    assert seen == [(1, 100), (100, 1)]
+    ordinary = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 300, 3), np.uint8))
+    expected = processor(ordinary, return_tensors="pt")["pixel_values"][0]
+    assert torch.equal(_pixels(processor, ordinary), expected)
+
+
+def test_a_processor_goes_to_other_processes(family: str) -> None:
+    processor = load_processor(family, str(SHIPPED / TWINS[family]))
+    image = Image.new("RGB", (20, 30), "red")
+    again = pickle.loads(pickle.dumps(processor.pixels))
+    assert torch.equal(again(image), processor.pixels(image))
