@@ -11,7 +11,6 @@ space, so a row with a picture has exactly the text tokens of the same row witho
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -20,17 +19,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from datamodules.mentions import mentions
+from datamodules.text_tokens import Span, TextTokenizer
 from errors import DataError, ModelError
 from models.chat import PICTURE, ChatForm
 from models.rows import TEXT_ONLY, Rows, RowText
 
-Span = tuple[int, int]  # first character of a text and the one after the last
 PromptForm = Literal["default", "published", "native"]
 TEMPLATES: dict[str, str] = {
     "default": "Question: {question} Short answer:",
     "published": "Question: {question} Short answer: ",
 }
-PLAIN = "{question}"
+QUESTION = "{question}"
+PLAIN = QUESTION
+REMEMBERED = 4096  # rows; with LLaVA's 576 slots each takes some 25 KB
 
 
 class Encoded(NamedTuple):
@@ -42,7 +44,7 @@ class Encoded(NamedTuple):
         slots: which of them are picture slots.
         offsets: the characters of `text` that each stands for; (0, 0) for specials and slots.
         text: the whole string.
-        prompt_start: where in `text` the prompt begins, after any text in front of it.
+        question: the characters of the question in `text`, which has more before and after it.
     """
 
     ids: list[int]
@@ -50,17 +52,31 @@ class Encoded(NamedTuple):
     slots: list[bool]
     offsets: list[Span]
     text: str
-    prompt_start: int
+    question: Span
 
-    def with_answer(self, tokens: Sequence[int]) -> Encoded:
-        """The same prompt with other tokens in place of the answer; `text` keeps the answer."""
-        start, n = self.answer.index(True), len(tokens)
+    def with_picture(self, layout: PictureLayout, at: int) -> Encoded:
+        """The same row with a picture in front of a token."""
+        tokens = layout.tokens
+        n = len(tokens)
         return self._replace(
-            ids=[*self.ids[:start], *tokens],
-            answer=[*self.answer[:start], *[True] * n],
-            slots=[*self.slots[:start], *[False] * n],
-            offsets=[*self.offsets[:start], *[(0, 0)] * n],
+            ids=[*self.ids[:at], *tokens, *self.ids[at:]],
+            answer=[*self.answer[:at], *[False] * n, *self.answer[at:]],
+            slots=[*self.slots[:at], *(i == layout.token_id for i in tokens), *self.slots[at:]],
+            offsets=[*self.offsets[:at], *[(0, 0)] * n, *self.offsets[at:]],
         )
+
+    def followed_by(self, tokens: Sequence[int]) -> Encoded:
+        """A prompt alone with tokens as its answer."""
+        n = len(tokens)
+        return self._replace(
+            ids=[*self.ids, *tokens],
+            answer=[*self.answer, *[True] * n],
+            slots=[*self.slots, *[False] * n],
+            offsets=[*self.offsets, *[(0, 0)] * n],
+        )
+
+
+_Key = tuple[str, str | None, bool, bool]  # question, answer, picture, plain
 
 
 class Padded(NamedTuple):
@@ -138,12 +154,13 @@ class PromptEncoder:
         self.form, self.chat, self.padding_side = form, chat, padding_side
         self.max_positions = max_positions
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self._cache: dict[tuple[str, str, bool, bool], Encoded] = {}
+        self._text = TextTokenizer(tokenizer, -1 if layout is None else layout.token_id)
+        self._cache: dict[_Key, Encoded] = {}  # the one asked for last stands last
 
     def prompt(self, question: str, *, plain: bool = False) -> str:
         """The text before the answer; `plain` leaves the question as it is (text locality)."""
         template = PLAIN if plain else self.templates[0]
-        return template.replace("{question}", question)
+        return template.replace(QUESTION, question)
 
     @property
     def templates(self) -> tuple[str, str]:
@@ -175,18 +192,18 @@ class PromptEncoder:
                 whatever separates the two.
             picture_first: the slots stand where the layout says although there is text in front.
             generated: tokens in place of the answer's own, while an answer is being generated.
+                They follow the prompt as it is tokenised by itself, so that no token in front of
+                them tells what the answer begins with.
 
         Raises:
             DataError: the answer has no token of its own.
         """
+        asked = None if generated else answer
         if before:
-            row = self._encode(question, answer, picture, plain, before, picture_first)
+            row = self._encode(question, asked, picture, plain, before, picture_first)
         else:
-            key = (question, answer, picture, plain)
-            if key not in self._cache:
-                self._cache[key] = self._encode(*key)
-            row = self._cache[key]
-        return row.with_answer(generated) if generated else row
+            row = self._remembered((question, asked, picture, plain))
+        return row.followed_by(generated) if generated else row
 
     def rows(
         self,
@@ -232,74 +249,54 @@ class PromptEncoder:
         """Answer tokens as text."""
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
+    def _remembered(self, key: _Key) -> Encoded:
+        """A row that was asked for lately, or a new one."""
+        row = self._cache.pop(key, None) or self._encode(*key)
+        self._cache[key] = row
+        if len(self._cache) > REMEMBERED:
+            del self._cache[next(iter(self._cache))]
+        return row
+
     def _encode(
         self,
         question: str,
-        answer: str,
+        answer: str | None,
         picture: bool,
         plain: bool,
         before: str = "",
         picture_first: bool = False,
     ) -> Encoded:
-        head, tail = self._around_picture(question, plain, picture and not picture_first)
+        """A row, or, without an answer, its prompt alone."""
+        head, tail = self._around_picture(plain, picture and not picture_first)
+        begin = len(before) + (head + tail).index(QUESTION)
+        head, tail = head.replace(QUESTION, question), tail.replace(QUESTION, question)
         prompt = before + head + tail
-        text = f"{prompt} {answer.strip()}"
+        text = prompt if answer is None else f"{prompt} {answer.strip()}"
         inside = len(before + head) if head else 0  # characters before a picture inside the text
-        ids, offsets, at_inside = self._tokenise_around(text, inside)
-        start = len(prompt)  # the leading space belongs to the answer
-        mask = [end > max(start, begin) for begin, end in offsets]  # specials have (0, 0)
-        if not any(end > start + 1 for _, end in offsets):
+        ids, offsets, *inside_at = (
+            self._text.read_around(text, inside) if inside else self._text.read(text)
+        )
+        first = len(ids) if answer is None else first_of_answer(offsets, len(prompt))
+        if first is None:
             raise DataError(
                 f"the answer {answer!r} to {question!r} tokenises to nothing, so no token of it "
                 "can be scored. Correct the answer or leave the record out."
             )
+        # Special tokens, an end token among them, stand for no characters.
+        mask = [i >= first and end > 0 for i, (_, end) in enumerate(offsets)]
+        row = Encoded(ids, mask, [False] * len(ids), offsets, text, (begin, begin + len(question)))
         if not picture:
-            return Encoded(ids, mask, [False] * len(ids), offsets, text, len(before))
+            return row
         layout, at = self._picture_position(ids, offsets, 0 if picture_first else len(before))
-        at, tokens = at_inside if inside else at, layout.tokens
-        return Encoded(
-            ids[:at] + tokens + ids[at:],
-            mask[:at] + [False] * len(tokens) + mask[at:],
-            [False] * at + [i == layout.token_id for i in tokens] + [False] * (len(ids) - at),
-            offsets[:at] + [(0, 0)] * len(tokens) + offsets[at:],
-            text,
-            len(before),
-        )
+        return row.with_picture(layout, *inside_at or [at])
 
-    def _around_picture(self, question: str, plain: bool, picture: bool) -> tuple[str, str]:
-        """The prompt before and after a picture inside it; nothing is before any other picture."""
-        _, template = self.templates
-        if plain or not picture or PICTURE not in template:
-            return "", self.prompt(question, plain=plain)
-        head, _, tail = template.partition(PICTURE)
-        return head.replace("{question}", question), tail.replace("{question}", question)
-
-    def _tokenise_around(self, text: str, inside: int) -> tuple[list[int], list[Span], int]:
-        """Ids, their characters, and the token before which a picture inside the text stands.
-
-        No token joins what comes before and after such a picture. Where the vocabulary has an image
-        token it stands between the two, as in the family's own processor (LLaVA); elsewhere they
-        are tokenised apart, as MiniGPT-4's code does it.
-        """
-        if not inside:
-            return *self._tokenise(text), 0
-        token = -1 if self.layout is None else self.layout.token_id
-        mark = self.tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
-        if mark is None:
-            ids, offsets = self._tokenise(text[:inside])
-            after, spans = self._tokenise(text[inside:], special=False)
-            return ids + after, offsets + [(a + inside, b + inside) for a, b in spans], len(ids)
-        ids, offsets = self._tokenise(text[:inside] + mark + text[inside:])
-        end = inside + len(mark)
-        at = offsets.index((inside, end))
-        before, after_mark = offsets[:at], offsets[at + 1 :]
-        moved = [(a - len(mark), b - len(mark)) if b else (a, b) for a, b in after_mark]
-        return ids[:at] + ids[at + 1 :], before + moved, at
-
-    def _tokenise(self, text: str, *, special: bool = True) -> tuple[list[int], list[Span]]:
-        """Ids of a text and the characters of each; specials stand for none, (0, 0)."""
-        output = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
-        return list(output["input_ids"]), [(a, b) for a, b in output["offset_mapping"]]
+    def _around_picture(self, plain: bool, picture: bool) -> tuple[str, str]:
+        """The template before and after a picture inside it; nothing is before any other one."""
+        text, shown = self.templates
+        if plain or not picture or PICTURE not in shown:
+            return "", PLAIN if plain else text
+        head, _, tail = shown.partition(PICTURE)
+        return head, tail
 
     def _picture_position(
         self, ids: list[int], offsets: list[Span], prompt_start: int
@@ -313,26 +310,38 @@ class PromptEncoder:
         return self.layout, int(begins_with_bos and not self.layout.before_bos)
 
 
+def first_of_answer(offsets: Sequence[Span], start: int) -> int | None:
+    """The first token of an answer that a text has from a character on, one blank in front of it.
+
+    It begins inside the answer, the blank included, or it begins before and holds more than the
+    blank. Llama's `▁▁`, whose second blank is the answer's, is a token of the prompt. None: no
+    token holds anything of the answer but its blank.
+    """
+    visible = start + 1
+    if not any(end > visible for _, end in offsets):
+        return None
+    return next(i for i, (a, b) in enumerate(offsets) if b > visible or (b > start and a >= start))
+
+
 def locate_phrase(row: Encoded, phrase: str) -> tuple[int, int]:
-    """First and last token of a phrase in the prompt of a row, its first mention as whole words.
+    """First and last token of a phrase in the question of a row, its first mention as whole words.
 
     Args:
         row: from `PromptEncoder.encode`, so special tokens and picture slots are counted.
-        phrase: a subject's name; case is respected where possible.
+        phrase: a subject's name; case is respected where possible, and a part of a longer word is
+            taken where there is nothing else.
 
     Raises:
-        DataError: the prompt does not contain it.
+        DataError: the question does not contain it.
     """
-    end = min(a for (a, _), answer in zip(row.offsets, row.answer, strict=True) if answer)
-    for flags in (0, re.IGNORECASE):
-        for pattern in (rf"(?<!\w){re.escape(phrase)}(?!\w)", re.escape(phrase)):
-            match = re.compile(pattern, flags).search(row.text, row.prompt_start, end)
-            if match is not None:
-                start, stop = match.span()
-                inside = [i for i, (a, b) in enumerate(row.offsets) if a < stop and b > start]
-                return inside[0], inside[-1]
-    prompt = row.text[row.prompt_start : end]
-    raise DataError(
-        f"the subject {phrase!r} does not occur in the prompt {prompt!r}, "
-        "so its tokens cannot be found. Correct the record's subject or question."
-    )
+    begin, end = row.question
+    question = row.text[begin:end]
+    found = mentions(question, phrase, inside_words=True)
+    if not found:
+        raise DataError(
+            f"the subject {phrase!r} does not occur in the question {question!r}, "
+            "so its tokens cannot be found. Correct the record's subject or question."
+        )
+    start, stop = (begin + character for character in found[0])
+    inside = [i for i, (a, b) in enumerate(row.offsets) if a < stop and b > start]
+    return inside[0], inside[-1]

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from datamodules.mentions import mentions
 from errors import DataError
 
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # Unicode's categories of what shows nothing
@@ -176,10 +177,11 @@ class Record(BaseModel):
         """The text form of a same-type or different-type probe.
 
         Part of the authors' files leave it out; it is then the edit's question with the subject
-        replaced by the probe's entity.
+        replaced by the probe's entity wherever it is named.
 
         Raises:
-            DataError: the form is absent and the edit's question does not name the subject.
+            DataError: the form is absent and the edit's question does not name the subject, or
+                only as a part of a longer word.
         """
         if probe.question is not None:
             return probe.question
@@ -189,14 +191,18 @@ class Record(BaseModel):
             else probe.diff_type_entity
         )
         question = self.knowledge_edit.question
-        start = question.lower().find(self.subject.lower())
-        if start < 0:
+        named = mentions(question, self.subject)
+        if not named:
+            inside = bool(mentions(question, self.subject, inside_words=True))
+            how = "only as a part of a longer word" if inside else "not at all"
             raise DataError(
                 f"record of subject {self.subject!r}: the probe about {entity!r} has no text "
-                f"question, and the edit's question {question!r} does not name the subject, so "
-                "none can be derived. Add the field `question` to the probe."
+                f"question, and the edit's question {question!r} does not name the subject ({how}),"
+                " so none can be derived. Add the field `question` to the probe."
             )
-        return question[:start] + entity + question[start + len(self.subject) :]
+        for start, end in reversed(named):
+            question = question[:start] + entity + question[end:]
+        return question
 
 
 NumberedRecord = tuple[int, Record]

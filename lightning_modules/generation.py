@@ -20,7 +20,7 @@ from editors.base import Edit, ReadsMore
 from lightning_modules.scoring import Comparison
 from metrics.text import first_lines, generation_match, has_ended
 from models.editable import EditableModel
-from models.rows import Answers, Rows
+from models.rows import Answers, Rows, RowText
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,10 @@ class Generator:
         Returns:
             row -> its tokens, up to and without the end token.
         """
-        answers = {row: _followed(comparison, row) for row in to_answer.tolist()}
+        answers = {
+            row: _followed(comparison, row) if self._is_draft(rows.texts[row]) else []
+            for row in to_answer.tolist()
+        }
         n_target = comparison.at.row.bincount(minlength=len(rows)).tolist()
         wanted = {row: max(self.max_new_tokens, n_target[row]) for row in answers}
         room = self._room(edit, rows)  # behind the target
@@ -123,6 +126,15 @@ class Generator:
         state = self.model.prefix(longer, self.first_layer)
         tokens: list[int] = edit.answer(self.model, longer, state, at).argmax(-1).tolist()
         return tokens
+
+    def _is_draft(self, text: RowText) -> bool:
+        """Whether the scored row asks with the prompt's own tokens, so that its target is a draft.
+
+        After two blanks Llama has one token for both where a digit follows, and two elsewhere.
+        """
+        scored = self.encoder.encode(**text._asdict())
+        asked = self.encoder.encode(**text._replace(generated=(self.encoder.pad_id,))._asdict())
+        return scored.ids[: scored.answer.index(True)] == asked.ids[:-1]
 
     def _before_end(self, ids: list[int]) -> list[int]:
         """The tokens before the first end token."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from datamodules.mentions import mentions
 from datamodules.scenarios import ScenarioName
 from editors.options import BaseFacts, EditorOptions
 from errors import ConfigError, DataError, ModelError
@@ -79,7 +80,7 @@ class RomeOptions(EditorOptions):
             )
         for number, record in enumerate(tested):
             question = record.knowledge_edit.question
-            if record.subject.lower() not in question.lower():
+            if not mentions(question, record.subject, inside_words=True):
                 raise DataError(
                     f"record {number}: editor=rome edits at the subject {record.subject!r}, which "
                     f"does not occur in the edit's question {question!r}. Correct the record's "

@@ -22,7 +22,8 @@ ARROWS = {
     "datamodules": {"models.chat", "models.rows", "results.files"},
     "editors": {
         "metrics.functional", "metrics.precision", "models", "datamodules.records",
-        "datamodules.scenarios", "datamodules.prompt_encoder", "datamodules.row_length",
+        "datamodules.mentions", "datamodules.scenarios", "datamodules.prompt_encoder",
+        "datamodules.row_length",
         "results.files",
     },
     "configs": {
