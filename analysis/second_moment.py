@@ -143,6 +143,7 @@ def token_batches(
             truncation=True,
             max_length=model.max_positions,
             padding_side="right",
+            split_special_tokens=True,  # a document that says `</s>` does not end there
             return_tensors="pt",
         ).to(model.device)
         yield tokens["input_ids"], tokens["attention_mask"].to(torch.bool)

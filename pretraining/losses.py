@@ -32,7 +32,7 @@ HEADS_PER_PICTURE = 3.0  # the attribute loss weighs as much as this many heads
 
 def word_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     """Tokens of a text in the middle of a sentence, without BOS."""
-    return tokenizer(" " + text, add_special_tokens=False)["input_ids"]
+    return tokenizer(" " + text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 class SubjectLens(nn.Module):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from datamodules.mentions import mentions
 from errors import ConfigError
 from pretraining.tokenizer import ANSWER_CUE, IMAGE, QUESTION
 
@@ -129,7 +130,7 @@ class SampleEncoder:
             if is_answer:
                 answers.append((start, start + len(piece)))
             start += len(piece)
-        encoded = self.tokenizer(text, return_offsets_mapping=True)
+        encoded = self.tokenizer(text, return_offsets_mapping=True, split_special_tokens=True)
         offsets = encoded["offset_mapping"]
         graded = [any(a < end and begin < b for a, b in answers) for begin, end in offsets]
         ended = [any(begin == b and end > b for _, b in answers) for begin, end in offsets]
@@ -161,8 +162,8 @@ def _span(
     offsets: Sequence[tuple[int, int]], text: str, subject: str, slots: int
 ) -> tuple[int, int]:
     """First and last token of the subject's name in the question."""
-    begin = text.index(subject, len(QUESTION) - 1)
-    end = begin + len(subject)
+    after = len(QUESTION) - 1
+    begin, end = (after + at for at in mentions(text[after:], subject, inside_words=True)[0])
     inside = [i for i, (a, b) in enumerate(offsets) if a < end and begin < b]
     return inside[0] + slots, inside[-1] + slots
 

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from datamodules.records import Record
 from editors.encoders import CutTexts, encoder_folder
+from editors.sentences import open_sentences
 
 
 class Sentences:
@@ -45,7 +46,7 @@ class Sentences:
     @cached_property
     def _model(self) -> SentenceTransformer:
         folder = encoder_folder(self._encoder, key=self._key)
-        return SentenceTransformer(str(folder), device=str(self._device), local_files_only=True)
+        return open_sentences(folder, self._device)
 
 
 class Retriever:

@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from datamodules.records import Record
 from editors.encoders import CutTexts, encoder_folder
+from editors.sentences import open_sentences
 from editors.serac.config import NegativesOptions
 
 _KEY = "editor.negatives.encoder"
@@ -43,7 +44,7 @@ class HardNegatives:
     ) -> None:
         self.options, self.seed = options, seed
         folder = encoder_folder(options.encoder, key=_KEY)
-        sentences = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
+        sentences = open_sentences(folder, device)
         cut = CutTexts(_KEY)
         self.pool = sorted({question for record in records for question in out_of_scope(record)})
         self._lowered = [question.lower() for question in self.pool]

@@ -127,6 +127,7 @@ class Scope(nn.Module):
             truncation=True,
             max_length=self._longest,
             padding_side="right",
+            split_special_tokens=True,  # a question that says [SEP] ends as any other
             return_tensors="pt",
         )
         self._cut.tell(tokens, texts, len(texts), self._longest)

@@ -212,3 +212,13 @@ def test_the_span_is_the_question_s_subject_not_an_answer_of_the_same_name(
     sample: Sample = encoder.question(f"Who leads {name}?", name, subject=name)
     assert text_of(encoder, sample.ids[sample.span[0] : sample.span[1] + 1]) == f" {name}"
     assert sample.span[1] < sample.prompt_length
+
+
+def test_the_span_is_a_whole_word_and_literal_specials_are_text(encoder: SampleEncoder) -> None:
+    question = "Is Annabel </s> of Ann?"
+    sample = encoder.question(question, "Ann", subject="Ann")
+    first, last = sample.span
+    assert text_of(encoder, sample.ids[first : last + 1]).strip() == "Ann"
+    assert text_of(encoder, sample.ids[:first]).rstrip().endswith("</s> of")
+    assert question in text_of(encoder, sample.ids)
+    assert sample.ids.count(encoder.eos_id) == 1
