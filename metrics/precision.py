@@ -1,6 +1,12 @@
-"""Where sums and solves that need float64 are made: Apple's GPUs (MPS) have no such numbers."""
+"""In which number type and where what needs many digits is computed.
+
+Sums and solves that need float64 are made on the CPU for Apple's GPUs (MPS), which have no such
+numbers. What a model in half precision says is added up, compared and judged in float32.
+"""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -21,3 +27,15 @@ def device_with_float64(device: torch.device) -> torch.device:
 def in_float64(values: Tensor) -> Tensor:
     """Values in float64, on the CPU where their own device has none."""
     return values.to(device_with_float64(values.device)).double()
+
+
+def single(dtype: torch.dtype) -> torch.dtype:
+    """float32 for numbers of half precision; what has more digits keeps them."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Inside the block products keep the type of their numbers, under mixed precision too."""
+    if not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

@@ -6,8 +6,9 @@ An edit of a linear map y = W x is a value, not a changed W. A row answered unde
     y = W x + x D_e^T              (dense: FT)
 
 added by forward hooks, so the base weights never change and no d_out x d_in matrix is built where
-factors do. Factors are cast to the activations' type: the sum is formed in activation space, where
-an update far below half an ulp of a bfloat16 weight still counts.
+factors do. The sum is formed in activation space, where an update far below half an ulp of a
+bfloat16 weight still counts; and it is formed in float32, since float16 knows no factor below
+3e-8: only the sum is rounded to the activations' type.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from errors import ModelError
+from metrics.precision import single, without_autocast
 
 Role = Literal["mlp_in", "mlp_out"]
 
@@ -51,12 +53,16 @@ class LowRankDelta:
         return len(self.inputs)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(E, M, d_in) -> (E, M, d_out)."""
-        return (x @ self.inputs.to(x.dtype).mT) @ self.outputs.to(x.dtype)
+        """(E, M, d_in) -> (E, M, d_out) in float32 or better."""
+        x = x.to(single(x.dtype))
+        with without_autocast(x.device):
+            return (x @ self.inputs.to(x.dtype).mT) @ self.outputs.to(x.dtype)
 
     def dense(self) -> Tensor:
-        """(E, d_out, d_in)."""
-        return self.outputs.mT @ self.inputs
+        """(E, d_out, d_in) in float32 or better."""
+        with without_autocast(self.inputs.device):
+            outputs, inputs = (f.to(single(f.dtype)) for f in (self.outputs, self.inputs))
+            return outputs.mT @ inputs
 
     def detach(self) -> LowRankDelta:
         return LowRankDelta(self.inputs.detach(), self.outputs.detach())
@@ -77,8 +83,10 @@ class DenseDelta:
         return len(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(E, M, d_in) -> (E, M, d_out)."""
-        return x @ self.weight.to(x.dtype).mT
+        """(E, M, d_in) -> (E, M, d_out) in float32 or better."""
+        x = x.to(single(x.dtype))
+        with without_autocast(x.device):
+            return x @ self.weight.to(x.dtype).mT
 
     def dense(self) -> Tensor:
         """(E, d_out, d_in)."""
@@ -191,7 +199,7 @@ def apply_deltas(
             x = grouping.split(grouping.per_item(args[0]))  # (E, largest, M, d_in)
             moved = delta(rearrange(x, "e p m d -> e (p m) d"))
             moved = rearrange(moved, "e (p m) d -> e p m d", p=grouping.largest)
-            return output + grouping.join(moved).reshape(output.shape)
+            return _added(output, grouping.join(moved))
 
         return hook
 
@@ -201,6 +209,11 @@ def apply_deltas(
                 handle = module.register_forward_hook(hook_for(deltas[site], groups))
                 stack.callback(handle.remove)
         yield
+
+
+def _added(output: Tensor, moved: Tensor) -> Tensor:
+    """The sum, rounded once: to the type of a map's output."""
+    return (output + moved.reshape(output.shape)).to(output.dtype)
 
 
 @contextmanager
@@ -223,7 +236,7 @@ def apply_to_every_row(linears: Mapping[Site, nn.Module], deltas: Deltas) -> Ite
     def hook_for(delta: Delta) -> Callable[..., Tensor]:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             moved = delta(args[0].reshape(1, -1, args[0].shape[-1]))  # (1, tokens, d_out)
-            return output + moved.reshape(output.shape)
+            return _added(output, moved)
 
         return hook
 

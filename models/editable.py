@@ -36,6 +36,7 @@ from models.deltas import (
     linear_weight,
 )
 from models.fingerprint import fingerprint
+from models.head import head_logits
 from models.hooks import StopForwardError, capture_linears, forward_hooks, pre_hook, stoppable
 from models.positions import check_lengths, max_positions
 from models.rows import Answers, Rows
@@ -315,8 +316,7 @@ class EditableModel(nn.Module, ABC):
 
     def head_logits(self, hidden: Tensor) -> Tensor:
         """The head on what comes out of the body: (..., d) -> (..., V) in float32 or better."""
-        logits = self.decoder.head(hidden)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return head_logits(self.decoder.head, hidden)
 
     def fingerprint(self) -> str:
         """A short hash of the weights, to tell whether a checkpoint belongs to this base model."""

@@ -33,6 +33,7 @@ from editors.serac.published import published_counterfactual
 from editors.serac.scope import base_width, kind_and_vocabulary, take_embeddings
 from errors import ModelError
 from models.editable import EditableModel
+from models.head import in_single_precision
 from models.positions import max_positions
 from models.rows import Answers, Rows, RowText
 
@@ -119,7 +120,10 @@ class Counterfactual(nn.Module):
             for text, entry in zip(rows.texts, entries, strict=True)
         ]
         longer, moved = reread(encoder, encoded, rows, at)
-        output = self.lm(inputs_embeds=self._embed(longer), attention_mask=longer.attention_mask)
+        with in_single_precision(self.lm.get_output_embeddings()):
+            output = self.lm(
+                inputs_embeds=self._embed(longer), attention_mask=longer.attention_mask
+            )
         logits = output.logits[moved.row, moved.position]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         missing = self.vocabulary - logits.shape[-1]

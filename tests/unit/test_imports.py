@@ -18,7 +18,7 @@ TORCH_FREE = ("configs", "reporting", "results.files", "results.folder", "result
 ARROWS = {
     "metrics": set(),
     "results": {"metrics"},
-    "models": {"metrics.functional", "results.files"},
+    "models": {"metrics.functional", "metrics.precision", "results.files"},
     "datamodules": {"models.chat", "models.rows", "results.files"},
     "editors": {
         "metrics.functional", "metrics.precision", "models", "datamodules.records",
