@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metrics.functional import row_mean
+from metrics.precision import single
 
 TEXT_ONLY = -1
 
@@ -211,6 +212,8 @@ def last_tokens(rows: Rows) -> Tensor:
 def pooled_pictures(rows: Rows) -> Tensor | None:
     """Mean features of each row's picture: (R, d), zero rows without one; None without any.
 
+    The mean is in float32 or better, whatever type the features have.
+
     Raises:
         ValueError: the rows show pictures that `EditableModel.encode_pictures` was not called for.
     """
@@ -219,4 +222,5 @@ def pooled_pictures(rows: Rows) -> Tensor | None:
     if rows.features is None:
         raise ValueError("EditableModel.encode_pictures(rows) comes first")
     has_picture = (rows.image_index != TEXT_ONLY)[:, None]
-    return rows.features.mean(1)[rows.image_index.clamp(min=0)] * has_picture
+    pooled = rows.features.mean(1, dtype=single(rows.features.dtype))
+    return pooled[rows.image_index.clamp(min=0)] * has_picture

@@ -60,10 +60,9 @@ class Lora:
         return self.sites(model)[0].layer
 
     def adapters(self, model: EditableModel) -> dict[Site, Adapter]:
-        """What all edits start from; the global random state stays as it is."""
-        with torch.random.fork_rng(devices=[]):  # drawn on the CPU, as peft does
-            torch.manual_seed(self.options.seed)
-            return {site: self._adapter(model.linear(site)) for site in self.sites(model)}
+        """What all edits start from; no random state but an own one is touched, of any device."""
+        draw = torch.Generator().manual_seed(self.options.seed)  # on the CPU, as peft draws
+        return {site: self._adapter(model.linear(site), draw) for site in self.sites(model)}
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """One low-rank delta per edit and matrix.
@@ -87,16 +86,17 @@ class Lora:
         )
         return DeltaEdit(as_deltas(moves))
 
-    def _adapter(self, linear: nn.Module) -> Adapter:
+    def _adapter(self, linear: nn.Module, draw: torch.Generator) -> Adapter:
         """Draws what peft draws, in its order: both layers' own values, then A's again."""
         rank, (d_in, d_out) = self.options.rank, linear_shape(linear)
-        a, b = nn.Linear(d_in, rank, bias=False).weight, nn.Linear(rank, d_out, bias=False).weight
-        nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+        a, b = torch.empty(rank, d_in), torch.empty(d_out, rank)
+        for matrix in (a, b, a):
+            nn.init.kaiming_uniform_(matrix, a=math.sqrt(5), generator=draw)
         nn.init.zeros_(b)
         weight = linear.get_parameter("weight")
         dtype = weight.dtype if weight.is_floating_point() else a.dtype
         precision = torch.promote_types(dtype, torch.float32)
-        a, b = (matrix.detach().to(weight.device, dtype).to(precision) for matrix in (a, b))
+        a, b = (matrix.to(weight.device, dtype).to(precision) for matrix in (a, b))
         return Adapter(a, b, self.options.alpha / rank)
 
 

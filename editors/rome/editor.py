@@ -21,6 +21,7 @@ from editors.rome.moments import load_second_moment
 from editors.rome.prompts import assemble, encode_after, sample_prefixes
 from editors.rome.update import factored, rank_one, unit_direction
 from editors.rome.values import Prompts, Values, optimise
+from metrics.precision import single
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows, RowText
@@ -98,6 +99,7 @@ class Rome:
         v_star = values.v_0 + optimise(values)
         rewriting, plain = prompts.rewriting, prompts.plain
         keys, _ = model.read(state, self.site, rewriting, prompts.lookup[rewriting])
+        keys = keys.to(single(keys.dtype))  # the mean of rounded keys has more digits than they
         k_star = reduce(keys, "(e c) d -> e d", "mean", e=prompts.n_edits)
         k, output = model.read(state, self.site, plain, prompts.lookup[plain])
         u = unit_direction(k_star, self.second_moment)

@@ -144,6 +144,20 @@ def test_the_base_and_the_random_state_are_untouched() -> None:
     assert torch.equal(torch.random.get_rng_state(), drawn)
 
 
+def test_the_random_state_of_other_devices_is_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seed of torch's own generator is one of every GPU's too, and only the CPU's came back."""
+    seeded: list[int] = []
+    model = any_model("llava")
+    for device in (torch.cuda, torch.xpu, torch.mps):
+        name = "manual_seed" if device is torch.mps else "manual_seed_all"
+        monkeypatch.setattr(device, name, seeded.append)
+    torch.manual_seed(0)
+    assert seeded, "seeds of other devices are not seen"
+    seeded.clear()
+    lora(rank=4, alpha=8).adapters(model)
+    assert not seeded
+
+
 def test_the_base_is_untouched_when_an_edit_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
     before = snapshot(model)

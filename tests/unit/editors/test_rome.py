@@ -17,7 +17,7 @@ from editors.rome.config import FactToken
 from editors.rome.editor import Rome
 from editors.rome.prompts import assemble, sample_prefixes
 from errors import DataError, ModelError
-from models.deltas import Site, linear_weight
+from models.deltas import LowRankDelta, Site, linear_weight
 from models.editable import EditableModel
 from models.rows import EditBatch, RowText
 from tests import editors
@@ -235,6 +235,25 @@ def test_little_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(editor_module, "MEMORY_BYTES", 1)
     assert (answers_of(model, editor, batch) - whole).abs().max() <= 1e-5 * whole.abs().max()
     assert parts == [len(PREFIXES) + 2] * 5
+
+
+def test_keys_are_averaged_in_single_precision() -> None:
+    """k* of a model in bfloat16 is the mean of its keys, not that mean in 8 bits."""
+    model, encoder = model_and_encoder("opt")
+    model, batch = model.to(torch.bfloat16), batch_of(encoder, [0, 1, 2])
+    edit = rome(model, encoder, steps=1).edit(model, batch, model.prefix(batch.rows, LAYER))
+    ((site, delta),) = edit.deltas.items()
+    assert isinstance(delta, LowRankDelta)
+    texts = [batch.rows.texts[row] for row in batch.edit_rows.tolist()]
+    rows, prompts = assemble(
+        encoder, texts, batch.subjects, prefixes=PREFIXES, essence=ESSENCE,
+        fact_token="subject_last",
+    )  # fmt: skip
+    asked = prompts.rewriting
+    keys, _ = model.read(model.prefix(rows, LAYER), site, asked, prompts.lookup[asked])
+    mean = keys.double().unflatten(0, (prompts.n_edits, -1)).mean(1)
+    u = delta.inputs[:, 0].double()
+    torch.testing.assert_close(u, F.normalize(mean, dim=-1), atol=1e-6, rtol=1e-5)
 
 
 def test_the_base_is_untouched() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from models.deltas import (
 )
 from models.editable import EditableModel
 from models.head import head_logits, in_single_precision
-from models.rows import Rows
+from models.rows import Rows, pooled_pictures
 from tests.builders import Prompt, any_model, llava, random_deltas, rows_of
 
 HALF = (torch.bfloat16, torch.float16)
@@ -239,3 +240,14 @@ def test_small_deltas_are_added_up_in_single_precision() -> None:
     assert both.dense().dtype == torch.float32
     half = LowRankDelta(torch.full((1, 1, 4), 1e-4).half(), torch.full((1, 1, 4), 1e-4).half())
     torch.testing.assert_close(half.dense(), torch.full((1, 4, 4), 1e-8), atol=0, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_the_mean_of_a_picture_s_features_is_not_rounded(dtype: torch.dtype) -> None:
+    features = torch.randn(1, 576, 8, generator=torch.Generator().manual_seed(4)).to(dtype)
+    asked = replace(
+        rows_of([Prompt((5, 6, 7), 1, 0, 7)]), features=features, image_index=torch.tensor([0])
+    )
+    pooled = pooled_pictures(asked)
+    assert pooled is not None
+    torch.testing.assert_close(pooled.double(), features.double().mean(1), atol=1e-7, rtol=1e-5)
