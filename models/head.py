@@ -26,7 +26,8 @@ from metrics.precision import single, without_autocast
 from models.deltas import linear_weight
 from models.hooks import forward_hooks
 
-BLOCK_BYTES = 64 * 2**20  # of a head's weights in float32 at once
+# Of a head's weights in float32 at once: what a CPU's cache holds; elsewhere blocks cost launches.
+CPU_BLOCK_BYTES, BLOCK_BYTES = 8 * 2**20, 64 * 2**20
 
 
 def head_logits(head: nn.Module, hidden: Tensor) -> Tensor:
@@ -84,8 +85,9 @@ class _InBlocks(torch.autograd.Function):
 
 
 def _blocks(weight: Tensor) -> Iterator[slice]:
-    """Rows of (V, d) weights whose float32 copies fit into `BLOCK_BYTES`."""
-    rows = max(1, BLOCK_BYTES // (torch.float32.itemsize * weight.shape[1]))
+    """Rows of (V, d) weights, as many at a time as are brought to float32 at once."""
+    room = CPU_BLOCK_BYTES if weight.device.type == "cpu" else BLOCK_BYTES
+    rows = max(1, room // (torch.float32.itemsize * weight.shape[1]))
     for start in range(0, len(weight), rows):
         yield slice(start, start + rows)
 

@@ -143,7 +143,7 @@ def test_a_head_is_brought_to_float32_block_by_block(
     wanted = torch.randn(2, 3, 97)
     copied = F.linear(hidden.float(), half.weight.float(), half.bias.float())
     (expected,) = torch.autograd.grad((copied * wanted).sum(), hidden)
-    monkeypatch.setattr(head, "BLOCK_BYTES", rows_of_a_block * 16 * 4)
+    monkeypatch.setattr(head, "CPU_BLOCK_BYTES", rows_of_a_block * 16 * 4)
     with NoCopyOf(97 * 16 if rows_of_a_block < 97 else 10**9):
         logits = head_logits(half, hidden)
         (gradient,) = torch.autograd.grad((logits * wanted).sum(), hidden)
