@@ -6,18 +6,37 @@ from pathlib import Path
 from typing import Annotated
 from unicodedata import category
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+)
 
+LARGEST = 2**32 - 1  # no seed of NumPy's is larger, and no count comes near it
 _UNSHOWN = {"Cc", "Zl", "Zp"}  # control characters, line and paragraph separators
 
 
 class Options(BaseModel):
     """Options of one configuration section, without defaults: the YAML holds the values.
 
-    No unknown key, no silent conversion, no change afterwards.
+    No unknown key, no silent conversion, no change afterwards. Numbers are finite, and whole ones
+    at most `LARGEST`: beyond it the libraries that get them overflow.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _within_reach(cls, value: object) -> object:
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, list):
+                cls._within_reach(number)
+            elif isinstance(number, int) and abs(number) > LARGEST:
+                raise ValueError(f"whole numbers should be at most {LARGEST}")
+        return value
 
 
 class PathMark:
@@ -94,6 +113,7 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 TypedText = Annotated[str, BeforeValidator(_as_text)]
 TypedPath = Annotated[str, BeforeValidator(_as_text), AfterValidator(check_path), PathMark()]
 Files = Annotated[list[TypedPath] | None, BeforeValidator(_as_list)]

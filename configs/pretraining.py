@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from errors import ConfigError
-from options import Options
+from options import Options, Seed
 
 MANY_VIEWS, FEW_VIEWS_WARP = 16, 0.2
 
@@ -17,7 +17,7 @@ Amount = Annotated[float, Field(ge=0)]
 class PretrainOptions(Options):
     """Section `pretrain`: how a tiny model is taught a world."""
 
-    seed: Count
+    seed: Seed
 
     width: Positive
     layers: Positive

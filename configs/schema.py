@@ -16,7 +16,7 @@ from configs.pretraining import PretrainOptions
 from datamodules.scenarios import ScenarioName
 from datamodules.source import DataOptions
 from editors.options import EditorOptions
-from options import Options, TypedPath, TypedText
+from options import Options, Seed, TypedPath, TypedText
 
 
 def _as_numbers(value: object) -> object:
@@ -146,8 +146,8 @@ class RunConfig(Options):
 
     command: ClassVar[str]
 
-    seed: int = Field(ge=0)
-    threads: int | None = Field(ge=1)
+    seed: Seed
+    threads: int | None = Field(ge=1, le=1024)
     output_dir: TypedPath
     overwrite: bool
     ckpt: TypedPath | None

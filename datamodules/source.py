@@ -24,7 +24,7 @@ from datamodules.left_out import LeftOut, OnError, nothing_left
 from datamodules.picture_folder import PictureFolder
 from datamodules.records import Record, name_key
 from errors import ConfigError, DataError
-from options import Options
+from options import Options, Seed
 
 if TYPE_CHECKING:
     from datamodules.world import World
@@ -46,7 +46,7 @@ class DataOptions(Options, ABC):
     is_world: ClassVar[bool] = False
 
     name: str
-    seed: int = Field(ge=0)
+    seed: Seed
     limit: int | None = Field(ge=1)
     filter_known: bool
     on_error: OnError

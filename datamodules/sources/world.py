@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from datamodules.sources.folder import FolderData
+from options import Seed
 
 if TYPE_CHECKING:
     from datamodules.world import World
@@ -17,7 +18,7 @@ class WorldData(FolderData):
     """A world folder that is drawn; configs/data/world.yaml explains the keys."""
 
     size: int = Field(ge=8)
-    world_seed: int = Field(ge=0)
+    world_seed: Seed
 
     def problems(self, command: str) -> list[str]:
         """The folder need not be there."""

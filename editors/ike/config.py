@@ -8,7 +8,7 @@ from pydantic import Field
 from editors.encoders import encoder_folder
 from editors.options import EditorOptions
 from errors import DataError
-from options import TypedPath
+from options import Seed, TypedPath
 
 if TYPE_CHECKING:
     from datamodules.records import Record
@@ -26,7 +26,7 @@ class IkeOptions(EditorOptions):
     encoder: TypedPath
     own_copy: bool
     picture: PicturePlace
-    seed: int = Field(ge=0)
+    seed: Seed
 
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
         """Refuses training records that give no demonstrations, and an encoder that is not there.

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from editors.options import DescentOptions
+from options import Seed
 
 
 class LoraOptions(DescentOptions):
@@ -16,4 +17,4 @@ class LoraOptions(DescentOptions):
     rank: int = Field(ge=1)
     alpha: int = Field(ge=1)
     layers: int | None = Field(ge=1)
-    seed: int = Field(ge=0)
+    seed: Seed

@@ -10,7 +10,7 @@ from datamodules.mentions import mentions
 from datamodules.scenarios import ScenarioName
 from editors.options import BaseFacts, EditorOptions
 from errors import ConfigError, DataError, ModelError
-from options import TypedPath
+from options import Seed, TypedPath
 
 if TYPE_CHECKING:
     from datamodules.records import Record
@@ -40,7 +40,7 @@ class RomeOptions(EditorOptions):
     kl_prompt: str
     stop_loss: float = Field(ge=0)
     contexts: list[list[int]]
-    seed: int = Field(ge=0)
+    seed: Seed
     second_moment: TypedPath | None
 
     @field_validator("kl_prompt")

@@ -90,6 +90,39 @@ def test_a_mistake_is_named(command: str, words: list[str], parts: list[str]) ->
     assert all(part in message for part in parts), message
 
 
+SEEDS = [
+    ("train", "seed"), ("train", "data.seed"),
+    ("evaluate", "seed"), ("evaluate", "data.world_seed"),
+    *(("evaluate", f"editor={name} editor.seed") for name in ("rome", "ike", "lora")),
+    ("pretrain", "seed"), ("pretrain", "pretrain.seed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "key"), SEEDS)
+def test_a_seed_is_one_that_every_library_takes(command: str, key: str) -> None:
+    words = ["editor=ft"] if command == "evaluate" and "editor" not in key else []
+    load_config(command, [*words, *f"{key}={2**32 - 1}".split()])
+    message = complaint(command, *words, *f"{key}={2**32}".split())
+    name = key.split()[-1]
+    assert f"{name}=4294967296: input should be less than or equal to 4294967295" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("train", f"data.limit={10**30}"), ("train", f"evaluate.batch_size={10**30}"),
+        ("train", f"editor.rank={10**30}"), ("train", f"trainer.max_steps={10**30}"),
+        ("train", f"trainer.limit_val_batches={10**30}"), ("train", "editor.lr=1e999"),
+        ("train", "threads=5000"), ("pretrain", f"pretrain.steps={10**30}"),
+        ("evaluate", f"protocol.n=[1,{10**30}]"), ("evaluate", f"editor.contexts=[[5,{10**30}]]"),
+    ],
+)  # fmt: skip
+def test_a_number_beyond_all_reach_is_refused(command: str, word: str) -> None:
+    words = ["editor=rome", "protocol=sequential"] if command == "evaluate" else []
+    words += ["protocol.n=1"] if "contexts" in word else []
+    assert re.search(r"4294967295|finite|1024", complaint(command, *words, word))
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     message = complaint(
         "train",
