@@ -31,7 +31,7 @@ from configs.sweep import RESUME, Sweep
 from configs.words import readable
 from errors import USER_ERROR, Stopped, TmkeError
 from results.files import forget_ranks, is_first_process, is_one_of_several
-from results.log_file import recent
+from results.log_file import is_for_screen, recent
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -110,6 +110,7 @@ def _checked_arguments(command: str, argv: list[str]) -> list[str]:
 def _start_logging() -> None:
     """Log lines on stderr, so that stdout holds results alone; of several processes rank 0's."""
     handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
+    handler.addFilter(is_for_screen)
     logging.basicConfig(
         level=logging.INFO if is_first_process() else logging.ERROR,
         format="%(message)s",

@@ -4,13 +4,14 @@ It works in three steps. Reading (the constructor): pictures that a scenario nee
 there stop the run. Connecting: the model's tokenizer and image processor are handed in; the rows of
 the first edits are then checked before any weights load. Setting up: facts that the unedited model
 does not know are left out. Records are asked about, tokenised and have their pictures opened one
-after the other until `limit` edits are found; no other is.
+after the other until `limit` edits are found; no other is. A record that cannot be used is an
+error, or with `data.on_error=skip` left out and counted; edits are numbered after that.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
@@ -20,6 +21,7 @@ import torch
 from datamodules.collate import Collator, RowTable
 from datamodules.images import ImageStore
 from datamodules.known_facts import KnownFacts, KnownFilter, Knows
+from datamodules.left_out import LeftOut, log_left_out, nothing_left
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import NumberedRecord, Record
@@ -43,6 +45,7 @@ class EditDataModule(L.LightningDataModule):
         seed: draws the order of training edits.
         limit: use the first `limit` edits of each split.
         overfit: train on so many batches alone, and validate on their edits.
+        check_record: refuses a record that the editor cannot work with, as a DataError.
 
     Attributes:
         known: split -> facts that the unedited model knows, where the source filters on them.
@@ -64,6 +67,7 @@ class EditDataModule(L.LightningDataModule):
         seed: int = 0,
         limit: int | None = None,
         overfit: int | None = None,
+        check_record: Callable[[Record], None] = lambda record: None,
     ) -> None:
         super().__init__()
         self.source, self.scenarios = source, scenarios
@@ -74,11 +78,15 @@ class EditDataModule(L.LightningDataModule):
         self.known: dict[Split, KnownFacts] = {}
         self.leave_out: frozenset[int] = frozenset()
         self._edits: dict[Split, list[NumberedRecord]] = {}
+        self._places: dict[Split, list[int]] = {}  # of each edit's record in its split
+        self._left_out: dict[Split, dict[int, LeftOut]] = {split: {} for split in scenarios}
+        self._check_record = check_record
         self._make_table: Callable[[], RowTable] | None = None
         self._images: ImageStore | None = None
         self._knows: Knows | None = None
-        for split, scenario in scenarios.items():
-            self._check_pictures(split, scenario)
+        if source.on_error == "error":  # else each record is looked at when its turn comes
+            for split, scenario in scenarios.items():
+                self._check_pictures(split, scenario)
 
     def connect(
         self, encoder: PromptEncoder, images: ImageStore, knows: Knows | None = None
@@ -113,7 +121,7 @@ class EditDataModule(L.LightningDataModule):
                 pass
 
     def setup(self, stage: str | None = None) -> None:
-        """Leaves out the facts that the model does not know and checks the rows of the others.
+        """Leaves out what the model does not know or cannot be used, and checks all other rows.
 
         Raises:
             DataError: an answer tokenises to nothing, a picture is damaged, or no edit is left in
@@ -124,8 +132,43 @@ class EditDataModule(L.LightningDataModule):
             if split in self._edits:
                 continue
             known = self.source.filter_known
-            numbered = self._known(split) if known else self._checked(split, self.limit)
-            self._edits[split] = list(enumerate(record for _, record in numbered))
+            numbered = list(self._known(split) if known else self._checked(split, self.limit))
+            self._serve(split, numbered)
+            log_left_out(split, self.left_out(split))
+
+    def left_out(self, split: Split) -> list[LeftOut]:
+        """Records of a split that could not be used, of those that were looked at."""
+        of_reading = self.source.left_out.get(split, ())
+        return [*of_reading, *(record for _, record in sorted(self._left_out[split].items()))]
+
+    @property
+    def served(self) -> dict[Split, tuple[int, ...]]:
+        """Split -> places of the records that it serves, in the order of its edits."""
+        return {split: tuple(places) for split, places in self._places.items()}
+
+    def unserve(self, split: Split, reasons: Mapping[int, DataError]) -> None:
+        """Leaves out edits that are served so far; the others are numbered anew.
+
+        Args:
+            split: theirs.
+            reasons: edit -> what keeps it from being made.
+
+        Raises:
+            DataError: none is left, or with `data.on_error=error` the first of these.
+        """
+        places, edits = self._places[split], self._edits[split]
+        for number, error in reasons.items():
+            self._refuse(split, places[number], edits[number][1], error)
+        kept = [(places[n], record) for n, record in edits if n not in reasons]
+        if not kept:
+            raise nothing_left(self._name(split), self.left_out(split))
+        self._serve(split, kept)
+        if reasons:
+            log_left_out(split, self.left_out(split))
+
+    def _serve(self, split: Split, numbered: Sequence[NumberedRecord]) -> None:
+        self._places[split] = [number for number, _ in numbered]
+        self._edits[split] = list(enumerate(record for _, record in numbered))
 
     def n_edits(self, split: Split) -> int:
         """How many edits a split serves."""
@@ -226,26 +269,48 @@ class EditDataModule(L.LightningDataModule):
         return prompts + true_questions(record) if self.source.filter_known else prompts
 
     def _checked(self, split: Split, upto: int | None = None) -> Iterator[NumberedRecord]:
-        """The first records of a split, each checked when its turn comes.
+        """The first records of a split that can be used, each checked when its turn comes.
 
         Raises:
-            DataError: an answer tokenises to nothing, or a picture is damaged.
+            DataError: one cannot be used (an answer tokenises to nothing, a picture is damaged), or
+                with `data.on_error=skip` none can.
         """
-        for number, record in islice(enumerate(self.source.records(split)), upto):
-            self._check(split, number, record)
-            yield number, record
+        return islice(self._usable(split), upto)
 
-    def _check(self, split: Split, number: int, record: Record) -> None:
+    def _usable(self, split: Split) -> Iterator[NumberedRecord]:
+        left_out, is_empty = self._left_out[split], True
+        for number, record in enumerate(self.source.records(split)):
+            if number in left_out:
+                continue
+            try:
+                self._check(split, record)
+            except DataError as error:
+                self._refuse(split, number, record, error)
+            else:
+                is_empty = False
+                yield number, record
+        if is_empty:
+            raise nothing_left(self._name(split), self.left_out(split))
+
+    def _check(self, split: Split, record: Record) -> None:
         """Makes sure that a record's rows can be made: tokens and pictures."""
+        self._check_record(record)
         table = self._connected()()
-        try:
-            for prompt in self._prompts(record, self.scenarios[split]):
-                table.check(prompt)
-        except DataError as error:
+        for prompt in self._prompts(record, self.scenarios[split]):
+            table.check(prompt)
+
+    def _refuse(self, split: Split, number: int, record: Record, error: DataError) -> None:
+        """Leaves a record out, or says which it is."""
+        place = self.source.place(split, number)
+        if self.source.on_error == "error":
             raise DataError(
-                f"{self.source.place(split, number)} (subject {record.subject!r}), the {split} "
-                f"split of data={self.source.name}: {error}"
+                f"{place} (subject {record.subject!r}), {self._name(split)}: {error} "
+                "data.on_error=skip leaves such records out."
             ) from error
+        self._left_out[split][number] = LeftOut(place, record.subject, str(error))
+
+    def _name(self, split: Split) -> str:
+        return f"the {split} split of data={self.source.name}"
 
     def _known(self, split: Split) -> list[NumberedRecord]:
         """The records to edit: those that the unedited model knows, as far as `limit` needs."""
@@ -254,7 +319,7 @@ class EditDataModule(L.LightningDataModule):
         knows = KnownFilter(self._connected(), self._knows, self.limit)
         known = list(islice(knows(self._checked(split)), self.limit))
         self.known[split] = facts = knows.facts
-        n_records = len(self.source.records(split))
+        n_records = len(self.source.records(split)) - len(self._left_out[split])
         not_asked = n_records - facts.candidates
         log.info(
             "%s split: %d of %d candidate edits kept; the unedited model misses %d in text, "

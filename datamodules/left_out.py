@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from datamodules.records import Record
 from errors import DataError
+from results.log_file import OFF_SCREEN
 
+log = logging.getLogger(__name__)
 OnError = Literal["error", "skip"]
 SHOWN = 3  # records that a message names
 
@@ -35,6 +38,18 @@ def first_of(left_out: Sequence[LeftOut]) -> str:
     """The first few in one line, and how many more there are."""
     more = len(left_out) - SHOWN
     return "; ".join(map(str, left_out[:SHOWN])) + (f"; and {more} more" if more > 0 else "")
+
+
+def log_left_out(split: str, left_out: Sequence[LeftOut]) -> None:
+    """Says how many records of a split are left out, with the first few; log.txt lists them all."""
+    if not left_out:
+        return
+    records = "1 record" if len(left_out) == 1 else f"{len(left_out)} records"
+    log.warning(
+        "%s split: %s left out (data.on_error=skip): %s", split, records, first_of(left_out)
+    )
+    for record in left_out[SHOWN:]:
+        log.info("left out: %s", record, extra=OFF_SCREEN)
 
 
 def nothing_left(where: str, left_out: Sequence[LeftOut]) -> DataError:

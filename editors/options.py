@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 from pydantic import Field
 
 from datamodules.scenarios import Questions, ScenarioName
-from errors import ModelError
+from errors import DataError, ModelError
 from options import Options
 
 if TYPE_CHECKING:
@@ -69,6 +69,18 @@ class EditorOptions(Options):
 
         Raises:
             DataError: with the record's number and subject.
+        """
+        for number, record in enumerate(tested):
+            try:
+                self.check_record(record)
+            except DataError as error:
+                raise DataError(f"record {number}: {error}") from error
+
+    def check_record(self, record: "Record") -> None:
+        """Refuses a record that cannot be edited by this method.
+
+        Raises:
+            DataError: with the subject.
         """
 
     def check_base(self, base: BaseFacts) -> None:

@@ -4,7 +4,7 @@ from rich.table import Table
 
 from reporting.labels import editor_label, model_label
 from reporting.paper import paper_columns
-from reporting.tables import metric_lines
+from reporting.tables import left_out_phrase, metric_lines
 from results.files import TABLE
 from results.folder import RunResult
 
@@ -20,7 +20,7 @@ def result_table(run: RunResult) -> Table:
     further = len(run.metrics) - len(names)
     table = Table(
         title=f"{editor_label(run.editor)} on {model_label(run.model)}, {run.scenario} scenario",
-        caption=f"{run.data}, {run.n_edits} edits, seed {run.seed}{cost}"
+        caption=f"{run.data}, {run.n_edits} edits{left_out_phrase(run)}, seed {run.seed}{cost}"
         + (f"\n{further} more metrics: {TABLE}" if further else ""),
     )
     table.add_column("Metric", no_wrap=True)

@@ -16,7 +16,7 @@ from reporting.formats import ResultTable, Row, fewer_records, metric_column
 from reporting.labels import editor_note, model_label
 from reporting.pairs import hops_of, scores_by_record
 from reporting.paper import paper_columns
-from reporting.tables import metric_cell, seed_notes
+from reporting.tables import left_out_notes, metric_cell, seed_notes
 from results.files import CURVE
 from results.folder import CURVE_SCHEMA, EDITS_IN_PLACE, RunResult, read_rows
 
@@ -103,6 +103,7 @@ def sequential_table(entries: Sequence[Entry]) -> ResultTable:
         *seed_notes(entries),
         *fewer_records(rows, columns),
         *measure_notes(entries),
+        *left_out_notes(entries),
         *editor_note(entry.editor for entry in entries),
     )
     title = (

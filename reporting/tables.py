@@ -20,7 +20,7 @@ from reporting.comparable import (
     in_order,
     measure_notes,
 )
-from reporting.entries import Entry
+from reporting.entries import Entry, listed
 from reporting.formats import (
     BEST,
     DIFFERENCE,
@@ -92,6 +92,7 @@ def scenario_table(entries: Sequence[Entry], columns: Sequence[str] | None = Non
         *fewer_records(rows, titled),
         *_tie_note(ties, entries),
         *measure_notes(entries),
+        *left_out_notes(entries),
         *(_paper_notes(in_order(entries)) if columns is None else ()),
         *editor_note(entry.editor for entry in entries),
     )
@@ -108,6 +109,26 @@ def seed_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
         "Rows of several seeds: the mean over the seeds and in brackets SD, the standard deviation "
         f"between them; n counts the edits of one seed{rest}.",
     )
+
+
+def left_out_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """How many records rows left out because they could not be used; nothing where none did."""
+    names: dict[int, list[str]] = {}
+    for entry in entries:
+        names.setdefault(entry.first.n_left_out, []).append(entry.name)
+    if not any(names):
+        return ()
+    counts = (f"{count} ({listed(dict.fromkeys(of))})" for count, of in sorted(names.items()))
+    return (
+        "Records left out because they could not be used (data.on_error=skip; summary.json lists "
+        f"them): {', '.join(counts)}.",
+    )
+
+
+def left_out_phrase(run: RunResult) -> str:
+    """`, 3 records left out`; nothing where none was."""
+    n = run.n_left_out
+    return f", {n} record{'s' if n > 1 else ''} left out" if n else ""
 
 
 def further_columns(entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -160,8 +181,8 @@ def run_markdown(run: RunResult) -> str:
     """All metrics of one run, one a line: the content of `table.md`."""
     title = (
         f"# {editor_label(run.editor)} on {model_label(run.model)}, {run.scenario} scenario\n\n"
-        f"Data {run.data}, {run.n_edits} edits, seed {run.seed}. Means in percent over records "
-        "with 95 % bootstrap intervals; n is the number of records.\n"
+        f"Data {run.data}, {run.n_edits} edits{left_out_phrase(run)}, seed {run.seed}. Means in "
+        "percent over records with 95 % bootstrap intervals; n is the number of records.\n"
     )
     lines = ["| Metric | Mean | 95 % interval | n |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {' | '.join(line)} |" for line in metric_lines(run, run.metrics)]

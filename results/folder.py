@@ -69,6 +69,7 @@ _SUMMARY_FIELDS: dict[str, tuple[type, ...]] = {
 _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
     "answer_seconds_per_edit": (*_NUMBER, type(None)),
     "trained_parameters": (int, type(None)),
+    "left_out_records": (list, type(None)),
     "protocol": (dict, type(None)),
     "curve": (dict, type(None)),
 }
@@ -92,6 +93,8 @@ class RunResult:
             it was not measured. Methods that make an edit in no time pay here.
         trained_parameters: weights that training made, 0 for the training-free methods; None in
             results that do not say.
+        left_out_records: {"record", "subject", "reason"} of each record that could not be used and
+            was left out (`data.on_error=skip`); None in results that do not say.
         protocol: {"name": "single"}, or {"name": "sequential", "n": [...]}: edits stay in place;
             None in results that do not say, which are of single edits.
         curve: protocol=sequential: number of edits in place -> named metrics, as `metrics`.
@@ -111,8 +114,14 @@ class RunResult:
     peak_memory_bytes: float | None
     answer_seconds_per_edit: float | None = None
     trained_parameters: int | None = None
+    left_out_records: Sequence[Mapping[str, Any]] | None = None
     protocol: Mapping[str, Any] | None = None
     curve: Mapping[int, Mapping[str, Estimate]] | None = None
+
+    @property
+    def n_left_out(self) -> int:
+        """Records that could not be used and were left out."""
+        return len(self.left_out_records or ())
 
     @property
     def protocol_name(self) -> str:

@@ -15,7 +15,13 @@ from pathlib import Path
 from errors import Stopped, TmkeError
 
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+OFF_SCREEN = {"is_off_screen": True}  # the `extra` of a line that is for the file alone
 _MOST_RECORDS = 1000  # records before there is a folder
+
+
+def is_for_screen(record: logging.LogRecord) -> bool:
+    """Whether a line is also for the screen."""
+    return not getattr(record, "is_off_screen", False)
 
 
 class _Recent(logging.Handler):

@@ -58,10 +58,12 @@ def make_data(
     """The DataModule of a run; checks the records and the pictures that the scenarios need.
 
     Raises:
-        DataError: the editor cannot work with a record, or pictures are missing.
+        DataError: the editor cannot work with a record, or pictures are missing; with
+            `data.on_error=skip` the DataModule looks at each record when its turn comes.
     """
     for split in scenarios:
-        cfg.editor.check_records(source.records(split), source.training_records)
+        every = source.records(split) if source.on_error == "error" else ()
+        cfg.editor.check_records(every, source.training_records)
     if isinstance(cfg.editor, TrainedEditorOptions) and "train" in scenarios:
         cfg.editor.check_training()
     return EditDataModule(
@@ -74,6 +76,7 @@ def make_data(
         seed=cfg.seed,
         limit=_limit(cfg),
         overfit=cfg.trainer.overfit_batches,
+        check_record=cfg.editor.check_record,
     )
 
 

@@ -28,7 +28,9 @@ def prepare(placement: Placement[EvaluateConfig]) -> Run:
     """
     cfg = placement.cfg
     parts = assembly.open_parts(cfg, {"test": SCENARIOS[cfg.scenario.name]}, placement.device)
-    return Run(cfg, parts, assembly.open_editor(cfg, parts), placement)
+    editor = assembly.open_editor(cfg, parts)
+    placement.check_same_edits(parts.data.served)
+    return Run(cfg, parts, editor, placement)
 
 
 def try_evaluation(run: Run, callbacks: Sequence[Callback]) -> None:

@@ -19,7 +19,8 @@ def check_lengths(editor: object, data: EditDataModule, *splits: Split) -> None:
         splits: which edits are made.
 
     Raises:
-        DataError: a row is too long for the model that reads it; names the record.
+        DataError: a row is too long for the model that reads it; names the record. With
+            `data.on_error=skip` the record is left out instead.
     """
     if not isinstance(editor, AsksLonger):
         return
@@ -31,13 +32,12 @@ def check_lengths(editor: object, data: EditDataModule, *splits: Split) -> None:
 
     for split in splits:
         scenario = data.scenarios[split]
+        too_long: dict[int, DataError] = {}
         for number, record in enumerate(data.records(split)):
             prompts = [make_prompt(record) for make_prompt in scenario.probes.values()]
             asked = [text(prompt) for prompt in prompts if prompt is not None]
             try:
                 editor.check_lengths(text(scenario.edit(record)), asked)
             except DataError as error:
-                raise DataError(
-                    f"record {number} (subject {record.subject!r}) of the {split} split of "
-                    f"data={data.source.name}: {error}"
-                ) from error
+                too_long[number] = error
+        data.unserve(split, too_long)

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from configs.rundir import check_output_dir
 from configs.schema import RunConfig, TrainerOptions
-from errors import ConfigError
+from errors import ConfigError, DataError
 from results.outcome import all_gather_objects
 from runner.processes import together
 
@@ -53,6 +53,23 @@ class Placement(Generic[Config]):
     def first_decides(self, value: Value) -> Value:
         """The value of the first process, in all; every process has to call this."""
         return all_gather_objects(value)[0]
+
+    def check_same_edits(self, served: object) -> None:
+        """Makes sure that all processes serve the same edits; every process has to call this.
+
+        Args:
+            served: which records of each split.
+
+        Raises:
+            DataError: one of them serves others.
+        """
+        of_all = all_gather_objects(served)
+        others = [rank for rank, other in enumerate(of_all) if other != of_all[0]]
+        if others:
+            raise DataError(
+                f"process {others[0]} leaves other records out than process 0: a file may be "
+                "missing, or unreadable, on one machine alone. Give all of them the same data.root."
+            )
 
 
 @contextmanager

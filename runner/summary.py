@@ -131,6 +131,7 @@ class Run:
             "scenario": cfg.scenario.name,
             "data": cfg.data.name,
             "n_edits": self.n_edits,
+            "left_out_records": [record._asdict() for record in self.data.left_out("test")],
             "seed": cfg.seed,
             "protocol": cfg.protocol.model_dump(exclude_none=True),
             "settings": self.settings(),

@@ -78,14 +78,21 @@ class RomeOptions(EditorOptions):
                 f"editor.second_moment={self.second_moment}: there is no such file. Make it with "
                 f"`{COMMAND.format(layer=self.layer)}`, or set it to null for the identity."
             )
-        for number, record in enumerate(tested):
-            question = record.knowledge_edit.question
-            if not mentions(question, record.subject, inside_words=True):
-                raise DataError(
-                    f"record {number}: editor=rome edits at the subject {record.subject!r}, which "
-                    f"does not occur in the edit's question {question!r}. Correct the record's "
-                    "subject or question, or leave it out."
-                )
+        super().check_records(tested, training)
+
+    def check_record(self, record: "Record") -> None:
+        """Refuses an edit whose question does not name its subject.
+
+        Raises:
+            DataError: it does not.
+        """
+        question = record.knowledge_edit.question
+        if not mentions(question, record.subject, inside_words=True):
+            raise DataError(
+                f"editor=rome edits at the subject {record.subject!r}, which does not occur in the "
+                f"edit's question {question!r}. Correct the record's subject or question, or leave "
+                "it out (data.on_error=skip)."
+            )
 
     def check_base(self, base: BaseFacts) -> None:
         """Refuses a layer that is not there, or that nothing reads.

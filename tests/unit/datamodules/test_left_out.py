@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from datamodules.datamodule import EditDataModule
+from datamodules.scenarios import SCENARIOS
+from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
+from editors.rome.config import RomeOptions
 from errors import DataError
+from models.rows import Rows
+from results.log_file import is_for_screen
+from runner.lengths import check_lengths
+from runner.start import Placement
+from tests.unit.datamodules.test_datamodule import batches, make, prompt_encoder
+from tests.unit.datamodules.test_datamodule import root as root_of_pictures
 from tests.unit.datamodules.test_sources import RECORD, other, write
+
+root = root_of_pictures  # the fixture
 
 
 def broken(subject: str) -> dict[str, Any]:
@@ -134,3 +148,148 @@ def test_a_file_that_is_no_json_is_an_error_in_any_case(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[{}")
     with pytest.raises(DataError, match="cut short"):
         read_tmke(tmp_path, on_error="skip")
+
+
+def mixed(root: Path, *, on_error: Any = "skip", **options: Any) -> RecordSource:
+    """Five records that can be used, among them one of each kind that cannot."""
+    no_picture = other("No picture") | {"image": "nowhere.jpeg"}
+    damaged = other("Damaged") | {"image_rephrase": "damaged.jpeg"}
+    (root / "images" / "damaged.jpeg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    long = other("Too long")
+    long["locality_question"]["question"] = "Who led the revolt and " * 500
+    good = [other(f"Car {number}") for number in range(5)]
+    bad = [no_picture, damaged, broken("Broken"), long]
+    write(root / "t.json", good[0], *bad[:2], *good[1:3], bad[2], bad[3], *good[3:], good[0])
+    return read_tmke(root, on_error=on_error, **options)
+
+
+def limited(source: RecordSource, **options: Any) -> EditDataModule:
+    encoder = prompt_encoder()
+    encoder.max_positions = 512
+    return make(source, "multimodal", encoder, **options)
+
+
+GOOD = [f"Car {number}" for number in range(5)]
+BAD = {"Broken", "Car 0", "No picture", "Damaged", "Too long"}
+
+
+def test_each_kind_of_unusable_record_is_left_out_and_counted(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = limited(mixed(root))
+    with caplog.at_level(logging.INFO):
+        data.check()
+        assert not caplog.records
+        (batch,) = batches(data)
+    assert list(batch.subjects) == GOOD
+    assert batch.edit_ids == (0, 1, 2, 3, 4)
+    left_out = {record.subject: record for record in data.left_out("test")}
+    assert left_out.keys() == BAD
+    assert left_out["No picture"].record == f"record 1 of {root / 't.json'}"
+    assert "nowhere.jpeg" in left_out["No picture"].reason
+    assert "damaged.jpeg" in left_out["Damaged"].reason
+    assert left_out["Too long"].record == f"record 6 of {root / 't.json'}"
+    assert "reads 512 at once" in left_out["Too long"].reason
+    assert "the same as record 0" in left_out["Car 0"].reason
+    shown = [line for line in caplog.records if is_for_screen(line)]
+    (said,) = [line.getMessage() for line in shown]
+    assert said.startswith("test split: 5 records left out (data.on_error=skip): record 5 of")
+    assert said.endswith("; and 2 more")
+    assert len(caplog.records) == 1 + 2  # the rest, for log.txt alone
+
+
+def test_a_limit_counts_the_edits_that_can_be_made(root: Path) -> None:
+    data = limited(mixed(root), limit=3)
+    (batch,) = batches(data)
+    assert list(batch.subjects) == GOOD[:3]
+    assert {r.subject for r in data.left_out("test")} == BAD - {"Too long"}  # not looked at
+
+
+def test_the_same_records_are_left_out_again(root: Path) -> None:
+    first, second = (limited(mixed(root)) for _ in range(2))
+    for data in (first, second):
+        data.setup("test")
+    second.check()
+    assert first.served == second.served == {"test": (0, 3, 4, 6, 7)}
+    assert first.left_out("test") == second.left_out("test")
+    again = limited(mixed(root))
+    again.check()
+    again.setup("test")
+    assert again.left_out("test") == first.left_out("test")
+
+
+def test_facts_are_asked_of_what_can_be_used_alone(root: Path) -> None:
+    asked: list[int] = []
+
+    def knows(rows: Rows) -> torch.Tensor:
+        asked.append(len(rows))
+        return torch.ones(len(rows), dtype=torch.bool)
+
+    data = limited(mixed(root, filter_known=True), knows=knows)
+    data.setup("test")
+    assert [record.subject for record in data.records("test")] == GOOD
+    assert (data.known["test"].kept, data.known["test"].candidates) == (5, 5)
+
+
+@pytest.mark.parametrize("told", ["Car 0", "No picture", "Broken"])
+def test_without_skip_each_is_an_error(root: Path, told: str) -> None:
+    source = mixed(root)
+    records = [json.loads(source.records("test")[0].model_dump_json())]
+    bad = {
+        "Car 0": records,
+        "No picture": [other("No picture") | {"image": "nowhere.jpeg"}],
+        "Broken": [broken("Broken")],
+    }[told]
+    write(root / "t.json", *records, *bad)
+    with pytest.raises(DataError):
+        limited(read_tmke(root)).check()
+
+
+def test_an_editor_says_which_records_it_cannot_edit(root: Path) -> None:
+    unnamed = other("Car X")
+    unnamed["knowledge_edit"]["question"] = "Which company made it?"
+    write(root / "t.json", RECORD, unnamed, other("Car A"))
+    source = read_tmke(root, on_error="skip")
+    options: Any = RomeOptions  # its other options have no part in this
+    rome = options.model_construct()
+    data = EditDataModule(source, {"test": SCENARIOS["unimodal"]}, check_record=rome.check_record)
+    data.connect(prompt_encoder(), make(source, "unimodal")._images)  # type: ignore[arg-type]
+    data.setup("test")
+    assert [record.subject for record in data.records("test")] == ["Holden Caprice", "Car A"]
+    (left_out,) = data.left_out("test")
+    assert left_out.subject == "Car X"
+    assert "editor=rome edits at the subject" in left_out.reason
+
+
+class PutsMuchBefore:
+    """An editor with whose texts the question about one car does not fit."""
+
+    def check_lengths(self, edit: Any, asked: Any) -> None:
+        if "Car A" in edit.question:
+            raise DataError("it takes 600 tokens.")
+
+
+def test_what_an_editor_makes_too_long_is_left_out_and_the_rest_numbered_anew(root: Path) -> None:
+    for on_error, fits in (("skip", True), ("error", False)):
+        data = make(read_tmke(root, on_error=on_error), "unimodal")  # type: ignore[arg-type]
+        data.setup("test")
+        if not fits:
+            with pytest.raises(DataError, match=r"record 1 of .*\(subject 'Car A'\).*600 tokens"):
+                check_lengths(PutsMuchBefore(), data, "test")
+            continue
+        check_lengths(PutsMuchBefore(), data, "test")
+        (batch,) = batches(data)
+        assert batch.subjects == ("Holden Caprice", "Car B")
+        assert batch.edit_ids == (0, 1)
+        assert data.served == {"test": (0, 2)}
+        assert [record.reason for record in data.left_out("test")] == ["it takes 600 tokens."]
+
+
+def test_processes_that_serve_other_edits_do_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = Placement(None, 2, torch.device("cpu"))  # type: ignore[type-var]
+    of_all: list[object] = [{"test": (0, 1)}, {"test": (0, 2)}]
+    monkeypatch.setattr("runner.start.all_gather_objects", lambda served: of_all)
+    with pytest.raises(DataError, match="process 1 leaves other records out"):
+        placement.check_same_edits(of_all[0])
+    of_all[1] = of_all[0]
+    placement.check_same_edits(of_all[0])

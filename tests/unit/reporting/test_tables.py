@@ -239,6 +239,19 @@ def test_console_shows_the_papers_columns_and_names_the_file_with_the_rest(tmp_p
     assert str(table.caption).endswith("\n3 more metrics: table.md")
 
 
+def test_records_that_were_left_out_are_said_of_every_table(tmp_path: Path) -> None:
+    gone = {"record": "record 3 of a.json", "subject": None, "reason": "no answer"}
+    run = make_run(tmp_path / "a", "ft", left_out_records=[gone, gone])
+    assert "10 edits, 2 records left out, seed 0" in run_markdown(run)
+    assert "10 edits, 2 records left out, seed 0" in str(result_table(run).caption)
+    rows = [run, make_run(tmp_path / "b", "mend", left_out_records=[]), make_run(tmp_path / "c")]
+    (note,) = (n for n in scenario_table(entries(rows[:2])).notes if "on_error" in n)
+    assert "0 (MEND), 2 (FT)" in note
+    assert not any("on_error" in note for note in scenario_table(entries(rows[2:])).notes)
+    with pytest.raises(DataError, match="left_out_records is 'none'"):
+        make_run(tmp_path / "d", left_out_records="none")
+
+
 def test_a_list_with_both_kinds_of_ft_says_which_is_which(tmp_path: Path) -> None:
     run = make_run(tmp_path / "ft", "ft")
     as_run = make_run(tmp_path / "as_run", "ft_as_run")

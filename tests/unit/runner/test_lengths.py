@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_told_before_the_first_edit(name: str, root: Path) 
     with pytest.raises(DataError) as caught:
         check_lengths(editor_of(longest - 1), data, "test")
     said = str(caught.value)
-    assert "record 0 (subject 'Holden Caprice') of the test split" in said
+    assert "(subject 'Holden Caprice'), the test split" in said
     assert f"takes {longest} tokens" in said
     assert f"reads {longest - 1} at once" in said
 
