@@ -210,6 +210,39 @@ def _second_moment(model: nn.Module, draw: torch.Generator) -> Tensor:
     return moment + 0.1 * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
 
 
+def moment_file(*, maxlen: int, width: int, side: str) -> dict[str, np.ndarray]:
+    """The arrays of a rome_second_moment file whose texts are cut to their first `maxlen` tokens.
+
+    Args:
+        maxlen: what counts of a text.
+        width: of the rows, texts of all lengths up to it among them; more than the model reads.
+        side: where they are padded.
+    """
+    torch.manual_seed(4)
+    model = _model(Variant())[0]
+    texts = torch.randint(1, VOCABULARY, (5, width))
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    ids, mask = torch.full_like(texts, PAD), torch.zeros_like(texts)
+    for row, text in enumerate(texts):
+        length = width - 8 * row
+        columns = slice(0, length) if side == "right" else slice(width - length, width)
+        ids[row, columns], mask[row, columns] = text[:length], 1
+        cut = text[None, : min(length, maxlen)]
+        keys = torch.cat(
+            [
+                _read(model, cut, torch.ones_like(cut), torch.tensor([at]))[0]
+                for at in range(len(cut[0]))
+            ]
+        ).double()
+        total, count = total + keys.mT @ keys, count + len(keys)
+    arrays = {f"model.{name}": value for name, value in model.state_dict().items()}
+    arrays |= {
+        "input_ids": ids, "attention_mask": mask, "maxlen": torch.tensor(maxlen),
+        "mom2": total / count, "mom2_sum": total, "count": torch.tensor(count),
+    }  # fmt: skip
+    return {name: value.detach().numpy() for name, value in arrays.items()}
+
+
 @contextmanager
 def _offset(model: nn.Module, places: Tensor, delta: Tensor) -> Iterator[None]:
     def put(_module: nn.Module, _args: object, output: Tensor) -> Tensor:

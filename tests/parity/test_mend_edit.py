@@ -66,7 +66,7 @@ class Case:
 
     def check(self, name: str, ours: Tensor, single: float = 1e-5) -> None:
         """Compares with an array; `single` is the tolerance in single precision."""
-        relative = 1e-6 if self.dtype == torch.float64 else single
+        relative = vectors.tolerance(self.arrays, double=1e-6, single=single)
         vectors.assert_close(ours, self[name], relative, name)
 
     def rows(self, name: str) -> Rows:
@@ -151,7 +151,7 @@ def test_gradient_factors(case: Case, phase: str) -> None:
             mine = case.rows("inner").attention_mask
             here = mine.nonzero(as_tuple=True)
             assert not theirs.delta[~mine].any()
-        single = 1e-6 if case.dtype == torch.float64 else 1e-5
+        single = vectors.tolerance(case.arrays, double=1e-6)
         for part in ("x", "delta"):
             ours, expected = getattr(factors[site], part)[mine], getattr(theirs, part)[here]
             vectors.assert_close(ours, expected, single, f"{phase}.{name}.{part}")
@@ -201,7 +201,7 @@ def test_losses_and_logged_scalars(case: Case, phase: str) -> None:
     for name, value in found.items():
         if f"{phase}.info.{name}" in case.arrays:
             expected = float(case[f"{phase}.info.{name}"])
-            relative = 1e-6 if case.dtype == torch.float64 else 1e-4
+            relative = vectors.tolerance(case.arrays, double=1e-6, single=1e-4)
             # A cosine near 0 is a difference of numbers near 1.
             absolute = relative if "cos" in name else 0.0
             assert float(value.detach()) == pytest.approx(expected, rel=relative, abs=absolute), (

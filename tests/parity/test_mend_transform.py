@@ -15,7 +15,7 @@ from torch import Tensor
 
 from editors.mend.transform import GradientTransform, Sides, surviving
 from tests.editors import editor_options
-from tests.parity.vectors import assert_close, assert_shipped, below, load, parameters
+from tests.parity.vectors import assert_close, assert_shipped, below, load, parameters, tolerance
 
 pytestmark = pytest.mark.parity
 PATTERN = "mend_transform*.npz"
@@ -40,7 +40,7 @@ class Golden:
     def __init__(self, path: Path) -> None:
         self.arrays = load(path)
         self.u, self.v = self["u"], self["v"]
-        self.relative = 1e-9 if self.u.dtype == torch.float64 else 1e-5
+        self.relative = tolerance(self.arrays)
 
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(self.arrays[name])

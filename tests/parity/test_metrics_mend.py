@@ -17,7 +17,7 @@ from metrics.functional import (
     kl_divergence,
     negative_log_likelihood,
 )
-from tests.parity.vectors import assert_shipped, below, load, parameters
+from tests.parity.vectors import assert_shipped, below, load, parameters, tolerance
 
 pytestmark = pytest.mark.parity
 
@@ -80,8 +80,7 @@ def _pair(vectors: dict[str, Tensor], name: str) -> Tensor:
 
 
 def _compare(vectors: dict[str, Tensor], prefix: str, found: dict[str, Tensor]) -> None:
-    is_double = vectors["logits"].dtype == torch.float64
+    tolerated = tolerance({name: value.numpy() for name, value in vectors.items()})
     for name, value in found.items():
         expected = vectors[f"{prefix}.{name}"].double()
-        tolerance = 1e-9 if is_double else 1e-5
-        assert value.item() == pytest.approx(expected.item(), rel=tolerance, abs=tolerance), name
+        assert value.item() == pytest.approx(expected.item(), rel=tolerated, abs=tolerated), name

@@ -17,7 +17,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.builders import text_model
-from tests.parity import slow_mend, test_ft, test_mend_edit, test_mend_transform
+from tests.parity import (
+    slow_mend,
+    slow_rome,
+    test_ft,
+    test_mend_edit,
+    test_mend_transform,
+    test_metrics_mend,
+    test_rome,
+    test_serac,
+    vectors,
+)
 
 pytestmark = pytest.mark.parity
 FT_STEPS = 12
@@ -121,3 +131,68 @@ def ft_file(path: Path, hf: PreTrainedModel, part: str, bound: float) -> Path:
 
 def ft_loss(hf: PreTrainedModel, ids: Tensor, target: Tensor) -> Tensor:
     return -hf(input_ids=ids).logits[0, -1].log_softmax(-1)[target[0]].mean()
+
+
+def in_single_precision(path: Path, folder: Path) -> Path:
+    """A file as its authors' code writes it in float32, with numbers alone still Python's own."""
+    arrays = vectors.load(path)
+    single = {
+        name: value.astype(np.float32) if value.dtype == np.float64 and value.ndim else value
+        for name, value in arrays.items()
+    }
+    np.savez(folder / path.name, **single)  # type: ignore[arg-type]
+    return folder / path.name
+
+
+@pytest.mark.parametrize("path", vectors.parameters("serac*.npz", without="serac_sampler*.npz"))
+def test_serac_in_single_precision(path: Path, tmp_path: Path) -> None:
+    case = test_serac.Case(in_single_precision(path, tmp_path))
+    for name in test_serac.VARIANTS:
+        test_serac.test_similarity_and_scope(case, name)
+    test_serac.test_cross_attention(case)
+    for suffix in ("", "_zero"):
+        test_serac.test_balanced_cross_entropy(case, suffix)
+    test_serac.test_balanced_cross_entropy_without_positives(case)
+    test_serac.test_mixtures(case)
+    for all_negatives in (False, True):
+        test_serac.test_a_supervised_step(case, all_negatives)
+    test_serac.test_metrics(case)
+
+
+@pytest.mark.parametrize("path", vectors.parameters("metrics_mend*.npz"))
+def test_metrics_in_single_precision(path: Path, tmp_path: Path) -> None:
+    arrays = vectors.below(vectors.load(in_single_precision(path, tmp_path)), "")
+    for shift in (0, 1):
+        test_metrics_mend.test_answer_scores(arrays, shift)
+    test_metrics_mend.test_binary_scores(arrays)
+    test_metrics_mend.test_locality_divergence(arrays)
+    test_metrics_mend.test_binary_locality_divergence(arrays)
+
+
+@pytest.mark.parametrize("path", vectors.parameters("mend_transform*.npz"))
+def test_transforms_in_single_precision(path: Path, tmp_path: Path) -> None:
+    golden = test_mend_transform.Golden(in_single_precision(path, tmp_path))
+    for case in test_mend_transform.CASES:
+        test_mend_transform.test_every_variant(golden, case)
+    test_mend_transform.test_fresh_network_is_the_identity(golden)
+    test_mend_transform.test_training_calls_grow_the_statistics(golden)
+
+
+@pytest.mark.parametrize("path", vectors.parameters("mend_edit*.npz"))
+@pytest.mark.parametrize("phase", test_mend_edit.PHASES)
+def test_edits_in_single_precision(path: Path, phase: str, tmp_path: Path) -> None:
+    single = in_single_precision(path, tmp_path)
+    test_mend_edit.test_gradient_factors(test_mend_edit.Case(single), phase)
+    test_mend_edit.test_edit_and_edited_model(test_mend_edit.Case(single), phase)
+    test_mend_edit.test_losses_and_logged_scalars(test_mend_edit.Case(single), phase)
+    test_mend_edit.test_statistics(test_mend_edit.Case(single), phase)
+    if phase == "train":
+        test_mend_edit.test_editor_gradients(test_mend_edit.Case(single))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_second_moment_of_texts_that_are_cut(tmp_path: Path, side: str) -> None:
+    """The file's rows are longer than its `maxlen`, and than what the model reads."""
+    arrays = slow_rome.moment_file(maxlen=9, width=40, side=side)
+    np.savez(tmp_path / "moment.npz", **arrays)  # type: ignore[arg-type]
+    test_rome.test_second_moment(tmp_path / "moment.npz")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import editors.rome.values as values_module
@@ -256,6 +257,10 @@ def test_second_moment(path: Path) -> None:
     arrays = load(path)
     model = TextModel(base_model(below(arrays, "model.")))
     ids, mask = torch.from_numpy(arrays["input_ids"]), torch.from_numpy(arrays["attention_mask"])
+    longest = int(arrays.get("maxlen", ids.shape[1]))  # what counts of a text is its beginning
+    texts = [row[real][:longest] for row, real in zip(ids, mask.bool(), strict=True)]
+    ids = pad_sequence(texts, batch_first=True)
+    mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
     batches = [(ids[i : i + 2].long(), mask[i : i + 2].bool()) for i in range(0, len(ids), 2)]
     found, tokens = second_moment(model, Site(1, "mlp_out"), batches)
     assert tokens == int(arrays["count"])

@@ -49,6 +49,15 @@ def load(path: Path) -> Vectors:
         return {name: arrays[name] for name in arrays.files}
 
 
+def tolerance(arrays: Vectors, *, double: float = 1e-9, single: float = 1e-5) -> float:
+    """What a file's own precision allows, as a share of an array's largest value.
+
+    A file of float32 may hold its single numbers as Python's, in float64.
+    """
+    kinds = {value.dtype.itemsize for value in arrays.values() if value.dtype.kind == "f"}
+    return double if min(kinds) == 8 else single
+
+
 def below(vectors: Vectors, prefix: str) -> dict[str, Tensor]:
     """The arrays whose names begin with a prefix, without it."""
     return {
