@@ -84,14 +84,15 @@ def publish(cfg: EvaluateConfig, folder: Path, loggers: Sequence[Logger]) -> Non
 
 def show(folder: Path, what: str, score: str | None) -> float | None:
     """Prints the result in a folder; returns its score."""
-    from rich.console import Console
-
     from reporting.console import result_table
     from reporting.paper import score_of
     from results.folder import read_run
+    from results.screen import screen
 
     run = read_run(folder)
-    Console().print(result_table(run), f"{what} {folder}")
+    console = screen()
+    console.print(result_table(run))
+    console.print(f"{what} {folder}", soft_wrap=True)
     return score_of(run, score)
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated
 from unicodedata import category
 
@@ -43,16 +43,19 @@ class PathMark:
     """Marks the text of an option as a path, or as a name that may be one."""
 
 
-def home_expanded(path: str) -> str:
+def without_tilde(path: str) -> str:
     """A path as it was typed, with the home folder for a `~` that is its first part.
 
-    This is the only place where that is done, for command lines and for flags alike: whoever has
-    got a path takes it as it is.
+    This is the only place where that is done, for command lines and for flags alike. Another name
+    that begins with a tilde, `./~` or `~a`, is given in full: libraries would look for a home.
 
-    >>> home_expanded("./~/data"), home_expanded("~data")
-    ('./~/data', '~data')
+    >>> without_tilde("a/~"), without_tilde("~a") == os.path.abspath("~a")
+    ('a/~', True)
     """
-    return os.path.expanduser(path) if path.split("/")[0] == "~" else path
+    if path.split("/")[0] == "~":
+        return os.path.expanduser(path)
+    first = PurePath(path).parts[:1]
+    return os.path.abspath(path) if first and first[0].startswith("~") else path
 
 
 def check_path(path: str) -> str:
@@ -95,7 +98,7 @@ def path_flag(path: str) -> Path:
         argparse.ArgumentTypeError: as `check_path`.
     """
     try:
-        return Path(check_path(home_expanded(path)))
+        return Path(check_path(without_tilde(path)))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{path}: {error}") from error
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
 
 def main(cfg: PretrainConfig) -> None:
     """Pretrains one tiny model and says what it knows."""
-    from rich.console import Console
+    from rich.text import Text
 
     from configs.rundir import output_folder
     from lightning_modules.callbacks import ProgressBar
     from loggers.run_loggers import open_loggers
     from pretraining.run import pretrain
+    from results.screen import screen
     from runner.start import start
 
     with start(cfg):
@@ -29,8 +30,9 @@ def main(cfg: PretrainConfig) -> None:
         with output_folder(cfg) as folder, open_loggers(cfg, folder, name=name) as loggers:
             bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
             manifest = pretrain(cfg, world, folder / "model", loggers=loggers, callbacks=bar)
-    Console().print_json(data=manifest["accuracy"])
-    Console().print(f"[bold]model[/bold] {folder / 'model'}")
+    console = screen()
+    console.print_json(data=manifest["accuracy"])
+    console.print(Text("model", style="bold"), folder / "model", soft_wrap=True)
 
 
 if __name__ == "__main__":

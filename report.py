@@ -18,15 +18,14 @@ the exit code is 0 if all are within the tolerance, 1 if any is not, 2 after an 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-from rich.console import Console
 
 from errors import ConfigError, exit_status
+from options import path_flag
 from reporting.check import check_entry, checked_as_text
 from reporting.document import REPORT, write_report
 from reporting.sources import Sources, read_sources
 from results.files import check_output
+from results.screen import screen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,14 +54,14 @@ def report(options: argparse.Namespace) -> int:
     sources = read_sources(options.folders, options.label)
     code = check(sources) if options.check else 0
     if options.output is not None:
-        print(f"Written to {write_report(sources, options.output)}")
+        screen().print(f"Written to {write_report(sources, options.output)}", soft_wrap=True)
     return code
 
 
 def check(sources: Sources) -> int:
     """Print every result beside the paper's; 0 if all agree, else 1."""
     checked_entries = [check_entry(entry) for entry in sources.entries]
-    Console().print(checked_as_text(checked_entries))
+    screen().print(checked_as_text(checked_entries))
     return 0 if all(checked.passes for checked in checked_entries) else 1
 
 
@@ -73,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "folders", nargs="*", type=Path, metavar="RESULT_DIR",
+        "folders", nargs="*", type=path_flag, metavar="RESULT_DIR",
         help="folders written by evaluate.py; folders of train.py add their loss curves",
     )  # fmt: skip
     parser.add_argument(
@@ -82,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
         "figures and page, and takes them in; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder for the report; optional with --check"
+        "--output",
+        type=path_flag,
+        metavar="DIR",
+        help="folder for the report; optional with --check",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a report that is already in the output"

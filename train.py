@@ -89,11 +89,10 @@ def train(placement: Placement[TrainConfig]) -> float | None:
 
 def show(folder: Path, *lines: str) -> float | None:
     """Prints lines and the checkpoints that are there; returns the best validation loss."""
-    from rich.console import Console
-
+    from results.screen import screen
     from runner.continuing import best_so_far
 
-    console = Console()
+    console = screen()
     for line in lines:
         console.print(line, soft_wrap=True)
     for name in (BEST, LAST):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from analysis import NOISE, STEPS, THRESHOLD, commands
 from errors import exit_status
+from options import path_flag, without_tilde
 
 CACHE = Path("runs/second_moments")
 
@@ -55,13 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     moment.set_defaults(run=commands.second_moment)
     moment.add_argument("--layer", type=int, required=True, help="decoder layer, from 0")
     moment.add_argument(
-        "--text", required=True, metavar="FILE", help="a file, a folder, or a dataset of the hub"
-    )
+        "--text", type=without_tilde, required=True, metavar="FILE",
+        help="a file, a folder, or a dataset of the hub",
+    )  # fmt: skip
     moment.add_argument("--column", default="text", help="of a table (default: text)")
     moment.add_argument("--split", default="train", help="of a dataset (default: train)")
     moment.add_argument("--samples", type=int, default=100_000, help="documents (default: 100000)")
     moment.add_argument("--batch", type=int, default=16, help="documents at once (default: 16)")
-    moment.add_argument("--cache", type=Path, default=CACHE, help=f"folder (default: {CACHE})")
+    moment.add_argument("--cache", type=path_flag, default=CACHE, help=f"folder (default: {CACHE})")
 
     neurons = kinds.add_parser(
         "knowledge_neurons", help="whether a text edit lands where a picture's answer is read"
@@ -85,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder")
+    parser.add_argument("--output", type=path_flag, required=True, metavar="DIR", help="folder")
     parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ from models.deltas import Site
 from models.editable import EditableModel, PrefixState
 from models.hooks import forward_hooks, replace_output
 from models.rows import Answers, RowText
+from results.screen import screen
 
 StateKind = Literal["state", "mlp"]
 STATE_KINDS: tuple[StateKind, ...] = ("state", "mlp")
@@ -115,7 +115,7 @@ def causal_trace(
     clean, corrupted = [], []
     effects: dict[StateKind, list[Tensor]] = {kind: [] for kind in STATE_KINDS}
     parts = [records[i : i + ROWS_AT_ONCE] for i in range(0, len(records), ROWS_AT_ONCE)]
-    for part in track(parts, "Tracing", console=Console(stderr=True), transient=True):
+    for part in track(parts, "Tracing", console=screen(stderr=True), transient=True):
         prompts = _encode(model, encoder, part)
         values, probability = _clean(model, prompts)
         clean.append(probability)

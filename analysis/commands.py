@@ -11,7 +11,8 @@ from analysis import NUMBERS, TRACE
 from configs.check import load_config
 from configs.schema import EvaluateConfig
 from errors import ConfigError
-from results.files import check_output, write_text
+from results.files import check_output, check_writable, write_text
+from results.screen import screen
 
 NO_WEIGHTS: Mapping[str, str] = {
     "serac": "its edits stand in a memory and are answered by a second model, so that no weight "
@@ -51,11 +52,12 @@ def causal_trace(options: argparse.Namespace) -> int:
         write_text(numbers, json.dumps(trace.as_dict(), indent=1))
     effects = {str(kind): effect.numpy() for kind, effect in trace.effect.items()}
     files = trace_figure(effects, TOKENS, options.output / "trace", model=cfg.model.name)
-    print(
+    screen().print(
         f"{trace.facts} facts, probability of the answer {trace.clean:.3f}, with a corrupted "
         f"subject {trace.corrupted:.3f}\nMLP output at the subject's last token: layer "
         f"{trace.best_layer()} brings back most (editor.layer={trace.best_layer()})\n"
-        f"Written: {', '.join(str(file) for file in [numbers, *files])}"
+        f"Written: {', '.join(str(file) for file in [numbers, *files])}",
+        soft_wrap=True,
     )
     return 0
 
@@ -64,12 +66,13 @@ def second_moment(options: argparse.Namespace) -> int:
     """Reads a text, runs the model, writes the moment to a file and names it.
 
     Raises:
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range, or the cache cannot be written.
         DataError: the text cannot be read.
         ModelError: the model or its layer is not there.
     """
     if options.samples < 1 or options.batch < 1 or options.layer < 0:
         raise ConfigError("--samples and --batch should be at least 1, --layer at least 0.")
+    check_writable(options.cache, "--cache ")
     cfg = _config("editor=none", *options.words)
 
     from analysis.second_moment import read_texts, sample_texts, write_moment
@@ -84,7 +87,7 @@ def second_moment(options: argparse.Namespace) -> int:
             model, processor.tokenizer, texts, name=cfg.model.name, source=options.text,
             layer=options.layer, batch_size=options.batch, folder=options.cache,
         )  # fmt: skip
-    print(moment)
+    screen().print(moment, soft_wrap=True)
     return 0
 
 
@@ -109,8 +112,6 @@ def knowledge_neurons(options: argparse.Namespace) -> int:
             "which is compared with the unedited model. Leave protocol out."
         )
 
-    from rich.console import Console
-
     from analysis.neuron_report import analyse
     from analysis.neuron_tables import neuron_table, write_neurons
     from runner.start import start
@@ -118,11 +119,9 @@ def knowledge_neurons(options: argparse.Namespace) -> int:
     with start(cfg) as placement:
         numbers, tables = analyse(placement, steps=options.steps, threshold=options.threshold)
     files = write_neurons(options.output, numbers, tables)
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, _NARROWEST)
+    console = screen(narrowest=_NARROWEST)
     console.print(neuron_table(numbers))
-    print(f"Written: {', '.join(map(str, files))}")
+    console.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
     return 0
 
 

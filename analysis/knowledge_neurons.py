@@ -20,7 +20,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -41,6 +40,7 @@ from metrics.precision import in_float64
 from models.deltas import Role
 from models.editable import EditableModel
 from models.rows import EditBatch
+from results.screen import screen
 
 Question = Literal["text", "image", "same_type"]
 When = Literal["before", "after"]
@@ -134,7 +134,7 @@ def find_neurons(
     """
     parts = [
         _of_batch(model, editor, batch.to(model.device), steps=steps, threshold=threshold)
-        for batch in track(batches, "Neurons", console=Console(stderr=True), transient=True)
+        for batch in track(batches, "Neurons", console=screen(stderr=True), transient=True)
     ]
     first = parts[0]
     return replace(

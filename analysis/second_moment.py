@@ -84,7 +84,7 @@ def read_texts(text: str | Path, column: str, split: str = "train") -> list[str]
     Raises:
         DataError: it is missing, of an unknown kind, or has no such column.
     """
-    path = Path(text).expanduser()
+    path = Path(text)
     if path.is_file() and path.suffix in PLAIN:
         lines = path.read_text(encoding="utf-8").splitlines()
     elif path.exists() and not path.is_dir() and path.suffix not in READERS:
@@ -105,9 +105,9 @@ def _read_table(text: str, column: str, split: str) -> list[str]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
-    path = Path(text).expanduser()
+    path = Path(text)
     name, _, configuration = text.partition(":")
-    if not path.exists() and (name.count("/") != 1 or name.startswith((".", "~"))):
+    if not path.exists() and (name.count("/") != 1 or name.startswith(".")):
         raise DataError(f"--text {text}: there is no such file.")
     try:
         table: Any

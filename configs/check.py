@@ -44,7 +44,7 @@ from configs.words import readable
 from datamodules.source import source_options
 from editors.registry import registration
 from errors import ConfigError, TmkeError
-from options import home_expanded
+from options import without_tilde
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ def _with_stored_groups(command: str, words: list[str]) -> tuple[list[str], list
     if ckpt is None or ckpt.value() is None or command not in SECTIONS:
         return words, []
     try:
-        stored = stored_config(home_expanded(str(ckpt.value())))
+        stored = stored_config(without_tilde(str(ckpt.value())))
     except TmkeError as error:
         return words, [str(error)]
     conflicts = experiment_conflicts(stored, line)

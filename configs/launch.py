@@ -17,7 +17,6 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.logging import RichHandler
 
 from configs.check import build, checked_words
@@ -32,6 +31,7 @@ from configs.words import readable
 from errors import USER_ERROR, Stopped, TmkeError
 from results.files import forget_ranks, is_first_process, is_one_of_several
 from results.log_file import is_for_screen, recent
+from results.screen import screen
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -109,7 +109,7 @@ def _checked_arguments(command: str, argv: list[str]) -> list[str]:
 
 def _start_logging() -> None:
     """Log lines on stderr, so that stdout holds results alone; of several processes rank 0's."""
-    handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
+    handler = RichHandler(console=screen(stderr=True), show_path=False, rich_tracebacks=False)
     handler.addFilter(is_for_screen)
     logging.basicConfig(
         level=logging.INFO if is_first_process() else logging.ERROR,

@@ -27,7 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs.words import key_of, quoted, with_homes
+from configs.words import key_of, quoted, without_tildes
 from editors.registry import editor_names, registration
 from errors import ConfigError
 
@@ -202,7 +202,7 @@ def to_plain(composed: DictConfig) -> dict[str, Any]:
     Paths that begin with `~` get the home folder here, whoever has typed them where.
     """
     plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
-    return with_homes({str(key): value for key, value in dict(plain).items()})  # type: ignore[arg-type]
+    return without_tildes({str(key): value for key, value in dict(plain).items()})  # type: ignore[arg-type]
 
 
 def sweep_jobs(overrides: Iterable[Override]) -> list[list[str]]:

@@ -24,6 +24,7 @@ from results.files import (
     LOG,
     PARTIAL,
     SUMMARY,
+    check_writable,
     differences,
     is_first_process,
     remove_half_written,
@@ -145,12 +146,14 @@ def check_output_dir(config: RunConfig) -> None:
     """Refuses a folder that must not be written into; changes nothing.
 
     Raises:
-        ConfigError: output_dir is a file, is in use, holds another run, or `overwrite=true` would
-            remove the checkpoint that is to be evaluated.
+        ConfigError: output_dir is a file, is in use, holds another run, cannot be written, or
+            `overwrite=true` would remove the checkpoint that is to be evaluated.
     """
     if is_first_process() and not config.trainer.fast_dev_run:  # which writes nothing
         check_unlocked(Path(config.output_dir))
         _check_content(config)
+        if not (resumes(config) and Path(config.output_dir).is_dir()):  # it may only be shown
+            check_writable(Path(config.output_dir), "output_dir=")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import yaml
 
 from configs.continuing import changes
 from configs.overrides import CONFIG_DIR, CommandLine, dotted, group_options
-from configs.words import with_homes
+from configs.words import without_tildes
 from editors.registry import with_current_names
 from errors import ConfigError
 from options import check_path
@@ -125,7 +125,7 @@ def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
     is_training = "protocol" not in stored
     if is_training and isinstance(metrics, dict) and metrics.keys() > _OF_TRAINED_METRICS:
         known["metrics"] = {"positions": "answer"}  # once the only choice, whatever was typed
-    return with_homes({**stored, **known})
+    return without_tildes({**stored, **known})
 
 
 def stored_groups(stored: dict[str, Any], command: str, typed: Collection[str]) -> list[str]:

@@ -26,7 +26,6 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.console import Console
 from rich.table import Table
 
 from configs.isolation import free_memory, isolated
@@ -34,6 +33,7 @@ from configs.overrides import parse_words
 from configs.schema import RunConfig
 from errors import USER_ERROR, TmkeError
 from results.log_file import recent
+from results.screen import screen
 
 log = logging.getLogger(__name__)
 Config = TypeVar("Config", bound=RunConfig)
@@ -198,7 +198,7 @@ class Sweep:
         """Prints what became of the jobs; exits with another status than 0 where one failed."""
         if not self.results:
             return
-        Console().print(self._table())
+        screen().print(self._table())
         failed = [result.status for result in self.results if result.status != "done"]
         if not failed:
             return

@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from configs.schema import COMMANDS
 from datamodules.source import source_names, source_options
 from editors.registry import editor_names, registration
-from options import Options, PathMark, home_expanded
+from options import Options, PathMark, without_tilde
 
 _WORD = re.compile(r"(?P<plus>\+{0,2})(?P<key>[\w./@]+)=(?P<value>.*)", re.ASCII | re.DOTALL)
 _BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
@@ -68,8 +68,8 @@ def key_of(word: str) -> str | None:
     return match["key"] if match else None
 
 
-def with_homes(plain: dict[str, Any]) -> dict[str, Any]:
-    """A configuration whose paths have the home folder in place of the `~` they begin with."""
+def without_tildes(plain: dict[str, Any]) -> dict[str, Any]:
+    """A configuration whose paths begin with the home folder and not with a tilde."""
     plain = copy.deepcopy(plain)
     for key, kind in text_keys().items():
         *sections, last = key.split(".")
@@ -78,9 +78,9 @@ def with_homes(plain: dict[str, Any]) -> dict[str, Any]:
             node = node.get(section) if isinstance(node, dict) else None
         value = node.get(last) if kind.is_path and isinstance(node, dict) else None
         if isinstance(value, str):
-            node[last] = home_expanded(value)
+            node[last] = without_tilde(value)
         elif isinstance(value, list):
-            node[last] = [home_expanded(v) if isinstance(v, str) else v for v in value]
+            node[last] = [without_tilde(v) if isinstance(v, str) else v for v in value]
     return plain
 
 

@@ -35,8 +35,8 @@ def encoder_folder(name: str, *, key: str) -> Path:
     Raises:
         ModelError: it is on no disk, or not whole, and the hub cannot be or may not be asked.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir() or name.startswith((".", "/", "~")):
+    folder = Path(name)
+    if folder.is_dir() or name.startswith((".", "/")):
         return _whole(folder, name, key)
     if name in PACKAGED and (spec := find_spec(PACKAGED[name][0])) is not None:
         return Path(str(spec.origin)).parent / "model"

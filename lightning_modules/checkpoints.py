@@ -69,6 +69,15 @@ class SafeFiles(TorchCheckpointIO):
         except OSError as error:
             self.failure = error.strerror or str(error)
 
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads the file of that name; Lightning takes `http` and `::` in a path for an address."""
+        content: dict[str, Any] = torch.load(
+            path, map_location=map_location, weights_only=weights_only
+        )
+        return content
+
 
 class Checkpoints(Checkpoint):
     """Writes the files and ends the training on a signal.

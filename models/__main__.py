@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from configs.models import every_model, model_options
 from errors import exit_status
+from results.screen import screen
 
 if TYPE_CHECKING:  # nothing heavy is imported before the words are checked
     from models.check import Item, Report
@@ -44,9 +45,7 @@ def check(words: Sequence[str]) -> int:
     from models.check import check_model
 
     reports = [check_model(m.name, m.family, m.path, m.revision) for m in models]
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, _NARROWEST)
+    console = screen(highlight=False, narrowest=_NARROWEST)
     for report in reports:
         show(report, console)
     return COMPLETE if all(report.complete for report in reports) else MISSING
@@ -54,7 +53,7 @@ def check(words: Sequence[str]) -> int:
 
 def show(report: Report, console: Console) -> None:
     """Prints a table of the files and a verdict."""
-    table = Table(title=f"{report.name}: {escape(report.path)}", title_justify="left")
+    table = Table(title=f"{report.name}: {report.path}", title_justify="left")
     for name in ("file", "needed for", "found", "size", "source"):
         table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
     for item in report.items:
@@ -64,19 +63,19 @@ def show(report: Report, console: Console) -> None:
     verdict = f"{bad} of {len(report.items)} files are missing or bad" if bad else "complete"
     console.print(f"{report.name}: {verdict}", soft_wrap=True)
     for line in report.advice if bad else ():
-        console.print(f"  {escape(line)}", soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
 
 
-def _cells(item: Item) -> tuple[str, ...]:
+def _cells(item: Item) -> tuple[str | Text, ...]:
     from models.check import readable
 
     if item.path is None:
-        state, size = "[red]MISSING[/red]", ""
+        state, size = Text("MISSING", style="red"), ""
     else:
-        state, size = escape(str(item.path.parent)), readable(item.size or 0)
+        state, size = Text(str(item.path.parent)), readable(item.size or 0)
     if item.problem:
-        state = f"[red]BAD[/red]: {escape(item.problem)}"
-    return escape(item.file), item.purpose, state, size, escape(item.source)
+        state = Text.assemble(("BAD", "red"), f": {item.problem}")
+    return item.file, item.purpose, state, size, item.source
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -105,7 +105,7 @@ def check_model(name: str, family: str, path: str, revision: str | None = None) 
         source = f"{path} at {revision[:8] if revision else 'main'}"
         items = _files(_in_cache(path, revision), source, kind)
         return Report(name, path, tuple(items), (_download(path, revision),))
-    folder = Path(path).expanduser()
+    folder = Path(path)
     if name.endswith("_tiny"):
         source = f"python pretrain.py model={name}"
         advice = f"git checkout -- {path} where it shipped, or {source}"

@@ -93,4 +93,4 @@ def sha256(path: Path) -> str:
 
 def is_local(path: str) -> bool:
     """Whether a model's path names a folder rather than a repository of the hub."""
-    return path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).exists()
+    return path.startswith((".", "/")) or path.count("/") != 1 or Path(path).exists()

@@ -17,16 +17,15 @@ from errors import exit_status
 
 def main() -> int:
     """Runs the command line: 0, or 2 after an error that the user can fix."""
-    from rich.console import Console
-
     from pretraining.run import reassess
+    from results.screen import screen
     from runner.start import start
 
     def command() -> int:
         cfg = load_config("pretrain", sys.argv[1:])
         assert isinstance(cfg, PretrainConfig)
         with start(cfg):
-            Console().print_json(data=reassess(cfg)["held"])
+            screen().print_json(data=reassess(cfg)["held"])
         return 0
 
     return exit_status(command)

@@ -3,11 +3,13 @@
 report.py DIR... --label NAME=DIR    a label names the runs of a folder and takes them in
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from errors import ConfigError, DataError
+from options import without_tilde
 from reporting.entries import Entry
 from reporting.figures import read_curves
 from reporting.labels import SCENARIOS
@@ -96,7 +98,7 @@ def _read_label(label: str) -> tuple[str, list[Path]]:
     """
     splits = [index for index, character in enumerate(label) if character == "="]
     for index in splits:
-        name, path = label[:index].strip(), label[index + 1 :]
+        name, path = label[:index].strip(), without_tilde(label[index + 1 :])
         if name and path and (named := _folders_of(path)):
             return " ".join(name.split()), named
     if not splits or not label[: splits[0]].strip() or not label[splits[0] + 1 :]:
@@ -104,7 +106,7 @@ def _read_label(label: str) -> tuple[str, list[Path]]:
             f"--label {label}: expected is NAME=DIR, the name of a row and the folder of its runs."
         )
     path = label[splits[0] + 1 :]
-    state = "holds no run" if Path(path).expanduser().exists() else "does not exist"
+    state = "holds no run" if os.path.lexists(without_tilde(path)) else "does not exist"
     raise ConfigError(
         f"--label {label}: {path} {state}. DIR is a folder that evaluate.py or train.py wrote, one "
         "that has such folders below it, or a pattern in quotes such as 'runs/sweep/*'."
@@ -113,7 +115,7 @@ def _read_label(label: str) -> tuple[str, list[Path]]:
 
 def _folders_of(path: str) -> list[Path]:
     """The folders of runs that a path or pattern names; none where it names nothing of ours."""
-    folder = Path(path).expanduser()
+    folder = Path(path)
     if folder.is_dir():
         return _runs_in(folder)
     anchor = Path(folder.anchor)

@@ -5,6 +5,7 @@ killed, or a machine that stops, leaves either the whole file or none. Nothing h
 the standard library: a command line is judged before anything heavy is imported.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -56,7 +57,7 @@ class UnwritableError(DataError, OSError):
 
 
 def check_output(output: Path, file: str, *, overwrite: bool) -> None:
-    """Refuses an `--output` that is no folder, or that holds a file which would be replaced.
+    """Refuses an `--output` that cannot be written, or that holds a file which would be replaced.
 
     Args:
         output: the folder, which need not be there.
@@ -64,15 +65,48 @@ def check_output(output: Path, file: str, *, overwrite: bool) -> None:
         overwrite: whether an earlier one may be replaced.
 
     Raises:
-        ConfigError: the output is taken.
+        ConfigError: the output is taken, or nothing can be written there.
     """
     if output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output} is a file; give a folder, new or empty.")
+    check_writable(output, "--output ")
     if (output / file).exists() and not overwrite:
         raise ConfigError(
             f"--output {output} already holds {file}; give another folder, or add --overwrite to "
             "replace it."
         )
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Refuses a folder that nothing can be written into, as far as can be seen without writing.
+
+    Args:
+        folder: need not be there.
+        key: what names it, as `output_dir=`, for the message.
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    if reason := why_unwritable(folder):
+        raise ConfigError(f"{key}{folder} cannot be written ({reason}); name another folder.")
+
+
+def why_unwritable(folder: Path) -> str:
+    """Why nothing can be written into a folder, which need not be there; empty where it can."""
+    try:
+        place = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+        if not place.is_dir():
+            return f"{place} is no folder"
+        missing = folder.absolute().relative_to(place.absolute()).parts
+        longest = os.pathconf(place, "PC_NAME_MAX")
+        if any(len(os.fsencode(name)) > longest for name in missing):
+            return os.strerror(errno.ENAMETOOLONG)
+        if os.access(place, os.W_OK | os.X_OK):
+            return ""
+        is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+    except OSError as error:
+        return str(error.strerror)
+    return os.strerror(errno.EROFS if is_read_only else errno.EACCES)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,8 +124,9 @@ def fit(
     Returns:
         What to say of an end before the last step that is no error.
     """
+    ckpt = cfg.ckpt and os.path.abspath(cfg.ckpt)  # `best` and `last` are words to Lightning
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
     except Stopped as stopped:
         if not stopped.is_in_time:
             raise

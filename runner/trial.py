@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from rich.console import Console
 
 from configs.schema import EditingConfig
 from datamodules.datamodule import EditDataModule
+from results.screen import screen
 from runner.assembly import make_trainer
 
 
@@ -49,7 +49,7 @@ def try_out(
         batches = int(cfg.trainer.fast_dev_run)
         of_each = "a batch" if batches == 1 else f"{batches} batches"
         what = "training and validation" if cfg.command == "train" else "evaluation"
-        Console().print(
+        screen().print(
             f"trainer.fast_dev_run: {of_each} of {what} went through. No checkpoint and no result "
             "was written.",
             soft_wrap=True,

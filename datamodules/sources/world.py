@@ -9,6 +9,7 @@ from pydantic import Field
 
 from datamodules.sources.folder import FolderData
 from options import Seed
+from results.files import why_unwritable
 
 if TYPE_CHECKING:
     from datamodules.world import World
@@ -21,9 +22,13 @@ class WorldData(FolderData):
     world_seed: Seed
 
     def problems(self, command: str) -> list[str]:
-        """The folder need not be there."""
+        """The folder need not be there, but then it is drawn."""
         del command
-        return []
+        root = Path(self.root)
+        if root.is_dir() and any(root.iterdir()):
+            return []
+        reason = why_unwritable(root)
+        return [f"data.root={root}: no world can be drawn there ({reason})"] if reason else []
 
     def open_world(self) -> World:
         """Draws the folder where it is missing, then reads it."""

@@ -14,7 +14,6 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -24,6 +23,8 @@ from errors import exit_status
 from models.minigpt4.convert import Sources, convert
 from models.minigpt4.original import Layout
 from models.minigpt4.vicuna import VERSIONS
+from options import path_flag
+from results.screen import screen
 
 _DEFAULTS = Layout()
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    with _log_to(Console(stderr=True)):
+    with _log_to(screen(stderr=True)):
         convert(
             Sources(options.vit, options.qformer, options.projection, options.vicuna),
             options.output,
@@ -48,7 +49,7 @@ def _convert(options: argparse.Namespace) -> int:
             layout=Layout(options.vit_depth, options.vit_heads, options.qformer_heads),
             overwrite=options.overwrite,
         )
-    print(f"wrote {options.output}")
+    screen().print(f"wrote {options.output}", soft_wrap=True)
     return 0
 
 
@@ -83,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         ("vicuna", "folder of Vicuna 7B in transformers' form"),
         ("output", "folder for the model, new or empty"),
     ):
-        command.add_argument(f"--{name}", required=True, type=Path, metavar="PATH", help=meaning)
+        command.add_argument(
+            f"--{name}", required=True, type=path_flag, metavar="PATH", help=meaning
+        )
     command.add_argument(
         "--vicuna-version", choices=(*VERSIONS, "any"), default="v0",
         help="which Vicuna it has to be (default v0, on which MiniGPT-4 7B was trained)",

@@ -25,6 +25,7 @@ from results.files import run_files
 from results.lock import LOCK
 from results.log_file import recent
 from tests.conftest import ROOT
+from tests.disks import disk_in_memory
 from tests.output_folders import prepared
 
 HOLD = """
@@ -370,3 +371,20 @@ def test_the_end_of_a_dead_holder_s_children_is_waited_for(
     ends.start()
     prepared(train("output_dir=run"))
     ends.join()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_loads(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ConfigError, match=r"output_dir=file/run cannot be written \(/.*/file is no"
+    ):
+        check_output_dir(train("output_dir=file/run"))
+    with pytest.raises(ConfigError, match=r"data\.root=file/world: no world can be drawn there \("):
+        train("output_dir=run", "data.root=file/world")
+    with disk_in_memory(tmp_path / "read_only") as mount:
+        folder = mount("rw")
+        prepared(train(f"output_dir={folder}/run"))
+        mount("remount,ro")
+        with pytest.raises(ConfigError, match="cannot be written"):
+            check_output_dir(train(f"output_dir={folder}/other"))
+        check_output_dir(train(f"output_dir={folder}/run", "resume=true"))

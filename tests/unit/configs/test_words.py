@@ -117,7 +117,7 @@ def test_names_are_texts_too() -> None:
     assert evaluate("logger.entity=null").logger.entity is None
 
 
-@pytest.mark.parametrize("name", ["2026_11_24", "a=b,é [c]", "null", "~x"])
+@pytest.mark.parametrize("name", ["2026_11_24", "a=b,é [c]", "null"])
 def test_a_folder_is_named_stored_and_found_again(name: str, tmp_path: Path) -> None:
     config = evaluate(f"output_dir={name}" if name != "null" else "output_dir='null'")
     assert config.output_dir == name
@@ -138,7 +138,7 @@ def test_the_home_folder_is_put_in_once(tmp_path: Path, monkeypatch: pytest.Monk
     config = evaluate("data=tmke", "data.root=~/data", "data.files=[~/a.json]", "output_dir=./~/x")
     assert config.plain()["data"]["root"] == str(tmp_path / "home/data")
     assert config.plain()["data"]["files"] == [str(tmp_path / "home/a.json")]
-    assert config.output_dir == "./~/x", "here is no home folder, and there is one path"
+    assert config.output_dir == str(tmp_path / "~/x"), "no library may take it for the home folder"
     check_output_dir(config)
 
 
@@ -157,7 +157,7 @@ def test_a_checkpoint_in_the_home_folder_is_found(
 def test_one_mistake_is_told_once() -> None:
     for words, part in [
         (["data=folder", "data.root=a=b"], "data.root=a=b: there is no such folder"),
-        (["data=folder", "data.root=~nobody/é"], "data.root=~nobody/é: there is no such folder"),
+        (["data=folder", "data.root=~nobody/é"], "~nobody/é: there is no such folder"),
         (["seed=a=b"], "type quotes inside quotes: 'seed=\"a=b\"'"),
         (["é=1"], "'é' is no name of a key"),
         (["data=folder", "data.targets_per_fact=é", "data.root=."], "data.targets_per_fact=é"),

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from errors import TmkeError
-from results.files import UnwritableError, replacing, replacing_folder, write_text
+from errors import ConfigError, TmkeError
+from results.files import (
+    UnwritableError,
+    check_output,
+    replacing,
+    replacing_folder,
+    why_unwritable,
+    write_text,
+)
+from tests.disks import disk_in_memory
 
 
 @pytest.fixture
@@ -103,3 +111,17 @@ def test_a_folder_gives_way_as_a_whole_or_stays(tmp_path: Path) -> None:
         (temporary / "new").touch()
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["new"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_place_that_cannot_be_written_is_known_before_anything_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    assert why_unwritable(tmp_path / "a/b c/é=1") == ""
+    assert why_unwritable(tmp_path / "file/a") == f"{tmp_path}/file is no folder"
+    assert why_unwritable(tmp_path / "link") == f"{tmp_path}/link is no folder"
+    assert why_unwritable(tmp_path / "a" / ("x" * 300)) == "File name too long"
+    with disk_in_memory(tmp_path / "read_only") as mount:
+        folder = mount("ro") / "a"
+        assert why_unwritable(folder) == "Read-only file system"
+        with pytest.raises(ConfigError, match=r"--output .*read_only/a cannot be written \(Read-"):
+            check_output(folder, "report.md", overwrite=False)
