@@ -21,7 +21,7 @@ import torch
 from datamodules.collate import Collator, RowTable
 from datamodules.images import ImageStore
 from datamodules.known_facts import KnownFacts, KnownFilter, Knows
-from datamodules.left_out import LeftOut, log_left_out, nothing_left
+from datamodules.left_out import SHOWN, LeftOut, log_left_out, nothing_left
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import NumberedRecord, Record
@@ -135,6 +135,7 @@ class EditDataModule(L.LightningDataModule):
             numbered = list(self._known(split) if known else self._checked(split, self.limit))
             self._serve(split, numbered)
             log_left_out(split, self.left_out(split))
+            self._log_idle(split)
 
     def left_out(self, split: Split) -> list[LeftOut]:
         """Records of a split that could not be used, of those that were looked at."""
@@ -308,6 +309,16 @@ class EditDataModule(L.LightningDataModule):
                 "data.on_error=skip leaves such records out."
             ) from error
         self._left_out[split][number] = LeftOut(place, record.subject, str(error))
+
+    def _log_idle(self, split: Split) -> None:
+        """Says which edits change nothing: they count as any, and score as if they were made."""
+        idle = [record.subject for record in self.records(split) if record.changes_nothing]
+        if idle:
+            log.warning(
+                "%s split: %d of %d edits change nothing, as their answer_new is answer_true: %s%s",
+                split, len(idle), self.n_edits(split), ", ".join(idle[:SHOWN]),
+                ", ..." if len(idle) > SHOWN else "",
+            )  # fmt: skip
 
     def _name(self, split: Split) -> str:
         return f"the {split} split of data={self.source.name}"

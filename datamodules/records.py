@@ -169,6 +169,12 @@ class Record(BaseModel):
             return None
         return max(1, len(self.new_single_hops) - 1)
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the edit teaches what is true already."""
+        edit = self.knowledge_edit
+        return name_key(edit.answer_new) == name_key(edit.answer_true)
+
     def extra_probe(self, kind: str) -> ExtraLocality | None:
         """The record's extra locality probe of a kind, where it has one."""
         return next((extra for extra in self.extra_locality if extra.kind == kind), None)

@@ -10,6 +10,7 @@ heavy: what a reader needs besides records is imported where it reads.
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -111,8 +112,20 @@ def world_names() -> list[str]:
 
 
 def missing_root(root: str) -> list[str]:
-    """The problem of a `data.root` that is no folder, where it is none."""
-    return [] if Path(root).is_dir() else [f"data.root={root}: there is no such folder"]
+    """The problem of a `data.root` that is no folder, or none that can be read."""
+    problem = folder_problem(root)
+    return [] if problem is None else [f"data.root={root}: {problem}"]
+
+
+def folder_problem(path: str | Path) -> str | None:
+    """What keeps a folder from being read; None where nothing does."""
+    if not os.path.isdir(path):  # Path.is_dir raises where a folder above may not be entered
+        return "there is no such folder"
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        return f"the folder cannot be read ({error.strerror})"
+    return None
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,17 @@ from pydantic import ValidationError
 from datamodules.json_file import SUFFIXES, Element, read_list
 from datamodules.left_out import LeftOut, OnError, copies, first_of
 from datamodules.records import Record, TmkeRecord, field_errors, name_key
-from datamodules.source import SPLITS, DataOptions, RecordSource, Split, missing_root
+from datamodules.source import (
+    SPLITS,
+    DataOptions,
+    RecordSource,
+    Split,
+    folder_problem,
+    missing_root,
+)
 from errors import DataError
 from options import Files, TypedPath
+from results.files import EDITS, SUMMARY
 
 _VALIDATION_SHARE = 0.1
 
@@ -82,8 +90,8 @@ def read_tmke(
     Raises:
         DataError: a folder, file, record or field is missing or broken, or a file is named twice.
     """
-    if not root.is_dir():
-        raise DataError(f"data.root is {str(root)!r}, and there is no such folder.")
+    if (problem := folder_problem(root)) is not None:
+        raise DataError(f"data.root is {str(root)!r}, and {problem}.")
     training = _different_files(root, {"data.train_files": train_files})
     names = sorted(files) or _other_files(root, training)
     if not names:
@@ -179,18 +187,14 @@ class _Reading:
 
 def _other_files(root: Path, training: Mapping[Hashable, str]) -> list[str]:
     """Names of the files in a folder that are read where none is named."""
-    try:
-        paths = list(root.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"data.root {root} cannot be read ({error.strerror}). Check its permissions."
-        ) from None
+    holds_result = os.path.isfile(root / EDITS)
     return sorted(
         path.name
-        for path in paths
+        for path in root.iterdir()
         if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(".")  # what macOS and editors leave behind
-        and not path.is_dir()
+        and not os.path.isdir(path)
+        and not (holds_result and path.name == SUMMARY)  # of a run whose output_dir this is
         and _identity(path) not in training
     )
 

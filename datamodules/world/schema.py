@@ -12,6 +12,7 @@ mistakes, because nothing but this reader uses that file.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,7 +83,7 @@ def read_entities(root: Path) -> list[EntityFile]:
             occur twice, however they are spelled.
     """
     path = root / ENTITIES_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise DataError(
             f"{path}: the file is missing. A world is a folder with {ENTITIES_FILE} and the "
             "pictures that it names; set data.root to such a folder."
@@ -109,7 +110,7 @@ def read_world_file(root: Path) -> WorldFile:
         DataError: the file is not JSON, has unknown keys, or wordings that cannot be asked.
     """
     path = root / WORLD_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return WorldFile()
     content = read_json(path)
     try:

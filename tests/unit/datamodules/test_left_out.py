@@ -15,7 +15,7 @@ import torch
 
 from datamodules.datamodule import EditDataModule
 from datamodules.scenarios import SCENARIOS
-from datamodules.source import RecordSource
+from datamodules.source import RecordSource, folder_problem
 from datamodules.sources.tmke import read_tmke
 from editors.rome.config import RomeOptions
 from errors import DataError
@@ -88,6 +88,38 @@ def test_hidden_files_and_folders_are_no_data(tmp_path: Path) -> None:
     assert {record.subject for record in source.records("test")} == {RECORD["subject"], "Another"}
     with pytest.raises(DataError, match=r"\._test\.json"):
         read_tmke(tmp_path, files=["._test.json"])
+
+
+def test_a_result_that_lies_beside_the_data_is_no_data(tmp_path: Path) -> None:
+    write(tmp_path / "test.json", RECORD)
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(DataError, match=r"summary\.json should hold a list of records"):
+        read_tmke(tmp_path)
+    (tmp_path / "edits.parquet").write_bytes(b"")
+    assert len(read_tmke(tmp_path).records("test")) == 1
+
+
+def test_a_folder_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "test.json", RECORD)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as bound:
+        bound.setattr(os, "scandir", refuse)
+        with pytest.raises(DataError, match=r"data\.root .* cannot be read \(Permission denied\)"):
+            read_tmke(tmp_path)
+        assert folder_problem(tmp_path) == "the folder cannot be read (Permission denied)"
+    with monkeypatch.context() as bound:  # a folder that may be listed and not entered
+        bound.setattr(os, "stat", refuse)
+        bound.setattr(Path, "stat", refuse)
+        bound.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(DataError):
+            read_tmke(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        read_tmke(Path("x" * 5000))
 
 
 def test_the_same_record_twice_is_told_with_both_places(tmp_path: Path) -> None:
@@ -259,6 +291,17 @@ def test_an_editor_says_which_records_it_cannot_edit(root: Path) -> None:
     (left_out,) = data.left_out("test")
     assert left_out.subject == "Car X"
     assert "editor=rome edits at the subject" in left_out.reason
+
+
+def test_an_edit_that_changes_nothing_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    same = other("Car X")
+    same["knowledge_edit"]["answer_new"] = "GENERAL  Motors"
+    write(root / "t.json", RECORD, same)
+    with caplog.at_level(logging.WARNING):
+        batches(make(read_tmke(root), "unimodal"))
+    (line,) = caplog.messages
+    assert line.startswith("test split: 1 of 2 edits change nothing")
+    assert line.endswith("Car X")
 
 
 class PutsMuchBefore:
