@@ -83,6 +83,13 @@ class EditorOptions(Options):
             DataError: with the subject.
         """
 
+    def check_demonstration(self, record: "Record") -> None:
+        """Refuses a training record that this method could not show as an example.
+
+        Raises:
+            DataError: with the subject.
+        """
+
     def check_base(self, base: BaseFacts) -> None:
         """Refuses a base model that the options do not fit, before its weights load.
 

@@ -23,13 +23,15 @@ from configs.out_of_memory import explained_loading
 from configs.schema import EditingConfig, EvaluateConfig, ModelOptions, TrainerOptions
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
+from datamodules.left_out import LeftOut, log_left_out
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder, PromptForm
+from datamodules.records import Record
 from datamodules.scenarios import SCENARIOS, Scenario
 from datamodules.source import RecordSource, Split
 from editors.base import Editor, EditorInputs
 from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
 from editors.registry import build_editor
-from errors import ConfigError
+from errors import ConfigError, DataError
 from lightning_modules.callbacks import ProgressBar
 from lightning_modules.evaluation import EvaluationModule, knows
 from lightning_modules.scoring import Scoring
@@ -52,6 +54,7 @@ def make_data(
     source: RecordSource,
     scenarios: dict[Split, Scenario],
     *,
+    training: Sequence[Record] = (),
     batch_size: int = 1,
     accumulate: int = 1,
 ) -> EditDataModule:
@@ -63,7 +66,7 @@ def make_data(
     """
     for split in scenarios:
         every = source.records(split) if source.on_error == "error" else ()
-        cfg.editor.check_records(every, source.training_records)
+        cfg.editor.check_records(every, training)
     if isinstance(cfg.editor, TrainedEditorOptions) and "train" in scenarios:
         cfg.editor.check_training()
     return EditDataModule(
@@ -78,6 +81,26 @@ def make_data(
         overfit=cfg.trainer.overfit_batches,
         check_record=cfg.editor.check_record,
     )
+
+
+def demonstrations(editor: EditorOptions, source: RecordSource) -> Sequence[Record]:
+    """The training records for editors that show examples; some of them may be left out.
+
+    With `data.on_error=error` they are all there, and `make_data` refuses those that cannot be
+    shown. The records that are trained on are others: those that the DataModule serves.
+    """
+    if source.on_error == "error":
+        return source.training_records
+    usable: list[Record] = []
+    left_out: list[LeftOut] = []
+    for number, record in enumerate(source.training_records):
+        try:
+            editor.check_demonstration(record)
+            usable.append(record)
+        except DataError as error:
+            left_out.append(LeftOut(source.place("train", number), record.subject, str(error)))
+    log_left_out("train", left_out)
+    return usable
 
 
 def _limit(cfg: EditingConfig) -> int | None:
@@ -176,7 +199,10 @@ def open_parts(
         TmkeError: something is missing, damaged or does not fit.
     """
     source = cfg.data.read()
-    data = make_data(cfg, source, scenarios, batch_size=batch_size, accumulate=accumulate)
+    training = demonstrations(cfg.editor, source)
+    data = make_data(
+        cfg, source, scenarios, training=training, batch_size=batch_size, accumulate=accumulate
+    )
     processor = open_processor(cfg.model)
     check_base(cfg.editor, cfg.model)
     encoder = make_encoder(processor, cfg.data.prompt)
@@ -185,7 +211,7 @@ def open_parts(
     model = open_model(cfg.model, device)
     check_checkpoint(cfg.ckpt, cfg.editor, model)
     data.ask(knows(model))
-    return Parts(data, model, EditorInputs(encoder, source.training_records))
+    return Parts(data, model, EditorInputs(encoder, training))
 
 
 def open_editor(cfg: EvaluateConfig, parts: Parts) -> Editor:

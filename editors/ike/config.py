@@ -47,8 +47,18 @@ class IkeOptions(EditorOptions):
         encoder_folder(self.encoder, key="editor.encoder")
         for number, record in enumerate(training):
             try:
+                self.check_demonstration(record)
+            except DataError as error:
+                raise DataError(f"training record {number} {error}") from error
+
+    def check_demonstration(self, record: "Record") -> None:
+        """Refuses a record without a text question about a neighbour.
+
+        Raises:
+            DataError: it has none, and none can be made.
+        """
+        if self.k:
+            try:
                 record.text_question_about(record.same_type_entity_question)
             except DataError as error:
-                raise DataError(
-                    f"training record {number} cannot be a demonstration of editor=ike: {error}"
-                ) from error
+                raise DataError(f"cannot be a demonstration of editor=ike: {error}") from error

@@ -17,10 +17,12 @@ from datamodules.datamodule import EditDataModule
 from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource, folder_problem
 from datamodules.sources.tmke import read_tmke
+from editors.ike.config import IkeOptions
 from editors.rome.config import RomeOptions
 from errors import DataError
 from models.rows import Rows
 from results.log_file import is_for_screen
+from runner.assembly import demonstrations
 from runner.lengths import check_lengths
 from runner.start import Placement
 from tests.unit.datamodules.test_datamodule import batches, make, prompt_encoder
@@ -336,3 +338,21 @@ def test_processes_that_serve_other_edits_do_not_begin(monkeypatch: pytest.Monke
         placement.check_same_edits(of_all[0])
     of_all[1] = of_all[0]
     placement.check_same_edits(of_all[0])
+
+
+def test_what_cannot_be_shown_is_no_demonstration(tmp_path: Path) -> None:
+    """IKE's examples need a text question about a neighbour; the data stay the same for all."""
+    unnamed = other("Car X")
+    unnamed["knowledge_edit"]["question"] = "Which company made it?"
+    write(tmp_path / "train.json", unnamed, *(other(f"Car {n}") for n in range(3)))
+    write(tmp_path / "test.json", RECORD)
+    digests = set[str]()
+    for on_error, shown in (("error", 4), ("skip", 3)):
+        source = read_tmke(tmp_path, train_files=["train.json"], on_error=on_error)  # type: ignore[arg-type]
+        ike: Any = IkeOptions
+        options = ike.model_construct(k=2)
+        assert len(demonstrations(options, source)) == shown
+        digests.add(source.digest())
+    assert len(digests) == 1
+    with pytest.raises(DataError, match="cannot be a demonstration of editor=ike"):
+        options.check_demonstration(source.records("train")[0])
