@@ -168,8 +168,19 @@ def _without_videos(family: type[Any], parts: Mapping[str, Any]) -> type[Any]:
                 return super().check_argument_for_proper_class(argument_name, argument)
             return None
 
+        def __reduce__(self) -> tuple[Any, ...]:
+            """For another process, which has no such class yet."""
+            return _rebuilt, (family, vars(self))
+
     Pictures.__name__ = family.__name__  # for messages, the library's own among them
     return Pictures
+
+
+def _rebuilt(family: type[Any], state: Mapping[str, Any]) -> Any:
+    """A processor that came from another process."""
+    processor: Any = object.__new__(_without_videos(family, {}))
+    vars(processor).update(state)
+    return processor
 
 
 def _processed(processor: Any, mark: str, side: int, image: Image.Image) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_every_picture_has_one_shape_and_the_tokens_of_its_family(
             START, *[PAD] * 4, END
         ]  # fmt: skip
         assert len(processor.picture_ids) > 6
+
+
+def test_a_processor_goes_to_other_processes(folders: dict[str, Path]) -> None:
+    pixels = load_processor("auto", str(folders["qwen2_vl"])).pixels
+    again = pickle.loads(pickle.dumps(pixels))
+    assert torch.equal(again(noise(20, 30)), pixels(noise(20, 30)))
 
 
 def test_pixels_are_the_familys_own_of_the_squashed_picture(folders: dict[str, Path]) -> None:
