@@ -32,7 +32,11 @@ class TextTokenizer:
             special: whether BOS and the like, which stand for no characters, (0, 0), are put in.
         """
         output = self._tokenizer(
-            text, return_offsets_mapping=True, add_special_tokens=special, split_special_tokens=True
+            text,
+            return_offsets_mapping=True,
+            add_special_tokens=special,
+            split_special_tokens=True,
+            verbose=False,  # of a long text; the check of rows says it by record
         )
         return list(output["input_ids"]), [(a, b) for a, b in output["offset_mapping"]]
 

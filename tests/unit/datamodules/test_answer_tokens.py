@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
+from tokenizers import processors
 
 import datamodules.prompt_encoder as module
-from datamodules.prompt_encoder import Encoded, PromptEncoder, first_of_answer
+from datamodules.prompt_encoder import Encoded, PromptEncoder, PromptForm, first_of_answer
 from errors import DataError
 from tests.real_tokenizers import real_encoder
 from tests.tokenizers_small import opt_tokenizer
@@ -59,6 +62,38 @@ def test_an_answer_of_blanks_is_refused(answer: str) -> None:
     for family in ("llava", "blip2"):
         with pytest.raises(DataError, match="tokenises to nothing"):
             real_encoder(family, "published").encode(QUESTION, answer)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["default", "published"])
+@pytest.mark.parametrize("answer", ["a  b", "350", "x \n y", " 3 \u3000 5"])
+def test_blanks_that_a_tokenizer_cuts_from_its_offsets_stay_in_the_answer(
+    form: PromptForm, answer: str
+) -> None:
+    """As RoBERTa's does: the token of a blank then stands for no character."""
+    tokenizer = opt_tokenizer()
+    end = tokenizer.convert_tokens_to_ids("</s>")
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=True),
+            processors.TemplateProcessing(single="</s> $A </s>", special_tokens=[("</s>", end)]),
+        ]
+    )
+    enc = PromptEncoder(tokenizer, None, form=form)
+    row = enc.encode(QUESTION, answer)
+    assert enc.decode([i for i, a in zip(row.ids, row.answer, strict=True) if a]) == answer.strip()
+    assert not row.answer[-1]  # the end token
+
+
+def test_a_long_text_is_read_without_a_word_of_the_library(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the model reads at once is checked with the records' names."""
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    tokenizer = opt_tokenizer()
+    tokenizer.model_max_length = 8
+    with caplog.at_level(logging.WARNING):
+        PromptEncoder(tokenizer, None).encode(QUESTION * 9, "Tama")
+    assert not caplog.records
 
 
 def test_a_generated_answer_follows_the_prompts_own_tokens() -> None:
