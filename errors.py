@@ -5,9 +5,12 @@ to do. Entry points print the message alone and exit with status 2; any other ex
 keeps its traceback.
 """
 
+import errno
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 USER_ERROR = 2  # exit status after an error that the user can fix
 SIGNALLED = 128  # exit statuses above are those of signals, as a shell says them
@@ -17,6 +20,11 @@ STOPPING: tuple[int, ...] = (
     signal.SIGINT,
     *(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)),
 )
+# What the system answers of a place that is closed, no folder, or of a name too long.
+_OF_PLACES = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR,
+    errno.ELOOP, errno.ENOSPC,
+}  # fmt: skip
 TIME_IS_UP = 14  # stands for `trainer.max_time` among the signals: SIGALRM, which Windows has not
 
 
@@ -62,10 +70,28 @@ class Stopped(BaseException):
         return SIGNALLED + self.number
 
 
+@contextmanager
+def explained_places() -> Iterator[None]:
+    """Turns what the system says of a place that may not be used into a `DataError` that names it.
+
+    Who asks for a file says best what is wrong with it; this is for all who could not know.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, TmkeError) or not error.filename or error.errno not in _OF_PLACES:
+            raise
+        raise DataError(
+            f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}): make it accessible, "
+            "or name another place."
+        ) from error
+
+
 def exit_status(command: Callable[[], int]) -> int:
     """What a command returns; or 2, and its message on stderr, after an error of the user."""
     try:
-        return command()
+        with explained_places():
+            return command()
     except TmkeError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR

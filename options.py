@@ -47,7 +47,8 @@ def without_tilde(path: str) -> str:
     """A path as it was typed, with the home folder for a `~` that is its first part.
 
     This is the only place where that is done, for command lines and for flags alike. Another name
-    that begins with a tilde, `./~` or `~a`, is given in full: libraries would look for a home.
+    that begins with a tilde, `./~` or `~a`, is given in full, as is one with a colon, `s3:`:
+    libraries would look for a home or an address.
 
     >>> without_tilde("a/~"), without_tilde("~a") == os.path.abspath("~a")
     ('a/~', True)
@@ -55,7 +56,8 @@ def without_tilde(path: str) -> str:
     if path.split("/")[0] == "~":
         return os.path.expanduser(path)
     first = PurePath(path).parts[:1]
-    return os.path.abspath(path) if first and first[0].startswith("~") else path
+    is_misread = bool(first) and (first[0].startswith("~") or ":" in first[0])
+    return os.path.abspath(path) if is_misread else path
 
 
 def check_path(path: str) -> str:
@@ -100,7 +102,8 @@ def path_flag(path: str) -> Path:
     try:
         return Path(check_path(without_tilde(path)))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{path}: {error}") from error
+        shown = path.encode(errors="backslashreplace").decode()
+        raise argparse.ArgumentTypeError(f"{shown}: {error}") from error
 
 
 def _as_text(value: object) -> object:

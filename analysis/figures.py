@@ -16,7 +16,7 @@ from analysis.neuron_report import PAIRS as QUESTION_PAIRS
 from metrics.bootstrap import Estimate
 from reporting.figures import draw_bars
 from reporting.labels import editor_label, model_label
-from reporting.style import COLUMN_INCHES, PALETTE, STYLE, save
+from reporting.style import COLUMN_INCHES, PALETTE, STYLE, drawn_text, save
 
 TITLES = {"state": "state after the layer", "mlp": "output of the MLP"}
 PAIRS = tuple(f"{a}-{b}" for a, b in QUESTION_PAIRS)
@@ -50,7 +50,7 @@ def trace_figure(
             axis.set_xticks(_ticks(effect.shape[1]))
             axis.set_yticks(range(len(tokens)), [name.replace("_", " ") for name in tokens])
             figure.colorbar(image, ax=axis, label="probability brought back")
-        figure.suptitle(f"Causal trace of {model}")
+        figure.suptitle(drawn_text(f"Causal trace of {model}"))
         return save(figure, base)
 
 
@@ -74,9 +74,11 @@ def neuron_figure(numbers: Mapping[str, Any], base: Path) -> list[Path]:
             frameon=False,
         )  # fmt: skip
         figure.suptitle(
-            f"Knowledge neurons: {editor_label(numbers['editor'])} on "
-            f"{model_label(numbers['model'])}, {numbers['scenario']} scenario, "
-            f"{numbers['n_edits']} edits"
+            drawn_text(
+                f"Knowledge neurons: {editor_label(numbers['editor'])} on "
+                f"{model_label(numbers['model'])}, {numbers['scenario']} scenario, "
+                f"{numbers['n_edits']} edits"
+            )
         )
         return save(figure, base)
 

@@ -28,7 +28,7 @@ from configs.schema import RunConfig
 from configs.signals import requeue_after, signals
 from configs.sweep import RESUME, Sweep
 from configs.words import readable
-from errors import USER_ERROR, Stopped, TmkeError
+from errors import USER_ERROR, Stopped, TmkeError, explained_places
 from results.files import forget_ranks, is_first_process, is_one_of_several
 from results.log_file import is_for_screen, recent
 from results.screen import screen
@@ -74,7 +74,8 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
 
         try:
             if number is None:
-                return run(configure())
+                with explained_places():
+                    return run(configure())
             _start_logging()  # a launcher may have brought this function into another process
             return sweep.run(composed, number, configure, run)
         except TmkeError as error:
@@ -133,7 +134,8 @@ def _explained_end() -> Iterator[None]:
     That is while the command line is checked, while Hydra composes, or between two jobs.
     """
     try:
-        yield
+        with explained_places():
+            yield
     except TmkeError as error:
         _stop(error)
     except Stopped as stopped:

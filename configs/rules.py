@@ -181,6 +181,7 @@ def _file_rules(command: str, sections: Sections) -> Iterator[str]:
     data: DataOptions | None = sections.get("data")
     if data is not None:
         yield from data.problems(command)
+        yield from _among_data(data, sections)
     model = sections.get("model")
     if model is not None and command != "pretrain" and _is_local(model.path):
         folder = Path(model.path)
@@ -195,6 +196,17 @@ def _file_rules(command: str, sections: Sections) -> Iterator[str]:
                 f"model.path={model.path}: there is no such folder (a hub id has the form "
                 "owner/name); run from the root of the checkout"
             )
+
+
+def _among_data(data: DataOptions, sections: Sections) -> Iterator[str]:
+    """A run's own files would be read as data by the next one."""
+    root, output = getattr(data, "root", None), sections.get("output_dir")
+    if root is None or output is None or Path(root).resolve() != Path(output).resolve():
+        return
+    yield (
+        f"output_dir={output} is data.root, and results would lie among the data: name another "
+        "folder for them"
+    )
 
 
 def _trainer_rules(command: str, sections: Sections) -> Iterator[str]:

@@ -150,10 +150,12 @@ def check_output_dir(config: RunConfig) -> None:
             `overwrite=true` would remove the checkpoint that is to be evaluated.
     """
     if is_first_process() and not config.trainer.fast_dev_run:  # which writes nothing
-        check_unlocked(Path(config.output_dir))
-        _check_content(config)
-        if not (resumes(config) and Path(config.output_dir).is_dir()):  # it may only be shown
-            check_writable(Path(config.output_dir), "output_dir=")
+        folder = Path(config.output_dir)
+        with _explained(folder):
+            if not (resumes(config) and folder.is_dir()):  # it may only be shown
+                check_writable(folder, "output_dir=")
+            check_unlocked(folder)
+            _check_content(config)
 
 
 @contextmanager

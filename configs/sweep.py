@@ -31,7 +31,7 @@ from rich.table import Table
 from configs.isolation import free_memory, isolated
 from configs.overrides import parse_words
 from configs.schema import RunConfig
-from errors import USER_ERROR, TmkeError
+from errors import USER_ERROR, TmkeError, explained_places
 from results.log_file import recent
 from results.screen import screen
 
@@ -134,7 +134,7 @@ class Sweep:
         try:
             config = configure()
             config.name_job(words)
-            with isolated():
+            with isolated(), explained_places():
                 score = main(config)
         except Exception as error:
             failure = _job_failure(error)

@@ -113,7 +113,7 @@ def grouped_bars(entries: Sequence[Entry], base: Path) -> list[Path]:
         axis.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
         axis.set_ylim(0, 105)
         axis.set_ylabel("percent")
-        axis.set_title(f"{model_label(ordered[0].model)}, {ordered[0].scenario} scenario")
+        axis.set_title(drawn_text(_title(ordered)))
         figure.legend(loc="outside lower center", ncols=columns, frameon=False)
         return save(figure, base)
 
@@ -138,7 +138,7 @@ def scenario_heat_map(entries: Sequence[Entry], base: Path) -> list[Path]:
             axis.set_title("\n".join(names) if len(names) > 1 else f"{names[0]}\n", fontsize=8)
             axis.set_xticks(range(len(scenarios)), scenarios, rotation=60, ha="right")
         axes[0].set_yticks(range(len(rows)), map(drawn_text, rows))
-        figure.suptitle(f"{model_label(entries[0].model)} (percent)")
+        figure.suptitle(drawn_text(f"{model_label(entries[0].model)} (percent)"))
         return save(figure, base)
 
 
@@ -169,7 +169,7 @@ def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
         axis.axhline(0, color="black", lw=0.8)
         axis.set_xticks(range(len(rows)), labels)
         axis.set_ylabel("text minus seen picture\n(points)")
-        axis.set_title(f"{model_label(gaps[0].model)}: transitivity gap")
+        axis.set_title(drawn_text(f"{model_label(gaps[0].model)}: transitivity gap"))
         figure.legend(loc="outside lower center", ncols=len(GAPS), frameon=False)
         return save(figure, base)
 
@@ -211,10 +211,15 @@ def sequential_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
             axis.set_xlabel("edits in place")
             axis.tick_params(labelbottom=True)  # a shared axis labels the lowest line alone
         figure.supylabel("percent", fontsize=9)
-        figure.suptitle(f"{model_label(ordered[0].model)}, {ordered[0].scenario} scenario")
+        figure.suptitle(drawn_text(_title(ordered)))
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         return save(figure, base)
+
+
+def _title(entries: Sequence[Entry]) -> str:
+    """What stands above a figure of one model in one scenario."""
+    return f"{model_label(entries[0].model)}, {entries[0].scenario} scenario"
 
 
 def result_figure(folder: Path, base: Path) -> list[Path]:
@@ -243,7 +248,7 @@ def table_picture(table: ResultTable, base: Path) -> list[Path]:
         figure = Figure(figsize=(width, 0.26 * (len(body) + 1)))
         axis = figure.add_axes((0, 0, 1, 1))
         axis.axis("off")
-        axis.set_title(table.title, fontsize=10)
+        axis.set_title(drawn_text(table.title), fontsize=10)
         drawn = axis.table(
             body, colLabels=header, cellLoc="center", edges="horizontal", bbox=Bbox.unit()
         )

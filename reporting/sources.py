@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from errors import ConfigError, DataError
-from options import without_tilde
+from options import check_text, without_tilde
 from reporting.entries import Entry
 from reporting.figures import read_curves
 from reporting.labels import SCENARIOS
@@ -65,6 +65,7 @@ def read_sources(folders: Sequence[Path], labels: Sequence[str] = ()) -> Sources
     runs: list[RunResult] = []
     training: list[Path] = []
     for folder in everything.values():
+        _check_name(folder)
         has_curves = (folder / CURVES).is_file()
         if has_curves:
             read_curves(folder / CURVES)  # a broken file is told before anything is written
@@ -74,6 +75,14 @@ def read_sources(folders: Sequence[Path], labels: Sequence[str] = ()) -> Sources
     _check_runs(runs, list(everything.values()))
     by_folder = {everything[resolved]: name for resolved, name in given.items()}
     return Sources(tuple(entries(runs, by_folder)), tuple(training), by_folder)
+
+
+def _check_name(folder: Path) -> None:
+    """Refuses a folder whose name cannot be written into a report."""
+    try:
+        check_text(str(folder))
+    except ValueError as error:
+        raise DataError(f"{str(folder)!r}: {error}.") from error
 
 
 def _check_runs(runs: Sequence[RunResult], folders: Sequence[Path]) -> None:
@@ -96,6 +105,10 @@ def _read_label(label: str) -> tuple[str, list[Path]]:
     Raises:
         ConfigError: there is no name, or DIR names nothing of ours.
     """
+    try:
+        check_text(label)
+    except ValueError as error:
+        raise ConfigError(f"--label {label!r}: {error}.") from error
     splits = [index for index, character in enumerate(label) if character == "="]
     for index in splits:
         name, path = label[:index].strip(), without_tilde(label[index + 1 :])

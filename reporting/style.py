@@ -5,6 +5,7 @@ differ in hatching, lines in dash and marker. No date or program name goes into 
 inputs give equal bytes.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ STYLE = {
     "axes.spines.right": False,
     "pdf.fonttype": 42,
 }
+_NO_GLYPH = "Glyph .* missing from"  # the letter is drawn as a box, and tables have it
 _PADDING = 0.1  # inches around what is drawn
 
 
@@ -82,13 +84,16 @@ def save(figure: Figure, base: Path) -> list[Path]:
     """
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine(None)  # every save would make it anew
-    box = figure.get_tightbbox(canvas.get_renderer()).padded(_PADDING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _NO_GLYPH)
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # every save would make it anew
+        box = figure.get_tightbbox(canvas.get_renderer()).padded(_PADDING)
     written = []
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
         path = base.with_name(base.name + suffix)
-        with replacing(path) as temporary:
+        with replacing(path) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", _NO_GLYPH)
             figure.savefig(temporary, dpi=DPI, metadata=metadata, bbox_inches=box)
         written.append(path)
     return written

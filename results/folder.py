@@ -169,7 +169,7 @@ def read_summary(folder: Path) -> Any:
             f"{path} does not exist; a result folder holds {EDITS}, {SUMMARY} and {TABLE}: give a "
             "folder that evaluate.py wrote."
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error}); {_EVALUATE_AGAIN}.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,23 @@ def test_what_hydra_is_given_is_what_was_checked() -> None:
     assert _checked_arguments("evaluate", argv) == [
         "editor=none", 'output_dir="2026_11_24"', "data=tmke", "data.root=.",
     ]  # fmt: skip
+
+
+def test_results_are_not_put_among_the_data(tmp_path: Path) -> None:
+    words = ("data=folder", f"data.root={tmp_path}/data")
+    message = complaint(*words, "output_dir=./data/")
+    assert "output_dir=./data/ is data.root, and results would lie among the data" in message
+    evaluate(*words, "output_dir=data/run")
+
+
+def test_a_closed_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = evaluate("output_dir=run")
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    with pytest.raises(
+        ConfigError, match=r"output_dir=run cannot be written \(Permission denied\)"
+    ):
+        check_output_dir(config)

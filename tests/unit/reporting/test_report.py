@@ -1,5 +1,6 @@
 """Figures and the whole report, from folders to files."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from reporting.figures import (
 )
 from reporting.naming import entries
 from reporting.tables import scenario_table
-from tests.result_folders import make_folder, make_run, make_training
+from tests.result_folders import edit_row, make_folder, make_run, make_training, write_edits
 
 ROOT = Path(__file__).parents[3]
 
@@ -219,3 +220,64 @@ def test_figures_take_metrics_without_records(tmp_path: Path) -> None:
     ):
         assert [path.suffix for path in files] == [".png", ".pdf"]
         assert all(path.stat().st_size > 1000 for path in files)
+
+
+def test_names_are_drawn_and_written_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    name = "[b]a[/b] $x$ :star: 🥚|<i>_"
+    folder = tmp_path / "[/red] é=1"
+    make_run(folder, "ft", model=name, data=name)
+    write_edits(folder, [edit_row()])
+    assert report.main([str(folder), "--check", "--output", str(tmp_path / "[x]")]) == 1
+    shown = capsys.readouterr().out
+    assert str(folder) in shown.replace("\n", "")
+    assert shown.endswith(f"Written to {tmp_path}/[x]/report.html\n")
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    text = (tmp_path / "[x]/report.md").read_text()
+    rule, row = text.partition("| ---")[2].splitlines()[:2]
+    assert row.startswith("| \\[b\\]a")
+    assert row.count(" | ") == rule.count(" | ")
+
+
+def test_a_title_is_no_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = []
+    monkeypatch.setattr("reporting.figures.save", lambda figure, base: titles.append(figure))
+    runs = [make_run(tmp_path / e, e, model="$\\frac$") for e in ("mend", "ft")]
+    grouped_bars(entries(runs), tmp_path / "bars")
+    table_picture(scenario_table(entries(runs)), tmp_path / "table")
+    for figure in titles:
+        figure.draw_without_rendering()  # a formula that cannot be read would end it
+
+
+def test_what_cannot_be_written_into_a_report_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "cafe").rename(os.fsdecode(b"caf\xe9"))
+    make_folder(Path("run"))
+    broken = make_folder(Path("broken"))
+    (broken / "summary.json").write_text("[" * 100_000)
+    for words, part in [
+        (["--label", "a=caf*"], "bytes that are no UTF-8"),
+        (["--label", "\udce9=run"], "bytes that are no UTF-8"),
+        (["broken"], "summary.json cannot be read as JSON"),
+    ]:
+        assert report.main([*words, "--output", "r"]) == 2
+        assert part in capsys.readouterr().err
+    for word in ("\udce9", "x" * 300, "a\nb"):
+        with pytest.raises(SystemExit):
+            report.main(["run", "--output", word])
+    assert not Path("r").exists()
+
+
+def test_a_folder_called_like_the_home_folder_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("~", "s3:", "http:"):
+        make_folder(tmp_path / name)
+        assert report.main([f"./{name}", "--check"]) == 1, "its figures are not the paper's"
+    make_folder(tmp_path / "home/run", "ft")
+    assert report.main(["~/run", "--label", "a=~/run", "--check"]) == 1
