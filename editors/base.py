@@ -103,7 +103,12 @@ class ReadsMore(Protocol):
     """Edits that have more read than a row: a text before its question, or by another model."""
 
     def room(self, model: EditableModel, rows: Rows) -> list[int]:
-        """Tokens by which each row may still grow before a model has no position for it: (R,)."""
+        """Tokens by which each row may still grow before a model has no position for it: (R,).
+
+        Args:
+            model: the base model.
+            rows: their texts say how long they are, the beginning of a generated answer too.
+        """
         ...
 
 

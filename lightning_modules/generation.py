@@ -54,8 +54,8 @@ class Generator:
         }
         n_target = comparison.at.row.bincount(minlength=len(rows)).tolist()
         wanted = {row: max(self.max_new_tokens, n_target[row]) for row in answers}
-        room = self._room(edit, rows)  # behind the target
-        longest = {row: min(n, n_target[row] + room[row]) for row, n in wanted.items()}
+        room = self._room(edit, rows)
+        longest = {row: min(n, room[row]) for row, n in wanted.items()}
         targets = {row: self._target(comparison, row) for row in answers}
         while unfinished := [
             row
@@ -96,11 +96,13 @@ class Generator:
         return values, texts
 
     def _room(self, edit: Edit, rows: Rows) -> list[int]:
-        """Tokens by which each row may grow."""
+        """How many tokens have a position behind the prompt of each row."""
+        first = (self.encoder.pad_id,)
+        begun = replace(rows, texts=tuple(text._replace(generated=first) for text in rows.texts))
         if isinstance(edit, ReadsMore):
-            return edit.room(self.model, rows)
-        lengths: list[int] = rows.attention_mask.sum(1).tolist()
-        return [self.model.max_positions - length for length in lengths]
+            return [1 + more for more in edit.room(self.model, begun)]
+        lengths = [len(self.encoder.encode(**text._asdict()).ids) for text in begun.texts]
+        return [1 + self.model.max_positions - length for length in lengths]
 
     def _next_tokens(
         self, edit: Edit, rows: Rows, unfinished: Sequence[int], answers: dict[int, list[int]]

@@ -159,8 +159,8 @@ class SeracEdit:
 
     def room(self, model: EditableModel, rows: Rows) -> list[int]:
         """Tokens by which each row may grow: in either model, where the counterfactual is asked."""
-        lengths: list[int] = rows.attention_mask.sum(1).tolist()
-        room = [model.max_positions - length for length in lengths]
+        base = [self.editor.encoder.encode(**text._asdict()) for text in rows.texts]
+        room = [model.max_positions - len(row.ids) for row in base]
         if not len(self.memory):
             return room
         with torch.no_grad():
