@@ -33,7 +33,7 @@ from editors.serac.published import published_counterfactual
 from editors.serac.scope import base_width, kind_and_vocabulary, take_embeddings
 from errors import ModelError
 from models.editable import EditableModel
-from models.head import in_single_precision
+from models.head import at_tokens, in_single_precision
 from models.positions import max_positions
 from models.rows import Answers, Rows, RowText
 
@@ -120,11 +120,12 @@ class Counterfactual(nn.Module):
             for text, entry in zip(rows.texts, entries, strict=True)
         ]
         longer, moved = reread(encoder, encoded, rows, at)
-        with in_single_precision(self.lm.get_output_embeddings()):
+        head = self.lm.get_output_embeddings()
+        with at_tokens(head, moved.row, moved.position), in_single_precision(head):
             output = self.lm(
                 inputs_embeds=self._embed(longer), attention_mask=longer.attention_mask
             )
-        logits = output.logits[moved.row, moved.position]
+        logits = output.logits  # (N, V)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         missing = self.vocabulary - logits.shape[-1]
         if missing > 0:  # ids that only the base has, such as <image>

@@ -20,6 +20,7 @@ from tests.serac_cases import (
     build,
     looked,
     made,
+    opt_model,
     picture_model,
     stirred,
     worded_batch,
@@ -339,3 +340,19 @@ def test_answers_that_change_their_tokens_are_refused() -> None:
     wrong = replace(at, target=at.target.roll(1))
     with pytest.raises(ModelError, match="other tokens after a longer text"):
         edit.answer(model, batch.rows, state, wrong)
+
+
+@pytest.mark.parametrize("kind", ["llama", "opt"])
+def test_the_counterfactual_model_makes_logits_where_they_are_asked(kind: str) -> None:
+    """A head over all tokens of all rows would fill the memory of any GPU."""
+    model = picture_model()
+    editor, batch = stirred(model), looked(model, worded_batch([4, 5], pictures=True))
+    if kind == "opt":
+        editor.counterfactual.lm = opt_model(vocabulary=len(TOKENIZER)).hf
+    edit, state = made(model, editor, batch)
+    seen: list[tuple[int, ...]] = []
+    head = editor.counterfactual.lm.get_output_embeddings()
+    head.register_forward_hook(lambda _module, _args, output: seen.append(tuple(output.shape)))
+    at = batch.rows.answers()
+    edit.answer(model, batch.rows, state, at)
+    assert seen == [(len(at.row), len(TOKENIZER))]
