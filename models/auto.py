@@ -109,7 +109,8 @@ class AutoMLLM(MultimodalModel):
             raise ModelError(
                 f"{type(self.hf).__name__} gives {len(flat)} features for {len(pixel_values)} "
                 f"pictures, and its processor {self.pictures.slots} image tokens for each. "
-                "config.json and preprocessor_config.json do not belong together."
+                "config.json, preprocessor_config.json and processor_config.json belong together; "
+                "without the last a family's usual number is taken."
             )
         return flat.view(len(pixel_values), self.pictures.slots, width)
 

@@ -22,6 +22,7 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 
+from errors import ModelError
 from models.families import family_of
 from models.folder import MANIFEST, is_local, sha256
 
@@ -29,6 +30,12 @@ Find = Callable[[str], Path | None]
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which they are looked for
 VOCABULARIES = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
 PICTURES = ("preprocessor_config.json", "processor_config.json")
+# Read by transformers, which is not clear about what it cannot read.
+SETTINGS = (
+    "config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "preprocessor_config.json", "processor_config.json", MANIFEST,
+)  # fmt: skip
+INDEX = "list of shards"
 _SLACK = 0.02  # by which shards may differ from what their index says, which some tools round
 
 
@@ -120,6 +127,37 @@ def check_model(name: str, family: str, path: str, revision: str | None = None) 
     return Report(name, path, tuple(items), (advice,))
 
 
+def check_files(path: str) -> None:
+    """Refuses a local folder in which a file is damaged, or a shard is missing that an index names.
+
+    Whatever else is missing is told by those who need it.
+
+    Raises:
+        ModelError: naming all such files.
+    """
+    folder = Path(path)
+    if not is_local(path) or not folder.is_dir():
+        return
+    find = _in_folder(folder)
+    wrong = [
+        f"{name} is no JSON object"
+        for name in SETTINGS
+        if (file := find(name)) is not None and _json(file) is None
+    ]
+    weights = list(_weights(find, ""))
+    for item in weights:
+        is_index = item.purpose == INDEX and len(weights) > 1  # sizes there are no reason
+        if item.problem and not is_index:
+            wrong.append(f"{item.file} {item.problem}")
+        elif item.path is None and (folder / item.file).suffix in (".safetensors", ".bin"):
+            wrong.append(f"{item.file} is not there, and the index of the weights names it")
+    if wrong:
+        raise ModelError(
+            f"model.path {path!r} holds files that cannot be used: {'; '.join(wrong)}. Fetch them "
+            "again from where the folder is from."
+        )
+
+
 def _files(find: Find, source: str, kind: str | None) -> Iterator[Item]:
     """The files of a model in transformers' form."""
     config = Item("config.json", "sizes and family", source, find("config.json"))
@@ -148,7 +186,7 @@ def _weights(find: Find, source: str) -> Iterator[Item]:
             yield Item(name, "weights", source, whole, _broken(whole))
             return
         if index is not None:
-            yield from _shards(find, Item(index.name, "list of shards", source, index))
+            yield from _shards(find, Item(index.name, INDEX, source, index))
             return
     yield Item("model.safetensors or its shards", "weights", source)
 

@@ -11,6 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from errors import ModelError
 from models.families import FAMILIES, family_of
+from models.unreadable import UNREADABLE, absent_files, reason
 
 MANIFEST = "manifest.json"
 
@@ -29,10 +30,11 @@ def read_config(family: str, path: str, revision: str | None = None) -> Pretrain
         )
     try:
         config = AutoConfig.from_pretrained(path, revision=revision or "main")
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise ModelError(
-            f"model.path {path!r} gives no readable config.json: {error} Give a local folder, or "
-            "a hub id that can be reached (HF_HUB_OFFLINE=1 allows only downloaded ones)."
+            f"model.path {path!r} gives no config.json that can be read: {reason(error)}"
+            f"{absent_files(path, 'config.json')} Give a local folder, or a hub id that can be "
+            "reached (HF_HUB_OFFLINE=1 allows only downloaded ones)."
         ) from error
     if model_type is None:
         _check_any(config, path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import PretrainedConfig
+from transformers import GenerationConfig, PretrainedConfig
 
 from errors import ModelError
 from models.editable import EditableModel
@@ -22,10 +23,13 @@ from models.quantisation import (
     make_differentiable,
     wrong_shapes,
 )
+from models.unreadable import UNREADABLE, reason
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+log = logging.getLogger(__name__)
 # What a damaged file, a wrong one, or bitsandbytes on a strange machine may raise.
-_UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
+_UNREADABLE = (*UNREADABLE, RuntimeError, ImportError, SafetensorError)
+_NAMED = 5  # of many weights, so many are named
 
 
 def load_model(
@@ -65,6 +69,7 @@ def load_model(
             dtype=number_type,
             attn_implementation=attention,
             output_loading_info=True,
+            generation_config=GenerationConfig(),  # answers are generated without the model's own
             ignore_mismatched_sizes=True,  # _check_complete refuses them, and names them
             **quantisation,
             **placement,
@@ -75,29 +80,45 @@ def load_model(
             "and unpickling it could run any code. Fetch the safetensors files of this model."
         ) from error
     except _UNREADABLE as error:
-        raise ModelError(f"the weights in {path!r} cannot be loaded: {error}") from error
+        raise ModelError(f"the weights in {path!r} cannot be loaded: {reason(error)}") from error
     _check_complete({**info, "misshapen_keys": wrong_shapes(hf)}, family, path)
     make_differentiable(hf)
     return entry.wrapper(hf)
 
 
 def _check_complete(info: dict[str, Any], family: str, path: str) -> None:
-    """Refuses weights that leave a parameter at its random initial value, or have one too many.
+    """Refuses weights that leave a parameter at its random initial value; tells of any left over.
 
     `info` is what `from_pretrained(output_loading_info=True)` tells, and quantised weights of
     another shape, which it takes as they are.
     """
-    wrong = {
-        kind: sorted(str(key) for key in info[kind])
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "misshapen_keys")
-        if info.get(kind)
-    }
-    if wrong:
-        listed = "; ".join(f"{kind}: {keys[:5]}" for kind, keys in wrong.items())
+    missing = sorted(map(str, info.get("missing_keys", ())))
+    shapes = [
+        f"{name} {tuple(stored)} instead of {tuple(wanted)}"
+        for name, stored, wanted in sorted(info.get("mismatched_keys", ()), key=str)
+    ]
+    shapes += sorted(map(str, info.get("misshapen_keys", ())))
+    if missing or shapes:
+        found = (("missing", missing), ("of another shape", shapes))
+        listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in found if names)
         raise ModelError(
-            f"the weights in {path!r} do not fit a {family} model: {listed}. A missing weight "
-            "would stay at its random initial value; use a complete checkpoint of this family."
+            f"the weights in {path!r} do not fit config.json and model.family={family}: {listed}. "
+            "Such a weight would stay at its random initial value; use a complete checkpoint of "
+            "this family."
         )
+    if over := sorted(map(str, info.get("unexpected_keys", ()))):
+        log.warning(
+            "the weights in %r hold %d that the model of config.json has no place for, and they "
+            "are left out: %s. Left over from a training they mean nothing; a bias, a layer or an "
+            "adapter among them means that config.json is of another model.",
+            path, len(over), _some(over),
+        )  # fmt: skip
+
+
+def _some(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _quantisation(

@@ -22,7 +22,9 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from errors import ModelError
+from models.unreadable import PICTURES, UNREADABLE, WORDS, absent_files, reason
 
+FILES = (*WORDS, *PICTURES, "processor_config.json")
 FREE_SIDE = 448  # of the square where the vision tower takes any size (Qwen2-VL: 256 tokens)
 _LARGEST = 1024  # a larger image_size is a bound (Pixtral: 1540) and no size
 _ENDS = (
@@ -97,8 +99,9 @@ def open_pictures(
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
         raise ModelError(
             f"{type(processor).__name__} in {path!r} cannot process a picture of {side} x {side} "
-            f"pixels: {type(error).__name__}: {error} Are the tokenizer and the "
-            "preprocessor_config.json those of this model?"
+            f"pixels: {reason(error)}{absent_files(path, *FILES)} processor_config.json says how "
+            "many tokens a picture takes, preprocessor_config.json its size: put both, and the "
+            "tokenizer, of this very model beside its weights."
         ) from error
     if "pixel_values" not in output or token not in ids:
         raise ModelError(
@@ -121,10 +124,19 @@ def image_token(config: PretrainedConfig) -> int | None:
 
 
 def side_of(config: PretrainedConfig) -> int:
-    """The side of the square that every picture is squashed to, in pixels."""
+    """The side of the square that every picture is squashed to, in pixels.
+
+    Raises:
+        ModelError: config.json says something that is no number.
+    """
     size = getattr(getattr(config, "vision_config", None), "image_size", None)
     if isinstance(size, list | tuple):
         size = max(size)
+    if size is not None and not isinstance(size, int):
+        raise ModelError(
+            f"vision_config.image_size in config.json is {size!r}, and a number of pixels is "
+            "needed. Use the config.json that belongs to the weights."
+        )
     return int(size) if size and size <= _LARGEST else FREE_SIDE
 
 
@@ -147,11 +159,11 @@ def _load_processor(
         )
         parts = {"tokenizer": tokenizer, "image_processor": images}
         return _without_videos(family, parts).from_pretrained(path, revision=revision or "main")
-    except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
+    except (*UNREADABLE, ImportError) as error:
         raise ModelError(
-            f"model.path {path!r} has no usable {family.__name__}: {type(error).__name__}: {error} "
-            "Put tokenizer, preprocessor_config.json and processor_config.json of this very model "
-            "beside its weights."
+            f"model.path {path!r} has no usable {family.__name__}: {reason(error)}"
+            f"{absent_files(path, *FILES)} Put tokenizer, preprocessor_config.json and "
+            "processor_config.json of this very model beside its weights."
         ) from error
 
 

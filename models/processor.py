@@ -15,11 +15,13 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from errors import ModelError
 from models.chat import ChatForm
+from models.check import check_files
 from models.families import Family, family_of
 from models.folder import read_config
 from models.pictures import image_token, open_pictures
 from models.positions import UNLIMITED, max_positions
 from models.tokenizer import load_tokenizer
+from models.unreadable import PICTURES, UNREADABLE, WORDS, absent_files, reason
 
 log = logging.getLogger(__name__)
 _THINNEST = 100  # times as long as it is wide
@@ -60,13 +62,16 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
         ModelError: a file is missing, or tokenizer, image processor and configuration do not
             belong together, or the folder is of another family.
     """
+    check_files(path)
     config, entry = read_config(family, path, revision), family_of(family)
     try:
         tokenizer = load_tokenizer(path, revision, config)
         images = entry.images and entry.images.from_pretrained(path, revision=revision or "main")
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise ModelError(
-            f"model.path {path!r} has no usable tokenizer or image processor: {error}"
+            f"model.path {path!r} has no usable tokenizer or image processor: {reason(error)}"
+            f"{absent_files(path, *WORDS, *PICTURES)} Put those of this very model beside its "
+            "weights."
         ) from error
     _check_tokenizer(tokenizer, config, entry, path)
     if entry.slots is None:
@@ -131,8 +136,9 @@ def _check_tokenizer(
         )
     if problems:
         raise ModelError(
-            f"the tokenizer in {path!r} does not fit the model: {'; '.join(problems)}. Put the "
-            "tokenizer files of this very model beside its weights."
+            f"the tokenizer in {path!r} does not fit the model: {'; '.join(problems)}."
+            f"{absent_files(path, *WORDS)} Put the tokenizer files of this very model beside its "
+            "weights."
         )
     first = tokenizer("a")["input_ids"][0]
     if family.model_type is not None and first != tokenizer.bos_token_id:
