@@ -93,7 +93,7 @@ def read_list(path: Path, what: str) -> list[Element]:
     text = _text(path)
     first, end = _value(path, text, 0)
     if isinstance(first, dict) and (path.suffix.lower() == LINES_SUFFIX or end < len(text)):
-        return [Element(value, _line(text, start)) for value, start in _values(path, text)]
+        return list(_elements(path, text))
     kind = "an empty list" if first == [] else _KINDS.get(type(first), "a number")
     if end < len(text):
         _refuse(path, text, end, f"more text follows {kind}. Take it out")
@@ -139,13 +139,14 @@ def _text(path: Path) -> str:
     return text
 
 
-def _values(path: Path, text: str) -> Iterator[tuple[Any, int]]:
-    """The values that stand one after the other, and where each begins."""
-    start = _after_space(text, 0)
+def _elements(path: Path, text: str) -> Iterator[Element]:
+    """The values that stand one after the other, each with its line."""
+    start, line, counted = _after_space(text, 0), 1, 0
     while start < len(text):
         value, end = _value(path, text, start)
-        yield value, start
-        start = end
+        line += text.count("\n", counted, start)
+        yield Element(value, line)
+        counted, start = start, end
 
 
 def _value(path: Path, text: str, start: int) -> tuple[Any, int]:
