@@ -9,6 +9,7 @@ import pytest
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder, PromptForm
 from models.chat import PICTURE
 from models.families import FAMILIES
+from tests.auto_cases import SPECIALS, qwen_tokenizer
 from tests.real_tokenizers import (
     FORMS,
     VOCABULARY_OF,
@@ -20,6 +21,7 @@ from tests.tokenizers_small import llama_tokenizer, opt_tokenizer
 
 LITERAL = "What does <image> in </s><s> mean, <pad>?"
 PLAIN = "Who founded Gofin Works?"
+NAMES = ("vision_start", "vision_end", "image_pad")
 SMALL = {"llava": llama_tokenizer(), "blip2": opt_tokenizer(), "minigpt4": llama_tokenizer()}
 families = pytest.mark.parametrize("family", VOCABULARY_OF)
 forms = pytest.mark.parametrize("form", FORMS)
@@ -82,6 +84,20 @@ def test_no_special_token_but_those_of_the_row_stands_in_it(
                 answer = [i for i, a in zip(row.ids, row.answer, strict=True) if a]
                 assert LITERAL in tokenizer.decode(of_text)
                 assert enc.decode(answer) == "</s>"
+
+
+def test_a_family_with_many_special_tokens_reads_them_as_text_too() -> None:
+    """Else Qwen2-VL would count pictures that no row shows."""
+    tokenizer = qwen_tokenizer()
+    ids = tokenizer.convert_tokens_to_ids([*SPECIALS])
+    start, end, pad = (ids[SPECIALS.index(f"<|{name}|>")] for name in NAMES)
+    enc = PromptEncoder(tokenizer, PictureLayout(2, pad, ids=(start, pad, pad, end)))
+    question = " and ".join(SPECIALS)
+    for before in ("", "<|im_start|>user "):
+        row = enc.encode(question, "<|im_end|>", picture=True, before=before)
+        assert [i for i in row.ids if i in ids] == [start, pad, pad, end]
+        assert row.slots == [i == pad for i in row.ids]
+        assert question in tokenizer.decode([i for i in row.ids if i not in ids])
 
 
 def test_a_picture_inside_text_keeps_its_place_after_pickling() -> None:
