@@ -27,11 +27,13 @@ class BaseFacts(NamedTuple):
         kind: `model_type`.
         vocabulary: width of the logits.
         layers: number of decoder layers.
+        width: of its hidden states.
     """
 
     kind: str
     vocabulary: int
     layers: int
+    width: int
 
 
 class EditorOptions(Options):

@@ -132,10 +132,12 @@ def check_base(editor: EditorOptions, model: ModelOptions) -> None:
     """Refuses a base model that the editor's options do not fit, by its config.json alone.
 
     Raises:
-        ModelError: the model has too few layers, or a network for it is on no disk.
+        ModelError: the model has too few layers or too small a width, or a network for it is on
+            no disk.
     """
     text = read_config(model.family, model.path, model.revision).get_text_config()
-    editor.check_base(BaseFacts(text.model_type, text.vocab_size, text.num_hidden_layers))
+    width = text.hidden_size
+    editor.check_base(BaseFacts(text.model_type, text.vocab_size, text.num_hidden_layers, width))
 
 
 def open_model(options: ModelOptions, device: torch.device | None = None) -> EditableModel:

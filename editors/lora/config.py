@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from editors.options import DescentOptions
+from editors.options import BaseFacts, DescentOptions
+from errors import ModelError
 from options import Seed
 
 
@@ -18,3 +19,16 @@ class LoraOptions(DescentOptions):
     alpha: int = Field(ge=1)
     layers: int | None = Field(ge=1)
     seed: Seed
+
+    def check_base(self, base: BaseFacts) -> None:
+        """Refuses a rank that no matrix of the base model has.
+
+        Raises:
+            ModelError: it is larger than the model's width.
+        """
+        super().check_base(base)
+        if self.rank > base.width:
+            raise ModelError(
+                f"editor.rank={self.rank}: the base model's matrices have at most rank "
+                f"{base.width}, its width. Give a number from 1 to {base.width}."
+            )

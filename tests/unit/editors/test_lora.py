@@ -15,12 +15,13 @@ from configs.check import load_config
 from configs.schema import EvaluateConfig
 from editors.lora.config import LoraOptions
 from editors.lora.editor import Lora
+from editors.options import BaseFacts
 from errors import ModelError
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch
-from tests.editors import lora
+from tests.editors import editor_options, lora
 
 EDITS = (3, 4, 5, 6, 7)  # answers of 1, 1, 3, 3 and 2 tokens: sorting them is not its own inverse
 SETTINGS = {
@@ -193,3 +194,10 @@ def test_the_settings_are_easyedit_s() -> None:
     assert isinstance(editor, LoraOptions)
     assert (editor.rank, editor.alpha, editor.lr, editor.steps) == (8, 32, 5e-3, 70)
     assert editor.layers is None
+
+
+def test_a_rank_above_the_models_width_is_refused_before_weights_load() -> None:
+    facts = BaseFacts("llama", 97, 3, 16)
+    editor_options("lora", rank=16).check_base(facts)
+    with pytest.raises(ModelError, match=r"editor\.rank=17: .* Give a number from 1 to 16"):
+        editor_options("lora", rank=17).check_base(facts)

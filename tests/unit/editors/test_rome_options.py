@@ -19,7 +19,7 @@ from errors import ConfigError, DataError, ModelError
 from models.deltas import Site
 from tests.rome_cases import model_and_encoder
 
-THREE_LAYERS = BaseFacts("llama", 97, 3)
+THREE_LAYERS = BaseFacts("llama", 97, 3, 16)
 
 
 def options(*words: str) -> RomeOptions:

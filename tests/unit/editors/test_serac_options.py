@@ -34,7 +34,7 @@ from tests.serac_cases import (
 )
 
 EDITS = (1, 2, 4)
-SMALL = BaseFacts("llama", 330, 3)
+SMALL = BaseFacts("llama", 330, 3, 16)
 
 
 def saved(lm: PreTrainedModel, tokenizer: Any, folder: Path) -> str:
@@ -157,7 +157,7 @@ def test_missing_networks_are_told_before_a_model_loads(tmp_path: Path) -> None:
         options(scope={"encoder": "nobody/x"}).check_base(SMALL)
     auto = options(scope={"encoder": "fresh"}, counterfactual={"path": "auto"})
     with pytest.raises(ModelError, match=r"counterfactual\.path=JackFram/llama-160m: .*not on"):
-        auto.check_base(BaseFacts("llama", 32064, 32))
+        auto.check_base(BaseFacts("llama", 32064, 32, 4096))
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.json").write_text("{}")

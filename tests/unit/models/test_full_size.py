@@ -99,7 +99,7 @@ def test_a_picture_is_as_many_tokens_as_its_family_says(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_tabulated_options_fit(name: str, editor: str) -> None:
     text = model_of(name).hf.config.get_text_config()
-    facts = BaseFacts(text.model_type, text.vocab_size, text.num_hidden_layers)
+    facts = BaseFacts(text.model_type, text.vocab_size, text.num_hidden_layers, text.hidden_size)
     options_of(name, editor).check_base(facts)
 
 
