@@ -276,8 +276,10 @@ class PromptEncoder:
         ids, offsets, *inside_at = (
             self._text.read_around(text, inside) if inside else self._text.read(text)
         )
-        first = len(ids) if answer is None else first_of_answer(offsets, len(prompt))
-        if first is None:
+        while answer is None and len(ids) > 1 and not offsets[-1][1]:
+            ids, offsets = ids[:-1], offsets[:-1]  # an end token comes after the answer
+        first = first_of_answer(offsets, len(prompt))
+        if answer is not None and first == len(ids):
             raise DataError(
                 f"the answer {answer!r} to {question!r} tokenises to nothing, so no token of it "
                 "can be scored. Correct the answer or leave the record out."
@@ -310,16 +312,16 @@ class PromptEncoder:
         return self.layout, int(begins_with_bos and not self.layout.before_bos)
 
 
-def first_of_answer(offsets: Sequence[Span], start: int) -> int | None:
+def first_of_answer(offsets: Sequence[Span], start: int) -> int:
     """The first token of an answer that a text has from a character on, one blank in front of it.
 
     It begins inside the answer, the blank included, or it begins before and holds more than the
-    blank. Llama's `▁▁`, whose second blank is the answer's, is a token of the prompt. None: no
-    token holds anything of the answer but its blank.
+    blank. Llama's `▁▁`, whose second blank is the answer's, is a token of the prompt. The number of
+    tokens: none holds anything of the answer but its blank.
     """
     visible = start + 1
     if not any(end > visible for _, end in offsets):
-        return None
+        return len(offsets)
     return next(i for i, (a, b) in enumerate(offsets) if b > visible or (b > start and a >= start))
 
 

@@ -54,7 +54,7 @@ def test_the_answer_begins_in_itself_or_with_what_it_shows() -> None:
     assert first_of_answer([(0, 4), (4, 5), (5, 6), (6, 8)], 5) == 2
     assert first_of_answer([(0, 4), (4, 7), (7, 8)], 5) == 1  # a token that shows some of it
     assert first_of_answer([(0, 4), (4, 5), (5, 7), (6, 7)], 5) == 2  # bytes of one character
-    assert first_of_answer([(0, 4), (4, 6), (0, 0)], 5) is None
+    assert first_of_answer([(0, 4), (4, 6), (0, 0)], 5) == 3  # nothing of it
 
 
 @pytest.mark.parametrize("answer", ["", " ", "\n", "\u3000\u00a0"])
@@ -82,6 +82,10 @@ def test_blanks_that_a_tokenizer_cuts_from_its_offsets_stay_in_the_answer(
     row = enc.encode(QUESTION, answer)
     assert enc.decode([i for i, a in zip(row.ids, row.answer, strict=True) if a]) == answer.strip()
     assert not row.answer[-1]  # the end token
+    assert enc.encode(QUESTION, answer, generated=(7,)).ids == [
+        *row.ids[: row.answer.index(True)],
+        7,
+    ]
 
 
 def test_a_long_text_is_read_without_a_word_of_the_library(
