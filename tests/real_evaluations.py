@@ -48,7 +48,8 @@ HARD = (
     ("Kim", "two\nlines", "{}"),
     ("Model 7", "2007", "In 2008: {}"),
 )
-SCORING = Scoring("all", generation=True, max_new_tokens=4)
+EVERYTHING = Scoring("all", generation=True, max_new_tokens=4)
+ANSWERS = Scoring("answer", generation=True, max_new_tokens=2)
 Padding = Literal["right", "left"]
 Values = Mapping[tuple[str, str], Mapping[int, float]]
 
@@ -170,11 +171,12 @@ def evaluated(
     scenario: str,
     encoder: PromptEncoder,
     size: int,
+    scoring: Scoring = EVERYTHING,
 ) -> Outcome:
-    """A whole evaluation, with every measure that there is."""
+    """A whole evaluation in batches of a size."""
     data = served(source, scenario, encoder, size)
     editor = EDITORS[name](model, EditorInputs(encoder, source.training_records), data)
-    module = EvaluationModule(model, editor, SCENARIOS[scenario], encoder, SCORING)
+    module = EvaluationModule(model, editor, SCENARIOS[scenario], encoder, scoring)
     trainer().test(module, datamodule=data, verbose=False)
     return copy.deepcopy(module.outcome)
 

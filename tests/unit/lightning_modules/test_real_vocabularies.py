@@ -18,10 +18,13 @@ from datamodules.images import read_image
 from datamodules.prompt_encoder import PromptForm
 from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource
+from lightning_modules.scoring import Scoring
 from results.outcome import Outcome
 from tests.builders import SLOTS
 from tests.real_evaluations import (
+    ANSWERS,
     EDITORS,
+    EVERYTHING,
     HARD,
     evaluated,
     pixels,
@@ -54,12 +57,18 @@ def hard(tmp_path_factory: pytest.TempPathFactory) -> RecordSource:
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> RecordSource:
-    return records_source(write_records(tmp_path_factory.mktemp("many") / "data", 60))
+def some(tmp_path_factory: pytest.TempPathFactory) -> RecordSource:
+    return records_source(write_records(tmp_path_factory.mktemp("some") / "data", 4))
 
 
 def both_ways(
-    source: RecordSource, name: str, family: Family, form: PromptForm, *, ties: int = 0
+    source: RecordSource,
+    name: str,
+    family: Family,
+    form: PromptForm,
+    *,
+    scoring: Scoring,
+    ties: int = 0,
 ) -> Outcome:
     """An evaluation in batches of eight, after it was held beside one in batches of one.
 
@@ -68,10 +77,9 @@ def both_ways(
     """
     scenario = "unimodal" if name == "rome" else "multimodal"
     model, n = real_model(family, seed=SEED), len(source.records("test"))
-    whole, alone = (
-        evaluated(model, name, source, scenario, real_encoder(family, form, padding_side=side), b)
-        for side, b in (("right", 8), ("left", 1))
-    )
+    right, left = (real_encoder(family, form, padding_side=side) for side in ("right", "left"))
+    whole = evaluated(model, name, source, scenario, right, 8, scoring)
+    alone = evaluated(model, name, source, scenario, left, 1, scoring)
     one, other = said(whole), said(alone)
     assert one.keys() == other.keys()
     assert sum(one[key] != other[key] for key in one) <= ties
@@ -105,15 +113,16 @@ def said(outcome: Outcome) -> Said:
 def test_hard_answers_in_a_batch_and_alone(
     name: str, family: Family, form: PromptForm, hard: RecordSource
 ) -> None:
-    both_ways(hard, name, family, form)
+    scoring = EVERYTHING if name in ("none", "ft") else ANSWERS
+    both_ways(hard, name, family, form, scoring=scoring)
 
 
 @pytest.mark.quality
 @pytest.mark.parametrize(("name", "family", "form"), list(product(EDITORS, FAMILIES, FORMS)))
-def test_the_benchmarks_records_in_a_batch_and_alone(
-    name: str, family: Family, form: PromptForm, many: RecordSource
+def test_any_editor_under_any_prompt_in_a_batch_and_alone(
+    name: str, family: Family, form: PromptForm, some: RecordSource
 ) -> None:
-    both_ways(many, name, family, form, ties=10)  # of more than 2,000
+    both_ways(some, name, family, form, scoring=EVERYTHING, ties=4)  # of some hundred
 
 
 @pytest.mark.parametrize("family", FAMILIES)
