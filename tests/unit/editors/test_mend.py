@@ -211,20 +211,33 @@ def test_image_objective_has_both_locality_terms_and_the_other_picture() -> None
     torch.testing.assert_close(loss.total, total, atol=1e-6, rtol=1e-4)
 
 
-def test_kl_over_all_positions_is_offered() -> None:
-    model, batch = any_model("llama"), edit_batch([1, 2], extra=3)
+@pytest.mark.parametrize(
+    ("kind", "terms"),
+    [
+        ("llama", {"locality": ("locality_far", "locality_near")}),
+        ("llava", {"locality_t": ("locality_t_far",), "locality_i": ("locality_i_far",)}),
+    ],
+)
+def test_kl_over_all_positions_is_offered(kind: str, terms: dict[str, tuple[str, ...]]) -> None:
+    """Prompt, picture slots and answer, and no padding."""
+    pictures = kind == "llava"
+    model, batch = any_model(kind), edit_batch([1, 2], extra=3, pictures=pictures)
     state = model.prefix(batch.rows, 1)
     edit = make_edit(trained(model), model, batch)
-    loss = Objective("text", {"locality": 1.0}, "all")(model, edit, batch, state)
-    values = []
-    for probe in ("locality_far", "locality_near"):
-        for row in batch.probes[probe]:
+    questions = "image_text" if pictures else "text"
+    loss = Objective(questions, {"locality": 1.0}, "all")(model, edit, batch, state)
+    assert loss.terms.keys() == terms.keys()
+    for term, probes in terms.items():
+        values = []
+        for row in torch.cat([batch.probes[p] for p in batch.probes if p.startswith(term)]):
             one = batch.rows.select(row[None])
             real = one.attention_mask
-            values.append(
-                kl_divergence(model(one)[real], model(one, deltas=edit.deltas)[real]).mean()
-            )
-    torch.testing.assert_close(loss.total, torch.stack(values).mean(), atol=1e-6, rtol=1e-4)
+            after = model(one, deltas=edit.deltas)[real]
+            values.append(kl_divergence(model(one)[real], after).mean())
+        assert set(probes) <= batch.probes.keys()
+        mean = torch.stack(values).mean()
+        torch.testing.assert_close(loss.terms[term], mean, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(loss.total, torch.stack([*loss.terms.values()]).sum())
 
 
 def test_an_edit_that_changes_nothing_has_no_locality_loss() -> None:
