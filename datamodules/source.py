@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from datamodules.left_out import LeftOut, OnError, nothing_left
+from datamodules.left_out import LeftOut, OnError, copies, first_of, nothing_left
 from datamodules.picture_folder import PictureFolder
 from datamodules.records import Record, name_key
 from errors import ConfigError, DataError
@@ -195,11 +195,22 @@ class RecordSource:
         return digest.hexdigest()[:16]
 
     def check_disjoint(self) -> None:
-        """Makes sure that no subject stands in two splits, however it is spelled there.
+        """Makes sure that no record stands there twice, and no subject in two splits.
+
+        A subject is the same however it is spelled.
 
         Raises:
             DataError: one does.
         """
+        for split, records in self.splits.items():
+            places = [self.place(split, number) for number in range(len(records))]
+            if found := copies(records, places):
+                way = " data.on_error=skip leaves them out." if self.on_error == "error" else ""
+                raise DataError(
+                    f"{len(found)} of the {len(records)} records of the {split} split of "
+                    f"data={self.name} stand there for the second time and would count twice: "
+                    f"{first_of(list(found.values()))}. Take the copies out.{way}"
+                )
         seen: dict[str, tuple[Split, str]] = {}
         for split, records in self.splits.items():
             for record in records:

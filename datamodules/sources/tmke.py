@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from datamodules.json_file import SUFFIXES, Element, read_list
-from datamodules.left_out import LeftOut, OnError, copies, first_of
+from datamodules.left_out import LeftOut, OnError, copies
 from datamodules.records import Record, TmkeRecord, field_errors, name_key
 from datamodules.source import (
     SPLITS,
@@ -139,13 +139,9 @@ class _Reading:
             for index, element in enumerate(read_list(root / name, "records")):
                 place = _place(root / name, index, element)
                 reading._add(element.value, place, on_error)
+        if on_error == "error":  # then copies are one, too: `RecordSource.check_disjoint`
+            return reading
         found = copies(reading.records, reading.places)
-        if found and on_error == "error":
-            raise DataError(
-                f"{len(found)} of the {len(reading.records)} records of {root} stand there twice, "
-                f"and each would count twice: {first_of(list(found.values()))}. Take the copies "
-                "out; data.on_error=skip leaves them out."
-            )
         kept = reading._only([n for n in range(len(reading.records)) if n not in found])
         kept.left_out = [*reading.left_out, *found.values()]
         return kept
