@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -248,6 +248,10 @@ class PromptEncoder:
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """Answer tokens as text."""
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: everything but the rows that this one remembers."""
+        return self.__dict__ | {"_cache": {}}
 
     def _remembered(self, key: _Key) -> Encoded:
         """A row that was asked for lately, or a new one."""

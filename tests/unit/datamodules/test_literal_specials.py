@@ -105,6 +105,7 @@ def test_a_picture_inside_text_keeps_its_place_after_pickling() -> None:
     enc = real_encoder("llava", "native")
     row = enc.encode(LITERAL, "350", picture=True)
     again = pickle.loads(pickle.dumps(enc))
+    assert not again._cache
     assert again.encode(LITERAL, "350", picture=True) == row
     assert again.encode(LITERAL, "350", picture=True, before="<image> ") == enc.encode(
         LITERAL, "350", picture=True, before="<image> "
