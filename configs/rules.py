@@ -18,6 +18,7 @@ from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import editor_names, registration
 
 Sections = dict[str, Any]
+_PROCESSES = 16  # that a machine may be asked for, however few cores it has
 UNREAD = "?"  # stands for what was typed and cannot be read, which has been told
 
 
@@ -219,7 +220,16 @@ def _trainer_rules(command: str, sections: Sections) -> Iterator[str]:
             "that would all do the same: add trainer=ddp (with trainer.devices=N and "
             "trainer.num_nodes=M as torchrun has them), or leave torchrun out"
         )
-    if trainer is None or not trainer.strategy.startswith("ddp"):
+    if trainer is None:
+        return
+    most = max(_PROCESSES, os.cpu_count() or 1)
+    on_cpu = trainer.accelerator in ("auto", "cpu")
+    if on_cpu and isinstance(trainer.devices, int) and trainer.devices > most:
+        yield (
+            f"trainer.devices={trainer.devices} would start as many processes on this machine, and "
+            f"at most {most} are taken (its cores, or {_PROCESSES} where there are fewer)"
+        )
+    if not trainer.strategy.startswith("ddp"):
         return
     if trainer.accelerator != "cpu" or trainer.devices not in ("auto", -1):
         return

@@ -84,6 +84,15 @@ def test_all_devices_of_a_cpu_are_one(tmp_path: Path) -> None:
         train("experiment=demo", "trainer=ddp", f"output_dir={tmp_path}")
 
 
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_a_cpu_is_not_filled_with_processes(accelerator: str, tmp_path: Path) -> None:
+    """Each would be started, one after the other, until nothing else runs on the machine."""
+    words = (f"trainer.accelerator={accelerator}", f"output_dir={tmp_path}")
+    with pytest.raises(ConfigError, match=r"trainer.devices=100000 .*at most"):
+        train("trainer=ddp_cpu", "trainer.devices=100000", *words)
+    assert train("trainer=ddp_cpu", "trainer.devices=16", *words).trainer.devices == 16
+
+
 SRUN = {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "train"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none"}
 
