@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.collate import RowTable
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
 from datamodules.known_facts import Knows
 from datamodules.picture_file import read_image
 from datamodules.prompt_encoder import Encoded, PictureLayout, PromptEncoder
-from datamodules.scenarios import SCENARIOS, training_scenario, true_questions
+from datamodules.scenarios import SCENARIOS, Prompt, training_scenario, true_questions
 from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
 from errors import DataError
@@ -256,9 +257,18 @@ def test_a_look_opens_and_asks_no_more_than_its_edits_need(
     scenarios = dict.fromkeys(("train", "test"), SCENARIOS["multimodal"])
     data = EditDataModule(source, scenarios, limit=2)
     data.connect(prompt_encoder(), ImageStore(pixels), misses(asked=asked))
+    checked: list[Prompt] = []
+    check = RowTable.check
+
+    def counting(table: RowTable, prompt: Prompt) -> None:
+        checked.append(prompt)
+        check(table, prompt)
+
+    monkeypatch.setattr(RowTable, "check", counting)
     assert not opened
     data.check()
     data.setup()
+    assert len(checked) == 2 * 2 * (1 + 11 + 6), "each row of four edits once"
     assert len(list(data.test_dataloader())) == 1
     assert len(data.train_dataloader()) == 2
     names = [path.name for path in opened]
