@@ -26,6 +26,7 @@ from datamodules.row_length import check_length
 from errors import DataError
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
+from models.finite import asked, check_own_logits
 from models.hooks import forward_hooks, replace_output
 from models.rows import Answers, RowText
 from results.screen import screen
@@ -147,7 +148,10 @@ def records_to_trace(
         part = records[start : start + ROWS_AT_ONCE]
         prompts = _encode(model, encoder, part)
         at = prompts.answers
-        right = model.suffix(prompts.state, at=at).argmax(-1) == at.target
+        logits = model.suffix(prompts.state, at=at)
+        questions = [record.knowledge_edit.question for record in part]
+        check_own_logits(model, logits.amax(-1), asked(questions, at))
+        right = logits.argmax(-1) == at.target
         all_right = at.row_mean(right.float()) == 1
         known += [record for record, ok in zip(part, all_right.tolist(), strict=True) if ok]
         if len(known) >= limit:

@@ -36,6 +36,7 @@ from datamodules.scenarios import (
 )
 from editors.base import DeltaEdit, Editor
 from errors import ConfigError
+from lightning_modules.finite import FiniteCheck
 from metrics.precision import in_float64
 from models.deltas import Role
 from models.editable import EditableModel
@@ -180,9 +181,11 @@ def _of_batch(
             "editors that change weights (ft, rome, mend, lora), and none."
         )
     sets: dict[tuple[When, Question], list[NeuronSet | None]] = {}
+    check = FiniteCheck(batch, model, editor.name)
     for when in WHEN:
         deltas = edit.deltas if when == "after" else {}
         logits = model.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
+        (check.edited if deltas else check.unedited)(logits.amax(-1), at.row)
         right = at.row_mean((logits.argmax(-1) == at.target).float()) == 1
         is_asked = when == "before" or bool(deltas)
         for question in QUESTIONS:

@@ -112,6 +112,13 @@ def _narrow(adam: Adam, deltas: Sequence[Tensor], going: Tensor) -> tuple[Adam, 
 
 def _check(losses: Tensor, step: int, lr: float) -> None:
     broken = int((~losses.isfinite()).sum())
+    if broken and step == 1:
+        raise ModelError(
+            f"the loss of {broken} edit(s) is not finite before the first step: the model that "
+            "they are made on gives no numbers there, whatever editor.lr is. Numbers in float16 "
+            "end at 65,504: set model.dtype=bfloat16 or float32; in those types its weights are "
+            "damaged, or an edit made before this one has diverged."
+        )
     if broken:
         raise ModelError(
             f"the descent diverged: the loss of {broken} edit(s) is not finite at step {step}. "

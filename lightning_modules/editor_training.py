@@ -27,6 +27,7 @@ from editors.objective import Objective, OuterLoss
 from editors.options import TrainedEditorOptions
 from errors import ConfigError, ModelError
 from lightning_modules.checkpoints import continue_from
+from lightning_modules.finite import FiniteCheck
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 
@@ -171,6 +172,7 @@ class EditorTraining(L.LightningModule):
         edit = self.editor.edit(self.model, batch, state)
         loss = self.judge(batch, state, edit)
         if not bool(loss.total.isfinite()):
+            self._check_base(batch, state)
             raise self._broken("loss", [batch])
         return state, edit, loss
 
@@ -201,6 +203,13 @@ class EditorTraining(L.LightningModule):
         at = rows.answers()
         logits = edit.answer(self.model, rows, state.select(batch.edit_rows), at)
         return at.row_mean((logits.argmax(-1) == at.target).float()).mean()
+
+    @torch.no_grad()
+    def _check_base(self, batch: EditBatch, state: PrefixState) -> None:
+        """Refuses a base model whose own logits are no numbers: no rate of a training mends it."""
+        at = batch.rows.answers()
+        best = self.model.suffix(state, at=at).amax(-1)
+        FiniteCheck(batch, self.model, self.editor.name).unedited(best, at.row)
 
     def _broken(self, what: str, batches: Iterable[EditBatch]) -> ModelError:
         named = [

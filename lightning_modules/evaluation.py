@@ -22,6 +22,7 @@ from datamodules.datamodule import EditDataModule
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.scenarios import Scenario
 from editors.base import Edit, Editor, Reporting, Scoped
+from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
 from lightning_modules.scoring import (
     Comparison,
@@ -37,6 +38,7 @@ from lightning_modules.scoring import (
 from metrics.bootstrap import Estimate
 from metrics.headlines import EVERYWHERE, GENERATION_MATCH, SCOPE_PROBABILITY
 from models.editable import EditableModel, PrefixState
+from models.finite import asked, check_own_logits
 from models.rows import EditBatch, Rows
 from results.outcome import Outcome, ScoredEdits, all_gather_objects
 from results.partial import BatchResult, Line, PartialResults
@@ -103,10 +105,11 @@ class EvaluationModule(L.LightningModule):
         """Edits, answers and scores one batch."""
         del batch_idx
         batch, state = self._prefix(batch)
+        pre = self._unedited(batch, state)
         started = self._now()
         edit = self.editor.edit(self.model, batch, state)
         seconds = (self._now() - started) / len(batch)
-        lines, answer_seconds = self._score(batch, state, edit, seconds=seconds)
+        lines, answer_seconds = self._score(batch, state, edit, pre, seconds=seconds)
         report = edit.report() if isinstance(edit, Reporting) else {}
         result = BatchResult(batch.edit_ids, list(lines), answer_seconds, report)
         self.add(result)
@@ -161,11 +164,27 @@ class EvaluationModule(L.LightningModule):
         batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
         return batch, self.model.prefix(batch.rows, self.editor.first_layer(self.model))
 
+    @torch.no_grad()
+    def _unedited(self, batch: EditBatch, state: PrefixState) -> Predictions:
+        """The unedited model's answers, before an edit is made that could be blamed for them.
+
+        Raises:
+            ModelError: they are no numbers.
+        """
+        at = batch.rows.answers()
+        pre = Predictions.of(self.model.suffix(state, at=at))
+        self._check(batch).unedited(pre.largest, at.row)
+        return pre
+
+    def _check(self, batch: EditBatch) -> FiniteCheck:
+        return FiniteCheck(batch, self.model, self.editor.name)
+
     def _score(
         self,
         batch: EditBatch,
         state: PrefixState,
         edit: Edit,
+        pre: Predictions,
         *,
         seconds: float,
         under: Tensor | None = None,
@@ -176,13 +195,13 @@ class EvaluationModule(L.LightningModule):
         is answered under, None for its own edit.
         """
         rows = batch.rows if under is None else replace(batch.rows, edit_index=under)
-        at = rows.answers()
-        with torch.no_grad():
-            pre = Predictions.of(self.model.suffix(state, at=at))
+        at, check = rows.answers(), self._check(batch)
         started = self._now()
         comparison = compare(self.model, edit, rows, state, at, pre)
         answer_seconds = (self._now() - started) / len(batch)
-        scores, generated = self._measure(replace(batch, rows=rows), state, edit, comparison)
+        check.edited(comparison.post.largest, at.row)
+        asked = replace(batch, rows=rows)
+        scores, generated = self._measure(asked, state, edit, comparison, check)
         lines = result_lines(
             batch, scores, comparison, self.encoder.decode,
             scoring=self.scoring, seconds=seconds, generated=generated,
@@ -190,7 +209,12 @@ class EvaluationModule(L.LightningModule):
         return lines, answer_seconds
 
     def _measure(
-        self, batch: EditBatch, state: PrefixState, edit: Edit, comparison: Comparison
+        self,
+        batch: EditBatch,
+        state: PrefixState,
+        edit: Edit,
+        comparison: Comparison,
+        check: FiniteCheck,
     ) -> tuple[dict[str, Tensor], Mapping[int, str]]:
         """All measures of all rows, and what was generated."""
         scores, generated = comparison.answers(), dict[int, str]()
@@ -199,13 +223,14 @@ class EvaluationModule(L.LightningModule):
                 scores |= comparison.agreements(EVERYWHERE)
             else:
                 rows = locality_rows(batch)
-                scores |= compare_everywhere(self.model, edit, batch.rows, state, rows)
+                scores |= compare_everywhere(self.model, edit, batch.rows, state, rows, check)
         if self.scoring.generation:
             generator = Generator(
                 self.model,
                 self.encoder,
                 self.editor.first_layer(self.model),
                 self.scoring.max_new_tokens,
+                check,
             )
             scores[GENERATION_MATCH], generated = generator.matches(
                 edit, batch.rows, target_rows(batch), comparison
@@ -222,13 +247,19 @@ class EvaluationModule(L.LightningModule):
 
 
 def knows(model: EditableModel) -> Callable[[Rows], Tensor]:
-    """Whether the unedited model gives every answer token right: rows -> (R,) bool."""
+    """Whether the unedited model gives every answer token right: rows -> (R,) bool.
+
+    The function raises a ModelError where the model's logits are no numbers, which would count as
+    facts that it does not know.
+    """
 
     @torch.no_grad()
     def answers_right(rows: Rows) -> Tensor:
         rows = rows.to(model.device)
         at = rows.answers()
-        hits = (model(rows, at=at).argmax(-1) == at.target).float()
+        logits = model(rows, at=at)
+        check_own_logits(model, logits.amax(-1), asked(rows.questions, at))
+        hits = (logits.argmax(-1) == at.target).float()
         return at.row_mean(hits) == 1
 
     return answers_right

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
 from editors.base import Edit, ReadsMore
+from lightning_modules.finite import FiniteCheck
 from lightning_modules.scoring import Comparison
 from metrics.text import first_lines, generation_match, has_ended
 from models.editable import EditableModel
@@ -32,12 +33,14 @@ class Generator:
     Attributes:
         first_layer: lowest layer that the edits change.
         max_new_tokens: longest answer; a longer target has its own length.
+        check: refuses answers that are no numbers.
     """
 
     model: EditableModel
     encoder: PromptEncoder
     first_layer: int
     max_new_tokens: int
+    check: FiniteCheck
 
     @torch.no_grad()
     def generate(
@@ -126,7 +129,9 @@ class Generator:
         last = torch.cat([answer.row[1:] != answer.row[:-1], answer.row.new_ones(1).bool()])
         at = Answers(answer.row[last], answer.position[last], answer.target[last], len(longer))
         state = self.model.prefix(longer, self.first_layer)
-        tokens: list[int] = edit.answer(self.model, longer, state, at).argmax(-1).tolist()
+        logits = edit.answer(self.model, longer, state, at)
+        self.check.edited(logits.amax(-1), of_rows[at.row])
+        tokens: list[int] = logits.argmax(-1).tolist()
         return tokens
 
     def _is_draft(self, text: RowText) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from editors.base import Edit
+from lightning_modules.finite import FiniteCheck
 from metrics.functional import (
     exact_match,
     token_accuracy,
@@ -56,14 +57,21 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Top tokens of one pass at some positions: (N, K) ids, likeliest first."""
+    """Top tokens of one pass at some positions.
+
+    Attributes:
+        top: (N, K) ids, likeliest first.
+        largest: (N,) the likeliest token's logit; nan where any logit is.
+    """
 
     top: Tensor
+    largest: Tensor
 
     @classmethod
     def of(cls, logits: Tensor) -> Predictions:
         """The ten likeliest tokens (fewer in a smaller vocabulary)."""
-        return cls(logits.topk(min(POSITIONAL_K, logits.shape[-1])).indices)
+        values, ids = logits.topk(min(POSITIONAL_K, logits.shape[-1]))  # nan comes first
+        return cls(ids, values[:, 0])
 
     @property
     def best(self) -> Tensor:
@@ -123,7 +131,12 @@ def compare(
 
 @torch.no_grad()
 def compare_everywhere(
-    model: EditableModel, edit: Edit, rows: Rows, state: PrefixState, to_compare: Tensor
+    model: EditableModel,
+    edit: Edit,
+    rows: Rows,
+    state: PrefixState,
+    to_compare: Tensor,
+    check: FiniteCheck,
 ) -> dict[str, Tensor]:
     """The published locality: both models compared at every real token of some rows.
 
@@ -132,13 +145,18 @@ def compare_everywhere(
 
     Returns:
         measure -> (R,) fractions, nan for the other rows.
+
+    Raises:
+        ModelError: a logit is not finite.
     """
     agreements: dict[str, Tensor] = {}
     for part in to_compare.split(_rows_at_once(model, rows)):
         part_rows, part_state = rows.select(part), state.select(part)
         at = part_rows.positions(torch.ones_like(part, dtype=torch.bool))
         pre = Predictions.of(model.suffix(part_state, at=at))
+        check.unedited(pre.largest, part[at.row])
         comparison = compare(model, edit, part_rows, part_state, at, pre)
+        check.edited(comparison.post.largest, part[at.row])
         for name, values in comparison.agreements(EVERYWHERE).items():
             whole = agreements.setdefault(name, values.new_full((len(rows),), torch.nan))
             whole[part] = values

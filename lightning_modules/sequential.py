@@ -26,7 +26,7 @@ from datamodules.scenarios import Scenario
 from editors.base import Editor, Lasting, Reporting
 from errors import ConfigError
 from lightning_modules.evaluation import EvaluationModule, Metrics
-from lightning_modules.scoring import Scoring
+from lightning_modules.scoring import Predictions, Scoring
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 from results.folder import EDITS_IN_PLACE
@@ -104,6 +104,7 @@ class SequentialModule(EvaluationModule):
         """Makes one edit on top of the earlier ones; at a point, scores all of them."""
         del batch_idx
         batch, state = self._prefix(batch)
+        pre = self._unedited(batch, state)
         started = self._now()
         earlier = self.edits
         with nullcontext() if earlier is None else earlier.in_place(self.model):
@@ -115,7 +116,7 @@ class SequentialModule(EvaluationModule):
                 "protocol=sequential asks for (editors.base.Lasting). Use protocol=single."
             )
         self.edits = edit.after(earlier)
-        self.scored.add(self._score_all(batch, state, self.edits))
+        self.scored.add(self._score_all(batch, state, self.edits, pre))
         n = len(self._seconds)
         if n in self.points and n not in self._at_points:
             point = self._score_point(n, self.edits)
@@ -184,10 +185,10 @@ class SequentialModule(EvaluationModule):
 
     def _score_point(self, n: int, edits: Lasting) -> BatchResult:
         """All probes of the first n edits, asked with all of them in place."""
-        parts = [
-            self._score_all(*self._prefix(batch.to(self.device)), edits)
-            for batch in self.data.first("test", n, self.data.eval_batch_size)
-        ]
+        parts = []
+        for served in self.data.first("test", n, self.data.eval_batch_size):
+            batch, state = self._prefix(served.to(self.device))
+            parts.append(self._score_all(batch, state, edits, self._unedited(batch, state)))
         names = {name: None for part in parts for name in part.report}
         return BatchResult(
             edit_ids=tuple(edit for part in parts for edit in part.edit_ids),
@@ -196,10 +197,12 @@ class SequentialModule(EvaluationModule):
             report={name: [v for part in parts for v in part.report[name]] for name in names},
         )
 
-    def _score_all(self, batch: EditBatch, state: PrefixState, edits: Lasting) -> BatchResult:
+    def _score_all(
+        self, batch: EditBatch, state: PrefixState, edits: Lasting, pre: Predictions
+    ) -> BatchResult:
         """All probes of some edits, each row answered under all edits that are in place."""
         under = torch.zeros_like(batch.rows.edit_index)
-        lines, answer_seconds = self._score(batch, state, edits, seconds=0.0, under=under)
+        lines, answer_seconds = self._score(batch, state, edits, pre, seconds=0.0, under=under)
         report = edits.report() if isinstance(edits, Reporting) else {}
         return BatchResult(
             batch.edit_ids,

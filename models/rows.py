@@ -100,6 +100,13 @@ class Rows:
     def __len__(self) -> int:
         return self.input_ids.shape[0]
 
+    @property
+    def questions(self) -> list[str]:
+        """What each row asks; its number where the rows were made from tokens alone."""
+        if not self.texts:
+            return [f"row {number}" for number in range(len(self))]
+        return [text.question for text in self.texts]
+
     def to(self, device: torch.device | str) -> Rows:
         """The same rows on a device."""
         moved: dict[str, Any] = {

@@ -23,6 +23,7 @@ from editors.mend.transform import GradientTransform, surviving
 from errors import ModelError
 from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, Factors, PrefixState
+from models.finite import asked, check_own_logits, remedy, type_of
 from models.rows import EditBatch
 
 
@@ -74,9 +75,15 @@ class Mend(nn.Module):
         """One edit per row of `batch.edit_rows`, independent of each other in eval mode.
 
         In train mode the batch's tokens enter the input statistics first.
+
+        Raises:
+            ModelError: the model's logits, or the gradients of its loss, are no numbers.
         """
-        at = batch.rows.select(batch.edit_rows).answers()
-        factors, _ = model.capture(state.select(batch.edit_rows), self.sites, at)
+        rows = batch.rows.select(batch.edit_rows)
+        at = rows.answers()
+        factors, logits = model.capture(state.select(batch.edit_rows), self.sites, at)
+        check_own_logits(model, logits.amax(-1), asked(rows.questions, at))
+        _check_factors(model, factors)
         return DeltaEdit(self.deltas(factors))
 
     def deltas(self, factors: Mapping[Site, Factors]) -> dict[Site, Delta]:
@@ -110,6 +117,17 @@ class Mend(nn.Module):
 def build(options: MendOptions, model: EditableModel, inputs: EditorInputs) -> Mend:
     """The untrained editor that the options describe, on the model's device."""
     return Mend(options, model).to(model.device)
+
+
+def _check_factors(model: EditableModel, factors: Mapping[Site, Factors]) -> None:
+    """Infinite gradients would stay in the input statistics for good."""
+    sides = [side[of.mask] for of in factors.values() for side in (of.x, of.delta)]
+    finite = [side.isfinite().all() for side in sides]
+    if not bool(torch.stack(finite).all()):
+        raise ModelError(
+            "the gradients that MEND makes edits from are not finite, though the model's logits "
+            f"are; {type_of(model)}. {remedy(model)}"
+        )
 
 
 def _key(site: Site, shape: tuple[int, int], *, shared: bool) -> str:

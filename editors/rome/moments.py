@@ -20,6 +20,7 @@ from errors import ModelError
 from metrics.precision import device_with_float64, in_float64
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel
+from models.finite import remedy, type_of
 from models.rows import text_rows
 from results.files import replacing
 
@@ -37,6 +38,9 @@ def second_moment(
 
     Returns:
         (d_in, d_in) in float64, and the number of tokens.
+
+    Raises:
+        ModelError: a key is not finite.
     """
     width, _ = linear_shape(model.linear(site))
     home = device_with_float64(model.device)
@@ -49,6 +53,11 @@ def second_moment(
         keys = in_float64(keys)
         total += keys.mT @ keys
         tokens += len(keys)
+    if not bool(total.isfinite().all()):
+        raise ModelError(
+            f"the inputs of {site.role} in layer {site.layer} hold values that are not finite on "
+            f"this text; {type_of(model)}. {remedy(model)}"
+        )
     return total / max(1, tokens), tokens
 
 

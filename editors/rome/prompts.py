@@ -15,6 +15,7 @@ from datamodules.row_length import check_length
 from editors.rome.config import FactToken
 from editors.rome.values import Prompts
 from models.editable import EditableModel
+from models.finite import check_own_logits
 from models.rows import Answers, Rows, RowText, text_rows
 
 TOP = 5  # the published prefixes sample from the five likeliest tokens
@@ -34,6 +35,9 @@ def sample_prefixes(
 
     Returns:
         Prefixes that end with a full stop and a space, in order.
+
+    Raises:
+        ModelError: the model's logits are no numbers.
     """
     draw = torch.Generator().manual_seed(seed)
     tokenizer = encoder.tokenizer
@@ -51,6 +55,7 @@ def sample_prefixes(
             )
             with torch.no_grad():
                 likely = model(text_rows(ids), at=last).topk(TOP)
+            check_own_logits(model, likely.values[:, 0], lambda _: "a text before ROME's prompts")
             chance = likely.values.softmax(-1).cpu()
             drawn = torch.multinomial(chance, 1, generator=draw).to(ids.device)
             ids = torch.cat([ids, likely.indices.gather(1, drawn)], 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from tests.e2e.commands import run
+from tests.e2e.commands import ROOT, run
 
 pytestmark = pytest.mark.e2e
 
@@ -33,3 +35,25 @@ def test_an_editor_is_trained_and_judged_on_a_base_in_bfloat16(world: Path, tmp_
     assert summary["settings"]["dtype"] == "bfloat16"
     assert summary["environment"]["dtype"] == "bfloat16"
     assert 0 <= summary["metrics"]["Reliability_S"]["mean"] <= 100
+
+
+def test_answers_that_are_no_numbers_end_a_run(world: Path, tmp_path: Path) -> None:
+    """Such a run ended with status 0 and a Locality of 100."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    shipped, no_hashes = ROOT / "models/pretrained/llava_tiny", shutil.ignore_patterns("manifest.*")
+    shutil.copytree(shipped, model, ignore=no_hashes)
+    weights = load_file(model / "model.safetensors")
+    (name,) = [key for key in weights if key.endswith("embed_tokens.weight")]
+    weights[name][-1] = torch.nan  # is the head, too
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    printed = run(
+        "evaluate.py", "experiment=demo", "editor=none", "scenario=unimodal", "logger=none",
+        "data.limit=2", "data.filter_known=false", f"model.path={model}", f"data.root={world}",
+        f"output_dir={out}", status=2,
+    )  # fmt: skip
+    said = " ".join(printed.split())
+    assert "error: the model's own logits are nan" in said
+    assert "first at edit 0 (" in said
+    assert "probe reliability" in said
+    assert "Traceback" not in said
+    assert not (out / "summary.json").exists()

@@ -7,6 +7,7 @@ import torch
 
 from datamodules.prompt_encoder import PromptForm
 from editors.none.editor import Unedited
+from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
 from lightning_modules.scoring import Predictions, compare
 from models.rows import EditBatch, RowText
@@ -29,7 +30,7 @@ def test_the_target_tells_nothing_to_a_free_answer(form: PromptForm) -> None:
         edit = editor.edit(model, batch, state)
         pre = Predictions.of(model.suffix(state, at=at))
         comparison = compare(model, edit, rows, state, at, pre)
-        generator = Generator(model, encoder, 0, max_new_tokens=7)
+        generator = Generator(model, encoder, 0, 7, FiniteCheck(batch, model, "none"))
         said.append(generator.generate(edit, rows, torch.arange(len(texts)), comparison))
     assert said[0] == said[1]
     assert all(len(ids) for ids in said[0].values())

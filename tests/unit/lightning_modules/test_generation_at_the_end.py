@@ -11,6 +11,7 @@ import torch
 from datamodules.prompt_encoder import PromptEncoder
 from editors.base import Edit, Editor
 from editors.none.editor import Unedited
+from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
 from lightning_modules.scoring import Comparison, Predictions
 from models.editable import EditableModel
@@ -32,7 +33,8 @@ def generated(
     with torch.no_grad():
         pre = Predictions.of(model.suffix(state, at=at))
         post = Predictions.of(edit.answer(model, batch.rows, state, at))
-    generator = Generator(model, encoder, editor.first_layer(model), LONG)
+    check = FiniteCheck(batch, model, editor.name)
+    generator = Generator(model, encoder, editor.first_layer(model), LONG, check)
     every = torch.arange(len(batch.rows))
     return edit, generator.generate(edit, batch.rows, every, Comparison(at, pre, post))
 

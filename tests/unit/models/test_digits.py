@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten
 from transformers.pytorch_utils import Conv1D
 
 from editors.base import DeltaEdit
+from lightning_modules.finite import FiniteCheck
 from lightning_modules.scoring import Predictions, compare_everywhere
 from models import head
 from models.context import answer_with_shared_prefix
@@ -31,7 +32,7 @@ from models.deltas import (
 from models.editable import EditableModel
 from models.head import head_logits, in_single_precision
 from models.rows import Rows, pooled_pictures
-from tests.builders import Prompt, any_model, llava, random_deltas, rows_of
+from tests.builders import Prompt, any_model, edit_batch, llava, random_deltas, rows_of
 
 HALF = (torch.bfloat16, torch.float16)
 KINDS = ("llava", "blip2", "minigpt4", "gpt2", "opt", "llama")
@@ -107,10 +108,11 @@ def test_an_unedited_model_agrees_with_itself(dtype: torch.dtype) -> None:
         if isinstance(delta, LowRankDelta)
     }
     pre = Predictions.of(model.suffix(state, at=at))
+    check = FiniteCheck(edit_batch([1]), model, "none")
     for edit in (DeltaEdit(), DeltaEdit(zeros)):
         post = Predictions.of(edit.answer(model, asked, state, at))
         assert torch.equal(pre.top, post.top)
-        everywhere = compare_everywhere(model, edit, asked, state, torch.arange(len(asked)))
+        everywhere = compare_everywhere(model, edit, asked, state, torch.arange(len(asked)), check)
         assert all(bool((values == 1).all()) for values in everywhere.values())
 
 
