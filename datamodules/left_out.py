@@ -14,6 +14,7 @@ from results.log_file import OFF_SCREEN
 log = logging.getLogger(__name__)
 OnError = Literal["error", "skip"]
 SHOWN = 3  # records that a message names
+_LONGEST = 240  # characters of each there
 
 
 class LeftOut(NamedTuple):
@@ -33,11 +34,19 @@ class LeftOut(NamedTuple):
         about = "" if self.subject is None else f" (subject {self.subject!r})"
         return f"{self.record}{about}: {self.reason.rstrip('.')}"
 
+    @property
+    def in_short(self) -> str:
+        """The beginning of it, for a message."""
+        text = str(self)
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
 
 def first_of(left_out: Sequence[LeftOut]) -> str:
     """The first few in one line, and how many more there are."""
     more = len(left_out) - SHOWN
-    return "; ".join(map(str, left_out[:SHOWN])) + (f"; and {more} more" if more > 0 else "")
+    return "; ".join(record.in_short for record in left_out[:SHOWN]) + (
+        f"; and {more} more" if more > 0 else ""
+    )
 
 
 def log_left_out(split: str, left_out: Sequence[LeftOut]) -> None:
@@ -48,7 +57,7 @@ def log_left_out(split: str, left_out: Sequence[LeftOut]) -> None:
     log.warning(
         "%s split: %s left out (data.on_error=skip): %s", split, records, first_of(left_out)
     )
-    for record in left_out[SHOWN:]:
+    for record in left_out:
         log.info("left out: %s", record, extra=OFF_SCREEN)
 
 

@@ -94,7 +94,7 @@ def read_tmke(
         raise DataError(f"data.root is {str(root)!r}, and {problem}.")
     training = _different_files(root, {"data.train_files": train_files})
     names = sorted(files) or _other_files(root, training)
-    if not names:
+    if not names and not train_files:
         raise DataError(
             f"data.root {root} holds no {' or '.join(f'*{suffix}' for suffix in SUFFIXES)} file "
             "with TMKE records. Point data.root at the benchmark's folder, or name the files in "
@@ -110,7 +110,11 @@ def read_tmke(
         splits={split: parts[split].records for split in SPLITS},
         plain_locality=True,
         filter_known=filter_known,
-        absent=f"Training files are named in data.train_files; the test files are {names}.",
+        absent=(
+            f"Training files are named in data.train_files; the test files are {names}."
+            if names
+            else f"All files in {root} are named in data.train_files, and none is left to test."
+        ),
         on_error=on_error,
         places={split: parts[split].places for split in SPLITS},
         left_out={split: parts[split].left_out for split in SPLITS},

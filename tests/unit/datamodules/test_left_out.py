@@ -176,6 +176,10 @@ def test_where_nothing_is_left_that_is_an_error(tmp_path: Path) -> None:
     source = read_tmke(tmp_path, on_error="skip")
     with pytest.raises(DataError, match=r"left out all 5 records .*'Car 0'.*; and 2 more"):
         source.records("test")
+    write(tmp_path / "a.json", *({"subject": f"Car {number}"} for number in range(5)))
+    with pytest.raises(DataError) as error:  # twelve fields are missing in each
+        read_tmke(tmp_path, on_error="skip").records("test")
+    assert len(str(error.value)) < 1200
 
 
 def test_a_file_that_is_no_json_is_an_error_in_any_case(tmp_path: Path) -> None:
@@ -229,7 +233,7 @@ def test_each_kind_of_unusable_record_is_left_out_and_counted(
     (said,) = [line.getMessage() for line in shown]
     assert said.startswith("test split: 5 records left out (data.on_error=skip): record 5 of")
     assert said.endswith("; and 2 more")
-    assert len(caplog.records) == 1 + 2  # the rest, for log.txt alone
+    assert len(caplog.records) == 1 + 5  # each in full, for log.txt alone
 
 
 def test_a_limit_counts_the_edits_that_can_be_made(root: Path) -> None:

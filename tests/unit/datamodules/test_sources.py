@@ -147,6 +147,14 @@ def test_training_without_training_files_says_what_to_do(tmp_path: Path) -> None
         read_tmke(tmp_path).records("train")
 
 
+def test_a_folder_with_training_files_alone_trains_and_has_no_test(tmp_path: Path) -> None:
+    write(tmp_path / "train.json", *(other(f"Car {n}") for n in range(20)))
+    source = read_tmke(tmp_path, train_files=["train.json"])
+    assert len(source.records("train")) == 18
+    with pytest.raises(DataError, match=r"named in data\.train_files, and none is left to test"):
+        source.records("test")
+
+
 def test_a_wrong_root_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         read_tmke(tmp_path / "nowhere")
