@@ -8,11 +8,13 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from configs.check import load_config
 from datamodules.datamodule import EditDataModule
 from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource, folder_problem
@@ -25,6 +27,7 @@ from results.log_file import is_for_screen
 from runner.assembly import demonstrations
 from runner.lengths import check_lengths
 from runner.start import Placement
+from runner.summary import Run
 from tests.unit.datamodules.test_datamodule import batches, make, prompt_encoder
 from tests.unit.datamodules.test_datamodule import root as root_of_pictures
 from tests.unit.datamodules.test_sources import RECORD, other, write
@@ -254,6 +257,24 @@ def test_the_same_records_are_left_out_again(root: Path) -> None:
     again.check()
     again.setup("test")
     assert again.left_out("test") == first.left_out("test")
+
+
+def test_a_run_does_not_go_on_where_a_picture_came_back(root: Path) -> None:
+    """Its edits would have other numbers; the records themselves are the same."""
+    cfg: Any = load_config("evaluate", ["editor=none", "experiment=demo"])
+
+    def digests() -> dict[str, str | None]:
+        data = limited(mixed(root))
+        data.setup("test")
+        parts: Any = SimpleNamespace(data=data, model=SimpleNamespace(fingerprint=lambda: "m"))
+        return Run(cfg, parts, parts, Placement(cfg, 1, torch.device("cpu"))).digests
+
+    before = digests()
+    assert digests() == before
+    (root / "images" / "nowhere.jpeg").write_bytes((root / "images" / "b.jpeg").read_bytes())
+    after = digests()
+    assert after["data_digest"] == before["data_digest"]
+    assert after["probe_digest"] != before["probe_digest"]
 
 
 def test_facts_are_asked_of_what_can_be_used_alone(root: Path) -> None:
