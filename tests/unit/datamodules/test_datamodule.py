@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -277,7 +278,9 @@ def test_a_look_opens_and_asks_no_more_than_its_edits_need(
     assert len(asked) == len({(s, prompt) for s, r in edited for prompt in true_questions(r)})
 
 
-def test_pixels_are_kept_up_to_a_number_of_bytes(root: Path) -> None:
+def test_pixels_are_kept_up_to_a_number_of_bytes(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[tuple[int, int]] = []
 
     def counted(image: Image.Image) -> torch.Tensor:
@@ -300,6 +303,10 @@ def test_pixels_are_kept_up_to_a_number_of_bytes(root: Path) -> None:
     assert store._bytes == 3 * one == sum(kept.nbytes for kept in store._kept.values())
     again = pickle.loads(pickle.dumps(ImageStore(pixels, room=7)))
     assert (again._bytes, len(again._kept), again._room) == (0, 0, 7)
+    workers = SimpleNamespace(num_workers=3)
+    monkeypatch.setattr("datamodules.images.get_worker_info", lambda: workers)
+    store(paths[2])
+    assert store._bytes == one, "each of three processes keeps a third"
     store.clear()
     assert store._bytes == len(store._kept) == 0
 
