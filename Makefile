@@ -16,12 +16,12 @@ WORLD ?= data=world
 MODELS ?= llava_tiny
 EDITS ?= null
 OUT ?= runs/reference
-.PHONY: help setup demo table reference test test-fast test-faults test-quality lint format clean
+.PHONY: help setup demo table reference test test-fast test-faults test-odd test-quality lint format clean
 
 # Nothing here needs a network once the environment stands; one thread per process, two processes.
 export HF_HUB_OFFLINE ?= 1
 export WANDB_MODE ?= offline
-test test-fast test-faults test-quality: export OMP_NUM_THREADS = 1
+test test-fast test-faults test-odd test-quality: export OMP_NUM_THREADS = 1
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s%s\n", $$1, $$2}' Makefile
@@ -72,14 +72,17 @@ reference: $(READY)  ## results of all commands into OUT=DIR, to compare with th
 
 # The longest modules, those of tests/e2e, come first, so that both processes end together.
 PYTEST := $(PY) -m pytest -n 2 --dist loadscope
-test: $(READY)  ## all tests but those of test-quality and test-faults, on two cores; ARGS="-k mend" narrows it
-	$(PYTEST) --no-loadscope-reorder -m "not quality and not faults" $(ARGS)
+test: $(READY)  ## all tests but those of test-quality, test-odd and test-faults, on two cores; ARGS="-k mend" narrows it
+	$(PYTEST) --no-loadscope-reorder -m "not quality and not faults and not odd" $(ARGS)
 
 test-fast: $(READY)  ## between two edits: no entry point, nothing slow
-	$(PYTEST) -m "not slow and not e2e and not quality and not faults" $(ARGS)
+	$(PYTEST) -m "not slow and not e2e and not quality and not faults and not odd" $(ARGS)
 
 test-faults: $(READY)  ## kills both commands at 40 random moments; TMKE_FAULT_SEED=N repeats those of a run
 	$(PYTEST) --no-loadscope-reorder -m faults tests/faults $(ARGS)
+
+test-odd: $(READY)  ## odd records, pictures, paths, options and results through the real commands
+	$(PYTEST) --no-loadscope-reorder -m odd tests/odd $(ARGS)
 
 test-quality: $(READY)  ## whole trainings and the results that the documentation promises
 	$(PYTEST) --no-loadscope-reorder -m quality $(ARGS)

@@ -72,12 +72,17 @@ class Warm:
         command: script and options.
         streams: files for its stdout and stderr.
         variables: what it finds in its environment besides `environment()`.
+        modules: what of this project the process has loaded too.
     """
 
     def __init__(
-        self, command: list[str], streams: list[str], variables: Mapping[str, str] | None = None
+        self,
+        command: list[str],
+        streams: list[str],
+        variables: Mapping[str, str] | None = None,
+        modules: tuple[str, ...] = (),
     ) -> None:
-        self.command, self._server = command, _server()
+        self.command, self._server = command, _server(modules)
         around = environment() | dict(variables or {})
         request = {"command": command, "environment": around, "streams": streams}
         assert self._server.stdin is not None
@@ -112,10 +117,11 @@ class Warm:
 
 
 @cache
-def _server() -> subprocess.Popen[bytes]:
+def _server(modules: tuple[str, ...]) -> subprocess.Popen[bytes]:
     # Unbuffered, so that `select` sees every answer that was not read yet.
     return subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("warm.py"))], cwd=ROOT, env=environment(),
+        [sys.executable, str(Path(__file__).with_name("warm.py")), *modules],
+        cwd=ROOT, env=environment() | {"PYTHONPATH": str(ROOT)} if modules else environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
     )  # fmt: skip
 

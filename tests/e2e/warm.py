@@ -4,7 +4,8 @@ Loading torch, lightning and transformers takes most of the time of a short comm
 does it once; each request is a fork of it, which runs the script as `python SCRIPT OPTIONS` would:
 its own `__main__`, arguments, environment, working directory and output, and its own end. Nothing
 is computed before the fork. Requests are JSON lines on stdin; stdout says the number of the
-process, which leads a group of its own, and, once it has ended, its exit status.
+process, which leads a group of its own, and, once it has ended, its exit status. Modules named as
+arguments are imported too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def serve() -> None:
     """Answers requests until stdin ends; in a child, runs the command and returns."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library says when it is imported is no answer
-    for name in HEAVY:
+    for name in (*HEAVY, *sys.argv[1:]):
         __import__(name)
     gc.freeze()  # a collection in a child would copy all of it
     for line in sys.stdin:

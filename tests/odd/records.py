@@ -78,3 +78,25 @@ def write_data(folder: Path, n: int = 3) -> Path:
     write_pictures(folder / IMAGES)
     (folder / FILE).write_text(json.dumps(records(n)), encoding="utf-8")
     return folder
+
+
+def write_world(folder: Path) -> Path:
+    """A world folder of six companies, each with two pictures; returns the folder."""
+    write_pictures(folder / IMAGES)
+    (folder / "entities.json").write_text(json.dumps(entities()), encoding="utf-8")
+    return folder
+
+
+def entities() -> list[dict[str, Any]]:
+    """The entities of that world."""
+    names = (*_SUBJECTS, "Fulda")
+    return [
+        {
+            "id": f"C{number}",
+            "name": name,
+            "type": "company",
+            "facts": {"seat": _OLD[number % 5], "founder": _NEW[number % 4]},
+            "images": {"front": f"{IMAGES}/a.png", "side": f"{IMAGES}/b.png"},
+        }
+        for number, name in enumerate(names)
+    ]
