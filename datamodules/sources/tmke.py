@@ -92,15 +92,7 @@ def read_tmke(
     """
     if (problem := folder_problem(root)) is not None:
         raise DataError(f"data.root is {str(root)!r}, and {problem}.")
-    training = _different_files(root, {"data.train_files": train_files})
-    names = sorted(files) or _other_files(root, training)
-    if not names and not train_files:
-        raise DataError(
-            f"data.root {root} holds no {' or '.join(f'*{suffix}' for suffix in SUFFIXES)} file "
-            "with TMKE records. Point data.root at the benchmark's folder, or name the files in "
-            "data.files."
-        )
-    _different_files(root, {"data.train_files": train_files, "data.files": names})
+    names = _test_files(root, files, train_files)
     test, train = (_Reading.of(root, each, on_error) for each in (names, train_files))
     parts: dict[Split, _Reading] = {"test": test}
     parts["train"], parts["val"] = train.split(seed)
@@ -183,6 +175,24 @@ class _Reading:
 
     def _only(self, numbers: Sequence[int]) -> _Reading:
         return _Reading([self.records[n] for n in numbers], [self.places[n] for n in numbers])
+
+
+def _test_files(root: Path, files: Sequence[str], train_files: Sequence[str]) -> list[str]:
+    """Names of the test files; none where all files of the folder are trained on.
+
+    Raises:
+        DataError: there is no file at all, or one is named twice.
+    """
+    training = _different_files(root, {"data.train_files": train_files})
+    names = sorted(files) or _other_files(root, training)
+    if not names and not train_files:
+        raise DataError(
+            f"data.root {root} holds no {' or '.join(f'*{suffix}' for suffix in SUFFIXES)} file "
+            "with TMKE records. Point data.root at the benchmark's folder, or name the files in "
+            "data.files."
+        )
+    _different_files(root, {"data.train_files": train_files, "data.files": names})
+    return names
 
 
 def _other_files(root: Path, training: Mapping[Hashable, str]) -> list[str]:
