@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from datamodules.records import Record
+from datamodules.records import Record, name_key
 from editors.encoders import CutTexts, encoder_folder
 from editors.sentences import open_sentences
 from editors.serac.config import NegativesOptions
@@ -47,7 +47,7 @@ class HardNegatives:
         sentences = open_sentences(folder, device)
         cut = CutTexts(_KEY)
         self.pool = sorted({question for record in records for question in out_of_scope(record)})
-        self._lowered = [question.lower() for question in self.pool]
+        self._keys = [name_key(question) for question in self.pool]
         self._pool = _embed(sentences, self.pool, cut)  # (P, d)
         edits = sorted({record.knowledge_edit.question for record in records})
         self._edits = dict(zip(edits, _embed(sentences, edits, cut), strict=True))
@@ -79,9 +79,9 @@ class HardNegatives:
         return [self.pool[number] for number in drawn.tolist()]
 
     def _others(self, subject: str) -> np.ndarray:
-        """Numbers of the questions that do not name a subject."""
-        name = subject.lower()
-        return np.array([n for n, text in enumerate(self._lowered) if name not in text], int)
+        """Numbers of the questions that do not name a subject, in any spelling of it."""
+        name = name_key(subject)
+        return np.array([n for n, text in enumerate(self._keys) if name not in text], int)
 
     def _nearest(self, question: str, subject: str) -> tuple[np.ndarray, np.ndarray]:
         """Numbers in the pool and the chance of each; a small pool keeps at least one."""

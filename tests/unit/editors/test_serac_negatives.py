@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sentence_transformers import SentenceTransformer
 
 from editors.encoders import encoder_folder
@@ -58,6 +59,16 @@ def test_a_draw_depends_on_the_step_and_the_edit_alone() -> None:
     assert len({tuple(first.draw(step, *asked)) for step in range(20)}) > 3
     unknown = first.draw(7, "What is new?", "Nobody")
     assert set(unknown) <= set(first.pool)
+
+
+@pytest.mark.parametrize("subject", ["Łódź Works", "ŁÓDŹ  works", "Ło\u0301dz\u0301 Works"])
+def test_a_question_that_names_the_subject_in_another_spelling_is_not_drawn(subject: str) -> None:
+    other = RECORDS[2].locality_question.model_copy(update={"question": "How old is Łódź Works?"})
+    records = [RECORDS[2].model_copy(update={"locality_question": other})]
+    found = drawn_from_records(records, share=0.0, per_edit=9)
+    assert "How old is Łódź Works?" in found.pool
+    drawn = {question for step in range(9) for question in found.draw(step, "Which?", subject)}
+    assert drawn == {question for question in found.pool if "Works" not in question}
 
 
 def test_a_small_pool_still_draws_and_an_empty_one_does_not() -> None:
