@@ -28,12 +28,14 @@ class BaseFacts(NamedTuple):
         vocabulary: width of the logits.
         layers: number of decoder layers.
         width: of its hidden states.
+        positions: tokens that it reads at once; None: not known.
     """
 
     kind: str
     vocabulary: int
     layers: int
     width: int
+    positions: int | None = None
 
 
 class EditorOptions(Options):

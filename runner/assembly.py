@@ -40,6 +40,7 @@ from models.editable import EditableModel
 from models.folder import read_config
 from models.loading import load_model
 from models.memory import log_memory
+from models.positions import max_positions
 from models.processor import Processor, load_processor
 from results.files import PROFILE
 from results.partial import PartialResults
@@ -135,9 +136,13 @@ def check_base(editor: EditorOptions, model: ModelOptions) -> None:
         ModelError: the model has too few layers or too small a width, or a network for it is on
             no disk.
     """
-    text = read_config(model.family, model.path, model.revision).get_text_config()
-    width = text.hidden_size
-    editor.check_base(BaseFacts(text.model_type, text.vocab_size, text.num_hidden_layers, width))
+    config = read_config(model.family, model.path, model.revision)
+    text = config.get_text_config()
+    facts = BaseFacts(
+        text.model_type, text.vocab_size, text.num_hidden_layers, text.hidden_size,
+        max_positions(config),
+    )  # fmt: skip
+    editor.check_base(facts)
 
 
 def open_model(options: ModelOptions, device: torch.device | None = None) -> EditableModel:

@@ -95,11 +95,18 @@ class RomeOptions(EditorOptions):
             )
 
     def check_base(self, base: BaseFacts) -> None:
-        """Refuses a layer that is not there, or that nothing reads.
+        """Refuses a layer that is not there, or that nothing reads, and prefixes too long.
 
         Raises:
-            ModelError: with the layers that can be edited.
+            ModelError: with the layers that can be edited, or the longest prefix.
         """
+        longest = max((length for length, _ in self.contexts), default=0)
+        if base.positions is not None and longest > base.positions:
+            raise ModelError(
+                f"editor.contexts has a prefix of {longest} tokens, and this model reads "
+                f"{base.positions} at once, the question behind it among them. Give shorter ones, "
+                "such as [[5,10],[10,10]]."
+            )
         if self.layer >= base.layers:
             raise ModelError(
                 f"editor.layer={self.layer}: this model has decoder layers 0 to "

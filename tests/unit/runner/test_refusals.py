@@ -24,6 +24,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("editor=rome", "scenario=multimodal"), "an edit prompt about a picture does not name"),
         (("editor=rome", "editor.layer=7"), "this model has decoder layers 0 to 3"),
         (("editor=rome", "editor.layer=3"), "is the last one, and no later attention reads"),
+        (
+            ("editor=rome", "editor.contexts=[[3000,1]]"),
+            "of 3000 tokens, and this model reads 2048",
+        ),
         (("editor=rome", "editor.second_moment=no.file"), "there is no such file"),
         (("editor=lora", "editor.layers=9"), "the base model has 4 decoder layers"),
         (("editor=ft", "editor.layers=9"), "the base model has 4 decoder layers"),
