@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.prompt_encoder import PromptEncoder
+from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from editors.base import EditorInputs, Reporting
 from editors.ike.config import PicturePlace
 from editors.ike.demonstrations import demonstrate, demonstration, demonstration_kinds
@@ -22,6 +22,7 @@ from errors import DataError, ModelError
 from models.editable import EditableModel
 from models.rows import EditBatch
 from tests import editors
+from tests.builders import IMAGE_TOKEN, SLOTS, blip2
 from tests.ike_cases import (
     ENCODER,
     POSITIONS,
@@ -33,6 +34,7 @@ from tests.ike_cases import (
     record,
     retriever,
 )
+from tests.tokenizers_small import opt_tokenizer
 
 EDITS = (3, 14, 8)
 K = 6
@@ -272,6 +274,21 @@ def test_the_farthest_are_dropped_until_the_longest_question_fits(
         config.max_position_embeddings = length(encoder, whole, fit + 1, batch) - 1
         _, again = answered(model, ike(encoder, picture=where), batch)
         assert again.report()["demonstrations_shown"] == [fit]
+
+
+@pytest.mark.parametrize("place", ["question", "front"])
+def test_a_full_context_of_blip2_opt_asks_for_no_position_past_the_last(
+    place: PicturePlace,
+) -> None:
+    """Groups of rows whose beginnings differ in length are padded to their longest rest."""
+    slot = PictureLayout(SLOTS, IMAGE_TOKEN, before_bos=True)
+    encoder = PromptEncoder(opt_tokenizer(), slot)
+    batch, demonstrations = batch_of(encoder, [3, 8, 14], pictures=True), set[float]()
+    for limit in range(300, 420, 20):
+        model = blip2(vocabulary=len(encoder.tokenizer), positions=limit)
+        _, edit = answered(model, ike(encoder, picture=place), batch)
+        demonstrations |= set(edit.report()["demonstrations_shown"])
+    assert demonstrations == {2.0, 3.0, 4.0}
 
 
 def test_the_edit_itself_is_never_dropped() -> None:
