@@ -4,7 +4,6 @@ import argparse
 import os
 from pathlib import Path, PurePath
 from typing import Annotated
-from unicodedata import category
 
 from pydantic import (
     AfterValidator,
@@ -16,7 +15,6 @@ from pydantic import (
 )
 
 LARGEST = 2**32 - 1  # no seed of NumPy's is larger, and no count comes near it
-_UNSHOWN = {"Cc", "Zl", "Zp"}  # control characters, line and paragraph separators
 
 
 class Options(BaseModel):
@@ -61,16 +59,14 @@ def without_tilde(path: str) -> str:
 
 
 def check_path(path: str) -> str:
-    """Returns a path that something can lie at, and that can be stored and shown.
+    """Returns a path that something can lie at, and that can be stored.
 
     Raises:
-        ValueError: it is empty, holds what is no text, or the system does not even look there: a
-            name is too long, or a folder on the way is closed.
+        ValueError: it is empty or no text, or the system does not even look there: a name is too
+            long, or a folder on the way is closed.
     """
     if not check_text(path):
         raise ValueError("a path is needed, and this is an empty text")
-    if any(category(character) in _UNSHOWN for character in path):
-        raise ValueError("a line break or another control character is in it; rename it or link it")
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

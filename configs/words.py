@@ -160,6 +160,9 @@ def _as_typed(value: str, key: TextKey) -> str:
     # With a backslash in it, it may be one of Hydra's escapes: what Hydra can read, it may.
     if override and isinstance(raw, str) and (raw == value or "\\" in value):
         return value
+    is_in_quotes = len(stripped) > 1 and stripped[0] == stripped[-1] and stripped[0] in "'\""
+    if is_in_quotes and stripped.count(stripped[0]) == 2:  # one that ends with a backslash
+        return quoted(stripped[1:-1])
     return quoted(value)
 
 

@@ -265,7 +265,7 @@ def test_what_cannot_be_written_into_a_report_is_refused(
     ]:
         assert report.main([*words, "--output", "r"]) == 2
         assert part in capsys.readouterr().err
-    for word in ("\udce9", "x" * 300, "a\nb"):
+    for word in ("\udce9", "x" * 300):
         with pytest.raises(SystemExit):
             report.main(["run", "--output", word])
     assert not Path("r").exists()
