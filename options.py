@@ -65,7 +65,12 @@ def check_path(path: str) -> str:
         ValueError: it is empty or no text, or the system does not even look there: a name is too
             long, or a folder on the way is closed.
     """
-    if not check_text(path):
+    return check_place(check_text(path))
+
+
+def check_place(path: str) -> str:
+    """The same of a path that is stored nowhere, and may be of any bytes."""
+    if not path:
         raise ValueError("a path is needed, and this is an empty text")
     try:
         os.stat(path)
@@ -93,10 +98,10 @@ def path_flag(path: str) -> Path:
     """The path that a flag names; the `type=` of an argument of argparse.
 
     Raises:
-        argparse.ArgumentTypeError: as `check_path`.
+        argparse.ArgumentTypeError: as `check_place`.
     """
     try:
-        return Path(check_path(without_tilde(path)))
+        return Path(check_place(without_tilde(path)))
     except ValueError as error:
         shown = path.encode(errors="backslashreplace").decode()
         raise argparse.ArgumentTypeError(f"{shown}: {error}") from error

@@ -66,8 +66,8 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, object
         if row.keys() != expected:
             raise ValueError(f"expected rows with {', '.join(schema.names)}, got {', '.join(row)}")
     table = pa.Table.from_pylist(listed, schema=schema)
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
     return path
 
 
