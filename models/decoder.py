@@ -20,7 +20,7 @@ class Decoder:
         body: called with `inputs_embeds`, `attention_mask`, `use_cache`; runs all layers.
         layers: its decoder layers.
         norm: final norm (identity where the model has none).
-        head: hidden state -> logits.
+        head: hidden state -> logits; a linear map is multiplied out in float32 (`models.head`).
         mlp_norm: name inside a layer of the norm that reads the residual stream before the MLP.
         mlp: (layer, (N, d) residual stream) -> (N, d) MLP output to add to it.
         sites: role -> name inside a layer of the linear map.
