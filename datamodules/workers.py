@@ -10,7 +10,7 @@ the user has one paragraph to say: it comes over in the place of its batch and i
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,16 +49,21 @@ class SendErrors:
             return error.with_traceback(None)
 
 
-def received(batches: Iterable[Any]) -> Iterator[Any]:
+def received(batches: Iterator[Any]) -> Iterator[Any]:
     """The batches of workers.
+
+    Args:
+        batches: of a DataLoader. Nobody else keeps it, so that its workers end before an error goes
+            on: with the error's traceback they would wait for 5 seconds each.
 
     Raises:
         TmkeError: what a worker sent in the place of a batch.
         DataError: a worker was killed.
     """
     try:
-        for batch in batches:
+        while (batch := next(batches, None)) is not None:
             if isinstance(batch, TmkeError):
+                del batches
                 raise batch
             yield batch
     except RuntimeError as error:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import partial
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,10 @@ def test_workers_make_the_same_batches_and_meet_the_same_errors(
     loader.multiprocessing_context = method
     batches = iter(loader)
     assert_equal(here[:2], [next(batches), next(batches)])
+    before = set(active_children())
     with pytest.raises(DataError) as error:
         next(batches)
+    assert before
+    assert not before & set(active_children()), "they end before the error goes on"
     assert str(error.value) == str(expected.value)
     assert "z.jpeg cannot be read" in str(error.value)
