@@ -31,6 +31,12 @@ class Says(Generator):
 
     text: str = ""
 
+    def _is_draft(self, text: Any) -> bool:
+        return True
+
+    def _room(self, edit: Any, rows: Any) -> list[int]:
+        return [10_000]
+
     def _next_tokens(self, edit: Any, rows: Any, unfinished: Any, answers: Any) -> list[int]:
         said = [*map(ord, self.text), END]
         return [said[len(answers[row])] for row in unfinished]
@@ -49,17 +55,17 @@ def matched(said: str, target: str) -> tuple[float, str]:
     encoder = SimpleNamespace(
         tokenizer=Letters(), decode=lambda ids: Letters().decode(ids.tolist()).strip()
     )
-    model = SimpleNamespace(hf=None, max_positions=10_000)
-    rows = _Rows()
-    generator = Says(cast(Any, model), cast(Any, encoder), 0, 16, said)
-    values, texts = generator.matches(
-        cast(Any, None), cast(Any, rows), torch.tensor([0]), cast(Any, comparison)
+    anything: Any = None
+    model: Any = SimpleNamespace(hf=None)
+    said_by = Says(model, cast(Any, encoder), 0, 16, anything, said)
+    values, texts = said_by.matches(
+        anything, cast(Any, _Rows()), torch.tensor([0]), cast(Any, comparison)
     )
     return values.item(), texts[0]
 
 
 class _Rows:
-    attention_mask = torch.ones(1, 5)
+    texts = (None,)
 
     def __len__(self) -> int:
         return 1
