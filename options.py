@@ -52,10 +52,15 @@ def without_tilde(path: str) -> str:
     ('a/~', True)
     """
     if path.split("/")[0] == "~":
-        return os.path.expanduser(path)
+        return from_home(path)
     first = PurePath(path).parts[:1]
     is_misread = bool(first) and (first[0].startswith("~") or ":" in first[0])
     return os.path.abspath(path) if is_misread else path
+
+
+def from_home(path: str) -> str:
+    """The same for a file inside another option's folder, whose name may begin with anything."""
+    return os.path.expanduser(path) if path.split("/")[0] == "~" else path
 
 
 def check_path(path: str) -> str:

@@ -26,7 +26,7 @@ def rule_problems(command: str, sections: Sections) -> list[str]:
     """A sentence for each mistake; `sections` has those that are sound on their own, typed."""
     rules = (
         _editor_rules, _protocol_rules, _part_rules, _resume_rules, _file_rules, _trainer_rules,
-        _trial_rules, _reach_rules, _pretrain_rules,
+        _process_rules, _trial_rules, _reach_rules, _pretrain_rules,
     )  # fmt: skip
     return [problem for rule in rules for problem in rule(command, sections)]
 
@@ -220,16 +220,7 @@ def _trainer_rules(command: str, sections: Sections) -> Iterator[str]:
             "that would all do the same: add trainer=ddp (with trainer.devices=N and "
             "trainer.num_nodes=M as torchrun has them), or leave torchrun out"
         )
-    if trainer is None:
-        return
-    most = max(_PROCESSES, os.cpu_count() or 1)
-    on_cpu = trainer.accelerator in ("auto", "cpu")
-    if on_cpu and isinstance(trainer.devices, int) and trainer.devices > most:
-        yield (
-            f"trainer.devices={trainer.devices} would start as many processes on this machine, and "
-            f"at most {most} are taken (its cores, or {_PROCESSES} where there are fewer)"
-        )
-    if not trainer.strategy.startswith("ddp"):
+    if trainer is None or not trainer.strategy.startswith("ddp"):
         return
     if trainer.accelerator != "cpu" or trainer.devices not in ("auto", -1):
         return
@@ -238,6 +229,25 @@ def _trainer_rules(command: str, sections: Sections) -> Iterator[str]:
         f"trainer.strategy={trainer.strategy} is meant for several: use trainer=ddp_cpu or another "
         "number, or trainer.accelerator=gpu for all GPUs (experiment=demo sets cpu)"
     )
+
+
+def _process_rules(command: str, sections: Sections) -> Iterator[str]:
+    """Mistyped numbers that would fill the machine with processes."""
+    del command
+    trainer: schema.TrainerOptions | None = sections.get("trainer")
+    data: DataOptions | None = sections.get("data")
+    asked: dict[str, object] = {}
+    if trainer is not None and trainer.accelerator in ("auto", "cpu"):
+        asked["trainer.devices"] = trainer.devices
+    if data is not None:
+        asked["data.num_workers"] = data.num_workers
+    most = max(_PROCESSES, os.cpu_count() or 1)
+    for key, number in asked.items():
+        if isinstance(number, int) and number > most:
+            yield (
+                f"{key}={number} would start as many processes on this machine, and at most {most} "
+                f"are taken (its cores, or {_PROCESSES} where there are fewer)"
+            )
 
 
 def _trial_rules(command: str, sections: Sections) -> Iterator[str]:

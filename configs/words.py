@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from configs.schema import COMMANDS
 from datamodules.source import source_names, source_options
 from editors.registry import editor_names, registration
-from options import Options, PathMark, without_tilde
+from options import Options, PathMark, from_home, without_tilde
 
 _WORD = re.compile(r"(?P<plus>\+{0,2})(?P<key>[\w./@]+)=(?P<value>.*)", re.ASCII | re.DOTALL)
 _BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
@@ -78,9 +78,10 @@ def without_tildes(plain: dict[str, Any]) -> dict[str, Any]:
             node = node.get(section) if isinstance(node, dict) else None
         value = node.get(last) if kind.is_path and isinstance(node, dict) else None
         if isinstance(value, str):
-            node[last] = without_tilde(value)
+            # A list's files lie in another option's folder, not in the working directory.
+            node[last] = from_home(value) if kind.is_list else without_tilde(value)
         elif isinstance(value, list):
-            node[last] = [without_tilde(v) if isinstance(v, str) else v for v in value]
+            node[last] = [from_home(v) if isinstance(v, str) else v for v in value]
     return plain
 
 

@@ -88,8 +88,9 @@ def test_all_devices_of_a_cpu_are_one(tmp_path: Path) -> None:
 def test_a_cpu_is_not_filled_with_processes(accelerator: str, tmp_path: Path) -> None:
     """Each would be started, one after the other, until nothing else runs on the machine."""
     words = (f"trainer.accelerator={accelerator}", f"output_dir={tmp_path}")
-    with pytest.raises(ConfigError, match=r"trainer.devices=100000 .*at most"):
-        train("trainer=ddp_cpu", "trainer.devices=100000", *words)
+    for word in ("trainer.devices=100000", "data.num_workers=100000"):
+        with pytest.raises(ConfigError, match=rf"{word} .*at most"):
+            train("trainer=ddp_cpu", word, *words)
     assert train("trainer=ddp_cpu", "trainer.devices=16", *words).trainer.devices == 16
 
 

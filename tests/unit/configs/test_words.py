@@ -149,6 +149,15 @@ def test_the_home_folder_is_put_in_once(tmp_path: Path, monkeypatch: pytest.Monk
     check_output_dir(config)
 
 
+def test_a_file_inside_the_data_s_folder_stays_there(tmp_path: Path) -> None:
+    """Its name may look like an address or a home; the working directory has no part in it."""
+    names = ["12:30.json", "~a.json", "s3:b.json"]
+    config = evaluate("data=tmke", f"data.root={tmp_path}", f"data.files=[{','.join(names)}]")
+    assert config.plain()["data"]["files"] == names
+    config = evaluate("data=tmke", f"data.root={tmp_path}", f"data.files={names[0]}")
+    assert config.plain()["data"]["files"] == names[:1]
+
+
 def test_a_checkpoint_in_the_home_folder_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
