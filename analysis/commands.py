@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -30,8 +31,8 @@ def causal_trace(options: argparse.Namespace) -> int:
         ConfigError: an option is out of range, or the output is there already.
         DataError: the model knows none of the facts.
     """
-    if options.facts < 1 or options.draws < 1 or options.noise <= 0:
-        raise ConfigError("--facts and --draws should be at least 1, --noise above 0.")
+    if options.facts < 1 or options.draws < 1 or not 0 < options.noise < math.inf:
+        raise ConfigError("--facts and --draws should be at least 1, --noise above 0 and finite.")
     check_output(options.output, TRACE, overwrite=options.overwrite)
     cfg = _config("editor=none", *options.words)
 

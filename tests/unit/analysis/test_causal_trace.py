@@ -264,8 +264,9 @@ def test_the_command_finds_where_the_shipped_model_keeps_its_facts(
         assert (tmp_path / "trace" / name).stat().st_size > 1000
     assert main(words) == 2
     assert "add --overwrite" in capsys.readouterr().err
-    assert main([*words, "--overwrite", "--facts", "0"]) == 2
-    assert "--facts and --draws" in capsys.readouterr().err
+    for flag, value in (("--facts", "0"), ("--noise", "nan"), ("--noise", "inf")):
+        assert main([*words, "--overwrite", flag, value]) == 2
+        assert "--facts and --draws" in capsys.readouterr().err
 
 
 def test_numbers_and_best_layer() -> None:
