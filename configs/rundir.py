@@ -152,10 +152,10 @@ def check_output_dir(config: RunConfig) -> None:
     if is_first_process() and not config.trainer.fast_dev_run:  # which writes nothing
         folder = Path(config.output_dir)
         with _explained(folder):
-            if not (resumes(config) and folder.is_dir()):  # it may only be shown
-                check_writable(folder, "output_dir=")
             check_unlocked(folder)
             _check_content(config)
+            if not (resumes(config) and folder.is_dir()):  # it may only be shown
+                check_writable(folder, "output_dir=")
 
 
 @contextmanager
