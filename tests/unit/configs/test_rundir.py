@@ -11,6 +11,7 @@ import yaml
 
 from configs import schema
 from configs.check import build, load_config
+from configs.overrides import compose_plain, hydra_ready
 from configs.rundir import check_output_dir, resumes
 from datamodules.sources.world import WorldData
 from editors.checkpoint import CONFIG, IDENTITY, editor_options, read_checkpoint
@@ -51,7 +52,8 @@ def test_the_default_folder_names_the_run() -> None:
 
 
 def test_jobs_of_a_sweep_do_not_share_a_folder() -> None:
-    plain = train().plain() | {"output_dir": None}
+    with hydra_ready():
+        plain = compose_plain("train", [])
     zero, one = (build("train", plain, [], job=job).output_dir for job in (0, 1))
     assert zero != one
     assert build("train", plain | {"output_dir": "x"}, [], job=1).output_dir == "x/1"
