@@ -81,7 +81,7 @@ def parse_words(words: Iterable[str]) -> CommandLine:
     for word in words:
         try:
             overrides.append(parser.parse_override(word))
-        except HydraException:
+        except (HydraException, ValueError):  # ValueError: more digits than Python's int takes
             problems.append(_unread_problem(word))
             unread.append(key_of(word) or "")
     return CommandLine(overrides, problems, frozenset(unread) - {""})

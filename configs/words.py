@@ -182,7 +182,7 @@ def _read(value: str) -> Override | None:
     """The value as Hydra reads it; None where it cannot."""
     try:
         return _parser()(f"key={value}")
-    except HydraException:
+    except (HydraException, ValueError):  # ValueError: more digits than Python's int takes
         return None
 
 

@@ -170,6 +170,12 @@ def test_a_checkpoint_in_the_home_folder_is_found(
         assert config.ckpt == str(tmp_path / "home/a=b/checkpoints/best.ckpt")
 
 
+def test_a_number_may_have_more_digits_than_python_reads() -> None:
+    digits = "9" * 5000
+    assert f"seed={digits}: the value cannot be read" in complaint(f"seed={digits}")
+    assert read(readable([f"logger.project={digits}"])[0]) == digits
+
+
 def test_one_mistake_is_told_once() -> None:
     for words, part in [
         (["data=folder", "data.root=a=b"], "data.root=a=b: there is no such folder"),
