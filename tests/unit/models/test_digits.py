@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+from transformers import Gemma2Config, Gemma2ForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from editors.base import DeltaEdit
@@ -202,6 +203,25 @@ def test_a_models_own_pass_has_its_logits_in_single_precision() -> None:
     with in_single_precision(lm_head):
         assert not lm_head._forward_hooks
     assert not lm_head._forward_hooks
+
+
+def test_what_a_family_does_to_its_logits_is_kept() -> None:
+    """Gemma 2 bends them to a cap; the bent ones have the digits of float32, too."""
+    cap = 3.0
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 97, "hidden_size": 16, "intermediate_size": 24,
+             "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+             "head_dim": 8}  # fmt: skip
+    config = Gemma2Config(**sizes, final_logit_softcapping=cap, initializer_range=1.0)
+    model = Gemma2ForCausalLM(config).to(torch.bfloat16).eval()
+    ids, lm_head = rows().input_ids[:, :4], model.get_output_embeddings()
+    with torch.no_grad(), in_single_precision(lm_head):
+        logits = model(input_ids=ids).logits
+        hidden = model.model(input_ids=ids).last_hidden_state
+    straight = hidden.double() @ lm_head.weight.double().mT
+    expected = cap * torch.tanh(straight / cap)
+    assert (straight.abs() > cap).any()
+    torch.testing.assert_close(logits.double(), expected, atol=1e-5, rtol=1e-4)
 
 
 def small_delta(kind: str, width: int, out: int) -> LowRankDelta | DenseDelta:
