@@ -12,6 +12,8 @@ MANY_VIEWS, FEW_VIEWS_WARP = 16, 0.2
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class PretrainOptions(Options):
@@ -36,7 +38,7 @@ class PretrainOptions(Options):
     lr: Amount
     vision_lr: Amount
     warmup_steps: Positive
-    lr_floor: Amount
+    lr_floor: Share
     weight_decay: Amount
     clip: Amount
 
@@ -53,7 +55,7 @@ class PretrainOptions(Options):
     slots_end: Amount
     slot_noise: Amount
 
-    mask_share: Amount
+    mask_share: Share
     mask_layers: Count
     lens_weight: Amount
     lens_layer: Count
@@ -72,9 +74,9 @@ class PretrainOptions(Options):
     noise: Amount
     warp: Amount | None
 
-    text_target: Amount
-    seen_target: Amount
-    unseen_target: Amount
+    text_target: Percent
+    seen_target: Percent
+    unseen_target: Percent
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:

@@ -78,6 +78,8 @@ def count(message: str) -> int:
         ("evaluate", ["editor.lr=1"], ["choose the editor first"]),
         ("pretrain", ["experiment=demo"], ["pretrain.py has no group experiment"]),
         ("pretrain", ["model=llava"], ["only tiny models"]),
+        ("pretrain", ["pretrain.mask_share=2"], ["pretrain.mask_share=2", "equal to 1"]),
+        ("pretrain", ["pretrain.text_target=101"], ["pretrain.text_target=101", "equal to 100"]),
         ("pretrain", ["data=tmke", "data.root=."], ["data=tmke", "folder or world"]),
         ("pretrain", ["ckpt=nope.ckpt"], ["ckpt=nope.ckpt", "is not continued"]),
         ("pretrain", ["pretrain.steps=x"], ["pretrain.steps=x", "valid integer"]),
