@@ -190,7 +190,7 @@ def _wrong_end(expected: Expected, status: int, printed: str) -> list[str]:
         return [*found, f"it ended with status {status}"]
     if status != refusal.status:
         found.append(f"it ended with status {status}, not {refusal.status}")
-    if (count := len(re.findall(r"^(?:\w+\.py: )?error: ", printed, flags=re.MULTILINE))) != 1:
+    if (count := len(re.findall(r"^(?:[\w. -]+: )?error: ", printed, flags=re.MULTILINE))) != 1:
         found.append(f"it said error: {count} times")
     flat = " ".join(printed.split())
     missing = [p for p in refusal.says if not re.search(p, flat, flags=re.IGNORECASE)]

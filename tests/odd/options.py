@@ -293,8 +293,8 @@ def _pretrainings() -> Iterator[Case]:
         "seed": ("-1", "x"),
     }.items():
         for value in values:
-            says = (r"\b" + key.rpartition(".")[2],)
-            yield case("pretrain", PRETRAIN, (f"{key}={value}",), Refused(says))
+            named = Refused((rf"\b{key.rpartition('.')[2]}",))
+            yield case("pretrain", PRETRAIN, (f"{key}={value}",), named)
     others: Mistakes = (
         (("model=llava",), ("llava",)),
         (("editor=ft",), ("editor",)),
@@ -337,8 +337,14 @@ def _others() -> Iterator[Case]:
         ((*trace, "--output", "data/records.json"), ("records.json",)),
         ((*trace, "--output", "data"), ("data",)),
         ((*trace, "--output", "o", "--bogus"), ("--bogus",)),
-        (("second_moment", f"model.path={TINY}", "--layer", "99", "--text", "data"), ("layer",)),
-        (("second_moment", f"model.path={TINY}", "--layer", "-1", "--text", "data"), ("layer",)),
+        (
+            ("second_moment", f"model.path={TINY}", "--layer", "99", "--text", "data"),
+            ("layer|column",),
+        ),
+        (
+            ("second_moment", f"model.path={TINY}", "--layer", "-1", "--text", "data"),
+            ("layer|column",),
+        ),
         (("second_moment", f"model.path={TINY}", "--layer", "x", "--text", "data"), ("--layer",)),
         (("second_moment", f"model.path={TINY}", "--layer", "1", "--text", "no.txt"), ("no.txt",)),
         (("knowledge_neurons", *TEXT[:-1], "--output", "o", "--steps", "0"), ("steps",)),
