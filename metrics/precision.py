@@ -36,6 +36,7 @@ def single(dtype: torch.dtype) -> torch.dtype:
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     """Inside the block products keep the type of their numbers, under mixed precision too."""
-    if not torch.is_autocast_enabled(device.type):
+    has_autocast = torch.amp.is_autocast_available(device.type)  # torch's meta device has none
+    if not has_autocast or not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
