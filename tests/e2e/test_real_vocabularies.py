@@ -39,8 +39,9 @@ def evaluated(
 ) -> None:
     """An evaluation ends well, of so many records, and says what was generated for each."""
     family, path = model
+    name = "blip2_opt" if family == "blip2" else family
     run(
-        "evaluate.py", f"model={family}", f"model.path={path}", "data=tmke", f"data.root={data}",
+        "evaluate.py", f"model={name}", f"model.path={path}", "data=tmke", f"data.root={data}",
         "data.files=[test.json]", "data.train_files=[train.json]", f"data.prompt={form}",
         f"data.limit={limit}", f"editor={editor}", *EDITORS[editor],
         "metrics.generation=true", "metrics.max_new_tokens=2",
