@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,39 @@ from tests.odd.harness import OUT, run_bound
 from tests.odd.records import write_data, write_world
 from tests.odd.worlds import WORLD
 
+WORDS = {"text": TEXT, "pictures": PICTURES, "world": WORLD, "finished": TEXT}
+
+
+class CleanRuns(Mapping[str, Path]):
+    """Output folders of runs on sound input by name, made when they are asked for.
+
+    Args:
+        base: where they are made; of several test processes the first one does.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    def __getitem__(self, name: str) -> Path:
+        folder = self._base / ("text" if name == "finished" else name)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._base / f"{folder.name}.lock"):
+            if not (folder / OUT / "summary.json").exists():
+                write_data(folder / "data")
+                write_world(folder / "world")
+                status, printed = run_bound("evaluate.py", WORDS[name], folder)
+                assert status == 0, printed
+        return folder / OUT
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(WORDS)
+
+    def __len__(self) -> int:
+        return len(WORDS)
+
 
 @pytest.fixture(scope="session")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Output folders of runs on sound input; of several test processes the first one makes them."""
+    """Clean runs by name; "finished" is the one that a case may lose."""
     base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    made = {}
-    with FileLock(base / "clean.lock"):
-        for name, words in (("text", TEXT), ("pictures", PICTURES), ("world", WORLD)):
-            folder = base / "clean" / name
-            made[name] = folder / OUT
-            if not (made[name] / "summary.json").exists():
-                write_data(folder / "data")
-                write_world(folder / "world")
-                status, printed = run_bound("evaluate.py", words, folder)
-                assert status == 0, printed
-    return {**made, "finished": made["text"]}
+    return CleanRuns((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "clean")

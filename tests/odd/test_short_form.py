@@ -14,11 +14,11 @@ pytestmark = pytest.mark.e2e
 
 CASES = {
     "records": (
-        "byte order mark", "JSON lines by name", "comma before ]", "UTF-16", "5000 digits",
+        "byte order mark", "JSON lines by name", "comma before ]", "5000 digits",
         "100,000 deep", "a key twice", "the same record twice", "entities.json: an entity twice",
     ),
     "pictures": (
-        "orientation_6", "colour_key", "float_of_words", "rubbish_behind_boxes", "unknown_pixels",
+        "orientation_6", "colour_key", "rubbish_behind_boxes", "unknown_pixels",
         "bomb_in_its_header", "closed",
     ),
     "paths": (
@@ -30,7 +30,7 @@ CASES = {
         "... by a link", "a run called b'~'", "a run with a summary that is too deep",
     ),
     "options": (
-        "evaluate: seed=4294967296", "evaluate: sed=1", "evaluate: seed={odd:1}",
+        "evaluate: seed=4294967296", "evaluate: sed=1",
         "evaluate: editor.norm_constraint=inf", "train: editor.batch_size=0",
         "pretrain: model=llava", "python -m models check model=gpt4",
     ),
