@@ -67,8 +67,6 @@ def _expected(name: str, *, is_quoted: bool, clean: str = "text") -> Expected:
     runs = Runs(clean)
     if name.split("/")[0] == "~":  # the home folder, where nothing is
         return Refused()
-    if any(ord(letter) < 32 for letter in name):
-        return Refused(("control character",))
     if "\udce9" in name:
         return Refused(("UTF-8",))
     if is_quoted:
