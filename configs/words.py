@@ -15,7 +15,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,6 +30,11 @@ from options import Options, PathMark, from_home, without_tilde
 _WORD = re.compile(r"(?P<plus>\+{0,2})(?P<key>[\w./@]+)=(?P<value>.*)", re.ASCII | re.DOTALL)
 _BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
 _OPENED = {"(": ")", "[": "]", "{": "}"}
+# Sections whose keys follow from a name in them: the names there are, and the option class of one.
+_CHOSEN: Mapping[str, tuple[Callable[[], list[str]], Callable[[str], type[Options]]]] = {
+    "editor": (editor_names, lambda name: registration(name).options),
+    "data": (source_names, source_options),
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def key_of(word: str) -> str | None:
 def without_tildes(plain: dict[str, Any]) -> dict[str, Any]:
     """A configuration whose paths begin with the home folder and not with a tilde."""
     plain = copy.deepcopy(plain)
-    for key, kind in text_keys().items():
+    for key, kind in _text_keys_of(plain):
         *sections, last = key.split(".")
         node: Any = plain
         for section in sections:
@@ -91,18 +96,37 @@ def quoted(text: str) -> str:
     return QuotedString(text, quote).with_quotes()
 
 
-@lru_cache(maxsize=1)
-def text_keys() -> Mapping[str, TextKey]:
-    """The keys of all commands, editors and sources whose values are text, by dotted name."""
+@cache
+def text_keys(section: str) -> Mapping[str, TextKey]:
+    """The keys whose values are text, by dotted name.
+
+    Args:
+        section: `editor` or `data`: those that any editor or source has. Only who types such a key
+            waits until all of their files are read. Empty: all other keys of all commands.
+    """
+    if section in _CHOSEN:
+        names, options = _CHOSEN[section]
+        return dict(item for name in names() for item in _text_fields(options(name), f"{section}."))
     found = {key: TextKey(True) for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.job.name")}
     for config in COMMANDS.values():
         found |= dict(_text_fields(config))
-    for name in editor_names():
-        found |= dict(_text_fields(registration(name).options, "editor."))
-    for name in source_names():
-        found |= dict(_text_fields(source_options(name), "data."))
     # The name of the folder is made where none is given.
     return found | {"output_dir": TextKey(True, may_be_null=True)}
+
+
+def _text_keys_of(plain: Mapping[str, Any]) -> Iterator[tuple[str, TextKey]]:
+    """The keys of one configuration whose values are text: those of its editor and source alone."""
+    yield from text_keys("").items()
+    for section, (names, options) in _CHOSEN.items():
+        chosen = plain.get(section)
+        name = chosen.get("name") if isinstance(chosen, Mapping) else None
+        if name in names():
+            yield from _text_fields(options(name), f"{section}.")
+
+
+def _text_key(key: str) -> TextKey | None:
+    section = key.partition(".")[0]
+    return text_keys(section if section in _CHOSEN else "").get(key)
 
 
 def _text_fields(options: type[Options], prefix: str = "") -> Iterator[tuple[str, TextKey]]:
@@ -138,7 +162,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 def _readable(word: str, multirun: bool) -> str:
     match = _WORD.fullmatch(word)
-    key = text_keys().get(match["key"]) if match else None
+    key = _text_key(match["key"]) if match else None
     if match is None or key is None:
         return word
     value = match["value"]

@@ -82,17 +82,18 @@ def test_what_hydra_reads_already_means_the_same(word: str, value: object) -> No
 
 
 def test_every_kind_of_text_is_covered() -> None:
-    paths = {key for key, kind in text_keys().items() if kind.is_path}
+    keys = text_keys("") | text_keys("editor") | text_keys("data")
+    paths = {key for key, kind in keys.items() if kind.is_path}
     assert paths >= {
         "output_dir", "ckpt", "data.root", "data.files", "data.train_files", "data.image_root",
         "model.path", "editor.encoder", "editor.scope.encoder", "editor.negatives.encoder",
         "editor.counterfactual.path", "editor.second_moment",
     }  # fmt: skip
-    assert text_keys().keys() >= {
+    assert keys.keys() >= {
         "model.name", "model.revision", "logger.project", "logger.entity", "trainer.strategy",
         "data.noun", "editor.kl_prompt",
     }  # fmt: skip
-    assert not text_keys().keys() & {"seed", "trainer.devices", "data.seed", "data.prompt"}
+    assert not keys.keys() & {"seed", "trainer.devices", "data.seed", "data.prompt"}
 
 
 def test_lists_hold_what_was_typed() -> None:
