@@ -82,8 +82,12 @@ class Mend(nn.Module):
         rows = batch.rows.select(batch.edit_rows)
         at = rows.answers()
         factors, logits = model.capture(state.select(batch.edit_rows), self.sites, at)
-        check_own_logits(model, logits.amax(-1), asked(rows.questions, at))
-        _check_factors(model, factors)
+        if not _are_finite(factors):  # asked first: the device is waited for once a step
+            check_own_logits(model, logits.amax(-1), asked(rows.questions, at))
+            raise ModelError(
+                "the gradients that MEND makes edits from are not finite, though the model's "
+                f"logits are; {type_of(model)}. {remedy(model)}"
+            )
         return DeltaEdit(self.deltas(factors))
 
     def deltas(self, factors: Mapping[Site, Factors]) -> dict[Site, Delta]:
@@ -119,15 +123,14 @@ def build(options: MendOptions, model: EditableModel, inputs: EditorInputs) -> M
     return Mend(options, model).to(model.device)
 
 
-def _check_factors(model: EditableModel, factors: Mapping[Site, Factors]) -> None:
-    """Infinite gradients would stay in the input statistics for good."""
-    sides = [side[of.mask] for of in factors.values() for side in (of.x, of.delta)]
-    finite = [side.isfinite().all() for side in sides]
-    if not bool(torch.stack(finite).all()):
-        raise ModelError(
-            "the gradients that MEND makes edits from are not finite, though the model's logits "
-            f"are; {type_of(model)}. {remedy(model)}"
-        )
+def _are_finite(factors: Mapping[Site, Factors]) -> bool:
+    """Whether all factors are; infinite ones would stay in the input statistics for good."""
+    finite = [
+        (side.isfinite().all(-1) | ~of.mask).all()
+        for of in factors.values()
+        for side in (of.x, of.delta)
+    ]
+    return bool(torch.stack(finite).all())
 
 
 def _key(site: Site, shape: tuple[int, int], *, shared: bool) -> str:
