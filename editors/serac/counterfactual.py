@@ -90,6 +90,9 @@ class Counterfactual(nn.Module):
         """
         if not self.sees_pictures:
             text = text._replace(picture=False)
+        return self._encode(encoder, entry, text)
+
+    def _encode(self, encoder: PromptEncoder, entry: str, text: RowText) -> Encoded:
         row = encoder.encode(**text._asdict(), before=f"{entry}{AFTER_ENTRY}")
         limit, what = self.max_positions, "its entry in SERAC's memory"
         check_length(row, limit, text.question, text.answer, before=what, reader=READER)
@@ -116,7 +119,7 @@ class Counterfactual(nn.Module):
         if not self.sees_pictures:
             rows = rows.without_pictures()
         encoded = [
-            self.encode(encoder, entry, text)
+            self._encode(encoder, entry, text)
             for text, entry in zip(rows.texts, entries, strict=True)
         ]
         longer, moved = reread(encoder, encoded, rows, at)
