@@ -47,7 +47,8 @@ _DECIDES_TRAINING = {
 }  # fmt: skip
 # The keys that a training keeps of this group; an earlier one kept all, and looked at none.
 _OF_TRAINED_METRICS = {"positions"}
-_DATA_IS_WHERE = ("root", "num_workers")
+# What says of its data where they are, and not what they are.
+_DATA_IS_WHERE = ("root", "num_workers", "on_error")
 # Keys of `SECTIONS` that are the new run's own.
 _NEVER_TAKEN = {"evaluate": ("data.limit", "data.num_workers")}
 

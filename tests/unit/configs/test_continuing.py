@@ -64,6 +64,16 @@ def test_an_earlier_training_compared_at_the_answers_whatever_was_typed() -> Non
     assert with_current_keys(evaluation)["metrics"] == every
 
 
+@pytest.mark.parametrize("word", ["data.on_error=skip", "data.num_workers=2", "data.root=x"])
+def test_where_its_data_were_and_how_they_were_read_tells_no_training_from_another(
+    word: str,
+) -> None:
+    """A report takes trainings that differ in the seed alone together, older ones among them."""
+    assert training_settings(train(word).plain()) == training_settings(BEFORE)
+    older = {key: value for key, value in BEFORE["data"].items() if key != "on_error"}
+    assert training_settings({**BEFORE, "data": older}) == training_settings(BEFORE)
+
+
 def test_a_key_of_another_version_says_nothing() -> None:
     older = {**BEFORE, "trainer": {"gone": 1}}
     assert changes(older, BEFORE) == ([], [])
