@@ -26,6 +26,10 @@ from results.outcome import Outcome
 from runner.assembly import Parts
 from runner.start import Placement
 
+# How rows are read and answers scored, as far as no setting says it; raised where that changes
+# numbers, so that no result is half of one and half of another version.
+SCORING_VERSION = 2
+
 
 @dataclass(frozen=True)
 class Run:
@@ -74,11 +78,12 @@ class Run:
 
         `model.dtype=auto` and `trainer.accelerator=auto` count as what they have come to.
         """
-        place = {
+        noted = {
             "dtype": str(self.parts.model.hf.dtype).removeprefix("torch."),
             "device": self.placement.device.type,
+            "scoring_version": SCORING_VERSION,
         }
-        return settings_that_decide(self.cfg.plain()) | place | self.digests
+        return settings_that_decide(self.cfg.plain()) | noted | self.digests
 
     def probes(self) -> Iterator[dict[str, object]]:
         """Lines of probes.parquet: what was taught, and what was asked."""

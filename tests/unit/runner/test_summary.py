@@ -41,6 +41,21 @@ def test_a_run_does_not_go_on_in_another_precision_or_on_another_device(
         PartialResults(tmp_path, identity(*other)).open()
 
 
+def test_a_run_does_not_go_on_with_what_an_earlier_version_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first half would be of logits in half precision, its second of logits in float32."""
+    now = identity(torch.float32, "cpu")
+    before = {key: value for key, value in now.items() if key != "scoring_version"}
+    PartialResults(tmp_path / "before", before).open()
+    with pytest.raises(ConfigError, match="an earlier version, which did not note scoring_version"):
+        PartialResults(tmp_path / "before", now).open()
+    PartialResults(tmp_path / "now", now).open()
+    monkeypatch.setattr("runner.summary.SCORING_VERSION", now["scoring_version"] + 1)
+    with pytest.raises(ConfigError, match="scoring_version was 2 and is 3"):
+        PartialResults(tmp_path / "now", identity(torch.float32, "cpu")).open()
+
+
 @pytest.mark.parametrize(
     "word",
     [
