@@ -59,9 +59,9 @@ def train(placement: Placement[TrainConfig]) -> float | None:
         accumulate=options.accumulate,
     )
     parts.data.setup("fit")
-    continuing.check_same_edits(cfg, parts.data)
     module = training.make_module(cfg, parts.model, parts.inputs)
     check_lengths(module.get_submodule("editor").train(), parts.data, "train", "val")
+    continuing.check_same_edits(cfg, parts.data)  # those that were not too long either
     placement.check_same_edits(parts.data.served)
     length = training.trainer_arguments(cfg, parts.data, placement.processes)
     if cfg.trainer.fast_dev_run:
