@@ -130,7 +130,10 @@ class IkeEdit:
         return [encoded[row] for row in range(len(rows))]
 
     def _fit(self, limit: int, edit: int, texts: Sequence[RowText]) -> list[Encoded]:
-        """The rows of an edit with the nearest demonstrations that fit before all of them."""
+        """The rows of an edit with the nearest demonstrations that fit before all of them.
+
+        Rows of an edit that were asked before have left theirs: no row is shown more than they.
+        """
         demonstrations = self.demonstrations[edit]
 
         @cache
@@ -142,9 +145,10 @@ class IkeEdit:
             return max(len(row.ids) for row in encoded(dropped)) <= limit
 
         k = len(demonstrations)
-        if edit in self.dropped and any(text.generated for text in texts):
-            return encoded(self.dropped[edit])  # an answer goes on behind what it began with
-        dropped = 0 if fits(0) else bisect_left(range(k + 1), True, key=fits)
+        # A part of the rows, and an answer that goes on, stand behind what all rows stood behind.
+        goes_on = not self.stored or any(text.generated for text in texts)
+        least = self.dropped.get(edit, 0) if goes_on else 0
+        dropped = least if fits(least) else bisect_left(range(k + 1), True, least + 1, key=fits)
         if dropped > k:
             for row, text in zip(encoded(k), texts, strict=True):
                 check_length(row, limit, text.question, text.answer, before=AFTER)

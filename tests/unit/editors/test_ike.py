@@ -276,6 +276,21 @@ def test_the_farthest_are_dropped_until_the_longest_question_fits(
         assert again.report()["demonstrations_shown"] == [fit]
 
 
+def test_some_rows_of_an_edit_are_shown_what_all_were_shown() -> None:
+    """As where locality is compared at every token: the longest question is not among them."""
+    model, encoder = model_and_encoder("llama")
+    batch = batch_of(encoder, [3])
+    limit = length(encoder, made(model, ike(encoder), batch), 2, batch)
+    model.hf.config.max_position_embeddings = limit - 1
+    every, edit = answered(model, ike(encoder), batch)
+    state, at = model.prefix(batch.rows, 0), batch.rows.answers()
+    shortest = min(range(len(batch.rows)), key=lambda row: len(batch.rows.texts[row].question))
+    some = torch.tensor([shortest])
+    found = edit.answer(model, batch.rows.select(some), state.select(some), at.select(some))
+    torch.testing.assert_close(found, every[at.row == shortest], rtol=1e-5, atol=1e-6)
+    assert edit.report()["demonstrations_shown"] == [1]
+
+
 @pytest.mark.parametrize("place", ["question", "front"])
 def test_a_full_context_of_blip2_opt_asks_for_no_position_past_the_last(
     place: PicturePlace,
