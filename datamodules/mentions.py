@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
 
 Span = tuple[int, int]  # first character of a text and the one after the last
 # First words of the Unicode names of letters that are written without blanks between words, or, as
@@ -50,29 +52,13 @@ def _continues_word(char: str) -> bool:
     return char == "_" or unicodedata.category(char)[0] in "LMN"
 
 
-def _compose(text: str) -> tuple[str, list[int]]:
+def _compose(text: str) -> tuple[str, Sequence[int]]:
     """A text in composed letters, and where each of them begins in the text as it was, and its end.
 
-    Letters that compose are few and stand side by side, so each group is composed by itself.
+    A letter begins where the last of the beginnings ends that hold only the letters before it.
     """
-    if text.isascii():
-        return text, [*range(len(text) + 1)]
-    parts: list[str] = []
-    starts: list[int] = []
-    begin = 0
-    for end in range(1, len(text) + 1):
-        if end < len(text) and _joins(text[begin:end], text[end]):
-            continue
-        part = unicodedata.normalize("NFC", text[begin:end])
-        parts.append(part)
-        starts += [begin] * len(part)
-        begin = end
-    return "".join(parts), [*starts, len(text)]
-
-
-def _joins(before: str, char: str) -> bool:
-    """Whether a character changes what stands before it, or stands on it as an accent does."""
-    if char.isascii():
-        return False
-    apart = unicodedata.normalize("NFC", before) + unicodedata.normalize("NFC", char)
-    return unicodedata.combining(char) > 0 or unicodedata.normalize("NFC", before + char) != apart
+    if unicodedata.is_normalized("NFC", text):
+        return text, range(len(text) + 1)
+    composed = unicodedata.normalize("NFC", text)
+    lengths = [len(unicodedata.normalize("NFC", text[:end])) for end in range(len(text) + 1)]
+    return composed, [bisect_right(lengths, n) - 1 for n in range(len(composed) + 1)]

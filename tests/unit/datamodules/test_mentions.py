@@ -61,6 +61,11 @@ def test_a_lookup_takes_parts_of_words_last(text: str, found: str) -> None:
     assert named(text, "Ann", inside_words=True)[0] == found
 
 
+def test_a_mention_ends_before_an_accent_that_joins_no_letter_and_not_before_that_letter() -> None:
+    text = "Is Apollo 1\u0302 of Cafe\u0301?"
+    assert named(text, "Apollo 1", inside_words=True) == ["Apollo 1"]
+
+
 def record_about(subject: str, question: str) -> Record:
     of = record(0).model_dump()
     of["subject"] = subject
