@@ -12,7 +12,7 @@ loader knows how far it came, so a continued run goes on with the very next batc
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import distributed
@@ -113,7 +113,12 @@ class BatchLoader(DataLoader[EditBatch]):
         order: their numbers, batch by batch.
         collate: makes a batch; picklable, as processes need that are not forked.
         num_workers: processes that prepare batches; 0 prepares them here.
+
+    Attributes:
+        keeps_workers: whether the processes stay from one epoch to the next.
     """
+
+    keeps_workers: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -121,17 +126,16 @@ class BatchLoader(DataLoader[EditBatch]):
         order: EditOrder,
         collate: Collate,
         num_workers: int = 0,
-        *,
-        persistent: bool = False,
     ) -> None:
         super().__init__(
             edits,  # type: ignore[arg-type]
             batch_sampler=order,
             collate_fn=SendErrors(collate) if num_workers else collate,
             num_workers=num_workers,
-            persistent_workers=persistent and num_workers > 0,
+            persistent_workers=self.keeps_workers and num_workers > 0,
             worker_init_fn=outlive_signals,
         )
+        self.order = order
 
     def __iter__(self) -> Iterator[EditBatch]:  # type: ignore[override]
         """The batches.
@@ -148,15 +152,7 @@ class EditLoader(BatchLoader):
     Lightning stores `state_dict` in its checkpoints and hands it back.
     """
 
-    def __init__(
-        self,
-        edits: Sequence[NumberedRecord],
-        order: EditOrder,
-        collate: Collate,
-        num_workers: int = 0,
-    ) -> None:
-        super().__init__(edits, order, collate, num_workers, persistent=True)
-        self.order = order
+    keeps_workers = True
 
     def __iter__(self) -> Iterator[EditBatch]:  # type: ignore[override]
         if self.order.done >= len(self.order):
