@@ -86,7 +86,7 @@ def read_texts(text: str | Path, column: str, split: str = "train") -> list[str]
     """
     path = Path(text)
     if path.is_file() and path.suffix in PLAIN:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = _read_lines(path)
     elif path.exists() and not path.is_dir() and path.suffix not in READERS:
         raise DataError(
             f"--text {path}: known are {', '.join([*PLAIN, *READERS])}, folders of the latter and "
@@ -98,6 +98,21 @@ def read_texts(text: str | Path, column: str, split: str = "train") -> list[str]
     if not texts:
         raise DataError(f"--text {path} holds no text.")
     return texts
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without its byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"--text {path} cannot be read ({error.strerror}). Check its permissions."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"--text {path} is not UTF-8 text: byte 0x{error.object[error.start]:02x} stands at "
+            f"{error.start}. It may be Latin-1, Windows-1252 or UTF-16: save it as UTF-8."
+        ) from error
 
 
 def _read_table(text: str, column: str, split: str) -> list[str]:

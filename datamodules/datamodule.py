@@ -255,12 +255,14 @@ class EditDataModule(L.LightningDataModule):
 
     def _check_pictures(self, split: Split, scenario: Scenario) -> None:
         """All pictures of a split are there; none is opened."""
-        names = {
-            prompt.image
-            for record in self.source.records(split)
-            for prompt in self._prompts(record, scenario)
-            if prompt.image is not None
-        }
+        names: set[str] = set()
+        for number, record in enumerate(self.source.records(split)):
+            try:
+                prompts = self._prompts(record, scenario)
+            except DataError as error:  # a question that is left out and cannot be derived
+                self._refuse(split, number, record, error)
+                continue
+            names |= {prompt.image for prompt in prompts if prompt.image is not None}
         why = f"the {scenario.name} scenario on the {split} split of data={self.source.name}"
         self.source.pictures.check(names, why)
 

@@ -202,9 +202,9 @@ class Record(BaseModel):
             inside = bool(mentions(question, self.subject, inside_words=True))
             how = "only as a part of a longer word" if inside else "not at all"
             raise DataError(
-                f"record of subject {self.subject!r}: the probe about {entity!r} has no text "
-                f"question, and the edit's question {question!r} does not name the subject ({how}),"
-                " so none can be derived. Add the field `question` to the probe."
+                f"the probe about {entity!r} has no text question, and the edit's question "
+                f"{question!r} does not name the subject {self.subject!r} ({how}), so none can be "
+                "derived. Add the field `question` to the probe."
             )
         for start, end in reversed(named):
             question = question[:start] + entity + question[end:]

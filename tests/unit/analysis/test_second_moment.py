@@ -55,14 +55,16 @@ def test_documents_of_a_folder_and_of_another_column(tmp_path: Path) -> None:
         ("a.docx", "x", "known are .txt"),
         ("empty.txt", "\n \n", "holds no text"),
         ("bad.jsonl", "{", "cannot be read"),
+        ("latin.txt", b"caf\xe9", "is not UTF-8 text: byte 0xe9 stands at 3"),
+        ("wide.txt", "cafe".encode("utf-16"), "is not UTF-8 text"),
     ],
 )
 def test_unreadable_text_is_named(
-    tmp_path: Path, name: str, content: str | None, part: str
+    tmp_path: Path, name: str, content: str | bytes | None, part: str
 ) -> None:
     path = tmp_path / name
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=part) as caught:
         read_texts(path, "text")
     assert f"--text {path}" in str(caught.value)
@@ -135,3 +137,9 @@ def test_a_wrong_command_ends_with_one_sentence(
     assert part in error
     assert "Traceback" not in error
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_byte_order_mark_is_no_letter_of_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("one\r\ntwo".encode("utf-8-sig"))
+    assert read_texts(path, "text") == ["one", "two"]

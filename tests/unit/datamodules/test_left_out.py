@@ -304,6 +304,15 @@ def test_without_skip_each_is_an_error(root: Path, told: str) -> None:
         limited(read_tmke(root)).check()
 
 
+def test_a_question_that_cannot_be_derived_is_told_with_its_place(root: Path) -> None:
+    unnamed = other("Ann")
+    unnamed["knowledge_edit"]["question"] = "Where is Annabel made?"
+    write(root / "t.json", RECORD, unnamed)
+    with pytest.raises(DataError, match=r"^record 1 of .*t\.json \(subject 'Ann'\)") as caught:
+        make(read_tmke(root), "unimodal")
+    assert "only as a part of a longer word" in str(caught.value)
+
+
 def test_an_editor_says_which_records_it_cannot_edit(root: Path) -> None:
     unnamed = other("Car X")
     unnamed["knowledge_edit"]["question"] = "Which company made it?"
