@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from transformers import GenerationConfig, PretrainedConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from errors import ModelError
 from models.editable import EditableModel
@@ -69,7 +70,7 @@ def load_model(
             dtype=number_type,
             attn_implementation=attention,
             output_loading_info=True,
-            generation_config=GenerationConfig(),  # answers are generated without the model's own
+            generation_config=_ends(path, revision, config),
             ignore_mismatched_sizes=True,  # _check_complete refuses them, and names them
             **quantisation,
             **placement,
@@ -84,6 +85,26 @@ def load_model(
     _check_complete({**info, "misshapen_keys": wrong_shapes(hf)}, family, path)
     make_differentiable(hf)
     return entry.wrapper(hf)
+
+
+def _ends(path: str, revision: str | None, config: PretrainedConfig) -> GenerationConfig:
+    """The tokens that end a generated answer, and nothing else of what a model says of that.
+
+    Those of generation_config.json (Llama 3 and Qwen have several), else of config.json.
+    """
+    try:
+        stored = GenerationConfig.from_pretrained(path, revision=revision or "main")
+    except UNREADABLE as error:
+        if (Path(path) / GENERATION_CONFIG_NAME).exists():
+            log.warning(
+                "%s in %s cannot be read (%s) A generated answer ends at the end token of "
+                "config.json or of the tokenizer",
+                GENERATION_CONFIG_NAME, path, reason(error),
+            )  # fmt: skip
+        stored = GenerationConfig.from_model_config(config)
+    named = stored.eos_token_id
+    ends = [end for end in (named if isinstance(named, list) else [named]) if type(end) is int]
+    return GenerationConfig(eos_token_id=ends or None)
 
 
 def _check_complete(info: dict[str, Any], family: str, path: str) -> None:

@@ -84,10 +84,29 @@ def test_missing_and_misshapen_weights_are_refused_by_name(folder: Path) -> None
     assert "7 more; of another shape: lm_head.weight (3, 5) instead of (330, 16)." in message
 
 
-def test_what_a_model_generates_by_itself_is_not_read(folder: Path) -> None:
-    for text in ("{ no", "[]", '{"max_length": "many"}'):
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ('{"eos_token_id": [5, 6], "max_length": 7}', [5, 6]),
+        ('{"eos_token_id": 5}', [5]),
+        ('{"eos_token_id": [[5]]}', None),
+        ('{"max_length": "many"}', None),
+        ("{ no", [4]),
+        ("[]", [4]),
+        (None, [4]),
+    ],
+)
+def test_the_end_tokens_alone_are_read_of_what_a_model_generates_by_itself(
+    folder: Path, text: str | None, ends: list[int] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A released model may have several; of a damaged file config.json's counts."""
+    saying("config.json", eos_token_id=4)(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if text is not None:
         (folder / "generation_config.json").write_text(text)
-        load_model("auto", str(folder))
+    config = load_model("auto", str(folder)).hf.generation_config
+    assert (config.eos_token_id, config.max_length) == (ends, None)
+    assert ("cannot be read" in caplog.text) == (text in ("{ no", "[]"))
 
 
 def test_shards_of_another_total_are_read(folder: Path) -> None:
