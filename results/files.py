@@ -97,13 +97,13 @@ def why_unwritable(folder: Path) -> str:
         place = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
         if not place.is_dir():
             return f"{place} is no folder"
-        missing = folder.absolute().relative_to(place.absolute()).parts
-        longest = os.pathconf(place, "PC_NAME_MAX")
-        if any(len(os.fsencode(name)) > longest for name in missing):
-            return os.strerror(errno.ENAMETOOLONG)
+        for name in folder.absolute().relative_to(place.absolute()).parts:
+            with suppress(FileNotFoundError):
+                os.stat(place / name)  # the system says which names are too long for it
         if os.access(place, os.W_OK | os.X_OK):
             return ""
-        is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        has_flags = hasattr(os, "statvfs")  # Windows has not
+        is_read_only = has_flags and os.statvfs(place).f_flag & os.ST_RDONLY
     except OSError as error:
         return str(error.strerror)
     return os.strerror(errno.EROFS if is_read_only else errno.EACCES)

@@ -125,3 +125,14 @@ def test_a_place_that_cannot_be_written_is_known_before_anything_is(tmp_path: Pa
         assert why_unwritable(folder) == "Read-only file system"
         with pytest.raises(ConfigError, match=r"--output .*read_only/a cannot be written \(Read-"):
             check_output(folder, "report.md", overwrite=False)
+
+
+def test_a_system_without_file_system_flags_is_asked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows is, where a folder would otherwise stop every command."""
+    for name in ("statvfs", "pathconf"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert why_unwritable(tmp_path / "a" / ("x" * 300)) == "File name too long"
+    assert why_unwritable(tmp_path) == "Permission denied"
