@@ -20,9 +20,9 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def write_broken(root: Path) -> Path:
-    """Five sound records, and one of each kind that cannot be used."""
-    write_data(root, 5)
-    sound = records(5)
+    """Three sound records, and one of each kind that cannot be used."""
+    write_data(root, 3)
+    sound = records(3)
     no_answer = {**sound[0], "subject": "Zeven", "knowledge_edit": {"question": "Where?"}}
     no_picture = {**sound[0], "subject": "Yach", "image": "nowhere.png"}
     damaged = {**sound[0], "subject": "Xanten", "image": "damaged.png"}
@@ -34,7 +34,7 @@ def write_broken(root: Path) -> Path:
 
 
 def test_records_that_cannot_be_used_are_left_out_said_and_kept(tmp_path: Path) -> None:
-    broken, sound = write_broken(tmp_path / "broken"), write_data(tmp_path / "sound", 5)
+    broken, sound = write_broken(tmp_path / "broken"), write_data(tmp_path / "sound", 3)
     words = (
         "evaluate.py", "experiment=demo", "editor=ft", "model=llava_tiny", "editor.steps=2",
         "scenario=multimodal", "data=tmke", "logger=none",

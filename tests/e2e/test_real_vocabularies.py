@@ -57,7 +57,8 @@ def evaluated(
 def test_ike_with_two_blanks_before_numbers(
     data: Path, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    evaluated(data, ("llava", models["llava"]), "published", "ike", tmp_path / "o", len(HARD))
+    """The first two records: both answers begin with a digit."""
+    evaluated(data, ("llava", models["llava"]), "published", "ike", tmp_path / "o", 2)
 
 
 @pytest.mark.quality

@@ -44,7 +44,6 @@ SOME: list[tuple[str, Family, PromptForm]] = [
     ("ike", "llava", "published"),
     ("ike_front", "blip2", "default"),
     ("serac", "minigpt4", "published"),
-    ("serac_hard", "llava", "default"),
 ]
 SEED = 1  # of the models; no two highest logits are nearly equal
 FAMILIES: tuple[Family, ...] = ("llava", "blip2", "minigpt4")
@@ -113,7 +112,7 @@ def said(outcome: Outcome) -> Said:
 def test_hard_answers_in_a_batch_and_alone(
     name: str, family: Family, form: PromptForm, hard: RecordSource
 ) -> None:
-    scoring = EVERYTHING if name in ("none", "ft") else ANSWERS
+    scoring = EVERYTHING if name == "ft" else ANSWERS
     both_ways(hard, name, family, form, scoring=scoring)
 
 
