@@ -26,7 +26,7 @@ from datamodules.row_length import check_length
 from errors import DataError
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
-from models.finite import asked, check_own_logits
+from models.finite import check_own_logits, question_at
 from models.hooks import forward_hooks, replace_output
 from models.rows import Answers, RowText
 from results.screen import screen
@@ -150,7 +150,7 @@ def records_to_trace(
         at = prompts.answers
         logits = model.suffix(prompts.state, at=at)
         questions = [record.knowledge_edit.question for record in part]
-        check_own_logits(model, logits.amax(-1), asked(questions, at))
+        check_own_logits(model, logits.amax(-1), question_at(questions, at))
         right = logits.argmax(-1) == at.target
         all_right = at.row_mean(right.float()) == 1
         known += [record for record, ok in zip(part, all_right.tolist(), strict=True) if ok]

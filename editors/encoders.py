@@ -43,7 +43,7 @@ def encoder_folder(name: str, *, key: str) -> Path:
     return _whole(_from_hub(name, key), name, key)
 
 
-class CutTexts:
+class CutNotice:
     """Says once that a network reads only the beginning of some texts.
 
     Args:
@@ -53,7 +53,7 @@ class CutTexts:
     def __init__(self, key: str) -> None:
         self._key, self._said = key, False
 
-    def look(self, tokenizer: Any, texts: Sequence[str], limit: int | None) -> None:
+    def check_texts(self, tokenizer: Any, texts: Sequence[str], limit: int | None) -> None:
         """Looks among texts that a network embeds.
 
         Args:
@@ -63,9 +63,11 @@ class CutTexts:
         """
         long = [text for text in texts if limit is not None and 2 + len(text.encode()) > limit]
         if long and not self._said:
-            self.tell(tokenizer(long, truncation=True, max_length=limit), long, len(texts), limit)
+            self.check_tokens(
+                tokenizer(long, truncation=True, max_length=limit), long, len(texts), limit
+            )
 
-    def tell(self, tokens: Any, texts: Sequence[str], of: int, limit: int | None) -> None:
+    def check_tokens(self, tokens: Any, texts: Sequence[str], of: int, limit: int | None) -> None:
         """Says it of texts that were tokenised already, by what a fast tokenizer left over."""
         left = [bool(one.overflowing) for one in tokens.encodings or ()]
         cut = [text for text, is_cut in zip(texts, left, strict=bool(left)) if is_cut]

@@ -38,7 +38,7 @@ from lightning_modules.scoring import (
 from metrics.bootstrap import Estimate
 from metrics.headlines import EVERYWHERE, GENERATION_MATCH, SCOPE_PROBABILITY
 from models.editable import EditableModel, PrefixState
-from models.finite import asked, check_own_logits
+from models.finite import check_own_logits, question_at
 from models.rows import EditBatch, Rows
 from results.outcome import Outcome, ScoredEdits, all_gather_objects
 from results.partial import BatchResult, Line, PartialResults
@@ -258,7 +258,7 @@ def knows(model: EditableModel) -> Callable[[Rows], Tensor]:
         rows = rows.to(model.device)
         at = rows.answers()
         logits = model(rows, at=at)
-        check_own_logits(model, logits.amax(-1), asked(rows.questions, at))
+        check_own_logits(model, logits.amax(-1), question_at(rows.questions, at))
         hits = (logits.argmax(-1) == at.target).float()
         return at.row_mean(hits) == 1
 

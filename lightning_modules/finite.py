@@ -9,7 +9,7 @@ from torch import Tensor
 
 from errors import ModelError
 from models.editable import EditableModel
-from models.finite import check_own_logits, described, type_of
+from models.finite import check_own_logits, describe_nonfinite, number_type
 from models.rows import EditBatch
 
 
@@ -44,12 +44,12 @@ class FiniteCheck:
         Raises:
             ModelError: one is not finite.
         """
-        found = described(best, lambda index: self._asked(int(row[index])))
+        found = describe_nonfinite(best, lambda index: self._asked(int(row[index])))
         if found:
             more = "" if self.model.dtype == torch.float32 else " set model.dtype=float32,"
             raise ModelError(
                 f"editor={self.editor}: the edited model's logits are {found}; the unedited "
-                f"model's are numbers, and {type_of(self.model)}. This edit has no result: it "
+                f"model's are numbers, and {number_type(self.model)}. This edit has no result: it "
                 "diverged, or numbers overflowed under it. Make edits weaker (a lower editor.lr, "
                 f"fewer editor.steps, another layer or checkpoint),{more} or take this record out "
                 "of the data. What was scored before is kept in the run's folder."

@@ -33,19 +33,19 @@ def check_own_logits(model: EditableModel, best: Tensor, where: Where) -> None:
     Raises:
         ModelError: naming the first one, the model's number type and what to do.
     """
-    if found := described(best, where):
+    if found := describe_nonfinite(best, where):
         raise ModelError(
-            f"the model's own logits are {found}, before any edit is made; {type_of(model)}. "
+            f"the model's own logits are {found}, before any edit is made; {number_type(model)}. "
             f"Nothing can be edited or scored there. {remedy(model)}"
         )
 
 
-def asked(questions: Sequence[str], at: Answers) -> Where:
+def question_at(questions: Sequence[str], at: Answers) -> Where:
     """What rows with these questions ask at each of their answer tokens."""
     return lambda index: repr(questions[int(at.row[index])])
 
 
-def described(best: Tensor, where: Where) -> str:
+def describe_nonfinite(best: Tensor, where: Where) -> str:
     """Which of the largest logits (N,) are no numbers, as part of a sentence; empty if none is."""
     broken = ~best.isfinite()
     if not bool(broken.any()):
@@ -55,7 +55,7 @@ def described(best: Tensor, where: Where) -> str:
     return f"{value} at {len(indices)} of {len(best)} answer tokens, first at {where(indices[0])}"
 
 
-def type_of(model: EditableModel) -> str:
+def number_type(model: EditableModel) -> str:
     """The number type that a model computes in, as part of a sentence."""
     return f"the model computes in {str(model.dtype).removeprefix('torch.')}"
 

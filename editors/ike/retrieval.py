@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from datamodules.records import Record
-from editors.encoders import CutTexts, encoder_folder
+from editors.encoders import CutNotice, encoder_folder
 from editors.sentences import open_sentences
 
 
@@ -18,7 +18,7 @@ class Sentences:
 
     def __init__(self, encoder: str, device: torch.device, *, key: str = "editor.encoder") -> None:
         self._encoder, self._device, self._key = encoder, device, key
-        self._cut = CutTexts(key)
+        self._cut = CutNotice(key)
         self._alone: dict[str, torch.Tensor] = {}
 
     def together(self, texts: Sequence[str]) -> torch.Tensor:
@@ -27,7 +27,7 @@ class Sentences:
         Raises:
             ModelError: the encoder is on no disk.
         """
-        self._cut.look(self._model.tokenizer, texts, self._model.max_seq_length)
+        self._cut.check_texts(self._model.tokenizer, texts, self._model.max_seq_length)
         embedded = self._model.encode(
             list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
         )

@@ -23,7 +23,7 @@ from editors.mend.transform import GradientTransform, surviving
 from errors import ModelError
 from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, Factors, PrefixState
-from models.finite import asked, check_own_logits, remedy, type_of
+from models.finite import check_own_logits, number_type, question_at, remedy
 from models.rows import EditBatch
 
 
@@ -83,10 +83,10 @@ class Mend(nn.Module):
         at = rows.answers()
         factors, logits = model.capture(state.select(batch.edit_rows), self.sites, at)
         if not _are_finite(factors):  # asked first: the device is waited for once a step
-            check_own_logits(model, logits.amax(-1), asked(rows.questions, at))
+            check_own_logits(model, logits.amax(-1), question_at(rows.questions, at))
             raise ModelError(
                 "the gradients that MEND makes edits from are not finite, though the model's "
-                f"logits are; {type_of(model)}. {remedy(model)}"
+                f"logits are; {number_type(model)}. {remedy(model)}"
             )
         return DeltaEdit(self.deltas(factors))
 

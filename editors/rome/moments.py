@@ -20,7 +20,7 @@ from errors import ModelError
 from metrics.precision import device_with_float64, in_float64
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel
-from models.finite import remedy, type_of
+from models.finite import number_type, remedy
 from models.rows import text_rows
 from results.files import replacing
 
@@ -56,7 +56,7 @@ def second_moment(
     if not bool(total.isfinite().all()):
         raise ModelError(
             f"the inputs of {site.role} in layer {site.layer} hold values that are not finite on "
-            f"this text; {type_of(model)}. {remedy(model)}"
+            f"this text; {number_type(model)}. {remedy(model)}"
         )
     return total / max(1, tokens), tokens
 

@@ -16,7 +16,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from datamodules.records import Record, name_key
-from editors.encoders import CutTexts, encoder_folder
+from editors.encoders import CutNotice, encoder_folder
 from editors.sentences import open_sentences
 from editors.serac.config import NegativesOptions
 
@@ -45,7 +45,7 @@ class HardNegatives:
         self.options, self.seed = options, seed
         folder = encoder_folder(options.encoder, key=_KEY)
         sentences = open_sentences(folder, device)
-        cut = CutTexts(_KEY)
+        cut = CutNotice(_KEY)
         self.pool = sorted({question for record in records for question in out_of_scope(record)})
         self._keys = [name_key(question) for question in self.pool]
         self._pool = _embed(sentences, self.pool, cut)  # (P, d)
@@ -93,9 +93,9 @@ class HardNegatives:
         return others[order.numpy()], chances.numpy()
 
 
-def _embed(sentences: SentenceTransformer, texts: Sequence[str], cut: CutTexts) -> torch.Tensor:
+def _embed(sentences: SentenceTransformer, texts: Sequence[str], cut: CutNotice) -> torch.Tensor:
     """Unit vectors (n, d) in float64."""
-    cut.look(sentences.tokenizer, texts, sentences.max_seq_length)
+    cut.check_texts(sentences.tokenizer, texts, sentences.max_seq_length)
     embedded = sentences.encode(
         list(texts), normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
     )

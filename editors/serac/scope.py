@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from editors.encoders import CutTexts, encoder_folder
+from editors.encoders import CutNotice, encoder_folder
 from editors.serac.config import AUTO, FRESH, ScopeOptions, Sizes
 from editors.serac.published import published_encoder
 from editors.serac.similarity import log_similarity
@@ -59,7 +59,7 @@ class Scope(nn.Module):
         super().__init__()
         self.options, self.encoder, self.tokenizer = options, encoder, tokenizer
         self._longest = longest_text(encoder, tokenizer)
-        self._cut = CutTexts("editor.scope.encoder")
+        self._cut = CutNotice("editor.scope.encoder")
         width = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
         if width % options.heads:
             raise ModelError(
@@ -130,7 +130,7 @@ class Scope(nn.Module):
             split_special_tokens=True,  # a question that says [SEP] ends as any other
             return_tensors="pt",
         )
-        self._cut.tell(tokens, texts, len(texts), self._longest)
+        self._cut.check_tokens(tokens, texts, len(texts), self._longest)
         tokens = tokens.to(device)
         return {name: tokens[name] for name in ("input_ids", "attention_mask")}
 
