@@ -13,7 +13,6 @@ is not in the file. docs/data.md says the same to users.
 
 from __future__ import annotations
 
-import errno
 import warnings
 from pathlib import Path
 
@@ -27,12 +26,6 @@ _LEAVE = "or leave its record out."
 _ADVICE = f"Replace the file (JPEG, PNG and WebP are read) {_LEAVE}"
 _LEVELS = 65535  # of grey of 16 bits
 _SCALES = {"L;2": 85, "L;4": 17}  # from PNG's levels of 2 and 4 bits to those of 8
-_PLACES = {
-    errno.ENOENT: "there is no such file",
-    errno.EISDIR: "it is a folder",
-    errno.EACCES: "it may not be read",
-    errno.ELOOP: "the link leads nowhere",
-}
 
 # What Pillow warns of names no file; what is wrong enough is an error, which does.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -133,8 +126,8 @@ def _reason(path: Path, error: Exception) -> str:
         return f"it says of itself that it has more than {most:,} pixels. Save it smaller, {_LEAVE}"
     if isinstance(error, MemoryError):
         return f"the memory is too small for its pixels. Save it smaller, {_LEAVE}"
-    if isinstance(error, OSError) and error.errno in _PLACES:
-        return f"{_PLACES[error.errno]}. {_ADVICE}"
+    if isinstance(error, OSError) and error.strerror:  # the system's; Pillow's own have none
+        return f"{error.strerror}. {_ADVICE}"
     if isinstance(error, UnidentifiedImageError):
         return f"{_content(path)}. {_ADVICE}"
     said = f"{type(error).__name__}: {error}".rstrip(": .")

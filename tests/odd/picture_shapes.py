@@ -208,22 +208,22 @@ def behind_a_link(path: Path) -> None:
     path.symlink_to(target.name)
 
 
-@refused("link_to_nothing.png", "there is no such file")
+@refused("link_to_nothing.png", "No such file")
 def link_to_nothing(path: Path) -> None:
     path.symlink_to("nothing.png")
 
 
-@refused("link_to_itself.png", "the link leads nowhere")
+@refused("link_to_itself.png", "symbolic links")
 def link_to_itself(path: Path) -> None:
     path.symlink_to(path.name)
 
 
-@refused("a_folder.png", "it is a folder")
+@refused("a_folder.png", "Is a directory")
 def a_folder(path: Path) -> None:
     path.mkdir()
 
 
-@refused("closed.png", "it may not be read")
+@refused("closed.png", "Permission denied")
 def closed(path: Path) -> None:
     """Only root may read it, and only with its privileges (`tests/odd/bound.py`)."""
     path.write_bytes(encoded(drawing(), "PNG"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import struct
 from pathlib import Path
@@ -150,3 +152,14 @@ def test_a_jpeg_may_be_decoded_small(tmp_path: Path) -> None:
     drawing(size=(800, 640)).save(tmp_path / "a.jpg", exif=with_orientation(6))
     assert read_image(tmp_path / "a.jpg", about=150).size == (160, 200)
     assert read_image(tmp_path / "a.jpg").size == (640, 800)
+
+
+def test_what_the_system_says_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(DataError, match=r"a\.png cannot be read: Input/output error\. Replace"):
+        read_image(tmp_path / "a.png")
