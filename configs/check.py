@@ -40,7 +40,7 @@ from configs.stored import (
     stored_config,
     stored_groups,
 )
-from configs.words import readable
+from configs.words import quote_words
 from datamodules.source import source_options
 from editors.registry import registration
 from errors import ConfigError, TmkeError
@@ -56,7 +56,7 @@ def load_config(command: str, words: Iterable[str] = ()) -> schema.RunConfig:
         ConfigError: all mistakes in one message.
     """
     with hydra_ready():
-        words = checked_words(command, readable(words))
+        words = checked_words(command, quote_words(words))
         plain = compose_plain(command, words)
     return build(command, plain, words)
 

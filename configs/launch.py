@@ -27,7 +27,7 @@ from configs.rundir import check_output_dir, reserved_folder
 from configs.schema import RunConfig
 from configs.signals import requeue_after, signals
 from configs.sweep import RESUME, Sweep
-from configs.words import readable
+from configs.words import quote_words
 from errors import USER_ERROR, Stopped, TmkeError, explained_places
 from results.files import forget_ranks, is_first_process, is_one_of_several
 from results.log_file import is_for_screen, recent
@@ -99,8 +99,8 @@ def _checked_arguments(command: str, argv: list[str]) -> list[str]:
     if arguments.help:
         print(help_text(command))
         sys.exit(0)
-    argv = readable(argv, multirun=arguments.multirun)
-    arguments.overrides = readable(arguments.overrides, multirun=arguments.multirun)
+    argv = quote_words(argv, multirun=arguments.multirun)
+    arguments.overrides = quote_words(arguments.overrides, multirun=arguments.multirun)
     if any((arguments.hydra_help, arguments.cfg, arguments.info, arguments.shell_completion)):
         return argv
     with hydra_ready():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from configs import schema
 from configs.check import numbered, type_sections
 from configs.overrides import check_words, compose_plain, group_options, hydra_ready
-from configs.words import readable
+from configs.words import quote_words
 from errors import ConfigError
 
 _COMMAND = "evaluate"  # whose group it is; every command has the same
@@ -29,7 +29,7 @@ def model_options(words: Sequence[str]) -> schema.ModelOptions:
     Raises:
         ConfigError: all mistakes in one message.
     """
-    words = readable(words)
+    words = quote_words(words)
     with hydra_ready():
         line = check_words(_COMMAND, words)
         problems = line.problems + [

@@ -52,7 +52,7 @@ class TextKey:
     may_be_null: bool = False
 
 
-def readable(words: Iterable[str], *, multirun: bool = False) -> list[str]:
+def quote_words(words: Iterable[str], *, multirun: bool = False) -> list[str]:
     """The same words, with quotes where Hydra would read another text than was typed.
 
     `protocol.n=1,10` becomes `protocol.n=[1,10]`, one list and not a sweep, unless `multirun`. What
@@ -64,7 +64,7 @@ def readable(words: Iterable[str], *, multirun: bool = False) -> list[str]:
     """
     if not multirun:
         words = [_BARE_LIST.sub(r"\1[\2]", word) for word in words]
-    return [_readable(word, multirun) for word in words]
+    return [_quote_word(word, multirun) for word in words]
 
 
 def key_of(word: str) -> str | None:
@@ -160,7 +160,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
             yield from _parts(part)
 
 
-def _readable(word: str, multirun: bool) -> str:
+def _quote_word(word: str, multirun: bool) -> str:
     match = _WORD.fullmatch(word)
     key = _text_key(match["key"]) if match else None
     if match is None or key is None:

@@ -11,7 +11,7 @@ from configs.check import load_config, preflight
 from configs.help import help_text
 from configs.launch import _checked_arguments
 from configs.overrides import command_groups, group_options, hydra_ready
-from configs.words import readable
+from configs.words import quote_words
 from errors import ConfigError
 from tests.output_folders import prepared
 
@@ -287,7 +287,7 @@ def test_every_example_of_the_help_is_a_configuration() -> None:
             script, words = match.group(1), match.group(2).split(" ")
             multirun = words[0] == "-m"
             with hydra_ready():
-                words = readable(words) if not multirun else words[1:]
+                words = quote_words(words) if not multirun else words[1:]
                 problems = preflight(script, words, multirun=multirun)[1]
             assert problems == [], line
 

@@ -8,7 +8,7 @@ from configs.check import load_config, preflight
 from configs.launch import _checked_arguments
 from configs.overrides import hydra_ready
 from configs.schema import EvaluateConfig
-from configs.words import readable
+from configs.words import quote_words
 from editors.ft.config import FtOptions
 from errors import ConfigError
 
@@ -120,5 +120,5 @@ def test_only_this_key_and_only_bare_commas_are_rewritten() -> None:
         "protocol.note=1,2",
         "x.protocol.n=1,2",
     ]
-    assert readable(words) == words
-    assert readable(["+protocol.n=1,2"]) == ["+protocol.n=[1,2]"]
+    assert quote_words(words) == words
+    assert quote_words(["+protocol.n=1,2"]) == ["+protocol.n=[1,2]"]

@@ -16,7 +16,7 @@ from configs.launch import _checked_arguments
 from configs.overrides import hydra_ready
 from configs.rundir import check_output_dir, output_folder
 from configs.schema import EvaluateConfig
-from configs.words import readable, text_keys
+from configs.words import quote_words, text_keys
 from errors import ConfigError
 from tests.output_folders import prepared
 
@@ -46,23 +46,23 @@ def read(word: str) -> object:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_hydra_reads_what_was_typed(name: str) -> None:
-    (word,) = readable([f"output_dir={name}"])
+    (word,) = quote_words([f"output_dir={name}"])
     assert read(word) == name
-    assert readable([word]) == [word], (
+    assert quote_words([word]) == [word], (
         "a process that is started with the same words reads the same"
     )
 
 
 def test_a_backslash_before_a_quote_is_no_end() -> None:
     for word in ("output_dir='a\\'", 'output_dir="a\\"'):
-        (ready,) = readable([word])
+        (ready,) = quote_words([word])
         assert read(ready) == "a\\"
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_characters="\\${}\x00"), min_size=1, max_size=8))
 def test_any_text_without_a_backslash_is_read(name: str) -> None:
-    (word,) = readable([f"data.root={name}"])
+    (word,) = quote_words([f"data.root={name}"])
     is_quoted = name.strip()[:1] in ("'", '"') and word == f"data.root={name}"
     assert is_quoted or read(word) == name
 
@@ -77,7 +77,7 @@ def test_any_text_without_a_backslash_is_read(name: str) -> None:
     ],
 )  # fmt: skip
 def test_what_hydra_reads_already_means_the_same(word: str, value: object) -> None:
-    assert readable([word]) == [word]
+    assert quote_words([word]) == [word]
     assert read(word) == value
 
 
@@ -97,20 +97,20 @@ def test_every_kind_of_text_is_covered() -> None:
 
 
 def test_lists_hold_what_was_typed() -> None:
-    (word,) = readable(["data.train_files=[2026_11_24, a=b.json ,'c,d','é', 007.json]"])
+    (word,) = quote_words(["data.train_files=[2026_11_24, a=b.json ,'c,d','é', 007.json]"])
     assert read(word) == ["2026_11_24", "a=b.json", "c,d", "é", "007.json"]
-    assert read(readable(["data.files=1e5"])[0]) == "1e5"
+    assert read(quote_words(["data.files=1e5"])[0]) == "1e5"
 
 
 def test_a_sweep_is_of_the_texts_that_were_typed() -> None:
     words = ["-m", "model.path=2026_11_24,a=b,'c,d'", "seed=1,2", "data.files=[1e5],[b]"]
-    ready = readable(words, multirun=True)
+    ready = quote_words(words, multirun=True)
     assert ready[1:] == [
         'model.path="2026_11_24","a=b",\'c,d\'',
         "seed=1,2",
         'data.files=["1e5"],[b]',
     ]
-    assert readable(["model.path=glob(*)"], multirun=True) == ["model.path=glob(*)"]
+    assert quote_words(["model.path=glob(*)"], multirun=True) == ["model.path=glob(*)"]
     with hydra_ready():
         problems = preflight("evaluate", ["editor=none", ready[1]], multirun=True)[1]
     assert [problem.partition(":")[0] for problem in problems] == [
@@ -174,7 +174,7 @@ def test_a_checkpoint_in_the_home_folder_is_found(
 def test_a_number_may_have_more_digits_than_python_reads() -> None:
     digits = "9" * 5000
     assert f"seed={digits}: the value cannot be read" in complaint(f"seed={digits}")
-    assert read(readable([f"logger.project={digits}"])[0]) == digits
+    assert read(quote_words([f"logger.project={digits}"])[0]) == digits
 
 
 def test_one_mistake_is_told_once() -> None:
