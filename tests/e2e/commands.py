@@ -72,7 +72,6 @@ class Warm:
         command: script and options.
         streams: files for its stdout and stderr.
         variables: what it finds in its environment besides `environment()`.
-        modules: what of this project the process has loaded too.
     """
 
     def __init__(
@@ -80,9 +79,8 @@ class Warm:
         command: list[str],
         streams: list[str],
         variables: Mapping[str, str] | None = None,
-        modules: tuple[str, ...] = (),
     ) -> None:
-        self.command, self._server = command, _server(modules)
+        self.command, self._server = command, _server()
         around = environment() | dict(variables or {})
         request = {"command": command, "environment": around, "streams": streams}
         assert self._server.stdin is not None
@@ -117,11 +115,11 @@ class Warm:
 
 
 @cache
-def _server(modules: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _server() -> subprocess.Popen[bytes]:
     # Unbuffered, so that `select` sees every answer that was not read yet.
     return subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("warm.py")), *modules],
-        cwd=ROOT, env=environment() | {"PYTHONPATH": str(ROOT)} if modules else environment(),
+        [sys.executable, str(Path(__file__).with_name("warm.py"))],
+        cwd=ROOT, env=environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
     )  # fmt: skip
 

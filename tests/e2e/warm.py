@@ -1,11 +1,10 @@
-"""Runs commands in copies of a process that has imported the heavy libraries already.
+"""Runs commands in copies of a process that has imported the libraries and the project already.
 
 Loading torch, lightning and transformers takes most of the time of a short command. This process
 does it once; each request is a fork of it, which runs the script as `python SCRIPT OPTIONS` would:
 its own `__main__`, arguments, environment, working directory and output, and its own end. Nothing
 is computed before the fork. Requests are JSON lines on stdin; stdout says the number of the
-process, which leads a group of its own, and, once it has ended, its exit status. Modules named as
-arguments are imported too.
+process, which leads a group of its own, and, once it has ended, its exit status.
 """
 
 from __future__ import annotations
@@ -23,13 +22,22 @@ HEAVY = (
     "torchmetrics", "transformers", "transformers.models.blip_2.modeling_blip_2",
     "transformers.models.llava.modeling_llava", "transformers.models.opt.modeling_opt",
 )  # fmt: skip
+# Of the project what most commands load.
+PROJECT = (
+    "analysis.commands", "configs.launch", "editors.ft", "editors.none", "pretraining.run",
+    "datamodules.sources.folder", "datamodules.sources.tmke", "datamodules.sources.world",
+    "lightning_modules.evaluation", "loggers.run_loggers", "loggers.wandb_results",
+    "reporting.console", "reporting.document", "reporting.figures", "reporting.paper",
+    "reporting.tables", "runner.evaluating", "runner.start", "runner.training",
+)  # fmt: skip
 
 
 def serve() -> None:
     """Answers requests until stdin ends; in a child, runs the command and returns."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library says when it is imported is no answer
-    for name in (*HEAVY, *sys.argv[1:]):
+    sys.path[0] = os.getcwd()
+    for name in (*HEAVY, *PROJECT):
         __import__(name)
     gc.freeze()  # a collection in a child would copy all of it
     for line in sys.stdin:

@@ -28,13 +28,6 @@ OUT, HOME = "out", "home"
 LIMIT = 120.0  # seconds that a case may take; then all its processes are killed
 TINY = str(ROOT / "models" / "pretrained" / "llava_tiny")
 _BOUND = str(Path(__file__).with_name("bound.py"))
-_LOADED = (
-    "analysis.commands", "configs.launch", "editors.ft", "editors.none", "pretraining.run",
-    "datamodules.sources.folder", "datamodules.sources.tmke", "datamodules.sources.world",
-    "lightning_modules.evaluation", "loggers.run_loggers", "loggers.wandb_results",
-    "reporting.console", "reporting.document", "reporting.figures", "reporting.paper",
-    "reporting.tables", "runner.evaluating", "runner.start", "runner.training",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -146,7 +139,7 @@ def run_bound(script: str, words: Sequence[str], folder: Path) -> tuple[int, str
     variables = {"HOME": str(folder / HOME)}
     with TemporaryDirectory() as streams:
         paths = [f"{streams}/{name}" for name in ("out", "err")]
-        process = Warm([_BOUND, str(folder), script, *words], paths, variables, _LOADED)
+        process = Warm([_BOUND, str(folder), script, *words], paths, variables)
         begun = time.monotonic()
         while not process.ended():
             if time.monotonic() - begun > LIMIT:
