@@ -39,6 +39,7 @@ def serve() -> None:
     sys.path[0] = os.getcwd()
     for name in (*HEAVY, *PROJECT):
         __import__(name)
+    sys.stdout.flush()  # or every child would say it once more
     gc.freeze()  # a collection in a child would copy all of it
     for line in sys.stdin:
         request = json.loads(line)
