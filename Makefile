@@ -81,8 +81,8 @@ test-fast: $(READY)  ## between two edits: no entry point, nothing slow
 test-faults: $(READY)  ## kills both commands at 40 random moments; TMKE_FAULT_SEED=N repeats those of a run
 	$(PYTEST) --no-loadscope-reorder -m faults tests/faults $(ARGS)
 
-test-odd: $(READY)  ## odd records, pictures, paths, options and results through the real commands
-	$(PYTEST) --no-loadscope-reorder -m odd tests/odd $(ARGS)
+test-odd: $(READY)  ## odd records, pictures, paths, options, results; all editors on Llama's and OPT's vocabularies
+	$(PYTEST) --no-loadscope-reorder -m odd $(ARGS)
 
 test-quality: $(READY)  ## whole trainings and the results that the documentation promises
 	$(PYTEST) --no-loadscope-reorder -m quality $(ARGS)

@@ -61,7 +61,7 @@ def test_ike_with_two_blanks_before_numbers(
     evaluated(data, ("llava", models["llava"]), "published", "ike", tmp_path / "o", 2)
 
 
-@pytest.mark.quality
+@pytest.mark.odd
 @pytest.mark.parametrize(
     ("number", "family", "editor"),
     [(n, *pair) for n, pair in enumerate(product(VOCABULARY_OF, EDITORS))],
