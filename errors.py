@@ -9,7 +9,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 USER_ERROR = 2  # exit status after an error that the user can fix
@@ -68,6 +68,16 @@ class Stopped(BaseException):
     def status(self) -> int:
         """The exit status that shells use for it."""
         return SIGNALLED + self.number
+
+
+def some_of(names: Sequence[str], shown: int = 5) -> str:
+    """The first of many names, for a message, and how many more there are.
+
+    >>> some_of(["a", "b", "c"], shown=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 @contextmanager

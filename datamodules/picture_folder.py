@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from errors import DataError
-
-_NAMED = 5  # how many missing files an error names
+from errors import DataError, some_of
 
 
 class _Listing(NamedTuple):
@@ -64,10 +62,9 @@ class PictureFolder:
         missing = [name for name in needed if self.find(name) is None]
         if not missing:
             return
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise DataError(
             f"{why} needs {len(needed)} pictures, and {len(missing)} of them are missing in "
-            f"{self.root}: {', '.join(missing[:_NAMED])}{more}. Put the files there, point "
+            f"{self.root}: {some_of(missing)}. Put the files there, point "
             "data.image_root at the folder that has them, or use scenario=unimodal, which shows "
             "no picture."
         )

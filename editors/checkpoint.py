@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from editors.registry import with_current_names
-from errors import ModelError
+from errors import ModelError, some_of
 from models.editable import EditableModel
 
 IDENTITY = "tmke"
@@ -121,10 +121,10 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], *, prefix: str = 
         if state[name].shape != expected[name].shape
     ]
     if missing or unexpected or reshaped:
+        lists = [some_of(names, 3) or "none" for names in (missing, unexpected, reshaped)]
         raise ModelError(
-            "the checkpoint's weights do not fit the editor: "
-            f"missing {_some(missing)}; unexpected {_some(unexpected)}; "
-            f"of another shape {_some(reshaped)}. It was trained with other editor options or "
+            f"the checkpoint's weights do not fit the editor: missing {lists[0]}; unexpected "
+            f"{lists[1]}; of another shape {lists[2]}. It was trained with other editor options or "
             "another base model: give the options of its run (config.yaml beside the checkpoints)."
         )
     nn.Module.load_state_dict(module, dict(state))
@@ -139,8 +139,3 @@ def load_editor(editor: nn.Module, checkpoint: Mapping[str, Any], model: Editabl
     check(checkpoint, str(editor.name), model)
     load_state(editor, checkpoint["state_dict"], prefix=_EDITOR)
     editor.eval()
-
-
-def _some(names: list[str]) -> str:
-    listed = ", ".join(names[:3]) or "none"
-    return f"{listed} and {len(names) - 3} more" if len(names) > 3 else listed

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig, PretrainedConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from errors import ModelError
+from errors import ModelError, some_of
 from models.editable import EditableModel
 from models.families import family_of, without_weights
 from models.folder import check_manifest, read_config
@@ -30,7 +30,6 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 log = logging.getLogger(__name__)
 # What a damaged file, a wrong one, or bitsandbytes on a strange machine may raise.
 _UNREADABLE = (*UNREADABLE, RuntimeError, ImportError, SafetensorError)
-_NAMED = 5  # of many weights, so many are named
 
 
 def load_model(
@@ -121,7 +120,7 @@ def _check_complete(info: dict[str, Any], family: str, path: str) -> None:
     shapes += sorted(map(str, info.get("misshapen_keys", ())))
     if missing or shapes:
         found = (("missing", missing), ("of another shape", shapes))
-        listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in found if names)
+        listed = "; ".join(f"{kind}: {some_of(names)}" for kind, names in found if names)
         raise ModelError(
             f"the weights in {path!r} do not fit config.json and model.family={family}: {listed}. "
             "Such a weight would stay at its random initial value; use a complete checkpoint of "
@@ -132,14 +131,8 @@ def _check_complete(info: dict[str, Any], family: str, path: str) -> None:
             "the weights in %r hold %d that the model of config.json has no place for, and they "
             "are left out: %s. Left over from a training they mean nothing; a bias, a layer or an "
             "adapter among them means that config.json is of another model.",
-            path, len(over), _some(over),
+            path, len(over), some_of(over),
         )  # fmt: skip
-
-
-def _some(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _quantisation(

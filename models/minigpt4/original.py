@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from errors import ModelError
+from errors import ModelError, some_of
 
 Tensors = dict[str, Tensor]
 
@@ -38,7 +38,6 @@ _QFORMER_DROPPED = re.compile(
 )
 _QFORMER_LAYER = re.compile(r"Qformer\.bert\.encoder\.layer\.(\d+)\.(crossattention\.)?")
 _PROJECTION = {name: name for name in ("llama_proj.weight", "llama_proj.bias")}
-_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,7 @@ def _of_kind(path: Path, kind: FileKind) -> Tensors:
     others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise ModelError(
-            f"{path} holds values that are no tensors: {_some(others)}. {kind.option} expects "
+            f"{path} holds values that are no tensors: {some_of(others)}. {kind.option} expects "
             f"{kind.what}."
         )
     if kind.marker not in content:
@@ -243,7 +242,7 @@ def _described(tensors: Tensors) -> str:
     for kind in (VIT, QFORMER, PROJECTION, _LLAMA):
         if kind.marker in tensors:
             return f"{kind.what}, which belongs to {kind.option}"
-    return f"none of MiniGPT-4's files (it has {_some(list(tensors))})"
+    return f"none of MiniGPT-4's files (it has {some_of(list(tensors))})"
 
 
 def _rename(
@@ -257,7 +256,7 @@ def _rename(
     missing = [name for name in names if name not in tensors]
     unknown = [name for name in tensors if name not in names and not unused(name)]
     wrong = [
-        f"{kind}: {_some(keys)}" for kind, keys in (("missing", missing), ("unknown", unknown))
+        f"{kind}: {some_of(keys)}" for kind, keys in (("missing", missing), ("unknown", unknown))
         if keys
     ]  # fmt: skip
     if wrong:
@@ -266,11 +265,6 @@ def _rename(
             "at random or guessed: use the authors' file."
         )
     return {new: tensors[old] for old, new in names.items()}, sorted(set(tensors) - set(names))
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 def _shape(path: Path, tensors: Tensors, name: str, dimensions: int) -> tuple[int, ...]:
