@@ -7,7 +7,6 @@ skipped. They are opened by the project's own loader.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from functools import cache
 from pathlib import Path
@@ -25,10 +24,10 @@ from models.minigpt4.modeling import NO_TOKEN
 from models.multimodal import MultimodalModel
 from models.tokenizer import load_tokenizer
 from tests.builders import PICTURED, SLOTS
+from tests.e2e.commands import SHARED
 
 Vocabulary = Literal["llama", "opt"]
 Family = Literal["llava", "minigpt4", "blip2"]
-SHARED = Path(os.environ.get("TMKE_SHARED", Path(__file__).parents[2] / "shared"))
 CONFIGS = {"llama": LlamaConfig, "opt": OPTConfig}
 VOCABULARY_OF: dict[Family, Vocabulary] = {"llava": "llama", "minigpt4": "llama", "blip2": "opt"}
 FORMS: tuple[PromptForm, ...] = ("default", "published", "native")
