@@ -27,6 +27,7 @@ from configs.overrides import (
 from configs.rules import (
     UNREAD,
     Sections,
+    keys_of_twins,
     rule_problems,
     settings_warnings,
     sweep_problems,
@@ -106,6 +107,7 @@ def preflight(
             skipped |= set() if is_unread else {"editor", "ckpt"}
         problems += validate(command, merged, skipped)[1]
         problems += sweep_problems(merged, words) if multirun else []
+        problems += keys_of_twins(merged, line.keys)
     return words, list(dict.fromkeys(problems))
 
 

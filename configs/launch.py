@@ -160,7 +160,7 @@ def _end(stopped: Stopped, config: RunConfig | None = None, *, in_sweep: bool = 
 def _how_to_go_on(stopped: Stopped, config: RunConfig | None, in_sweep: bool) -> str:
     if config is None:
         return ""
-    if config.command == "pretrain":
+    if getattr(config, "recipe", True) is None:
         return ". Pretraining is not continued: start it anew with overwrite=true"
     words = f"the same command with resume=true output_dir={config.output_dir} goes on with the run"
     if in_sweep:

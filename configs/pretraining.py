@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from configs.around import Alignments
 from errors import ConfigError
 from options import Options, Seed
 
@@ -20,6 +21,7 @@ class PretrainOptions(Options):
     """Section `pretrain`: how a tiny model is taught a world."""
 
     seed: Seed
+    alignment: Alignments
 
     width: Positive
     layers: Positive

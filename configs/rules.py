@@ -12,7 +12,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs import schema
+from configs.around import ALIGNMENTS, RecipeOptions
 from configs.overrides import group_options, suggest
+from configs.pretraining import PretrainOptions
 from datamodules.source import DataOptions, world_names
 from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import editor_names, registration
@@ -61,6 +63,18 @@ def useless_keys(command: str, typed: Collection[str]) -> list[str]:
         f"{', '.join(sorted(taken))}; leave {key} out here and type it for evaluate.py"
         for key in keys
         if command == "train" and key in typed and key not in taken
+    ]
+
+
+def keys_of_twins(plain: Mapping[str, Any], typed: Collection[str]) -> list[str]:
+    """A sentence for each key of the tiny models' recipe that was typed for another recipe."""
+    if plain.get("recipe") is None:
+        return []
+    return [
+        f"{key}: this is of the recipe of tiny models, and this model is built by `recipe`, of "
+        f"whose sections it takes {', '.join(RecipeOptions.model_fields)}; leave {key} out"
+        for key in sorted(typed)
+        if key.startswith("pretrain.") and key != "pretrain.alignment"
     ]
 
 
@@ -323,15 +337,40 @@ def _pretrain_rules(command: str, sections: Sections) -> Iterator[str]:
     data: DataOptions | None = sections.get("data")
     if sections.get("ckpt") is not None:
         yield (
-            f"ckpt={sections['ckpt']}: pretraining a tiny model takes minutes and is not "
-            "continued; leave ckpt out and start anew"
+            f"ckpt={sections['ckpt']}: pretraining takes minutes and is not continued from a "
+            "checkpoint; leave ckpt out"
         )
-    if model is not None and not model.name.endswith("_tiny"):
-        yield f"model={model.name}: only tiny models are pretrained here (*_tiny)"
+    if model is not None and "recipe" in sections:
+        yield from _pretrained_model(model, sections)
     if data is not None and not data.is_world:
         yield (
             f"data={data.name}: a model is pretrained on a world; data is "
             f"{' or '.join(world_names())}"
+        )
+
+
+def _pretrained_model(model: schema.ModelOptions, sections: Sections) -> Iterator[str]:
+    """What a tiny model, which has no recipe of its own, does not take."""
+    if sections["recipe"] is not None:
+        return
+    around = ", ".join(group_options("recipe"))
+    if not model.name.endswith("_tiny"):
+        yield (
+            f"model={model.name}: only tiny models (*_tiny) are pretrained here, from random "
+            f"weights, and {around} around a language model"
+        )
+        return
+    pretrain: PretrainOptions | None = sections.get("pretrain")
+    if pretrain is not None and pretrain.alignment == "all":
+        yield (
+            f"pretrain.alignment=all: model={model.name} learns its pictures and its language "
+            "together, so each alignment is a model of its own; choose one of "
+            f"{', '.join(ALIGNMENTS)}"
+        )
+    if sections.get("resume"):
+        yield (
+            f"resume=true: pretraining a tiny model is not continued (model={model.name}); leave "
+            "resume out, and start anew with overwrite=true"
         )
 
 

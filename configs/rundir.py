@@ -23,6 +23,7 @@ from results.files import (
     LAST,
     LOG,
     PARTIAL,
+    STAGES,
     SUMMARY,
     check_writable,
     differences,
@@ -131,10 +132,10 @@ def is_restarted() -> bool:
 
 def resumes(config: RunConfig) -> bool:
     """Whether a run goes on in its folder."""
-    if config.command == "pretrain":
-        return False
     if getattr(config, "resume", False):
         return True
+    if config.command == "pretrain":
+        return False
     if is_restarted():
         return not config.overwrite or was_begun_by_this_job(Path(config.output_dir))
     if config.ckpt is None or config.command == "evaluate":
@@ -313,8 +314,9 @@ def _check_same_run(config: RunConfig, folder: Path) -> None:
 
 def _how_to_continue(config: RunConfig, folder: Path) -> str:
     """How to continue the run in a folder, where that is possible."""
-    if config.command == "evaluate":
-        return ", continue that run with resume=true" if (folder / PARTIAL).is_dir() else ""
+    if config.command != "train":
+        begun = folder / (PARTIAL if config.command == "evaluate" else STAGES)
+        return ", continue that run with resume=true" if begun.is_dir() else ""
     is_resumable = config.command == "train" and (folder / CHECKPOINTS / LAST).is_file()
     return ", continue its training with resume=true" if is_resumable else ""
 

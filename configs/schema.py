@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, field_validator
 
+from configs.around import LanguageModelOptions, RecipeOptions
 from configs.pretraining import PretrainOptions
 from datamodules.scenarios import ScenarioName
 from datamodules.source import DataOptions
@@ -199,12 +200,19 @@ class EvaluateConfig(EditingConfig):
 
 
 class PretrainConfig(RunConfig):
-    """Configuration of pretrain.py."""
+    """Configuration of pretrain.py.
+
+    `recipe` and `language_model` are those of a model that is built around a language model; the
+    tiny ones have none.
+    """
 
     command = "pretrain"
 
+    resume: bool
     gate: bool
     pretrain: PretrainOptions
+    recipe: RecipeOptions | None
+    language_model: LanguageModelOptions | None
 
 
 COMMANDS: Mapping[str, type[RunConfig]] = {

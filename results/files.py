@@ -25,6 +25,8 @@ SUMMARY, TABLE = "summary.json", "table.md"
 LOG = "log.txt"  # what was logged
 PROFILE = "profile"  # folder: reports of trainer.profiler
 PARTIAL = "partial"  # folder: batches of an evaluation that is going on
+STAGES = "stages"  # folder: what the stages of a pretraining have come to
+PARTS = "parts"  # folder: what a pretraining adds to the language model that it builds around
 
 # What our commands leave in `output_dir`; nothing else is ever removed.
 RUN_FILES = (
@@ -33,7 +35,7 @@ RUN_FILES = (
 )  # fmt: skip
 HPC_CHECKPOINTS = "hpc_ckpt_*.ckpt"  # what Lightning left under SLURM in earlier versions
 CHECKPOINTS, BEST, LAST = "checkpoints", "best.ckpt", "last.ckpt"  # folder of a training, its files
-RUN_FOLDERS = (CHECKPOINTS, "model", "wandb", PROFILE, PARTIAL)
+RUN_FOLDERS = (CHECKPOINTS, "model", "wandb", PROFILE, PARTIAL, STAGES, PARTS, "rejected")
 
 
 class UnwritableError(DataError, OSError):
