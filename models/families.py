@@ -23,6 +23,8 @@ from models.editable import EditableModel
 from models.llava import Llava
 from models.minigpt4 import MiniGPT4, MiniGPT4ForConditionalGeneration
 
+CLASSLESS = ("siglip_vision_model",)  # towers of patches alone, without a class token in front
+
 
 @dataclass(frozen=True)
 class Family:
@@ -52,7 +54,8 @@ class Family:
 
 def _patches(config: PretrainedConfig) -> int:
     vision = config.vision_config
-    class_token = int(config.vision_feature_select_strategy == "full")
+    has_class = vision.model_type not in CLASSLESS
+    class_token = int(has_class and config.vision_feature_select_strategy == "full")
     return (vision.image_size // vision.patch_size) ** 2 + class_token
 
 
