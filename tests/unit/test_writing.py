@@ -30,6 +30,7 @@ PLACES = {
     ("datamodules/world/generate.py", "_write_views"): "in the same folder",
     ("models/minigpt4/convert.py", "_write"): "in the folder that `replacing_folder` gave",
     ("models/minigpt4/convert.py", "convert"): "in the same folder",
+    ("models/parts_folder.py", "_store"): "in the folder that `replacing_folder` gave",
     ("reporting/thumbnails.py", "_as_jpeg"): "into memory",
 }
 """(file, function) that writes outside a block of `replacing`, and why it may."""
