@@ -47,7 +47,7 @@ def main(n_edits: int = 32) -> None:
     model = load_model("llava", MODEL, dtype="float32")
     processor = load_processor("llava", MODEL)
     encoder = make_encoder(processor, "default")
-    source = read_world(World.load(WORLD), name="world", filter_known=False)
+    source = read_world(World.load(WORLD), name="world", filter_known="none")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {n_edits} edits")
     for name, scenario in SCENARIOS.items():
         data = EditDataModule(source, {"test": scenario}, eval_batch_size=n_edits, limit=n_edits)

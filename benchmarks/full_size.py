@@ -142,7 +142,7 @@ def batch_of(
     if split == "train":
         questions = Objective("text", WEIGHTS)
         served = training_scenario(served.name, "text", questions.probes)
-    source = read_world(world, name="world", filter_known=False)
+    source = read_world(world, name="world", filter_known="none")
     data = EditDataModule(source, {split: served}, batch_size=1, eval_batch_size=1, limit=1)
     data.connect(encoder, ImageStore(pixels))
     data.setup()

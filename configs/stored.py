@@ -15,6 +15,7 @@ import yaml
 from configs.continuing import changes
 from configs.overrides import CONFIG_DIR, CommandLine, dotted, group_options
 from configs.words import without_tildes
+from datamodules.source import named_filter
 from editors.registry import with_current_names
 from errors import ConfigError
 from options import check_path
@@ -47,8 +48,8 @@ _DECIDES_TRAINING = {
 }  # fmt: skip
 # The keys that a training keeps of this group; an earlier one kept all, and looked at none.
 _OF_TRAINED_METRICS = {"positions"}
-# What says of its data where they are, and not what they are.
-_DATA_IS_WHERE = ("root", "num_workers", "on_error")
+# What says of its data where they are, and not what they are; `taught` is about test edits.
+_DATA_IS_WHERE = ("root", "num_workers", "on_error", "taught")
 # Keys of `SECTIONS` that are the new run's own.
 _NEVER_TAKEN = {"evaluate": ("data.limit", "data.num_workers")}
 
@@ -123,10 +124,23 @@ def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
     """
     editor, metrics = stored.get("editor"), stored.get("metrics")
     known = {"editor": with_current_names(editor)} if isinstance(editor, dict) else {}
+    known |= _current_data(stored)
     is_training = "protocol" not in stored
     if is_training and isinstance(metrics, dict) and metrics.keys() > _OF_TRAINED_METRICS:
         known["metrics"] = {"positions": "answer"}  # once the only choice, whatever was typed
     return without_tildes({**stored, **known})
+
+
+def _current_data(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `data` of a configuration by its keys and values of now; none where it has none.
+
+    `filter_known` was a boolean, and no model knew what it had been taught.
+    """
+    data = plain.get("data")
+    if not isinstance(data, dict):
+        return {}
+    known = {"filter_known": named_filter(data["filter_known"])} if "filter_known" in data else {}
+    return {"data": {"taught": False, **data, **known}}
 
 
 def stored_groups(stored: dict[str, Any], command: str, typed: Collection[str]) -> list[str]:
@@ -178,7 +192,8 @@ def merge_stored(
         ConfigError: another editor than the checkpoint's was typed, or for a training what cannot
             be applied to it any more.
     """
-    merged, notes = copy.deepcopy(plain), []
+    plain, notes = {**plain, **_current_data(plain)}, []
+    merged = copy.deepcopy(plain)
     for section in SECTIONS[command]:
         if section not in stored or section not in plain:
             continue

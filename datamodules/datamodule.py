@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import lightning as L
 import torch
 
 from datamodules.collate import Collator, RowTable
+from datamodules.fact_marks import TaughtFacts
 from datamodules.images import ImageStore
-from datamodules.known_facts import KnownFacts, KnownFilter, Knows
+from datamodules.known_facts import KnownFacts, KnownFilter, Knows, log_known, nothing_known
 from datamodules.left_out import SHOWN, LeftOut, log_left_out, nothing_left
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
 from datamodules.prompt_encoder import PromptEncoder
@@ -46,9 +49,11 @@ class EditDataModule(L.LightningDataModule):
         limit: use the first `limit` edits of each split.
         overfit: train on so many batches alone, and validate on their edits.
         check_record: refuses a record that the editor cannot work with, as a DataError.
+        taught: the facts that the model was taught when it was made; None: none.
 
     Attributes:
         known: split -> facts that the unedited model knows, where the source filters on them.
+        answered: what the unedited model was asked for that -> whether it answered right.
         leave_out: test edits that need not be served, since their results are there.
 
     Raises:
@@ -68,6 +73,7 @@ class EditDataModule(L.LightningDataModule):
         limit: int | None = None,
         overfit: int | None = None,
         check_record: Callable[[Record], None] = lambda record: None,
+        taught: TaughtFacts | None = None,
     ) -> None:
         super().__init__()
         self.source, self.scenarios = source, scenarios
@@ -75,7 +81,9 @@ class EditDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers, self.seed, self.limit = num_workers, seed, limit
         self.overfit = overfit
+        self.taught = TaughtFacts() if taught is None else taught
         self.known: dict[Split, KnownFacts] = {}
+        self.answered: dict[Prompt, bool] = {}
         self.leave_out: frozenset[int] = frozenset()
         self._edits: dict[Split, list[NumberedRecord]] = {}
         self._places: dict[Split, list[int]] = {}  # of each edit's record in its split
@@ -132,11 +140,21 @@ class EditDataModule(L.LightningDataModule):
         for split in self.scenarios:
             if split in self._edits:
                 continue
-            known = self.source.filter_known
-            numbered = list(self._known(split) if known else self._checked(split, self.limit))
+            is_asked = self.source.filter_known != "none"
+            numbered = list(self._known(split) if is_asked else self._checked(split, self.limit))
             self._serve(split, numbered)
             log_left_out(split, self.left_out(split))
+            self.taught.log(split, self.records(split))
             self._log_idle(split)
+
+    def fact_counts(self, split: Split) -> dict[str, Any] | None:
+        """What is known of a split's facts, as plain values; None where nothing was asked or told.
+
+        Returns:
+            The counts of `KnownFacts` where the source filters, and those of `TaughtFacts`.
+        """
+        of_filter = asdict(self.known[split]) if split in self.known else {}
+        return of_filter | self.taught.counts(split, self.records(split)) or None
 
     def left_out(self, split: Split) -> list[LeftOut]:
         """Records of a split that could not be used, of those that were looked at."""
@@ -270,7 +288,9 @@ class EditDataModule(L.LightningDataModule):
         """What an edit of the record asks, with the true facts where those count."""
         makers = (scenario.edit, *scenario.probes.values())
         prompts = [prompt for make_prompt in makers if (prompt := make_prompt(record)) is not None]
-        return prompts + true_questions(record) if self.source.filter_known else prompts
+        if (by := self.source.filter_known) == "none":
+            return prompts
+        return prompts + true_questions(record, pictures=by == "pictures")
 
     def _checked(self, split: Split, upto: int | None = None) -> Iterator[NumberedRecord]:
         """The first records of a split that can be used, each checked when its turn comes.
@@ -286,6 +306,8 @@ class EditDataModule(L.LightningDataModule):
         for number, record in enumerate(self.source.records(split)):
             if number in left_out:
                 continue
+            if self.taught.leaves_out(split, number, record):
+                continue
             try:
                 if number not in sound:
                     self._check(split, record)
@@ -296,7 +318,8 @@ class EditDataModule(L.LightningDataModule):
                 is_empty = False
                 yield number, record
         if is_empty:
-            raise nothing_left(self._name(split), self.left_out(split))
+            where, left = self._name(split), self.left_out(split)
+            raise self.taught.nothing_left(where) or nothing_left(where, left)
 
     def _check(self, split: Split, record: Record) -> None:
         """Makes sure that a record's rows can be made: tokens and pictures."""
@@ -332,26 +355,14 @@ class EditDataModule(L.LightningDataModule):
         """The records to edit: those that the unedited model knows, as far as `limit` needs."""
         if self._knows is None:
             raise RuntimeError("the source filters on known facts: ask(knows) is needed")
-        knows = KnownFilter(self._connected(), self._knows, self.limit)
+        on_pictures = self.source.filter_known == "pictures"
+        knows = KnownFilter(self._connected(), self._knows, self.limit, pictures=on_pictures)
         known = list(islice(knows(self._checked(split)), self.limit))
         self.known[split] = facts = knows.facts
+        self.answered |= knows.is_right
         n_records = len(self.source.records(split)) - len(self._left_out[split])
-        not_asked = n_records - facts.candidates
-        log.info(
-            "%s split: %d of %d candidate edits kept; the unedited model misses %d in text, "
-            "%d on a picture%s",
-            split,
-            facts.kept,
-            facts.candidates,
-            facts.unknown_in_text,
-            facts.unknown_on_pictures,
-            f"; {not_asked} more were not asked about" if not_asked else "",
-        )
+        n_records -= self.taught.n_left_out(split)
+        log_known(split, facts, n_records - facts.candidates, pictures=on_pictures)
         if not known:
-            raise DataError(
-                f"the unedited model knows none of the {n_records} facts of the {split} split "
-                f"of data={self.source.name}, so there is nothing to edit. Use a model that was "
-                "pre-trained on this world (python pretrain.py data=...), or set "
-                "data.filter_known=false."
-            )
+            raise nothing_known(self._name(split), n_records, pictures=on_pictures)
         return known

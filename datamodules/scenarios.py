@@ -193,17 +193,17 @@ def training_scenario(name: str, questions: Questions, probes: set[str]) -> Scen
     return replace(SCENARIOS[name], probes={name: table[name] for name in table if name in probes})
 
 
-def true_questions(record: Record) -> list[Prompt]:
+def true_questions(record: Record, *, pictures: bool = True) -> list[Prompt]:
     """What the unedited model must know for an edit to mean anything.
 
-    The edited fact and its paraphrase, in text and on both pictures, with the true answer.
+    The edited fact and its paraphrase with the true answer: in text, and on both pictures.
     """
     edit, rephrase = record.knowledge_edit, record.rephrase_question
     prompts = [
         Prompt(edit.question, edit.answer_true),
         Prompt(rephrase.rephrase_question, rephrase.answer_true),
     ]
-    for image in (record.image, record.image_rephrase):
+    for image in (record.image, record.image_rephrase) if pictures else ():
         prompts.append(Prompt(edit.image_question, edit.answer_true, image))
         prompts.append(Prompt(rephrase.rephrase_image_question, rephrase.answer_true, image))
     return prompts

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from datamodules.left_out import LeftOut, OnError, copies, first_of, nothing_left
 from datamodules.picture_folder import PictureFolder
@@ -32,7 +32,19 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+FilterKnown = Literal["text", "pictures", "none"]
 _FOLDER = Path(__file__).resolve().parent / "sources"
+
+
+def named_filter(value: object) -> object:
+    """`data.filter_known` by its name; earlier it was a boolean, which may still be typed.
+
+    >>> named_filter(True), named_filter(False), named_filter("text")
+    ('pictures', 'none', 'text')
+    """
+    if isinstance(value, bool):
+        return "pictures" if value else "none"
+    return value
 
 
 class DataOptions(Options, ABC):
@@ -49,7 +61,8 @@ class DataOptions(Options, ABC):
     name: str
     seed: Seed
     limit: int | None = Field(ge=1)
-    filter_known: bool
+    filter_known: Annotated[FilterKnown, BeforeValidator(named_filter)]
+    taught: bool
     on_error: OnError
     prompt: Literal["default", "published", "native"]
     num_workers: int = Field(ge=0)
@@ -138,7 +151,8 @@ class RecordSource:
         splits: split -> records; a split may be absent.
         plain_locality: text locality questions stand without the prompt's template (the TMKE
             authors' way; a tiny model knows questions only inside the template).
-        filter_known: edits are only made of facts that the unedited model answers right.
+        filter_known: edits are only made of facts that the unedited model answers right, in `text`
+            or on `pictures` too; `none` makes edits of all.
         absent: why a split has no records and what to do, for messages.
         content: digest of what the records were made from, pictures included, where there is one.
         on_error: whether a record that cannot be used is an error, or left out.
@@ -151,7 +165,7 @@ class RecordSource:
     image_root: Path
     splits: dict[Split, Sequence[Record]]
     plain_locality: bool
-    filter_known: bool
+    filter_known: FilterKnown
     absent: str = ""
     content: str = ""
     on_error: OnError = "error"

@@ -110,7 +110,7 @@ def _configure(cfg: PretrainConfig, folder: Path, words: Sequence[str]) -> Evalu
     demo = load_config("evaluate", ["experiment=demo", *scenario, *words])
     assert isinstance(demo, EvaluateConfig)
     model = cfg.model.model_copy(update={"path": str(folder)})
-    data = cfg.data.model_copy(update={"limit": EDITS, "filter_known": True})
+    data = cfg.data.model_copy(update={"limit": EDITS, "filter_known": "pictures"})
     return demo.model_copy(update={"model": model, "data": data, "seed": cfg.seed})
 
 

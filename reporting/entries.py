@@ -135,6 +135,9 @@ def settings_of(run: RunResult) -> dict[str, object]:
     flat |= {key: value for key, value in _leaves(deciding).items() if key not in SEEDS}
     if isinstance(run.settings.get(TRAINING), dict):
         flat.setdefault("training.metrics.positions", "answer")  # older results: the only choice
+        by = flat.get("training.data.filter_known")
+        if isinstance(by, bool):  # older results
+            flat["training.data.filter_known"] = "pictures" if by else "none"
     if run.settings.get(CKPT) is not None:
         known = isinstance(run.settings.get(TRAINING), dict)
         digest = run.settings.get("ckpt_digest") or run.settings[CKPT]

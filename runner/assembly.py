@@ -22,6 +22,7 @@ from lightning.pytorch.profilers import (
 from configs.out_of_memory import explained_loading
 from configs.schema import EditingConfig, EvaluateConfig, ModelOptions, TrainerOptions
 from datamodules.datamodule import EditDataModule
+from datamodules.fact_marks import TaughtFacts, read_fact_marks
 from datamodules.images import ImageStore
 from datamodules.left_out import LeftOut, log_left_out
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder, PromptForm
@@ -81,6 +82,7 @@ def make_data(
         limit=_limit(cfg),
         overfit=cfg.trainer.overfit_batches,
         check_record=cfg.editor.check_record,
+        taught=TaughtFacts(read_fact_marks(cfg.model.path), are_served=cfg.data.taught),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """Everything besides editor, model, scenario, data and seed that fixes the numbers."""
-        cfg, known = self.cfg, self.data.known.get("test")
+        cfg = self.cfg
         return {
             "editor": cfg.editor.model_dump(),
             "data": cfg.data.model_dump(),
@@ -124,7 +124,7 @@ class Run:
             "ckpt": cfg.ckpt,
             "training": None if cfg.ckpt is None else training_settings(stored_config(cfg.ckpt)),
             **self.digests,
-            "known_facts": asdict(known) if known else None,
+            "known_facts": self.data.fact_counts("test"),
         }
 
     def summary(self, module: EvaluationModule) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from pydantic import Field
 
 from datamodules.left_out import OnError
 from datamodules.records import Record
-from datamodules.source import SPLITS, DataOptions, RecordSource, Split, missing_root
+from datamodules.source import (
+    SPLITS,
+    DataOptions,
+    FilterKnown,
+    RecordSource,
+    Split,
+    missing_root,
+)
 from options import TypedPath, TypedText
 
 if TYPE_CHECKING:
@@ -56,7 +63,7 @@ def read_world(
     name: str,
     seed: int = 0,
     targets_per_fact: int = 8,
-    filter_known: bool = True,
+    filter_known: FilterKnown = "pictures",
     on_error: OnError = "error",
 ) -> RecordSource:
     """Makes the records of a world.
@@ -67,7 +74,7 @@ def read_world(
         seed: draws targets, wordings, probes and the order of the records.
         targets_per_fact: counterfactual targets per training fact; validation and test edits
             have one each.
-        filter_known: keep only edits of facts that the unedited model knows.
+        filter_known: keep only edits of facts that the unedited model knows, and by what.
         on_error: whether a record that cannot be used is an error or left out.
 
     Returns:

@@ -22,6 +22,7 @@ from datamodules.records import Record, TmkeRecord, field_errors, name_key
 from datamodules.source import (
     SPLITS,
     DataOptions,
+    FilterKnown,
     RecordSource,
     Split,
     folder_problem,
@@ -72,7 +73,7 @@ def read_tmke(
     train_files: Sequence[str] = (),
     image_root: Path | None = None,
     seed: int = 0,
-    filter_known: bool = False,
+    filter_known: FilterKnown = "none",
     on_error: OnError = "error",
 ) -> RecordSource:
     """Reads the benchmark's files.
@@ -84,7 +85,7 @@ def read_tmke(
         train_files: names of the files to train on.
         image_root: the pictures' folder; default: `root`/images.
         seed: draws the validation subjects out of the training ones.
-        filter_known: keep only edits of facts that the unedited model knows.
+        filter_known: keep only edits of facts that the unedited model knows, and by what.
         on_error: whether a record that breaks the schema, or is a copy, is an error or left out.
 
     Raises:

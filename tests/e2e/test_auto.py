@@ -17,7 +17,7 @@ def test_a_family_without_a_class_of_its_own_is_edited_and_judged(tmp_path: Path
     folder = save("qwen2_vl", tmp_path / "model")
     printed = run(
         "evaluate.py", "editor=ft", "experiment=demo", "model=auto", f"model.path={folder}",
-        "model.name=qwen2_vl", "scenario=multimodal", "data.filter_known=false", "data.limit=2",
+        "model.name=qwen2_vl", "scenario=multimodal", "data.filter_known=none", "data.limit=2",
         "logger=none", "trainer.enable_progress_bar=false", f"output_dir={tmp_path / 'result'}",
     )  # fmt: skip
     assert "FT on qwen2_vl" in printed

@@ -30,7 +30,7 @@ class KilledError(BaseException):
 def words(world: Path, folder: Path, *more: str) -> list[str]:
     return [
         "editor=ft", "experiment=demo", "scenario=unimodal", f"data.root={world}", "data.limit=4",
-        "evaluate.batch_size=2", "data.filter_known=false", "editor.steps=2",
+        "evaluate.batch_size=2", "data.filter_known=none", "editor.steps=2",
         "trainer.enable_progress_bar=false", "logger.table_edits=3", f"output_dir={folder}", *more,
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ def test_one_command_for_both_families_in_their_own_chat_forms(world: Path, tmp_
     run(
         "evaluate.py", "-m", "experiment=demo", "editor=ft", f"model={','.join(TWINS)}",
         "scenario=multimodal", "data.prompt=native,default", f"data.root={world}", "data.limit=8",
-        "data.filter_known=false", "logger=none", f"output_dir={tmp_path}",
+        "data.filter_known=none", "logger=none", f"output_dir={tmp_path}",
     )  # fmt: skip
     found = [json.loads((tmp_path / str(n) / "summary.json").read_text()) for n in range(4)]
     assert [(one["model"], one["settings"]["prompt"]) for one in found] == [

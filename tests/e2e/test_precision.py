@@ -20,7 +20,7 @@ def test_an_editor_is_trained_and_judged_on_a_base_in_bfloat16(world: Path, tmp_
     trained, judged = tmp_path / "trained", tmp_path / "judged"
     run(
         "train.py", "experiment=demo", "editor=mend", "model=blip2_opt_tiny", "logger=none",
-        "scenario=multimodal", "data.limit=32", "data.filter_known=false", "trainer.max_steps=2",
+        "scenario=multimodal", "data.limit=32", "data.filter_known=none", "trainer.max_steps=2",
         "trainer.val_every=2", "model.dtype=bfloat16", "trainer.precision=bf16-mixed",
         f"data.root={world}", f"output_dir={trained}",
     )  # fmt: skip
@@ -48,7 +48,7 @@ def test_answers_that_are_no_numbers_end_a_run(world: Path, tmp_path: Path) -> N
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     printed = run(
         "evaluate.py", "experiment=demo", "editor=none", "scenario=unimodal", "logger=none",
-        "data.limit=2", "data.filter_known=false", f"model.path={model}", f"data.root={world}",
+        "data.limit=2", "data.filter_known=none", f"model.path={model}", f"data.root={world}",
         f"output_dir={out}", status=2,
     )  # fmt: skip
     said = " ".join(printed.split())

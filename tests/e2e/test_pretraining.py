@@ -30,7 +30,7 @@ def test_a_model_is_taught_and_edited(tmp_path: Path) -> None:
     assert "already holds a run" in run("pretrain.py", *words, status=2)
     run(
         "evaluate.py", "experiment=demo", "editor=ft", "scenario=transitive", "data=folder",
-        f"data.root={world}", "data.filter_known=false", "data.limit=2",
+        f"data.root={world}", "data.filter_known=none", "data.limit=2",
         f"model.path={folder}/model", "logger=none", f"output_dir={result}",
     )  # fmt: skip
     summary = json.loads((result / "summary.json").read_text())

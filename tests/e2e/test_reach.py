@@ -12,7 +12,7 @@ from tests.e2e.commands import run
 
 pytestmark = pytest.mark.e2e
 COMMON = (
-    "experiment=demo", "logger=none", "data.filter_known=false",
+    "experiment=demo", "logger=none", "data.filter_known=none",
     "trainer.enable_progress_bar=false",
 )  # fmt: skip
 SAYS = "+callbacks.says._target_=tests.e2e.callbacks.Says"

@@ -18,7 +18,7 @@ N, SIZE = 24, 2
 def words(world: Path, folder: Path, *more: str) -> list[str]:
     return [
         "editor=ft", "experiment=demo", "scenario=transitive", f"data.root={world}", "logger=none",
-        f"data.limit={N}", f"evaluate.batch_size={SIZE}", "data.filter_known=false",
+        f"data.limit={N}", f"evaluate.batch_size={SIZE}", "data.filter_known=none",
         "trainer.enable_progress_bar=false", f"output_dir={folder}", *more,
     ]  # fmt: skip
 

@@ -26,7 +26,7 @@ def test_an_evaluation_stops_with_a_sentence(number: int, world: Path, tmp_path:
     streams, folder = [str(tmp_path / name) for name in ("out", "err")], tmp_path / "run"
     process = Warm(
         ["evaluate.py", "editor=ft", "experiment=demo", f"data.root={world}", "logger=none",
-         "evaluate.batch_size=2", "data.filter_known=false", "trainer.enable_progress_bar=false",
+         "evaluate.batch_size=2", "data.filter_known=none", "trainer.enable_progress_bar=false",
          f"output_dir={folder}"],
         streams,
     )  # fmt: skip

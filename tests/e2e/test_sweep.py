@@ -14,7 +14,7 @@ from tests.e2e.commands import run
 pytestmark = pytest.mark.e2e
 COUNTING = "tests/e2e/sweep_that_counts.py"
 WORDS = (
-    "-m", "experiment=demo", "data.limit=2", "data.filter_known=false", "logger=none",
+    "-m", "experiment=demo", "data.limit=2", "data.filter_known=none", "logger=none",
     "trainer.enable_progress_bar=false",
 )  # fmt: skip
 

@@ -24,7 +24,7 @@ TRAINING = (
     NO_BAR, "experiment=demo", "editor=mend", "editor.max_iterations=160",
     "editor.accumulate=2", "editor.weights.portability=0.1", "trainer.val_every=9",
     "trainer.log_every_n_steps=1", "evaluate.batch_size=8", "data.limit=39",
-    "data.filter_known=false", "logger=csv", "logger.wandb=off",
+    "data.filter_known=none", "logger=csv", "logger.wandb=off",
 )  # fmt: skip
 FLOAT64 = "tests/e2e/train_in_float64.py"
 

@@ -107,7 +107,7 @@ def commands(world: Path, root: Path) -> dict[str, Command]:
     """What is killed: both commands, in one process and in two, started in every way there is."""
     reads = (str(world), str(root / "models" / "pretrained"))
     common = (
-        "experiment=demo", "data=folder", f"data.root={world}", "data.filter_known=false",
+        "experiment=demo", "data=folder", f"data.root={world}", "data.filter_known=none",
         "data.limit=12", "trainer.enable_progress_bar=false",
     )  # fmt: skip
     evaluate = (

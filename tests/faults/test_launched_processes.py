@@ -51,7 +51,7 @@ def test_torchrun_trains_and_judges(small_world: Path, tmp_path: Path) -> None:
     """The real one, with a data worker beside each process."""
     common = (
         "experiment=demo", "data=folder", f"data.root={small_world}", "data.limit=8",
-        "data.filter_known=false", "data.num_workers=1", "trainer=ddp_cpu", "logger=csv",
+        "data.filter_known=none", "data.num_workers=1", "trainer=ddp_cpu", "logger=csv",
     )  # fmt: skip
     folders = [f"output_dir={tmp_path / name}" for name in ("train", "evaluate")]
     printed = torchrun("train.py", *common, "editor=mend", "trainer.max_steps=1", folders[0])

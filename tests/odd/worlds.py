@@ -14,7 +14,7 @@ from tests.odd.records import IMAGES, entities, write_world
 
 WORLD = with_words(
     BASE, "data=folder", "data.root=world", "editor=none", "scenario=multimodal",
-    "data.filter_known=false", "data.limit=2",
+    "data.filter_known=none", "data.limit=2",
 )  # fmt: skip
 Entities = list[dict[str, Any]]
 _SOUND = Runs("world")

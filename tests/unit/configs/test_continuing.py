@@ -6,7 +6,7 @@ from configs import schema
 from configs.check import load_config
 from configs.continuing import changes
 from configs.rundir import check_output_dir, output_folder, resumes
-from configs.stored import training_settings, with_current_keys
+from configs.stored import merge_stored, training_settings, with_current_keys
 from errors import ConfigError
 
 
@@ -72,6 +72,23 @@ def test_where_its_data_were_and_how_they_were_read_tells_no_training_from_anoth
     assert training_settings(train(word).plain()) == training_settings(BEFORE)
     older = {key: value for key, value in BEFORE["data"].items() if key != "on_error"}
     assert training_settings({**BEFORE, "data": older}) == training_settings(BEFORE)
+
+
+@pytest.mark.parametrize(("before", "now"), [(True, "pictures"), (False, "none")])
+def test_an_earlier_filter_of_known_facts_has_a_name(before: bool, now: str) -> None:
+    """It was a boolean, in stored settings and on command lines, and no model had marks."""
+    words = ("editor=none", f"data.filter_known={before}", "experiment=demo")
+    assert load_config("evaluate", words).plain()["data"]["filter_known"] == now
+    older = {key: value for key, value in BEFORE["data"].items() if key != "taught"}
+    stored = with_current_keys({**BEFORE, "data": older | {"filter_known": before}})
+    assert stored["data"] == BEFORE["data"] | {"filter_known": now}
+    assert changes(stored, train(f"data.filter_known={now}").plain())[1] == []
+    assert training_settings(stored)["data"]["filter_known"] == now
+    evaluation = load_config("evaluate", words).plain()
+    typed = evaluation | {"data": evaluation["data"] | {"filter_known": before}}
+    merged, notes = merge_stored("evaluate", typed, stored, ["data.filter_known"])
+    assert merged["data"]["filter_known"] == now
+    assert not any("filter_known" in note for note in notes)
 
 
 def test_a_key_of_another_version_says_nothing() -> None:

@@ -182,7 +182,7 @@ def misses(*subjects: str, asked: list[str] | None = None) -> Knows:
 
 
 def test_unknown_facts_are_left_out_and_counted(root: Path) -> None:
-    source = read_tmke(root, filter_known=True)
+    source = read_tmke(root, filter_known="pictures")
     data = make(source, "unimodal", knows=misses("Car A"))
     (batch,) = batches(data)
     assert batch.subjects == ("Holden Caprice", "Car B")
@@ -194,12 +194,36 @@ def test_unknown_facts_are_left_out_and_counted(root: Path) -> None:
         nothing.setup("test")
 
 
+def test_facts_known_in_text_are_kept_whatever_the_pictures(root: Path) -> None:
+    """A model that reads no picture: none is asked about, nor opened where no probe shows one."""
+    asked: list[str] = []
+    in_text = misses("in the image", "Car A", asked=asked)
+    data = make(read_tmke(root, filter_known="text"), "transitive", knows=in_text)
+    data.setup("test")
+    assert [record.subject for record in data.records("test")] == ["Holden Caprice", "Car B"]
+    facts = data.known["test"]
+    assert (facts.kept, facts.candidates) == (2, 3)
+    assert (facts.unknown_in_text, facts.unknown_on_pictures) == (1, 0)
+    assert len(asked) == 3 + 1, "a paraphrase that all share is asked once"
+    assert not any("in the image" in text for text in asked)
+    assert {prompt.image for prompt in data.answered} == {None}
+
+    for path in (root / "images").iterdir():
+        path.unlink()
+    text_alone = make(read_tmke(root, filter_known="text"), "unimodal", knows=misses("Car A"))
+    text_alone.setup("test")
+    assert text_alone.n_edits("test") == 2
+    nothing = make(read_tmke(root, filter_known="text"), "unimodal", knows=misses(""))
+    with pytest.raises(DataError, match=r"none of the 3 facts .* or set data.filter_known=none"):
+        nothing.setup("test")
+
+
 def test_no_more_facts_are_asked_than_the_limit_needs(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same edits as a model that is asked everything gives, whatever is asked at once."""
     write(root / "t.json", RECORD, *(other(f"Car {letter}") for letter in "ABCDEFGH"))
-    source = read_tmke(root, filter_known=True)
+    source = read_tmke(root, filter_known="pictures")
     everything = make(source, "unimodal", knows=misses("Car A", "Car C"))
     everything.setup("test")
     known = [record.subject for record in everything.records("test")]
@@ -229,7 +253,7 @@ def test_pictures_beyond_the_limit_have_to_be_there_and_may_be_damaged(root: Pat
     assert len(batches(make(read_tmke(root), "multimodal", limit=2))) == 1
     with pytest.raises(DataError, match=r"z\.jpeg cannot be read"):
         make(read_tmke(root), "multimodal").check()
-    unknown_first = read_tmke(root, filter_known=True)  # the damaged one is needed after all
+    unknown_first = read_tmke(root, filter_known="pictures")  # the damaged one is needed after all
     data = make(unknown_first, "multimodal", knows=misses("Car A"), limit=2)
     with pytest.raises(DataError, match=r"z\.jpeg cannot be read"):
         data.setup("test")
@@ -254,7 +278,7 @@ def test_a_look_opens_and_asks_no_more_than_its_edits_need(
 
     monkeypatch.setattr("datamodules.images.read_image", opening)
     asked: list[str] = []
-    source = read_tmke(root, files=["t.json"], train_files=["train.json"], filter_known=True)
+    source = read_tmke(root, files=["t.json"], train_files=["train.json"], filter_known="pictures")
     scenarios = dict.fromkeys(("train", "test"), SCENARIOS["multimodal"])
     data = EditDataModule(source, scenarios, limit=2)
     data.connect(prompt_encoder(), ImageStore(pixels), misses(asked=asked))
