@@ -75,7 +75,9 @@ def test_the_example_reads_records(checkout: Path, tmp_path: Path) -> None:
 def test_a_file_that_registers_nothing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=r"data\.name=wrld: data is one of folder, tmke, world"):
+    with pytest.raises(
+        ConfigError, match=r"data\.name=wrld: data is one of countries, folder, tmke, world"
+    ):
         source_options("wrld")
     (tmp_path / "empty.py").write_text("SOURCE = dict\n")
     monkeypatch.setattr(source, "_FOLDER", tmp_path)

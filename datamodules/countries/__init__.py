@@ -1,0 +1,1 @@
+"""A real world from packages alone: countries with facts, flags and maps."""
