@@ -1,4 +1,6 @@
-"""Answering rows that share a long beginning: it is read once, and its keys and values are reused.
+"""Rows whose beginning is read once, and its keys and values reused by whatever follows.
+
+Two uses: answering rows that share a long beginning, and reading the rest of rows again and again.
 
 The rows of an edit begin with the same tokens (IKE: 32 demonstrations and the new fact) and differ
 in their questions. What they share is found in token space, so nothing depends on where a tokenizer
@@ -6,20 +8,27 @@ cuts. The shared part goes through the model once, batched over groups of rows; 
 on from its group's cache. Results equal whole forward passes of each row alone; and whole forward
 passes they are, correct and slower, for rows with pictures of a model whose tokens cannot be read
 one part after the other (`EditableModel.body_inputs`: Qwen2-VL's positions, Gemma 3's masks).
+
+An edit at a token changes nothing before that token: attention is causal. What ROME looks for v*
+with is the rest of its prompts, from the subject's last token on (`rest`), which a suffix of the
+model reads in every step behind a beginning that stays as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from models.editable import EditableModel
+from models.keys_values import Beginning
 from models.positions import check_lengths
 from models.rows import TEXT_ONLY, Answers, Rows
+from models.state import PrefixState, stop_on_entering
 
 MEMORY_BYTES = 4 * 2**30  # of keys and values at once
 
@@ -38,12 +47,41 @@ class _Shared:
     mask: Tensor
     lengths: Tensor
 
-    def of(self, groups: Tensor) -> DynamicCache:
-        """A cache for rows of these groups (R,)."""
-        rows = DynamicCache()
-        for number, layer in enumerate(self.cache.layers):
-            rows.update(layer.keys[groups], layer.values[groups], number)
-        return rows
+
+@torch.no_grad()
+def rest(
+    model: EditableModel, rows: Rows, layer: int, first: Tensor, last: Tensor
+) -> tuple[PrefixState, Tensor]:
+    """The state of each row's tokens from one on, as `EditableModel.prefix` has it of all tokens.
+
+    Passes over it see the whole row up to `last`: the keys and values of the tokens before `first`
+    are kept, at every layer, as the unedited model has them.
+
+    Args:
+        model: the base model.
+        rows: whole rows.
+        layer: the one that is entered.
+        first: (R,) the tokens from which on something may change.
+        last: (R,) the last ones that are looked at.
+
+    Returns:
+        The state, and how many places further left than in its row a token stands there: (R,). It
+        is `first`, or zero where a row's tokens cannot be read one part after the other.
+
+    Raises:
+        ModelError: a row is longer than what the model reads at once.
+    """
+    if model.body_inputs(rows):
+        return model.prefix(rows, layer), torch.zeros_like(first)
+    check_lengths(rows, model.max_positions)
+    steps = torch.arange(rows.input_ids.shape[1], device=first.device)
+    looked_at = rows.attention_mask & (steps <= last[:, None])
+    rows, shift = _to_the_left(replace(rows, attention_mask=looked_at))
+    lengths, every = first - shift, torch.arange(len(rows), device=first.device)
+    beginning = _encode(model, rows, lengths)
+    with stop_on_entering(model.decoder.layers, layer, model.layer_kind) as collector:
+        _go_on(model, rows, _after(rows, lengths), beginning, every)
+    return collector.state(), first
 
 
 @torch.no_grad()
@@ -132,18 +170,22 @@ def _answer(model: EditableModel, rows: Rows, at: Answers, group: Tensor, shared
     groups, group_of_row = group.unique(return_inverse=True)
     first_row = torch.stack([(group_of_row == g).nonzero()[0, 0] for g in range(len(groups))])
     beginning = _encode(model, rows.select(first_row), shared[first_row])
-    rest = _after(rows, shared)
-    mask = torch.cat([beginning.mask[group_of_row], rest.attention_mask], 1)
-    steps = torch.arange(rest.input_ids.shape[1], device=shared.device)
+    output = _go_on(model, rows, _after(rows, shared), beginning, group_of_row)
+    return model.head_logits(output.last_hidden_state[at.row, at.position - shared[at.row]])
+
+
+def _go_on(model: EditableModel, rows: Rows, after: Rows, beginning: _Shared, group: Tensor) -> Any:
+    """The body's output for what follows the beginnings of the rows' groups (R,)."""
+    lengths = beginning.lengths[group]
+    steps = torch.arange(after.input_ids.shape[1], device=group.device)
     last = rows.attention_mask.sum(1) - 1  # padding repeats it: a table of positions ends
-    output = model.decoder.body(
-        inputs_embeds=model.embed(rest),
-        attention_mask=mask,
-        position_ids=torch.minimum(shared[:, None] + steps, last[:, None]),
-        past_key_values=beginning.of(group_of_row),
+    return model.decoder.body(
+        inputs_embeds=model.embed(after),
+        attention_mask=torch.cat([beginning.mask[group], after.attention_mask], 1),
+        position_ids=torch.minimum(lengths[:, None] + steps, last[:, None]),
+        past_key_values=Beginning.of(beginning.cache, group),
         use_cache=True,
     )
-    return model.head_logits(output.last_hidden_state[at.row, at.position - shared[at.row]])
 
 
 def _encode(model: EditableModel, rows: Rows, lengths: Tensor) -> _Shared:

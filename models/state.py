@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from models.hooks import StopForwardError, pre_hook, stoppable
+from models.keys_values import Beginning
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class PrefixState:
 
     Attributes:
         hidden: (R, T, d).
-        kwargs: kind of layer -> what the model hands to such a layer (masks, rotary tables).
+        kwargs: kind of layer -> what the model hands to such a layer (masks, rotary tables, and the
+            keys and values of what stands before these tokens, if anything does).
     """
 
     hidden: Tensor
@@ -30,6 +32,8 @@ class PrefixState:
         """The state of a selection of rows."""
 
         def pick(value: Any) -> Any:
+            if isinstance(value, Beginning):
+                return Beginning.of(value, rows)
             if isinstance(value, Tensor) and value.ndim and value.shape[0] == len(self.hidden):
                 return value[rows]
             if isinstance(value, tuple):

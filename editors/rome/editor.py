@@ -22,12 +22,14 @@ from editors.rome.prompts import assemble, encode_after, sample_prefixes
 from editors.rome.update import factored, rank_one, unit_direction
 from editors.rome.values import Prompts, Values, optimise
 from metrics.precision import single
+from models.context import rest
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows, RowText
 
 MEMORY_BYTES = 8 * 2**30  # activations of one backward pass
 _PER_TOKEN = 32  # values that a layer keeps per token and unit of width
+_PER_LOGIT = 16  # bytes: it, its logarithm and their gradients in float32
 
 
 class Rome:
@@ -85,7 +87,8 @@ class Rome:
         )
         rows, prompts = rows.to(model.device), prompts.to(model.device)
         parts = []
-        for edits in torch.arange(len(texts), device=model.device).split(_at_once(model, rows)):
+        at_once = _at_once(model, prompts, self.site.layer)
+        for edits in torch.arange(len(texts), device=model.device).split(at_once):
             their_prompts, their_rows = prompts.select(edits)
             parts.append(self._update(model, rows.select(their_rows), their_prompts))
         delta = LowRankDelta(
@@ -94,7 +97,9 @@ class Rome:
         return DeltaEdit({self.site: delta})
 
     def _update(self, model: EditableModel, rows: Rows, prompts: Prompts) -> LowRankDelta:
-        state = model.prefix(rows, self.site.layer)
+        # Nothing changes before the lookup token, and nothing after an answer's last is looked at.
+        state, cut = rest(model, rows, self.site.layer, prompts.lookup, prompts.last)
+        prompts = prompts.without(cut)
         values = Values(model, state, self.site, prompts, self.options)
         v_star = values.v_0 + optimise(values)
         rewriting, plain = prompts.rewriting, prompts.plain
@@ -119,8 +124,11 @@ def build(options: RomeOptions, model: EditableModel, inputs: EditorInputs) -> R
     return Rome(options, inputs.encoder, prefixes, second_moment)
 
 
-def _at_once(model: EditableModel, rows: Rows) -> int:
+def _at_once(model: EditableModel, prompts: Prompts, layer: int) -> int:
     """How many edits' prompts fit into one backward pass."""
-    each = rows.input_ids.numel() // len(rows.edit_index.unique()) * model.n_layers
-    width = model.hf.config.get_text_config().hidden_size * model.dtype.itemsize
-    return max(1, MEMORY_BYTES // (each * width * _PER_TOKEN))
+    tokens = int((prompts.last - prompts.lookup).max()) + 1
+    rows, asked = (len(part) // prompts.n_edits + 1 for part in (prompts.edit, prompts.at.row))
+    config = model.hf.config.get_text_config()
+    layers = rows * tokens * (model.n_layers - layer) * config.hidden_size * _PER_TOKEN
+    each = layers * model.dtype.itemsize + asked * config.vocab_size * _PER_LOGIT
+    return max(1, MEMORY_BYTES // each)

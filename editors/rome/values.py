@@ -4,14 +4,15 @@
                  + w_kl KL(p(. | essence; v0 + d) || p(. | essence; v0))  + w_d |d| / |v0|^2
 
 (Meng et al. 2022, eq. 4, with the divergence and the decay as the authors' code has them.) d is
-added to the MLP's output at the lookup token of every prompt. Everything below the edited layer is
-computed once; B edits are optimised side by side, each with its own Adam moments and its own stop.
+added to the MLP's output at the lookup token of every prompt. What is below the edited layer or
+before that token is computed once (`models.context.rest`); B edits are optimised side by side, each
+with its own Adam moments and its own stop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -55,6 +56,16 @@ class Prompts:
         keep = torch.ones_like(self.edit, dtype=torch.bool)
         keep[self.essence] = False
         return keep.nonzero().squeeze(1)
+
+    @property
+    def last(self) -> Tensor:
+        """(R,) the last token of each row whose logits are looked at."""
+        return self.lookup.scatter_reduce(0, self.at.row, self.at.position, "amax")
+
+    def without(self, cut: Tensor) -> Prompts:
+        """The same prompts where each row lacks its first tokens: (R,) how many."""
+        at = replace(self.at, position=self.at.position - cut[self.at.row])
+        return replace(self, lookup=self.lookup - cut, at=at)
 
     def to(self, device: torch.device) -> Prompts:
         """The same prompts on a device."""

@@ -17,6 +17,7 @@ from editors.rome.config import FactToken
 from editors.rome.editor import Rome
 from editors.rome.prompts import assemble, sample_prefixes
 from errors import DataError, ModelError
+from models.context import rest
 from models.deltas import LowRankDelta, Site, linear_weight
 from models.editable import EditableModel
 from models.rows import EditBatch, RowText
@@ -237,6 +238,25 @@ def test_little_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts == [len(PREFIXES) + 2] * 5
 
 
+def test_a_step_reads_each_prompt_from_its_lookup_token_to_the_last_it_looks_at() -> None:
+    model, encoder = model_and_encoder("llama")
+    texts = [RowText(question, answer) for question, answer, _ in FACTS]
+    subjects = [subject for _, _, subject in FACTS]
+    _, prompts = assemble(
+        encoder, texts, subjects, prefixes=PREFIXES, essence=ESSENCE, fact_token="subject_last"
+    )
+    longest = int((prompts.last - prompts.lookup).max()) + 1
+    assert torch.equal(prompts.last[prompts.essence], prompts.lookup[prompts.essence])
+    batch, seen = batch_of(encoder, range(len(FACTS))), []
+    state = model.prefix(batch.rows, LAYER)
+    model.decoder.layers[-1].register_forward_pre_hook(
+        lambda _module, args: seen.append(args[0].shape[:2])
+    )
+    rome(model, encoder, steps=3, stop_loss=0.0).edit(model, batch, state)
+    # The beginnings, the unedited prompts and two steps; a pass behind layer 1 ends there.
+    assert seen[1:] == [(len(prompts.edit), longest)] * 3
+
+
 def test_keys_are_averaged_in_single_precision() -> None:
     """k* of a model in bfloat16 is the mean of its keys, not that mean in 8 bits."""
     model, encoder = model_and_encoder("opt")
@@ -250,7 +270,8 @@ def test_keys_are_averaged_in_single_precision() -> None:
         fact_token="subject_last",
     )  # fmt: skip
     asked = prompts.rewriting
-    keys, _ = model.read(model.prefix(rows, LAYER), site, asked, prompts.lookup[asked])
+    state, _ = rest(model, rows, LAYER, prompts.lookup, prompts.last)
+    keys, _ = model.read(state, site, asked, torch.zeros_like(asked))
     mean = keys.double().unflatten(0, (prompts.n_edits, -1)).mean(1)
     u = delta.inputs[:, 0].double()
     torch.testing.assert_close(u, F.normalize(mean, dim=-1), atol=1e-6, rtol=1e-5)

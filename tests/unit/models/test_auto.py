@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.auto import AutoMLLM
-from models.context import answer_with_shared_prefix
+from models.context import answer_with_shared_prefix, rest
 from models.loading import load_model
 from models.processor import Processor, load_processor
 from models.rows import TEXT_ONLY, Rows
@@ -255,6 +255,20 @@ def test_a_shared_beginning_is_answered_as_whole_rows_are(
     rows = rows_for(one, shown=SHOWN[shown], padding=padding, beginning=9)
     at = rows.answers()
     found = answer_with_shared_prefix(one.model, rows, at)
+    torch.testing.assert_close(found, plain(one.model, rows)[at.row, at.position], **EXACT)
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_rest_of_rows_is_answered_as_whole_rows_are(
+    opened: Callable[[str], Opened], kind: str, shown: str
+) -> None:
+    one = opened(kind)
+    rows = rows_for(one, shown=SHOWN[shown], beginning=9)
+    at, last = rows.answers(), rows.attention_mask.sum(1) - 2
+    first = last.clone().scatter_reduce(0, at.row, at.position, "amin") - 1
+    state, cut = rest(one.model, rows, 1, first, last)
+    found = one.model.suffix(state, at=replace(at, position=at.position - cut[at.row]))
     torch.testing.assert_close(found, plain(one.model, rows)[at.row, at.position], **EXACT)
 
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from models import context
-from models.context import answer_with_shared_prefix, shared_lengths
+from models.context import answer_with_shared_prefix, rest, shared_lengths
+from models.deltas import Site
 from models.editable import EditableModel
+from models.hooks import add_to_output
 from models.rows import Answers
 from tests.builders import PICTURED, SLOTS, VOCABULARY, Prompt, any_model, ids_of, rows_of
 from tests.builders import picture as pixels
@@ -118,6 +120,39 @@ def test_little_memory_changes_nothing(room: int, monkeypatch: pytest.MonkeyPatc
     parts = answer_with_shared_prefix(model, rows, rows.answers())
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
     assert len(calls) > 2, "everything was read at once"
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rest_of_rows_is_read_as_in_whole_rows(kind: str, layer: int, padding: str) -> None:
+    model, draw = any_model(kind), torch.Generator().manual_seed(0)
+    if kind == "gpt2" and padding == "left":
+        pytest.skip("GPT-2 counts its positions from the padding")
+    rows = rows_of(drawn_prompts(pictures=False), padding=padding, extra=3)
+    at, every, module = (
+        rows.answers(),
+        torch.arange(len(rows)),
+        model.linear(Site(layer, "mlp_out")),
+    )
+    before = torch.tensor([(at.position[at.row == row].min()) for row in every.tolist()])
+    begin = rows.attention_mask.int().argmax(1)
+    first = torch.where(every % 3 == 0, begin, torch.maximum(begin, before - every % 4))
+    last = torch.zeros_like(first).scatter_reduce(0, at.row, at.position, "amax")
+    whole, (part, cut) = model.prefix(rows, layer), rest(model, rows, layer, first, last)
+    assert part.hidden.shape[1] == int((last - first).max()) + 1
+    vectors = torch.randn(len(rows), whole.hidden.shape[-1], generator=draw)
+    moved = replace(at, position=at.position - cut[at.row])
+    with add_to_output(module, every, first, vectors, len(rows)):
+        expected = model.suffix(whole, at=at)
+    some = torch.tensor([5, 2, 7])
+    with add_to_output(module, every, first - cut, vectors, len(rows)):
+        for _ in range(2):  # a pass leaves the beginning as it is
+            torch.testing.assert_close(model.suffix(part, at=moved), expected, rtol=1e-5, atol=1e-5)
+    with add_to_output(module, torch.arange(3), (first - cut)[some], vectors[some], 3):
+        found = model.suffix(part.select(some), at=moved.select(some))
+    order = torch.cat([(at.row == row).nonzero()[:, 0] for row in some.tolist()])
+    torch.testing.assert_close(found, expected[order], rtol=1e-5, atol=1e-5)
 
 
 def passes(model: EditableModel) -> list[tuple[int, int]]:

@@ -1,0 +1,31 @@
+"""Keys and values of rows' beginnings, which any number of passes may go on from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+
+class Beginning(DynamicCache):
+    """Keys and values that a pass reads and does not add to, one row for each of its own."""
+
+    @classmethod
+    def of(cls, cache: DynamicCache, rows: Tensor) -> Beginning:
+        """Those of a selection of a cache's rows (R,)."""
+        found = cls()
+        for number, layer in enumerate(cache.layers):
+            DynamicCache.update(found, layer.keys[rows], layer.values[rows], number)
+        return found
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Those of the beginning and of what follows it, of which nothing is kept."""
+        layer = self.layers[layer_idx]
+        return (
+            torch.cat([layer.keys, key_states], dim=-2),
+            torch.cat([layer.values, value_states], dim=-2),
+        )
