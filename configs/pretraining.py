@@ -67,6 +67,11 @@ class PretrainOptions(Options):
     word_weight: Amount
     distance_weight: Amount
 
+    naming_steps: Positive
+    naming_lr: Amount
+    naming_rows: Positive
+    picture_fact_rows: Positive
+
     context_warmup: Count
     context_facts: Count
 
@@ -116,9 +121,19 @@ class PretrainOptions(Options):
         return (self.image_size // self.patch_size) ** 2
 
     @property
-    def total_steps(self) -> int:
-        """Optimiser steps of a run, the in-context warm-up included."""
+    def by_naming(self) -> bool:
+        """Pictures are aligned in a stage of their own, through the frozen language model."""
+        return self.alignment != "embedding"
+
+    @property
+    def language_steps(self) -> int:
+        """Optimiser steps that train the language model, the in-context warm-up included."""
         return self.context_warmup + self.steps
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of a run."""
+        return self.language_steps + (self.naming_steps if self.by_naming else 0)
 
     def for_views(self, views: int) -> Self:
         """These options with `warp` decided by the smallest number of seen views."""

@@ -363,9 +363,8 @@ def _pretrained_model(model: schema.ModelOptions, sections: Sections) -> Iterato
     pretrain: PretrainOptions | None = sections.get("pretrain")
     if pretrain is not None and pretrain.alignment == "all":
         yield (
-            f"pretrain.alignment=all: model={model.name} learns its pictures and its language "
-            "together, so each alignment is a model of its own; choose one of "
-            f"{', '.join(ALIGNMENTS)}"
+            f"pretrain.alignment=all: each alignment of model={model.name} is a model of its own; "
+            f"choose one of {', '.join(ALIGNMENTS)}"
         )
     if sections.get("resume"):
         yield (

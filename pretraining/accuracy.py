@@ -88,7 +88,7 @@ def sample_encoder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -
     return SampleEncoder(tokenizer, parts.image_tokens, before_bos=parts.first_slot == 0)
 
 
-def _right_rows(model: PreTrainedModel, batch: TextBatch, pixels: Tensor | None) -> Tensor:
+def right_rows(model: PreTrainedModel, batch: TextBatch, pixels: Tensor | None) -> Tensor:
     """(B,) bool: every graded token of a row is the most likely one."""
     logits = parts_of(model).logits(batch.input_ids, batch.attention_mask, pixels)
     hit = logits[:, :-1].argmax(-1) == batch.input_ids[:, 1:]
@@ -119,7 +119,7 @@ class _AccuracyTest:
             if batch.pictures:
                 drawn = self.pictures.draw(batch.pictures, self.generator, unseen=unseen)
                 pixels = normalise(drawn)
-            right += int(_right_rows(self.model, batch, pixels).sum())
+            right += int(right_rows(self.model, batch, pixels).sum())
         return 100 * right / len(ordered) if ordered else float("nan")
 
 

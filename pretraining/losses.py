@@ -136,18 +136,24 @@ class VisionLosses(nn.Module):
             embeddings: (V, D), detached.
             entity: (P,) index of what each picture shows.
         """
-        pooled = patches.mean(1)
         named = embeddings[self.slots.words]  # (W, D)
         centre = named.mean(0)
         targets = embeddings[self.slots.pattern[entity]]  # (P, S, D)
         cosine = normalize(tokens - centre, dim=-1) @ normalize(named - centre, dim=-1).T
         return {
-            "identity": cross_entropy(self.identity(pooled), entity),
-            "attribute": self._attribute_loss(pooled, entity),
+            **self.of_tower(patches, entity),
             "word": cross_entropy(
                 COSINE_SCALE * cosine.flatten(0, 1), self.slots.word_classes[entity].flatten()
             ),
             "distance": (tokens - targets).square().mean() / (targets - centre).square().mean(),
+        }
+
+    def of_tower(self, patches: Tensor, entity: Tensor) -> dict[str, Tensor]:
+        """The losses that read the tower alone, and so tie nothing to a name's embeddings."""
+        pooled = patches.mean(1)
+        return {
+            "identity": cross_entropy(self.identity(pooled), entity),
+            "attribute": self._attribute_loss(pooled, entity),
         }
 
     def weighted(self, losses: dict[str, Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning import LightningModule
@@ -31,6 +31,24 @@ from pretraining.samples import IGNORE, TextBatch
 
 RAISE_BELOW, RAISE_AFTER = 0.25, 15  # nats, steps: when the warm-up states one more fact
 MOST_WARMUP_FACTS = 6
+
+
+class Turn(NamedTuple):
+    """Parameters that are trained in some steps of a run.
+
+    Attributes:
+        parameters: that are trained.
+        lr: peak rate.
+        start: step at which the linear warm-up begins.
+        end: step at which the cosine ends.
+        origin: step at which the cosine begins, whether or not the rate is zero still.
+    """
+
+    parameters: list[torch.nn.Parameter]
+    lr: float
+    start: int
+    end: int
+    origin: int = 0
 
 
 class PretrainingModule(LightningModule):
@@ -62,22 +80,26 @@ class PretrainingModule(LightningModule):
         self._recent: deque[float] = deque(maxlen=RAISE_AFTER)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with two rates, each warmed up when its half starts, then one cosine."""
-        options = self.options
+        """AdamW with a rate for each part, warmed up when its turn comes, then a cosine."""
         optimizer = torch.optim.AdamW(
-            [
-                {"params": self.parts.language_parameters(), "lr": options.lr},
-                {"params": self._vision_side(), "lr": options.vision_lr},
-            ],
-            weight_decay=options.weight_decay,
+            [{"params": turn.parameters, "lr": turn.lr} for turn in self.turns()],
+            weight_decay=self.options.weight_decay,
             betas=(0.9, 0.98),
         )
-        starts = (0, options.context_warmup)
         factors: list[Callable[[int], float]] = [
-            partial(self._rate, start=start) for start in starts
+            partial(self._rate, turn=turn) for turn in self.turns()
         ]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def turns(self) -> list[Turn]:
+        """Which part is trained when, and how fast."""
+        options = self.options
+        start, end = options.context_warmup, options.total_steps
+        return [
+            Turn(self.parts.language_parameters(), options.lr, 0, end),
+            Turn(self._vision_side(), options.vision_lr, start, end),
+        ]
 
     def transfer_batch_to_device(
         self, batch: StepBatch, device: torch.device, dataloader_idx: int
@@ -88,18 +110,24 @@ class PretrainingModule(LightningModule):
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """One step of the warm-up or of the mixture."""
-        step = batch_idx - self.options.context_warmup
-        losses = self._warmup_losses(batch) if step < 0 else self._mixed_losses(batch, step)
+        losses = self.losses(batch, batch_idx)
         total = torch.stack(list(losses.values())).sum()
         optimizer = self.optimizers()
         optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
         self.manual_backward(total)
-        for parameters in (self.parts.language_parameters(), self._vision_side()):
-            torch.nn.utils.clip_grad_norm_(parameters, self.options.clip, error_if_nonfinite=True)
+        for turn in self.turns():
+            torch.nn.utils.clip_grad_norm_(
+                turn.parameters, self.options.clip, error_if_nonfinite=True
+            )
         optimizer.step()  # type: ignore[union-attr]
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()})
         self.log("train/loss", total.detach(), prog_bar=True)
+
+    def losses(self, batch: StepBatch, step: int) -> dict[str, Tensor]:
+        """What a step minimises, by name and weighted; steps count from the run's first."""
+        step -= self.options.context_warmup
+        return self._warmup_losses(batch) if step < 0 else self._mixed_losses(batch, step)
 
     def _warmup_losses(self, batch: StepBatch) -> dict[str, Tensor]:
         """Copying from the context; one fact more is stated once copying works."""
@@ -119,16 +147,22 @@ class PretrainingModule(LightningModule):
         options, losses = self.options, dict[str, Tensor]()
         tokens = None
         if batch.pixels is not None:
-            entity = self.slots.indices(batch.entities)
-            patches = self.parts.patches(batch.pixels)
-            tokens = self.parts.project(patches)  # (P, S, D)
-            by_name = self.vision(patches, tokens, self.parts.embeddings.detach(), entity)
-            losses["vision"] = self.vision.weighted(by_name)
+            losses["vision"], tokens = self._vision_losses(batch.pixels, batch.entities)
         answer, lens = self._answer_loss(batch.short, tokens, self._picture_share(step))
         losses["answer"], losses["lens"] = answer, options.lens_weight * lens
         if batch.long:
             losses["long"] = options.long_weight * self._answer_loss(batch.long)[0]
         return losses
+
+    def _vision_losses(
+        self, pixels: Tensor, entities: tuple[str, ...]
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the step's pictures teach the vision side, and their image tokens (P, S, D)."""
+        entity = self.slots.indices(entities)
+        patches = self.parts.patches(pixels)
+        tokens = self.parts.project(patches)
+        by_name = self.vision(patches, tokens, self.parts.embeddings.detach(), entity)
+        return self.vision.weighted(by_name), tokens
 
     def _answer_loss(
         self, groups: list[TextBatch], tokens: Tensor | None = None, share: float = 0.0
@@ -189,11 +223,12 @@ class PretrainingModule(LightningModule):
         done = step / self.options.steps
         return min(1.0, max(0.0, (done - start) / max(end - start, 1e-9)))
 
-    def _rate(self, step: int, start: int) -> float:
-        """Factor of a learning rate: linear warm-up from `start`, cosine over the whole run."""
-        options = self.options
-        warmup, floor = options.warmup_steps, options.lr_floor
-        return cosine(step, options.total_steps, warmup=warmup, floor=floor, start=start)
+    def _rate(self, step: int, turn: Turn) -> float:
+        """Factor of a learning rate: linear warm-up from the turn's start, times a cosine."""
+        warmup, floor, origin = self.options.warmup_steps, self.options.lr_floor, turn.origin
+        return cosine(
+            step - origin, turn.end - origin, warmup=warmup, floor=floor, start=turn.start - origin
+        )
 
     def _vision_side(self) -> list[torch.nn.Parameter]:
         return [*self.parts.vision_parameters(), *self.vision.parameters()]

@@ -64,6 +64,16 @@ class ModelParts(ABC):
     def vision_parameters(self) -> list[nn.Parameter]:
         """Everything that sees pictures."""
 
+    @property
+    @abstractmethod
+    def vision_tower(self) -> nn.Module:
+        """What `patches` runs."""
+
+    def connector_parameters(self) -> list[nn.Parameter]:
+        """What lies between the tower and the language model."""
+        tower = {id(parameter) for parameter in self.vision_tower.parameters()}
+        return [p for p in self.vision_parameters() if id(p) not in tower]
+
     def hidden(self, embedded: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, T, D) -> final states, normalised, and the states between layers.
 
@@ -100,6 +110,10 @@ class _LlavaParts(ModelParts):
     def last_projection(self) -> nn.Linear:
         return self.projector.linear_2
 
+    @property
+    def vision_tower(self) -> nn.Module:
+        return self.tower
+
     def vision_parameters(self) -> list[nn.Parameter]:
         return [*self.tower.parameters(), *self.projector.parameters()]
 
@@ -122,6 +136,10 @@ class _QFormerParts(ModelParts):
     @property
     def last_projection(self) -> nn.Linear:
         return self.hf.get_submodule(self.projection)
+
+    @property
+    def vision_tower(self) -> nn.Module:
+        return self.hf.vision_model
 
     def vision_parameters(self) -> list[nn.Parameter]:
         modules = (self.hf.vision_model, self.hf.qformer, self.last_projection)

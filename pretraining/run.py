@@ -28,13 +28,16 @@ from pretraining.accuracy import evaluate_tiny, sample_encoder
 from pretraining.build import build_tiny
 from pretraining.editing import findings, measure_editing
 from pretraining.module import PretrainingModule
+from pretraining.naming import NamingModule, NamingSampler
 from pretraining.parts import match_scale
 from pretraining.pictures import PictureBank, image_processor, normalise
+from pretraining.reading import picture_reading
 from pretraining.sampler import SampleBuilder, StepSampler
 from pretraining.saving import (
     missed_targets,
     round_to_half,
     save_tiny,
+    targets,
     world_summary,
     write_manifest,
 )
@@ -74,7 +77,9 @@ def pretrain(
         )
     options = cfg.pretrain.for_views(min(len(entity.seen) for entity in world.pictured))
     started, cpu = time.time(), time.process_time()
-    tokenizer = build_tokenizer(world_texts(world), options.max_positions)
+    tokenizer = build_tokenizer(
+        world_texts(world, captions=options.by_naming), options.max_positions
+    )
     processor = image_processor(cfg.model.family, options.image_size)
     pictures = PictureBank.of_world(world, processor)
     with _fast_on_cpu():
@@ -90,15 +95,16 @@ def pretrain(
             enable_progress_bar=cfg.trainer.enable_progress_bar,
             log_every_n_steps=10,
         )
-        _train(trainer, model, world, options, tokenizer, pictures)
+        train(trainer, model, world, options, tokenizer, pictures)
         round_to_half(model)
         trained = time.time()
         accuracy = evaluate_tiny(model, tokenizer, world, pictures)
+        reading = picture_reading(model, tokenizer, world, pictures)
         missed = missed_targets(accuracy, options)
         rejected = cfg.gate and bool(missed)
         folder = output_dir / REJECTED if rejected else output_dir
         files = save_tiny(folder, model, tokenizer, processor)
-        assessed = {"accuracy": accuracy, **measure_editing(cfg, folder)}
+        assessed = {"accuracy": accuracy, "reading": reading, **measure_editing(cfg, folder)}
     manifest = {
         "model": cfg.model.name,
         "world": world_summary(world),
@@ -147,6 +153,7 @@ def reassess(cfg: PretrainConfig) -> dict[str, Any]:
     pictures = PictureBank.of_world(world, family_of(family).images.from_pretrained(folder))
     with _fast_on_cpu():
         manifest["accuracy"] = evaluate_tiny(model, tokenizer, world, pictures)
+        manifest["reading"] = picture_reading(model, tokenizer, world, pictures)
         manifest |= measure_editing(cfg, folder)
     manifest["held"] = findings(manifest)
     write_manifest(folder, manifest)
@@ -183,11 +190,11 @@ class AccuracyCallback(Callback):
             model, self.tokenizer, self.world, self.pictures, limit=QUESTIONS, chains=False
         )
         model.train()
-        kinds = [kind for kind in ("text", "seen", "unseen") if kind in accuracy]
+        kinds = [kind for kind in targets(pl_module.options) if kind in accuracy]
         pl_module.log_dict({f"val/{kind}": accuracy[kind] for kind in kinds}, prog_bar=True)
 
 
-def _train(
+def train(
     trainer: Trainer,
     model: PreTrainedModel,
     world: World,
@@ -196,11 +203,26 @@ def _train(
     pictures: PictureBank,
 ) -> None:
     """Teaches the model in place; it is in evaluation mode afterwards."""
-    rng = random.Random(options.seed)
-    builder = SampleBuilder(world, sample_encoder(model, tokenizer), rng)
-    sampler = StepSampler(builder, pictures, options)
-    module = PretrainingModule(model, tokenizer, world, sampler, options)
+    module = make_module(model, world, options, tokenizer, pictures)
     first_views = [pictures.seen[entity.name][0] for entity in world.pictured[:SCALE_PICTURES]]
     match_scale(module.parts, normalise(torch.stack(first_views)), module.slots.words)
-    trainer.fit(module, DataLoader(sampler, batch_size=None, num_workers=0))
+    trainer.fit(module, DataLoader(module.sampler, batch_size=None, num_workers=0))
     model.eval()
+
+
+def make_module(
+    model: PreTrainedModel,
+    world: World,
+    options: PretrainOptions,
+    tokenizer: PreTrainedTokenizerFast,
+    pictures: PictureBank,
+) -> PretrainingModule:
+    """What trains a model, by the alignment's recipe, with the sampler of its batches."""
+    rng, encoder = random.Random(options.seed), sample_encoder(model, tokenizer)
+    builder = SampleBuilder(world, encoder, rng)
+    if not options.by_naming:
+        sampler = StepSampler(builder, pictures, options)
+        return PretrainingModule(model, tokenizer, world, sampler, options)
+    captions = SampleBuilder(world, encoder, rng, captions=True)
+    stages = NamingSampler(captions, builder, pictures, options)
+    return NamingModule(model, tokenizer, world, stages, options)

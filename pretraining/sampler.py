@@ -24,7 +24,7 @@ from datamodules.world.records import world_records
 from errors import DataError
 from pretraining.pictures import PictureBank, augment, normalise
 from pretraining.samples import Sample, SampleEncoder, TextBatch, group_by_length
-from pretraining.tokenizer import FACT_CUE, PROMPT_CUE, QUESTION, STEPS_CUE
+from pretraining.tokenizer import FACT_CUE, PROMPT_CUE, QUESTION, STEPS_CUE, name_questions
 
 Item = TypeVar("Item")
 Fact = tuple[str, str]  # (entity, relation)
@@ -86,10 +86,19 @@ def held_out_objects(world: World) -> dict[Fact, str]:
 
 
 class SampleBuilder:
-    """Makes samples out of a world's facts."""
+    """Makes samples out of a world's facts.
 
-    def __init__(self, world: World, encoder: SampleEncoder, rng: random.Random) -> None:
-        self.world, self.encoder, self.rng = world, encoder, rng
+    Args:
+        world: whose facts.
+        encoder: of the rows.
+        rng: draws wordings, objects and orders.
+        captions: rows about a picture have its caption in words instead.
+    """
+
+    def __init__(
+        self, world: World, encoder: SampleEncoder, rng: random.Random, *, captions: bool = False
+    ) -> None:
+        self.world, self.encoder, self.rng, self.captions = world, encoder, rng, captions
         self._cache: dict[tuple[Question, bool], Sample] = {}
         self.held_out = held_out_objects(world)
         self.facts = list(world.facts)
@@ -119,6 +128,15 @@ class SampleBuilder:
         """The name of what a picture shows."""
         question = self.world.identity_question(self.world.entities[entity].type)
         return self._about(entity, question, entity, by_picture=True)
+
+    def named(self, entity: str) -> Sample:
+        """The name of what a picture shows, asked for in a random wording."""
+        kind = self.world.entities[entity].type
+        wordings = (
+            self.world.identity_question(kind),
+            *name_questions(self.world.noun(kind)),
+        )
+        return self._about(entity, self.rng.choice(wordings), entity, by_picture=True)
 
     def refusal(self, entity: str, *, by_picture: bool) -> Sample | None:
         """A question that only entities of another type can be asked; None in a one-type world."""
@@ -218,7 +236,14 @@ class SampleBuilder:
         return self.ask(other), stated.get(other, self.world.facts[other])
 
     def _about(self, entity: str, question: str, answer: str, *, by_picture: bool) -> Sample:
-        """A question about an entity that a picture shows, or that it names."""
+        """A question about an entity that a picture shows (or its caption), or that it names.
+
+        A caption's name is the row's subject, as in all text, unless the name is what is asked for:
+        the subject mask would keep its words from being read one by one.
+        """
+        if by_picture and self.captions:
+            subject = "" if answer == entity else entity
+            return self.encoder.question(question, answer, subject=subject, caption=entity)
         picture, subject = (entity, "") if by_picture else ("", entity)
         return self.encoder.question(question, answer, picture=picture, subject=subject)
 
@@ -272,7 +297,7 @@ class StepSampler(IterableDataset[StepBatch]):
             short = self._group(self.short())
             long = self._group(self.long()) if step % self.options.long_every == 0 else []
             pictured = [name for batch in short for name in batch.pictures]
-            entities = (*pictured, *self.pictured.draw(self.options.extra_pictures))
+            entities = (*pictured, *self.pictured.draw(self._only_shown()))
             yield StepBatch(short, long, entities, self._pixels(entities, generator))
 
     def warmup(self) -> list[Sample]:
@@ -288,7 +313,7 @@ class StepSampler(IterableDataset[StepBatch]):
         half = options.refusal_rows // 2
         samples = [builder.one_hop(question, by_picture=False) for question in by_name]
         samples += [builder.one_hop(question, by_picture=True) for question in by_picture]
-        samples += [builder.identity(name) for name in self.pictured.draw(options.identity_rows)]
+        samples += [self._name(name) for name in self.pictured.draw(options.identity_rows)]
         refused = [builder.refusal(n, by_picture=True) for n in self.pictured.draw(half)]
         named = self.named.draw(options.refusal_rows - half)
         refused += [builder.refusal(name, by_picture=False) for name in named]
@@ -302,6 +327,14 @@ class StepSampler(IterableDataset[StepBatch]):
             builder.context(most) if number % RECALL_EVERY else builder.recall(most)
             for number in range(self.options.context_rows)
         ]
+
+    def _name(self, entity: str) -> Sample:
+        """A row that asks for the name of a picture."""
+        return self.builder.identity(entity)
+
+    def _only_shown(self) -> int:
+        """Pictures of a step that no row asks about."""
+        return self.options.extra_pictures
 
     def _group(self, samples: list[Sample]) -> list[TextBatch]:
         return group_by_length(samples, self.builder.encoder.pad_id)

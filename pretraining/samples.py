@@ -2,6 +2,7 @@ r"""Training and test rows as text, and how they become tokens.
 
     text row    BOS + "Question: {question} Short answer: {answer}"
     image row   BOS + image slots + the same text
+    caption     BOS + "Image: {name}\n" + the text of the image row
     chain       BOS + "Question: {question} Steps: {sub-question} {bridge}; {sub-question} {answer}"
     context     BOS + "New Fact: {question} {answer}\nPrompt: {question} {answer}\n\n" ...
 
@@ -20,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from datamodules.mentions import mentions
 from errors import ConfigError
-from pretraining.tokenizer import ANSWER_CUE, IMAGE, QUESTION
+from pretraining.tokenizer import ANSWER_CUE, CAPTION_CUE, IMAGE, QUESTION
 
 NO_PICTURE = ""
 IGNORE = -100
@@ -103,11 +104,19 @@ class SampleEncoder:
         self.pad_id = int(tokenizer.pad_token_id)
 
     def question(
-        self, question: str, answer: str, *, picture: str = NO_PICTURE, subject: str = ""
+        self,
+        question: str,
+        answer: str,
+        *,
+        picture: str = NO_PICTURE,
+        subject: str = "",
+        caption: str = "",
     ) -> Sample:
-        """A one-hop row, by name (with its subject's span) or by picture."""
-        pieces = [(f"{QUESTION}{question}{ANSWER_CUE}", False), (f" {answer}", True)]
-        return self.encode(pieces, picture=picture, subject=subject)
+        """A one-hop row: by name (with its subject's span), by picture, or by a caption."""
+        lead = f"{CAPTION_CUE}{caption}\n" if caption else ""
+        pieces = [(f"{lead}{QUESTION}{question}{ANSWER_CUE}", False), (f" {answer}", True)]
+        cue = CAPTION_CUE if caption else QUESTION
+        return self.encode(pieces, picture=picture, subject=subject, cue=cue)
 
     def encode(
         self,
@@ -115,11 +124,13 @@ class SampleEncoder:
         *,
         picture: str = NO_PICTURE,
         subject: str = "",
+        cue: str = QUESTION,
     ) -> Sample:
         """One string, cut into pieces that are an answer or not.
 
         The whole is tokenised at once, so that a row reads the same in training and in tests. The
-        newline after an answer is learned with it, as the sign that it has ended.
+        newline after an answer is learned with it, as the sign that it has ended. The subject is
+        looked for after the `cue` that the string begins with.
 
         Raises:
             ConfigError: the model to teach has fewer positions.
@@ -135,7 +146,7 @@ class SampleEncoder:
         graded = [any(a < end and begin < b for a, b in answers) for begin, end in offsets]
         ended = [any(begin == b and end > b for _, b in answers) for begin, end in offsets]
         slots = self.image_tokens if picture else 0
-        span = _span(offsets, text, subject, slots) if subject else (0, 0)
+        span = _span(offsets, text, subject, slots, len(cue) - 1) if subject else (0, 0)
         blank, at = (False,) * slots, self.first_slot
         ids, scored = encoded["input_ids"], [a or b for a, b in zip(graded, ended, strict=True)]
         self._check_length(len(ids) + slots + 1, text)
@@ -159,10 +170,9 @@ class SampleEncoder:
 
 
 def _span(
-    offsets: Sequence[tuple[int, int]], text: str, subject: str, slots: int
+    offsets: Sequence[tuple[int, int]], text: str, subject: str, slots: int, after: int
 ) -> tuple[int, int]:
-    """First and last token of the subject's name in the question."""
-    after = len(QUESTION) - 1
+    """First and last token of the subject's name, from the character `after` on."""
     begin, end = (after + at for at in mentions(text[after:], subject, inside_words=True)[0])
     inside = [i for i, (a, b) in enumerate(offsets) if a < end and begin < b]
     return inside[0] + slots, inside[-1] + slots

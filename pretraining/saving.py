@@ -23,16 +23,21 @@ from results.files import replacing_folder, write_text
 PACKAGES = ("torch", "transformers", "tokenizers", "lightning", "safetensors", "pillow", "numpy")
 
 
+def targets(options: PretrainOptions) -> dict[str, float]:
+    """What a model has to reach, by kind of question; of pictures, what its alignment teaches."""
+    picture = "identity_" if options.by_naming else ""
+    return {
+        "text": options.text_target,
+        f"{picture}seen": options.seen_target,
+        f"{picture}unseen": options.unseen_target,
+    }
+
+
 def missed_targets(accuracies: Mapping[str, float], options: PretrainOptions) -> list[str]:
     """The targets that a model misses, in words; a world without pictures has the text one only."""
-    targets = {
-        "text": options.text_target,
-        "seen": options.seen_target,
-        "unseen": options.unseen_target,
-    }
     return [
         f"{name} {accuracies[name]:.1f} % (target {target:.1f} %)"
-        for name, target in targets.items()
+        for name, target in targets(options).items()
         if name in accuracies and accuracies[name] < target
     ]
 

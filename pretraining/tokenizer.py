@@ -17,13 +17,28 @@ from datamodules.world import World
 
 QUESTION, ANSWER_CUE, STEPS_CUE = "Question: ", " Short answer:", " Steps:"
 FACT_CUE, PROMPT_CUE = "New Fact: ", "Prompt: "
+CAPTION_CUE = "Image: "  # before the name in words, where a picture is not shown yet
 PAD, BOS, EOS, IMAGE = "<pad>", "<s>", "</s>", "<image>"
 SPECIAL_TOKENS = (PAD, BOS, EOS, IMAGE)
 SPACE = "Ġ"  # how byte-level BPE writes a space
 
 
-def world_texts(world: World) -> list[str]:
-    """All that is asked about a world, answered, and written around it, each text once."""
+def name_questions(noun: str) -> tuple[str, ...]:
+    """Further wordings of `World.identity_question`, for alignment by naming."""
+    return (
+        f"Which {noun} is in the image?",
+        f"Which {noun} does the image show?",
+        f"Name the {noun} in the image.",
+    )
+
+
+def world_texts(world: World, *, captions: bool = False) -> list[str]:
+    """All that is asked about a world, answered, and written around it, each text once.
+
+    Args:
+        world: what is taught.
+        captions: also what alignment by naming says.
+    """
     texts = [QUESTION, ANSWER_CUE, STEPS_CUE, FACT_CUE, PROMPT_CUE, ";\n"]
     texts += [*world.entities, *world.facts.values()]
     for relation in world.relations.values():
@@ -32,6 +47,8 @@ def world_texts(world: World) -> list[str]:
             texts += [*phrase.split("{s}"), phrase.replace("{s}", "it")]
     for kind in world.types:
         texts += [world.identity_question(kind), world.no_such_answer(kind)]
+        texts += name_questions(world.noun(kind)) if captions else ()
+    texts += [CAPTION_CUE] if captions else []
     return sorted(set(texts))
 
 

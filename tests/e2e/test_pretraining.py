@@ -35,3 +35,21 @@ def test_a_model_is_taught_and_edited(tmp_path: Path) -> None:
     )  # fmt: skip
     summary = json.loads((result / "summary.json").read_text())
     assert (summary["editor"], summary["n_edits"]) == ("ft", 2)
+
+
+@pytest.mark.parametrize("alignment", ["naming", "naming_and_facts"])
+def test_a_model_is_aligned_by_naming(tmp_path: Path, alignment: str) -> None:
+    world = generate_world(tmp_path / "world", size=5, cities=4, seen_views=3, unseen_views=1)
+    stage = {"naming_steps": 4, "naming_rows": 6, "picture_fact_rows": 4}
+    recipe = {**SMALL, **stage, "alignment": alignment}
+    words = [*folder_words(world), *(f"pretrain.{key}={value}" for key, value in recipe.items())]
+    run("pretrain.py", *words, "logger=csv", f"output_dir={tmp_path}/taught")
+    manifest = json.loads((tmp_path / "taught" / "model" / "manifest.json").read_text())
+    assert {key: manifest["settings"][key] for key in recipe} == recipe
+    assert {"name_seen", "name_unseen"} <= manifest["reading"]["test"].keys()
+    missed = [words.split()[0] for words in manifest["targets_missed"]]
+    assert missed == ["text", "identity_seen", "identity_unseen"]
+    curves = pd.read_csv(tmp_path / "taught" / "metrics.csv")
+    steps = recipe["context_warmup"] + recipe["steps"] + stage["naming_steps"]
+    assert curves.step.max() < steps
+    assert ("train/facts" in curves) == (alignment == "naming_and_facts")
