@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from datamodules.mentions import mentions
 from datamodules.text_tokens import Span, TextTokenizer
 from errors import DataError, ModelError
-from models.chat import PICTURE, ChatForm
+from models.chat import PICTURE, QUESTION, ChatForm
 from models.rows import TEXT_ONLY, Rows, RowText
 
 PromptForm = Literal["default", "published", "native"]
@@ -30,7 +30,6 @@ TEMPLATES: dict[str, str] = {
     "default": "Question: {question} Short answer:",
     "published": "Question: {question} Short answer: ",
 }
-QUESTION = "{question}"
 PLAIN = QUESTION
 REMEMBERED = 4096  # rows; with LLaVA's 576 slots each takes some 25 KB
 
@@ -147,14 +146,17 @@ class PromptEncoder:
             raise ModelError(f"padding_side is {padding_side!r}; accepted: right, left.")
         if form == "native" and chat is None:
             raise ModelError(
-                "data.prompt=native: the chat form of this model is not known here. Use default or "
-                "published, or one of the families blip2, llava and minigpt4."
+                "data.prompt=native: the chat form of this model is not known. Of model=auto it is "
+                "read from chat_template.json, chat_template.jinja or tokenizer_config.json beside "
+                "the weights, where there has to be a template that takes a picture and a question "
+                "(python -m models check tells). Use default or published, or put that file there."
             )
         self.tokenizer, self.layout = tokenizer, layout
         self.form, self.chat, self.padding_side = form, chat, padding_side
         self.max_positions = max_positions
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self._text = TextTokenizer(tokenizer, -1 if layout is None else layout.token_id)
+        special = chat.special if form == "native" and chat is not None else ()
+        self._text = TextTokenizer(tokenizer, -1 if layout is None else layout.token_id, special)
         self._cache: dict[_Key, Encoded] = {}  # the one asked for last stands last
 
     def prompt(self, question: str, *, plain: bool = False) -> str:
@@ -184,7 +186,7 @@ class PromptEncoder:
 
         Args:
             question: goes into the template.
-            answer: follows after one space.
+            answer: follows after one space, or at once where a chat form ends a line.
             picture: whether slots for a picture are put in: where the layout says, or right in
                 front of the prompt when something stands before it.
             plain: the question stands without the template.
@@ -275,14 +277,15 @@ class PromptEncoder:
         begin = len(before) + (head + tail).index(QUESTION)
         head, tail = head.replace(QUESTION, question), tail.replace(QUESTION, question)
         prompt = before + head + tail
-        text = prompt if answer is None else f"{prompt} {answer.strip()}"
+        blank = self.form != "native" or self.chat is None or self.chat.blank or plain
+        text = prompt if answer is None else f"{prompt}{' ' * blank}{answer.strip()}"
         inside = len(before + head) if head else 0  # characters before a picture inside the text
         ids, offsets, *inside_at = (
             self._text.read_around(text, inside) if inside else self._text.read(text)
         )
         while answer is None and len(ids) > 1 and not offsets[-1][1]:
             ids, offsets = ids[:-1], offsets[:-1]  # an end token comes after the answer
-        first = first_of_answer(offsets, len(prompt))
+        first = first_of_answer(offsets, len(prompt), blank=blank)
         if answer is not None and first == len(ids):
             raise DataError(
                 f"the answer {answer!r} to {question!r} tokenises to nothing, so no token of it "
@@ -300,8 +303,8 @@ class PromptEncoder:
         """The template before and after a picture inside it; nothing is before any other one."""
         text, shown = self.templates
         if plain or not picture or PICTURE not in shown:
-            return "", PLAIN if plain else text
-        head, _, tail = shown.partition(PICTURE)
+            return "", PLAIN if plain else self._text.marked(text)
+        head, _, tail = (self._text.marked(part) for part in shown.partition(PICTURE))
         return head, tail
 
     def _picture_position(
@@ -316,17 +319,19 @@ class PromptEncoder:
         return self.layout, int(begins_with_bos and not self.layout.before_bos)
 
 
-def first_of_answer(offsets: Sequence[Span], start: int) -> int:
+def first_of_answer(offsets: Sequence[Span], start: int, *, blank: bool = True) -> int:
     """The first token of an answer that a text has from a character on, one blank in front of it.
 
     It begins inside the answer, the blank included, or it begins before and holds more than the
     blank. Llama's `▁▁`, whose second blank is the answer's, is a token of the prompt. The number of
     tokens: none holds anything of the answer but its blank.
     """
-    visible = start + 1
+    visible = start + blank
     if not any(end > visible for _, end in offsets):
         return len(offsets)
-    return next(i for i, (a, b) in enumerate(offsets) if b > visible or (b > start and a >= start))
+    return next(
+        i for i, (a, b) in enumerate(offsets) if b > visible or (blank and b > start and a >= start)
+    )
 
 
 def locate_phrase(row: Encoded, phrase: str) -> tuple[int, int]:

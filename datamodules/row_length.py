@@ -9,7 +9,7 @@ from __future__ import annotations
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from errors import DataError
 
-_MORE = 64  # bytes of a prompt's template, and special tokens
+_MORE = 64  # special tokens, and what stands between texts
 
 
 def check_length(
@@ -53,7 +53,8 @@ def may_exceed(encoder: PromptEncoder, limit: int | None, *texts: str) -> bool:
     them.
     """
     slots = 0 if encoder.layout is None else len(encoder.layout.tokens)
-    most = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + slots + _MORE
+    written = (*texts, max(encoder.templates, key=len))
+    most = sum(len(text.encode("utf-8", "surrogatepass")) for text in written) + slots + _MORE
     return limit is not None and most > limit
 
 

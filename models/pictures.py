@@ -22,6 +22,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from errors import ModelError
+from models.chat import ChatForm, chat_form
 from models.unreadable import PICTURES, UNREADABLE, WORDS, absent_files, reason
 
 FILES = (*WORDS, *PICTURES, "processor_config.json")
@@ -44,6 +45,7 @@ class PictureForm:
         ids: the tokens of a picture, with those that the family puts around and between features.
         token: the one among them that features replace.
         inputs: name -> tensor that the model is told besides; the same for every picture.
+        chat: the native prompt by the folder's chat template, None without one.
     """
 
     processor: Any
@@ -53,6 +55,7 @@ class PictureForm:
     token: int
     shape: tuple[int, ...]
     inputs: Mapping[str, Tensor]
+    chat: ChatForm | None = None
 
     @property
     def slots(self) -> int:
@@ -111,7 +114,12 @@ def open_pictures(
         )
     inputs = {name: value for name, value in output.items() if name not in (*_TEXT, "pixel_values")}
     shape = tuple(output["pixel_values"].shape)
-    return PictureForm(processor, mark, side, _between_ends(ids, config), token, shape, inputs)
+    start, end = _ends(ids, config)
+    text = [*tokenizer.convert_ids_to_tokens(start), mark, *tokenizer.convert_ids_to_tokens(end)]
+    return PictureForm(
+        processor, mark, side, (*start, *ids, *end), token, shape, inputs,
+        chat_form(processor, tokenizer, "".join(text)),
+    )  # fmt: skip
 
 
 def image_token(config: PretrainedConfig) -> int | None:
@@ -159,7 +167,12 @@ def _load_processor(
         )
         parts = {"tokenizer": tokenizer, "image_processor": images}
         return _without_videos(family, parts).from_pretrained(path, revision=revision or "main")
-    except (*UNREADABLE, ImportError) as error:
+    except ImportError as error:
+        raise ModelError(
+            f"{family.__name__}, which the model in {path!r} takes its pictures by, asks for a "
+            f"package that is not installed: {reason(error)}"
+        ) from error
+    except UNREADABLE as error:
         raise ModelError(
             f"model.path {path!r} has no usable {family.__name__}: {reason(error)}"
             f"{absent_files(path, *FILES)} Put tokenizer, preprocessor_config.json and "
@@ -201,10 +214,10 @@ def _processed(processor: Any, mark: str, side: int, image: Image.Image) -> dict
     return {name: torch.as_tensor(value) for name, value in output.items()}
 
 
-def _between_ends(ids: tuple[int, ...], config: PretrainedConfig) -> tuple[int, ...]:
-    """A picture's tokens between the two that its chat template puts around (Qwen2-VL, GLM-4V)."""
+def _ends(ids: tuple[int, ...], config: PretrainedConfig) -> tuple[list[int], list[int]]:
+    """The tokens that a chat template puts around a picture's own (Qwen2-VL, GLM-4V), or none."""
     for names in _ENDS:
         start, end = (getattr(config, name, None) for name in names)
         if start is not None and end is not None and start not in ids:
-            return (int(start), *ids, int(end))
-    return ids
+            return [int(start)], [int(end)]
+    return [], []

@@ -77,7 +77,7 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
     if entry.slots is None:
         form = open_pictures(path, revision, config, tokenizer)
         return Processor(
-            tokenizer, form.pixels, form.slots, form.token,
+            tokenizer, form.pixels, form.slots, form.token, form.chat,
             picture_ids=form.ids, max_positions=max_positions(config),
         )  # fmt: skip
     slots, token = entry.slots(config), _image_token(config)
