@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ from datamodules.json_file import read_json
 from datamodules.world.schema import ENTITIES_FILE, WORLD_FILE
 from errors import DataError
 from results.files import replacing_folder
+
+logger = logging.getLogger(__name__)
 
 GENERATOR = "tmke-countries"
 GENERATOR_VERSION = 1
@@ -141,6 +144,12 @@ def _check_generator(root: Path, settings: dict[str, Any] | None) -> bool:
 
 def _write(folder: Path, settings: dict[str, Any]) -> None:
     countries, left_out = choose_countries()
+    logger.info(
+        "%d countries are drawn; %d are left out: %s",
+        len(countries),
+        len(left_out),
+        ", ".join(f"{each.name} ({each.reason})" for each in left_out),
+    )
     entities = [
         {
             "id": country.code,

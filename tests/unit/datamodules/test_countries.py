@@ -16,9 +16,11 @@ from PIL import Image
 from datamodules.countries import generate as generate_module
 from datamodules.countries import packages
 from datamodules.countries.catalogue import HOPS, RELATIONS, SEEN_VIEWS, UNSEEN_VIEWS
+from datamodules.countries.drawing import AMONG, draw_map
 from datamodules.countries.facts import (
     Correction,
     Country,
+    Ring,
     plain,
     read_corrections,
     read_countries,
@@ -153,8 +155,19 @@ def test_pictures_are_square_and_no_two_of_a_view_are_equal(world: World) -> Non
         assert len(drawn) == len(world.pictured), view
 
 
-def test_a_hole_shows_the_country_that_lies_in_it(world: World) -> None:
-    """Lesotho is not drawn as South Africa, nor is a neighbour in the country's colour."""
+def square(low: float, high: float) -> Ring:
+    return [(low, low), (high, low), (high, high), (low, high), (low, low)]
+
+
+def test_a_hole_shows_the_country_that_lies_in_it() -> None:
+    """South Africa's map shows Lesotho as land that is not its own."""
+    drawn = draw_map([[square(-9, 9), square(-4, 4)]], [], AMONG)
+    assert drawn.getpixel((48, 48)) == AMONG.land
+    assert drawn.getpixel((48, 24)) == AMONG.country
+    assert drawn.getpixel((48, 4)) == AMONG.sea
+
+
+def test_neighbours_are_land_in_another_colour(world: World) -> None:
     with Image.open(world.entities["South Africa"].images["map_neighbours"]) as image:
         pixels = np.asarray(image.convert("RGB"), dtype=int)
     red = (np.abs(pixels - (192, 62, 46)).sum(axis=-1) < 12).mean()
@@ -213,6 +226,13 @@ def test_same_folder_twice(tmp_path: Path) -> None:
     assert len(files) == 3 + 3 * 6
     for name in files:
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+@pytest.mark.usefixtures("few")
+def test_left_out_countries_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        generate_countries(tmp_path / "a")
+    assert "32 are left out: Andorra (no outline), " in caplog.text
 
 
 @pytest.mark.usefixtures("few")
