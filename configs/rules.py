@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from configs import schema
 from configs.around import ALIGNMENTS, RecipeOptions
+from configs.model_folder import folder_problem
 from configs.overrides import group_options, suggest
 from configs.pretraining import PretrainOptions
 from datamodules.source import DataOptions, world_names
@@ -199,18 +200,7 @@ def _file_rules(command: str, sections: Sections) -> Iterator[str]:
         yield from _among_data(data, sections)
     model = sections.get("model")
     if model is not None and command != "pretrain" and _is_local(model.path):
-        folder = Path(model.path)
-        if not folder.is_dir() and model.family == "minigpt4":
-            yield (
-                f"model.path={model.path}: there is no such folder; `python -m models.minigpt4 "
-                "convert` makes it from the authors' files (`python -m models check "
-                f"model={model.name}` lists them), or set model.path to where it is"
-            )
-        elif not folder.is_dir():
-            yield (
-                f"model.path={model.path}: there is no such folder (a hub id has the form "
-                "owner/name); run from the root of the checkout"
-            )
+        yield from filter(None, [folder_problem(model)])
 
 
 def _among_data(data: DataOptions, sections: Sections) -> Iterator[str]:

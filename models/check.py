@@ -7,8 +7,9 @@
     manifest.json                     hashes, of models that this project made
 
 A safetensors file says in its first bytes how long it has to be, so a broken download is seen.
-MiniGPT-4 lies nowhere in this form; where its folder is not there, the four originals are listed
-that `python -m models.minigpt4 convert` makes it from.
+What is around SmolLM2 is built by `python -m models smollm`. MiniGPT-4 lies nowhere in this form;
+where its folder is not there, the four originals are listed that `python -m models.minigpt4
+convert` makes it from.
 """
 
 from __future__ import annotations
@@ -116,6 +117,8 @@ def check_model(name: str, family: str, path: str, revision: str | None = None) 
     if name.endswith("_tiny"):
         source = f"python pretrain.py model={name}"
         advice = f"git checkout -- {path} where it shipped, or {source}"
+    elif name.startswith("smollm_llava"):
+        source, advice = "python -m models smollm", _build(name, path)
     elif family == "minigpt4":
         source, advice = "python -m models.minigpt4 convert", _convert(path)
         if not folder.is_dir():
@@ -295,6 +298,12 @@ def _convert(path: str) -> str:
         "--qformer blip2_pretrained_flant5xxl.pth --projection prerained_minigpt4_7b.pth "
         f"--vicuna VICUNA_7B_V0 --output {path}"
     )
+
+
+def _build(name: str, path: str) -> str:
+    alignment = name.removeprefix("smollm_llava").removeprefix("_")
+    chosen = f" --alignment {alignment}" if alignment else ""
+    return f"python -m models smollm{chosen} --output {path}"
 
 
 def _json(path: Path) -> dict[str, Any] | None:
