@@ -72,6 +72,11 @@ def count(message: str) -> int:
         ("train", ["data=tmke", "data.root=."], ["data.train_files is required"]),
         ("train", ["data.files=[a]"], ["no key data.files"]),
         ("train", ["model.path=./nope"], ["model.path=./nope", "no such folder"]),
+        (
+            "train",
+            ["model=smollm_llava_embedding", "model.path=./nope"],
+            ["no such folder", "`python -m models smollm --alignment embedding --output ./nope`"],
+        ),
         ("train", ["ckpt=nope.ckpt"], ["ckpt=nope.ckpt", "no such file"]),
         ("evaluate", [], ["editor=NAME, or ckpt=FILE"]),
         ("evaluate", ["editor=mend"], ["editor=mend is a trained editor", "ckpt=FILE"]),
