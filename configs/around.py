@@ -83,7 +83,7 @@ class AugmentationOptions(Options):
     contrast: Amount
     offset: Amount
     noise: Amount
-    warp: Amount
+    warp: Annotated[float, Field(ge=0, lt=0.5)]
 
 
 class TowerOptions(Schedule):
@@ -118,26 +118,29 @@ class TowerOptions(Schedule):
         return (self.image_size // self.patch_size) ** 2
 
 
-class AlignmentOptions(Options):
-    """Section `recipe.alignment`: how the projector learns what the tower sees, by its setting."""
+class EmbeddingOptions(Schedule):
+    """Section `recipe.alignment.embedding`: image tokens become the name's embeddings."""
 
-    draws: Positive
-    embedding_steps: Positive
-    embedding_rows: Positive
     word_weight: Amount
-    naming_steps: Positive
-    naming_rows: Positive
-    fact_share: Share
+
+
+class NamingOptions(Schedule):
+    """Section `recipe.alignment.naming`: names through the frozen language model."""
+
+    fact_share: Annotated[float, Field(gt=0, lt=1)]
     validate_every: Positive
     validate_pictures: Positive
     seen_target: Percent
     unseen_target: Percent
 
-    lr: Rate
-    warmup_steps: Positive
-    lr_floor: Share
-    weight_decay: Amount
-    clip: Rate
+
+class AlignmentOptions(Options):
+    """Section `recipe.alignment`: how the projector learns what the tower sees, by its setting."""
+
+    draws: Positive
+    whiten: bool
+    embedding: EmbeddingOptions
+    naming: NamingOptions
 
 
 class RecipeOptions(Options):

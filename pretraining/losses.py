@@ -96,6 +96,23 @@ class NameSlots(nn.Module):
         return torch.tensor([self.index[name] for name in names], dtype=torch.long)
 
 
+def name_losses(tokens: Tensor, named: Tensor, classes: Tensor) -> dict[str, Tensor]:
+    """Word and distance loss of image tokens that are to be name embeddings.
+
+    Args:
+        tokens: (P, S, D).
+        named: (W, D) embeddings of the words of all names, detached.
+        classes: (P, S) which of them each image token stands for.
+    """
+    centre = named.mean(0)
+    targets = named[classes]  # (P, S, D)
+    cosine = normalize(tokens - centre, dim=-1) @ normalize(named - centre, dim=-1).T
+    return {
+        "word": cross_entropy(COSINE_SCALE * cosine.flatten(0, 1), classes.flatten()),
+        "distance": (tokens - targets).square().mean() / (targets - centre).square().mean(),
+    }
+
+
 class VisionLosses(nn.Module):
     """Identity, attribute, word and distance losses with their throw-away heads.
 
@@ -137,15 +154,9 @@ class VisionLosses(nn.Module):
             entity: (P,) index of what each picture shows.
         """
         named = embeddings[self.slots.words]  # (W, D)
-        centre = named.mean(0)
-        targets = embeddings[self.slots.pattern[entity]]  # (P, S, D)
-        cosine = normalize(tokens - centre, dim=-1) @ normalize(named - centre, dim=-1).T
         return {
             **self.of_tower(patches, entity),
-            "word": cross_entropy(
-                COSINE_SCALE * cosine.flatten(0, 1), self.slots.word_classes[entity].flatten()
-            ),
-            "distance": (tokens - targets).square().mean() / (targets - centre).square().mean(),
+            **name_losses(tokens, named, self.slots.word_classes[entity]),
         }
 
     def of_tower(self, patches: Tensor, entity: Tensor) -> dict[str, Tensor]:

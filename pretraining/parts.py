@@ -175,7 +175,6 @@ def parts_of(hf: PreTrainedModel) -> ModelParts:
     return kinds[hf.config.model_type](hf)
 
 
-@torch.no_grad()
 def match_scale(parts: ModelParts, pixels: Tensor, name_tokens: Tensor) -> None:
     """Rescale the last projection so that image tokens start as large as name embeddings.
 
@@ -184,7 +183,13 @@ def match_scale(parts: ModelParts, pixels: Tensor, name_tokens: Tensor) -> None:
         pixels: (P, 3, S, S) some pictures.
         name_tokens: (W,) ids of the words of names.
     """
-    tokens = parts.project(parts.patches(pixels))
-    last = parts.last_projection
-    last.weight.mul_(parts.embeddings[name_tokens].std() / tokens.std())
+    with torch.no_grad():
+        tokens = parts.project(parts.patches(pixels))
+    scale_like(parts.last_projection, tokens, parts.embeddings[name_tokens])
+
+
+@torch.no_grad()
+def scale_like(last: nn.Linear, tokens: Tensor, named: Tensor) -> None:
+    """Rescale a linear map whose output is `tokens` to the deviation of `named`, without a bias."""
+    last.weight.mul_(named.std() / tokens.std())
     last.bias.zero_()

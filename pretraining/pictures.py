@@ -20,6 +20,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from configs.around import AugmentationOptions
 from configs.pretraining import PretrainOptions
 from datamodules.picture_file import read_image
 from datamodules.world import World
@@ -77,7 +78,9 @@ class PictureBank:
         return torch.stack([v[int(torch.randint(len(v), (), generator=generator))] for v in views])
 
 
-def augment(pixels: Tensor, options: PretrainOptions, generator: torch.Generator) -> Tensor:
+def augment(
+    pixels: Tensor, options: PretrainOptions | AugmentationOptions, generator: torch.Generator
+) -> Tensor:
     """Moved, re-lit and noisy pictures: (P, 3, S, S) uint8 -> float 8-bit levels."""
     count = len(pixels)
 

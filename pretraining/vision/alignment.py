@@ -1,0 +1,442 @@
+r"""The projector, with tower and language model frozen, taught in one of three settings.
+
+    embedding           image tokens regress the embeddings of the name's tokens; the language model
+                        is not run
+    naming              LLaVA's stage 1: -log p(name, end | picture, "Which country does the image
+                        show?") through the frozen language model, all entities
+    naming_and_facts    the same rows, and beside them questions for facts, asked of pictures of the
+                        entities that are not for testing
+
+Papers: LLaVA (arXiv 2304.08485), section 4.2, stage 1. The settings differ in the projector alone,
+and naming_and_facts gets the very naming rows of naming, so that what differs between two models
+comes from the alignment.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import IterableDataset
+from transformers import CLIPVisionConfig, PreTrainedModel
+
+from configs.around import (
+    AlignmentName,
+    AlignmentOptions,
+    AugmentationOptions,
+    EmbeddingOptions,
+    NamingOptions,
+    Schedule,
+)
+from datamodules.prompt_encoder import Encoded
+from datamodules.world import World
+from errors import DataError
+from lightning_modules.editor_training import cosine
+from models.language_model import LanguageModel
+from pretraining.losses import NameSlots, name_losses
+from pretraining.pictures import PictureBank
+from pretraining.sampler import Deck
+from pretraining.stages import Stages
+from pretraining.vision.asking import (
+    NAMING_WORDINGS,
+    Asked,
+    Questioner,
+    answer_ids,
+    answer_scores,
+    answered_right,
+    ask,
+)
+from pretraining.vision.projector import initialise, new_projector
+from pretraining.vision.tower import TowerResult
+from pretraining.vision.views import FeaturePool, ViewBank, tower_features
+
+GROUPS = 2  # of a step's rows by length, so that little of the work is padding
+RECENT = 20  # steps over which the loss at the end is a mean
+Fact = tuple[str, str]  # (entity, relation)
+
+
+@dataclass(frozen=True)
+class AlignmentResult:
+    """A taught projector.
+
+    Attributes:
+        state: its weights, float32 on the CPU, by the names of `LlavaMultiModalProjector`.
+        steps: that were done.
+        measured: steps and rows, loss at the end, validations, CPU seconds.
+    """
+
+    state: dict[str, Tensor]
+    steps: int
+    measured: dict[str, Any]
+
+
+def align(
+    alignment: AlignmentName,
+    language: LanguageModel,
+    tower: TowerResult,
+    world: World,
+    pictures: PictureBank,
+    options: AlignmentOptions,
+    augmentation: AugmentationOptions,
+    *,
+    facts: Collection[Fact],
+    seed: int,
+    stages: Stages,
+    steps: int | None = None,
+) -> AlignmentResult:
+    """Teach a fresh projector.
+
+    Args:
+        alignment: the setting.
+        language: on `stages.device`; neither its weights nor its mode are changed.
+        tower: of the same world.
+        world: some of whose entities have pictures.
+        pictures: all of them, of the tower's size.
+        options: schedules.
+        augmentation: how pictures are varied.
+        facts: (entity, relation) that the language model answers right in text; those of train and
+            val entities are what naming_and_facts asks.
+        seed: of the weights and of every draw.
+        stages: where it trains.
+        steps: of naming, so many whatever the validations say; None: until the targets hold, at
+            most `options.naming.steps`.
+
+    Raises:
+        DataError: naming_and_facts without a fact that may be asked.
+    """
+    started = time.process_time()
+    vision = tower.open(stages.device)
+    bank = ViewBank.of(world, pictures)
+    pool = FeaturePool(
+        vision, bank, augmentation, draws=options.draws, seed=seed, device=stages.device
+    )
+    slots = NameSlots(world.pictured, language.tokenizer, tower.image_tokens)
+    with _frozen(language.model) as model:
+        words = slots.words.to(stages.device)
+        names = model.get_input_embeddings()(words).detach().cpu().float()  # (W, D)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            projector = new_projector(CLIPVisionConfig(**tower.config), model.config)
+        initialise(projector, pool.features, names, whiten=options.whiten, seed=seed)
+        if alignment == "embedding":
+            module: _ProjectorModule = EmbeddingModule(projector, slots, names, options.embedding)
+            batches: Any = EmbeddingBatches(pool, slots, options.embedding, seed)
+            stages.fit(module, batches, options.embedding.steps)
+        else:
+            questioner = Questioner(world, language.tokenizer, tower.image_tokens)
+            asked = facts if alignment == "naming_and_facts" else ()
+            batches = NamingBatches(questioner, pool, options.naming, asked, seed=seed)
+            plain = tower_features(vision, bank.pixels, stages.device)
+            validation = NameValidation(questioner, bank, plain, options.naming, seed)
+            module = NamingModule(projector, model, options.naming, validation, steps)
+            stages.fit(module, batches, steps or options.naming.steps)
+    state = {name: value.detach().cpu() for name, value in projector.state_dict().items()}
+    seconds = {"cpu_seconds": round(time.process_time() - started, 1)}
+    return AlignmentResult(state, module.steps, {**module.measured(), **seconds})
+
+
+class EmbeddingBatches(IterableDataset[tuple[Tensor, Tensor]]):
+    """((P, N, Dv) features, (P,) entity) of varied seen views, each entity as often."""
+
+    def __init__(
+        self, pool: FeaturePool, slots: NameSlots, options: EmbeddingOptions, seed: int
+    ) -> None:
+        super().__init__()
+        self.pool, self.slots, self.options, self.seed = pool, slots, options, seed
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one run, the same ones every time."""
+        rng = random.Random(f"embedding/{self.seed}")
+        deck = Deck(list(self.slots.index), rng)
+        for _ in range(self.options.steps):
+            entities = deck.draw(self.options.rows)
+            yield self.pool.draw(entities, rng), self.slots.indices(entities)
+
+
+class NamingBatches(IterableDataset[list[Asked]]):
+    """Rows that ask for names, and beside them those that ask for facts.
+
+    Args:
+        questioner: writes the rows.
+        pool: of the pictures.
+        options: rows of a step and share of facts among them.
+        facts: that may be asked of pictures; those about test entities are left out. Empty: names
+            alone.
+        seed: of the draws; names and facts are drawn apart, so that facts change no row of names.
+
+    Attributes:
+        facts: relations by entity.
+
+    Raises:
+        DataError: facts are given, and none of them may be asked.
+    """
+
+    def __init__(
+        self,
+        questioner: Questioner,
+        pool: FeaturePool,
+        options: NamingOptions,
+        facts: Collection[Fact],
+        *,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.questioner, self.pool, self.seed = questioner, pool, seed
+        self.steps, self.name_rows = options.steps, options.rows
+        share = options.fact_share
+        self.fact_rows = max(1, round(self.name_rows * share / (1 - share))) if facts else 0
+        world = questioner.world
+        self.facts: dict[str, list[str]] = {}
+        for entity, relation in sorted(facts):
+            if world.entities[entity].images and world.split(entity) != "test":
+                self.facts.setdefault(entity, []).append(relation)
+        if facts and not self.facts:
+            raise DataError(
+                f"{world.root}: naming_and_facts asks pictures for facts that the language model "
+                f"knows of train and val entities, and of the {len(facts)} facts that it knows "
+                "none is about such an entity with a picture. Choose alignment=naming, or another "
+                "world or language model."
+            )
+
+    def __iter__(self) -> Iterator[list[Asked]]:
+        """The batches of one run, the same ones every time; it goes on as long as it is asked."""
+        names, facts = (random.Random(f"{kind}/{self.seed}") for kind in ("names", "facts"))
+        pictured = Deck([entity.name for entity in self.questioner.world.pictured], names)
+        known = Deck(list(self.facts), facts)
+        for _ in range(self.steps):
+            rows = [self._name(entity, names) for entity in pictured.draw(self.name_rows)]
+            rows += [self._fact(entity, facts) for entity in known.draw(self.fact_rows)]
+            yield self._grouped(rows)
+
+    def _name(self, entity: str, rng: random.Random) -> tuple[Encoded, Tensor]:
+        wording = rng.randrange(len(NAMING_WORDINGS))
+        return self.questioner.name(entity, wording, ends=True), self.pool.draw([entity], rng)
+
+    def _fact(self, entity: str, rng: random.Random) -> tuple[Encoded, Tensor]:
+        relation = rng.choice(self.facts[entity])
+        wording = rng.randrange(len(self.questioner.world.relations[relation].wordings))
+        row = self.questioner.fact(entity, relation, wording, ends=True)
+        return row, self.pool.draw([entity], rng)
+
+    def _grouped(self, rows: list[tuple[Encoded, Tensor]]) -> list[Asked]:
+        rows.sort(key=lambda row: len(row[0].ids))
+        size = -(-len(rows) // GROUPS)
+        return [
+            ask(
+                self.questioner.encoder,
+                [row for row, _ in rows[start : start + size]],
+                torch.cat([features for _, features in rows[start : start + size]]),
+            )
+            for start in range(0, len(rows), size)
+        ]
+
+
+class NameValidation:
+    """Some views of each sort, asked for their names now and then.
+
+    Args:
+        questioner: writes the rows.
+        bank: the pictures.
+        features: (P, N, Dv) of the views as they are, in the order of `bank.views`.
+        options: how many views of a sort, and the targets.
+        seed: which.
+    """
+
+    def __init__(
+        self,
+        questioner: Questioner,
+        bank: ViewBank,
+        features: Tensor,
+        options: NamingOptions,
+        seed: int,
+    ) -> None:
+        rng = random.Random(f"validation/{seed}")
+        self.questioner, self.bank, self.features, self.options = (
+            questioner,
+            bank,
+            features,
+            options,
+        )
+        self.views = {}
+        for sort, unseen in (("seen", False), ("unseen", True)):
+            places = bank.indices(unseen=unseen)
+            self.views[sort] = rng.sample(places, min(len(places), options.validate_pictures))
+
+    def __call__(
+        self, model: PreTrainedModel, projector: nn.Module, device: torch.device
+    ) -> dict[str, float]:
+        """Percent named right of the seen and of the unseen views; a world may have no unseen."""
+        percent = {}
+        for sort, places in self.views.items():
+            rows = [self.questioner.name(self.bank.views[place].entity) for place in places]
+            if rows:
+                right = answered_right(
+                    model, projector, self.questioner.encoder, rows, self.features[places], device
+                )
+                percent[sort] = 100 * sum(right) / len(right)
+        return percent
+
+    def holds(self, percent: dict[str, float]) -> bool:
+        """Whether both targets are reached."""
+        targets = {"seen": self.options.seen_target, "unseen": self.options.unseen_target}
+        return all(value >= targets[sort] for sort, value in percent.items())
+
+
+class _ProjectorModule(LightningModule):
+    """What the settings share: a projector, its optimiser, its loss."""
+
+    setting: str
+
+    def __init__(self, projector: nn.Module, schedule: Schedule) -> None:
+        super().__init__()
+        self.projector, self.schedule = projector, schedule
+        self._losses: list[Tensor] = []
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, a linear warm-up and one cosine."""
+        schedule = self.schedule
+        optimizer = torch.optim.AdamW(
+            self.projector.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay
+        )
+        rates = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: cosine(
+                step, schedule.steps, warmup=schedule.warmup_steps, floor=schedule.lr_floor
+            ),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clips the gradient; one that is not finite ends the run."""
+        nn.utils.clip_grad_norm_(
+            self.projector.parameters(), self.schedule.clip, error_if_nonfinite=True
+        )
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return len(self._losses)
+
+    def measured(self) -> dict[str, Any]:
+        """Steps done, and the mean loss of the last ones."""
+        recent = [float(loss) for loss in self._losses[-RECENT:]]
+        loss = round(sum(recent) / len(recent), 4)
+        return {"steps": self.steps, "rows": self.schedule.rows, "loss": loss}
+
+    def _noted(self, losses: dict[str, Tensor]) -> Tensor:
+        """The sum of some losses, each of which goes to the curves."""
+        total = torch.stack(list(losses.values())).sum()
+        self._losses.append(total.detach())
+        self.log_dict({f"{self.setting}/{name}": loss.detach() for name, loss in losses.items()})
+        self.log(f"{self.setting}/loss", total.detach(), prog_bar=True)
+        return total
+
+
+class EmbeddingModule(_ProjectorModule):
+    """Image token j becomes the embedding of name token j (mod the number of tokens).
+
+    Args:
+        projector: trained in place.
+        slots: which tokens those are.
+        names: (W, D) embeddings of `slots.words`.
+        options: schedule and weight of the word loss.
+    """
+
+    setting = "embedding"
+    names: Tensor
+
+    def __init__(
+        self, projector: nn.Module, slots: NameSlots, names: Tensor, options: EmbeddingOptions
+    ) -> None:
+        super().__init__(projector, options)
+        self.slots, self.options = slots, options
+        self.register_buffer("names", names, persistent=False)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Squared distance, and which word each image token is nearest to."""
+        del batch_idx
+        features, entity = batch
+        losses = name_losses(self.projector(features), self.names, self.slots.word_classes[entity])
+        losses["word"] = self.options.word_weight * losses["word"]
+        return self._noted(losses)
+
+
+class NamingModule(_ProjectorModule):
+    """Names, and facts where the rows ask for them, through a frozen language model.
+
+    Args:
+        projector: trained in place.
+        model: frozen and in evaluation mode; Lightning does not know of it.
+        options: schedule and targets.
+        validation: asks for names now and then.
+        fixed_steps: how many steps are done in any case; None: no more once the targets hold.
+    """
+
+    setting = "naming"
+
+    def __init__(
+        self,
+        projector: nn.Module,
+        model: PreTrainedModel,
+        options: NamingOptions,
+        validation: NameValidation,
+        fixed_steps: int | None,
+    ) -> None:
+        super().__init__(projector, options)
+        self._language = (model,)  # a tuple hides the module from torch
+        self.options, self.validation, self.fixed_steps = options, validation, fixed_steps
+        self.validations: list[dict[str, float]] = []
+
+    def training_step(self, batch: list[Asked], batch_idx: int) -> Tensor:
+        """Cross-entropy over all groups, every learned token counting alike."""
+        del batch_idx
+        total = torch.stack(
+            [
+                cross_entropy(
+                    answer_scores(self._language[0], self.projector, asked).float(),
+                    answer_ids(asked),
+                    reduction="sum",
+                )
+                for asked in batch
+            ]
+        ).sum()
+        learned = sum(len(answer_ids(asked)) for asked in batch)
+        return self._noted({"answer": total / learned})
+
+    def on_train_batch_end(self, outputs: Any, batch: list[Asked], batch_idx: int) -> None:
+        """Validates now and then, and ends the training where the targets hold."""
+        del outputs, batch, batch_idx
+        step = self.trainer.global_step
+        if step % self.options.validate_every:
+            return
+        percent = self.validation(self._language[0], self.projector, self.device)
+        self.validations.append({"step": step, **{k: round(v, 2) for k, v in percent.items()}})
+        self.log_dict({f"naming/name_{k}": v for k, v in percent.items()}, prog_bar=True)
+        if self.fixed_steps is None and self.validation.holds(percent):
+            self.trainer.should_stop = True
+
+    def measured(self) -> dict[str, Any]:
+        """Steps, loss, and what the validations gave."""
+        return {**super().measured(), "validations": self.validations}
+
+
+@contextmanager
+def _frozen(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    """The model without gradients and in evaluation mode; afterwards it is as it was."""
+    training = model.training
+    learned = [p for p in model.parameters() if p.requires_grad]
+    model.eval().requires_grad_(False)
+    try:
+        yield model
+    finally:
+        model.train(training)
+        for parameter in learned:
+            parameter.requires_grad_(True)
