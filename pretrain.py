@@ -1,4 +1,4 @@
-"""Teaches a tiny multimodal LLM a world, so that there is something to edit without a download.
+"""Teaches a multimodal LLM a world, so that there is something to edit without a download.
 
 `python pretrain.py --help` shows examples and options.
 """
@@ -14,7 +14,15 @@ if TYPE_CHECKING:  # nothing heavy is imported before the options are checked
 
 
 def main(cfg: PretrainConfig) -> None:
-    """Pretrains one tiny model and says what it knows."""
+    """Pretrains one model and says what it knows."""
+    if cfg.recipe is None:
+        _tiny(cfg)
+    else:
+        _around(cfg)
+
+
+def _tiny(cfg: PretrainConfig) -> None:
+    """From random weights."""
     from rich.text import Text
 
     from configs.rundir import output_folder
@@ -33,6 +41,33 @@ def main(cfg: PretrainConfig) -> None:
     console = screen()
     console.print_json(data=manifest["accuracy"])
     console.print(Text("model", style="bold"), folder / "model", soft_wrap=True)
+
+
+def _around(cfg: PretrainConfig) -> None:
+    """Around a language model that exists."""
+    from rich.text import Text
+
+    from configs.rundir import output_folder
+    from lightning_modules.callbacks import ProgressBar
+    from loggers.run_loggers import open_loggers
+    from pretraining.around import build_around, find_parts_of, summary_tables
+    from pretraining.stages import Stages
+    from results.screen import screen
+    from runner.start import start
+
+    with start(cfg) as placement:
+        world = cfg.data.open_world()
+        source = find_parts_of(cfg, world)
+        name = f"{cfg.model.name} pretraining"
+        with output_folder(cfg) as folder, open_loggers(cfg, folder, name=name) as loggers:
+            bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
+            stages = Stages(cfg.trainer, placement.device, loggers, bar)
+            manifest = build_around(cfg, world, source, folder, stages)
+    console = screen()
+    for table in summary_tables(manifest):
+        console.print(table)
+    for what in ("parts", "model"):
+        console.print(Text(what, style="bold"), folder / what, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from errors import ConfigError
-from options import Options, Seed, TypedPath
+from options import Files, Options, Seed, TypedPath
 
 AlignmentName = Literal["embedding", "naming", "naming_and_facts"]
 Alignments = Literal["embedding", "naming", "naming_and_facts", "all"]
@@ -46,6 +46,7 @@ class ProbingOptions(Options):
 
     shots: Count
     batch_tokens: Positive
+    texts: Files
 
 
 class AdaptationOptions(Schedule):
@@ -53,6 +54,7 @@ class AdaptationOptions(Schedule):
 
     rank: Positive
     alpha: Rate
+    maps: Literal["attention", "all"]
     own_texts: Count
     own_tokens: Annotated[int, Field(ge=2)]
     own_rows: Count
@@ -143,6 +145,13 @@ class AlignmentOptions(Options):
     naming: NamingOptions
 
 
+class TargetOptions(Options):
+    """Section `recipe.targets`: what a model has to reach under `gate`, in percent."""
+
+    named_seen: Percent
+    named_unseen: Percent
+
+
 class RecipeOptions(Options):
     """Section `recipe`: how a multimodal LLM is built around a language model."""
 
@@ -152,3 +161,4 @@ class RecipeOptions(Options):
     augmentation: AugmentationOptions
     tower: TowerOptions
     alignment: AlignmentOptions
+    targets: TargetOptions

@@ -44,7 +44,7 @@ _OF_THE_FOLDER = {"output_dir", "overwrite", "resume"}  # what tells no two runs
 _CHANGES_NO_RESULT = {
     "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers",
     "data.on_error",
-    "callbacks", "score", "evaluate.batch_size",
+    "callbacks", "score", "evaluate.batch_size", "gate",
 }  # fmt: skip
 _DECIDES = {"trainer.precision"}
 
@@ -132,10 +132,10 @@ def is_restarted() -> bool:
 
 def resumes(config: RunConfig) -> bool:
     """Whether a run goes on in its folder."""
+    if getattr(config, "recipe", True) is None:  # a tiny model is taught in one go
+        return False
     if getattr(config, "resume", False):
         return True
-    if config.command == "pretrain":
-        return False
     if is_restarted():
         return not config.overwrite or was_begun_by_this_job(Path(config.output_dir))
     if config.ckpt is None or config.command == "evaluate":

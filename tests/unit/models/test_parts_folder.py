@@ -95,9 +95,7 @@ def test_a_changed_or_missing_file_is_refused_by_name(folder: Path, name: str) -
 
 
 def test_no_folder_and_no_alignment_say_what_makes_them(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"nowhere holds no parts .*pretrain\.py"
-    ):
+    with pytest.raises(ModelError, match=r"nowhere holds no parts .*pretrain\.py"):
         read_parts(tmp_path / "nowhere")
     with pytest.raises(ModelError, match=r"'naming_and_facts'; there are: embedding, naming"):
         read_parts(folder).projector_of("naming_and_facts")
