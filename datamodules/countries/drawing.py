@@ -49,7 +49,7 @@ class MapStyle:
 
 ALONE = MapStyle(BACKGROUND, BACKGROUND, (64, 64, 72), BACKGROUND, 0.04)
 AMONG = MapStyle((206, 224, 240), (226, 220, 196), (192, 62, 46), (140, 130, 110), 0.25)
-ATLAS = MapStyle((244, 246, 248), (208, 210, 212), (38, 96, 120), (250, 250, 250), 0.32)
+ATLAS = MapStyle((240, 242, 244), (222, 224, 226), (58, 62, 76), (248, 248, 250), 0.1)
 
 Land = list[list[NDArray[np.float64]]]  # an `Outline` as arrays of shape (n, 2)
 
