@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from errors import ConfigError
-from options import Files, Options, Seed, TypedPath
+from options import Files, Options, Seed, TypedPath, TypedText
 
 AlignmentName = Literal["embedding", "naming", "naming_and_facts"]
 Alignments = Literal["embedding", "naming", "naming_and_facts", "all"]
@@ -27,6 +27,7 @@ class LanguageModelOptions(Options):
     """Section `language_model`: what is built around."""
 
     path: TypedPath | None
+    begin_token: TypedText | None
 
 
 class Schedule(Options):

@@ -56,7 +56,8 @@ def find_parts_of(cfg: PretrainConfig, world: World) -> LanguageSource:
             "pictures. Add `images` to the entities in entities.json."
         )
     assert cfg.language_model is not None
-    source = find_language_model(cfg.language_model.path)
+    told = cfg.language_model
+    source = find_language_model(told.path, begin=told.begin_token)
     check_disk(Path(cfg.output_dir), source, Parts(Tower({}, {}, {}), {}))
     return source
 
