@@ -110,7 +110,9 @@ def _configure(cfg: PretrainConfig, folder: Path, words: Sequence[str]) -> Evalu
     demo = load_config("evaluate", ["experiment=demo", *scenario, *words])
     assert isinstance(demo, EvaluateConfig)
     model = cfg.model.model_copy(update={"path": str(folder)})
-    data = cfg.data.model_copy(update={"limit": EDITS, "filter_known": "pictures"})
+    # An alignment by naming reads too few facts from pictures to be asked for them.
+    known = "text" if cfg.pretrain.by_naming else "pictures"
+    data = cfg.data.model_copy(update={"limit": EDITS, "filter_known": known})
     return demo.model_copy(update={"model": model, "data": data, "seed": cfg.seed})
 
 

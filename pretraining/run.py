@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,17 @@ def reassess(cfg: PretrainConfig) -> dict[str, Any]:
     with _fast_on_cpu():
         manifest["accuracy"] = evaluate_tiny(model, tokenizer, world, pictures)
         manifest["reading"] = picture_reading(model, tokenizer, world, pictures)
-        manifest |= measure_editing(cfg, folder)
+        manifest |= measure_editing(_as_taught(cfg, manifest), folder)
     manifest["held"] = findings(manifest)
     write_manifest(folder, manifest)
     return manifest
+
+
+def _as_taught(cfg: PretrainConfig, manifest: Mapping[str, Any]) -> PretrainConfig:
+    """The configuration with the alignment that the model has."""
+    alignment = manifest["settings"].get("alignment", cfg.pretrain.alignment)
+    pretrain = cfg.pretrain.model_copy(update={"alignment": alignment})
+    return cfg.model_copy(update={"pretrain": pretrain})
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from configs.check import load_config
 from datamodules.world import generate_world
 from pretraining import editing
 from pretraining.editing import EDITORS, findings, measure_editing
+from pretraining.run import _as_taught
 from tests.recipes import folder_words, pretrain_config
 
 SHIPPED = Path(__file__).parents[3] / "models" / "pretrained"
@@ -36,6 +37,15 @@ def test_a_model_that_knows_its_world_is_edited_and_traced(
     by_layer = trace["indirect_effect"]["state"]["subject_last"]
     assert len(by_layer) == 4
     assert by_layer[0] > 0.5 > abs(by_layer[3])
+
+
+@pytest.mark.parametrize("alignment", ["embedding", "naming", "naming_and_facts"])
+def test_facts_are_edited_where_the_alignment_has_them(tmp_path: Path, alignment: str) -> None:
+    cfg = pretrain_config("model=llava_tiny", "data=world", alignment=alignment)
+    taught = {"settings": {"alignment": alignment}}
+    for config in (cfg, _as_taught(pretrain_config("model=llava_tiny", "data=world"), taught)):
+        data = editing._configure(config, tmp_path, ["editor=none"]).data
+        assert data.filter_known == ("pictures" if alignment == "embedding" else "text")
 
 
 def test_editors_are_what_their_names_say() -> None:
