@@ -14,7 +14,6 @@ comes from the alignment.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,6 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import IterableDataset
 from transformers import CLIPVisionConfig, PreTrainedModel
 
 from configs.around import (
@@ -36,31 +34,26 @@ from configs.around import (
     NamingOptions,
     Schedule,
 )
-from datamodules.prompt_encoder import Encoded
 from datamodules.world import World
-from errors import DataError
-from lightning_modules.editor_training import cosine
 from models.language_model import LanguageModel
+from pretraining.descent import descent
 from pretraining.losses import NameSlots, name_losses
 from pretraining.pictures import PictureBank
-from pretraining.sampler import Deck
+from pretraining.sampler import Fact
 from pretraining.stages import Stages
 from pretraining.vision.asking import (
-    NAMING_WORDINGS,
     Asked,
+    NameValidation,
     Questioner,
     answer_ids,
     answer_scores,
-    answered_right,
-    ask,
 )
+from pretraining.vision.batches import EmbeddingBatches, NamingBatches
 from pretraining.vision.projector import initialise, new_projector
 from pretraining.vision.tower import TowerResult
 from pretraining.vision.views import FeaturePool, ViewBank, tower_features
 
-GROUPS = 2  # of a step's rows by length, so that little of the work is padding
 RECENT = 20  # steps over which the loss at the end is a mean
-Fact = tuple[str, str]  # (entity, relation)
 
 
 @dataclass(frozen=True)
@@ -143,153 +136,6 @@ def align(
     return AlignmentResult(state, module.steps, {**module.measured(), **seconds})
 
 
-class EmbeddingBatches(IterableDataset[tuple[Tensor, Tensor]]):
-    """((P, N, Dv) features, (P,) entity) of varied seen views, each entity as often."""
-
-    def __init__(
-        self, pool: FeaturePool, slots: NameSlots, options: EmbeddingOptions, seed: int
-    ) -> None:
-        super().__init__()
-        self.pool, self.slots, self.options, self.seed = pool, slots, options, seed
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one run, the same ones every time."""
-        rng = random.Random(f"embedding/{self.seed}")
-        deck = Deck(list(self.slots.index), rng)
-        for _ in range(self.options.steps):
-            entities = deck.draw(self.options.rows)
-            yield self.pool.draw(entities, rng), self.slots.indices(entities)
-
-
-class NamingBatches(IterableDataset[list[Asked]]):
-    """Rows that ask for names, and beside them those that ask for facts.
-
-    Args:
-        questioner: writes the rows.
-        pool: of the pictures.
-        options: rows of a step and share of facts among them.
-        facts: that may be asked of pictures; those about test entities are left out. Empty: names
-            alone.
-        seed: of the draws; names and facts are drawn apart, so that facts change no row of names.
-
-    Attributes:
-        facts: relations by entity.
-
-    Raises:
-        DataError: facts are given, and none of them may be asked.
-    """
-
-    def __init__(
-        self,
-        questioner: Questioner,
-        pool: FeaturePool,
-        options: NamingOptions,
-        facts: Collection[Fact],
-        *,
-        seed: int,
-    ) -> None:
-        super().__init__()
-        self.questioner, self.pool, self.seed = questioner, pool, seed
-        self.steps, self.name_rows = options.steps, options.rows
-        share = options.fact_share
-        self.fact_rows = max(1, round(self.name_rows * share / (1 - share))) if facts else 0
-        world = questioner.world
-        self.facts: dict[str, list[str]] = {}
-        for entity, relation in sorted(facts):
-            if world.entities[entity].images and world.split(entity) != "test":
-                self.facts.setdefault(entity, []).append(relation)
-        if facts and not self.facts:
-            raise DataError(
-                f"{world.root}: naming_and_facts asks pictures for facts that the language model "
-                f"knows of train and val entities, and of the {len(facts)} facts that it knows "
-                "none is about such an entity with a picture. Choose alignment=naming, or another "
-                "world or language model."
-            )
-
-    def __iter__(self) -> Iterator[list[Asked]]:
-        """The batches of one run, the same ones every time; it goes on as long as it is asked."""
-        names, facts = (random.Random(f"{kind}/{self.seed}") for kind in ("names", "facts"))
-        pictured = Deck([entity.name for entity in self.questioner.world.pictured], names)
-        known = Deck(list(self.facts), facts)
-        for _ in range(self.steps):
-            rows = [self._name(entity, names) for entity in pictured.draw(self.name_rows)]
-            rows += [self._fact(entity, facts) for entity in known.draw(self.fact_rows)]
-            yield self._grouped(rows)
-
-    def _name(self, entity: str, rng: random.Random) -> tuple[Encoded, Tensor]:
-        wording = rng.randrange(len(NAMING_WORDINGS))
-        return self.questioner.name(entity, wording, ends=True), self.pool.draw([entity], rng)
-
-    def _fact(self, entity: str, rng: random.Random) -> tuple[Encoded, Tensor]:
-        relation = rng.choice(self.facts[entity])
-        wording = rng.randrange(len(self.questioner.world.relations[relation].wordings))
-        row = self.questioner.fact(entity, relation, wording, ends=True)
-        return row, self.pool.draw([entity], rng)
-
-    def _grouped(self, rows: list[tuple[Encoded, Tensor]]) -> list[Asked]:
-        rows.sort(key=lambda row: len(row[0].ids))
-        size = -(-len(rows) // GROUPS)
-        return [
-            ask(
-                self.questioner.encoder,
-                [row for row, _ in rows[start : start + size]],
-                torch.cat([features for _, features in rows[start : start + size]]),
-            )
-            for start in range(0, len(rows), size)
-        ]
-
-
-class NameValidation:
-    """Some views of each sort, asked for their names now and then.
-
-    Args:
-        questioner: writes the rows.
-        bank: the pictures.
-        features: (P, N, Dv) of the views as they are, in the order of `bank.views`.
-        options: how many views of a sort, and the targets.
-        seed: which.
-    """
-
-    def __init__(
-        self,
-        questioner: Questioner,
-        bank: ViewBank,
-        features: Tensor,
-        options: NamingOptions,
-        seed: int,
-    ) -> None:
-        rng = random.Random(f"validation/{seed}")
-        self.questioner, self.bank, self.features, self.options = (
-            questioner,
-            bank,
-            features,
-            options,
-        )
-        self.views = {}
-        for sort, unseen in (("seen", False), ("unseen", True)):
-            places = bank.indices(unseen=unseen)
-            self.views[sort] = rng.sample(places, min(len(places), options.validate_pictures))
-
-    def __call__(
-        self, model: PreTrainedModel, projector: nn.Module, device: torch.device
-    ) -> dict[str, float]:
-        """Percent named right of the seen and of the unseen views; a world may have no unseen."""
-        percent = {}
-        for sort, places in self.views.items():
-            rows = [self.questioner.name(self.bank.views[place].entity) for place in places]
-            if rows:
-                right = answered_right(
-                    model, projector, self.questioner.encoder, rows, self.features[places], device
-                )
-                percent[sort] = 100 * sum(right) / len(right)
-        return percent
-
-    def holds(self, percent: dict[str, float]) -> bool:
-        """Whether both targets are reached."""
-        targets = {"seen": self.options.seen_target, "unseen": self.options.unseen_target}
-        return all(value >= targets[sort] for sort, value in percent.items())
-
-
 class _ProjectorModule(LightningModule):
     """What the settings share: a projector, its optimiser, its loss."""
 
@@ -302,17 +148,7 @@ class _ProjectorModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW, a linear warm-up and one cosine."""
-        schedule = self.schedule
-        optimizer = torch.optim.AdamW(
-            self.projector.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay
-        )
-        rates = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: cosine(
-                step, schedule.steps, warmup=schedule.warmup_steps, floor=schedule.lr_floor
-            ),
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+        return descent(self.projector.parameters(), self.schedule)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clips the gradient; one that is not finite ends the run."""

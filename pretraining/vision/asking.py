@@ -9,6 +9,7 @@ language model: any causal language model of transformers will do.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from configs.around import NamingOptions
 from datamodules.prompt_encoder import Encoded, Padded, PictureLayout, PromptEncoder
 from datamodules.world import World
+from pretraining.vision.views import ViewBank
 
 # The first is World.identity_question's.
 NAMING_WORDINGS = (
@@ -127,6 +130,57 @@ def answered_right(
         for place, index in enumerate(some):
             right[index] = place not in wrong
     return right
+
+
+class NameValidation:
+    """Some views of each sort, asked for their names now and then.
+
+    Args:
+        questioner: writes the rows.
+        bank: the pictures.
+        features: (P, N, Dv) of the views as they are, in the order of `bank.views`.
+        options: how many views of a sort, and the targets.
+        seed: which.
+    """
+
+    def __init__(
+        self,
+        questioner: Questioner,
+        bank: ViewBank,
+        features: Tensor,
+        options: NamingOptions,
+        seed: int,
+    ) -> None:
+        rng = random.Random(f"validation/{seed}")
+        self.questioner, self.bank, self.features, self.options = (
+            questioner,
+            bank,
+            features,
+            options,
+        )
+        self.views = {}
+        for sort, unseen in (("seen", False), ("unseen", True)):
+            places = bank.indices(unseen=unseen)
+            self.views[sort] = rng.sample(places, min(len(places), options.validate_pictures))
+
+    def __call__(
+        self, model: PreTrainedModel, projector: nn.Module, device: torch.device
+    ) -> dict[str, float]:
+        """Percent named right of the seen and of the unseen views; a world may have no unseen."""
+        percent = {}
+        for sort, places in self.views.items():
+            rows = [self.questioner.name(self.bank.views[place].entity) for place in places]
+            if rows:
+                right = answered_right(
+                    model, projector, self.questioner.encoder, rows, self.features[places], device
+                )
+                percent[sort] = 100 * sum(right) / len(right)
+        return percent
+
+    def holds(self, percent: dict[str, float]) -> bool:
+        """Whether both targets are reached."""
+        targets = {"seen": self.options.seen_target, "unseen": self.options.unseen_target}
+        return all(value >= targets[sort] for sort, value in percent.items())
 
 
 def ask(encoder: PromptEncoder, rows: Sequence[Encoded], features: Tensor) -> Asked:

@@ -22,6 +22,7 @@ from transformers import CLIPVisionConfig
 from datamodules.world import World
 from models.language_model import LanguageModel
 from pretraining.pictures import PictureBank
+from pretraining.sampler import Fact
 from pretraining.vision.asking import Questioner, answered_right
 from pretraining.vision.projector import open_projector
 from pretraining.vision.tower import TowerResult
@@ -29,7 +30,6 @@ from pretraining.vision.views import ViewBank, tower_features
 
 SEEN, UNSEEN, WRONG = "seen", "unseen", "wrong"
 TRAIN_HALF, TEST_HALF = "train", "test"
-Fact = tuple[str, str]  # (entity, relation)
 Cell = dict[str, float]  # right: percent; asked: number
 
 
@@ -180,8 +180,8 @@ def reading_table(measured: dict[str, dict[str, Any]]) -> Table:
             part = reading[question]
             halves, by_name = part["by_half"], part.get("by_name", {})
             for pictures in [sort for sort in (SEEN, UNSEEN, WRONG) if sort in part]:
-                groups = (halves.get(TRAIN_HALF), halves.get(TEST_HALF))
-                groups += (by_name.get("right"), by_name.get("wrong"))
+                groups = [halves.get(TRAIN_HALF), halves.get(TEST_HALF)]
+                groups += [by_name.get("right"), by_name.get("wrong")]
                 table.add_row(
                     alignment, question, pictures, _shown(part[pictures]),
                     *(_shown((group or {}).get(pictures)) for group in groups),

@@ -24,7 +24,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from configs.around import AugmentationOptions, TowerOptions
 from datamodules.world import World
-from lightning_modules.editor_training import cosine
+from pretraining.descent import descent
 from pretraining.pictures import PictureBank, augment, normalise
 from pretraining.sampler import Deck
 from pretraining.stages import Stages
@@ -154,20 +154,7 @@ class TowerModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW, a linear warm-up and one cosine."""
-        options = self.options
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=options.lr, weight_decay=options.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: cosine(
-                step, options.steps, warmup=options.warmup_steps, floor=options.lr_floor
-            ),
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return descent(self.parameters(), self.options)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
