@@ -16,7 +16,7 @@ from typing import Any
 from errors import ModelError
 from models.language_model import LanguageSource, find_language_model, reading_of
 from models.llava_assembly import assemble, check_target, save_assembled
-from models.parts_folder import Parts, merge, read_parts
+from models.parts_folder import Parts, check_adapter, check_projector, merge, read_parts
 
 log = logging.getLogger(__name__)
 _BESIDE_WEIGHTS = 16 * 2**20  # bytes: tokenizer, configurations, projector, room for folders
@@ -58,6 +58,9 @@ def build(
     with reading_of(language_model):
         source = find_language_model(language_model, begin=begin)
         needed = check_disk(output, source, found)
+        check_projector(projector, source.config.hidden_size)
+        if found.adapter is not None:
+            check_adapter(source.without_weights(), found.adapter)
         say(f"reading {source.path}; {output} takes {needed:,} bytes of disk")
         language = source.open()
     _compare(found.manifest.get("language_model") or {}, language.source, parts)

@@ -93,11 +93,15 @@ class LanguageSource:
     def path(self) -> Path:
         return self.folder / self.file
 
+    def without_weights(self) -> PreTrainedModel:
+        """The model on torch's meta device: every name and shape, and no memory."""
+        with torch.device("meta"):
+            model: PreTrainedModel = ARCHITECTURES[self.config.model_type]._from_config(self.config)
+        return model
+
     def parameters(self) -> int:
         """How many numbers its weights are; a tied head counts once."""
-        with torch.device("meta"):
-            model = ARCHITECTURES[self.config.model_type]._from_config(self.config)
-        return sum(parameter.numel() for parameter in model.parameters())
+        return sum(parameter.numel() for parameter in self.without_weights().parameters())
 
     def open(self) -> LanguageModel:
         """Reads the weights.

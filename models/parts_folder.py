@@ -35,6 +35,10 @@ _REMAKE = (
     "Fetch the folder again (git checkout -- FOLDER where it shipped), or make it anew: "
     "python pretrain.py model=smollm_llava"
 )
+_OTHER = (
+    f"Give the language model that the parts name in {MANIFEST}, or train parts for this one: "
+    "python pretrain.py model=smollm_llava language_model.path=PATH"
+)
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,19 @@ def merge(model: nn.Module, adapter: Adapter) -> None:
     """Adds an adapter to the weights of a float32 model, in place: W + alpha / r * B A.
 
     Raises:
+        ModelError: as `check_adapter`.
+    """
+    check_adapter(model, adapter)
+    for place, (a, b) in adapter.pairs().items():
+        weight = model.get_submodule(place).get_parameter("weight")
+        delta = b.to(weight.device, torch.float32) @ a.to(weight.device, torch.float32)
+        weight.add_(delta * (adapter.alpha / len(a)))
+
+
+def check_adapter(model: nn.Module, adapter: Adapter) -> None:
+    """Compares an adapter with a model, which may be one without weights (torch's meta device).
+
+    Raises:
         ModelError: it is of another model: a linear map is not there or has another shape.
     """
     modules = dict(model.named_modules())
@@ -215,12 +232,22 @@ def merge(model: nn.Module, adapter: Adapter) -> None:
             there = "is not there" if weight is None else f"is {tuple(weight.shape)}"
             raise ModelError(
                 f"the adapter was trained for another language model: its {place} is {shape}, and "
-                f"in this one it {there}. Give the language model that the parts name in "
-                f"{MANIFEST}, or train parts for this one: python pretrain.py model=smollm_llava "
-                "language_model.path=PATH."
+                f"in this one it {there}. {_OTHER}."
             )
-        delta = b.to(weight.device, torch.float32) @ a.to(weight.device, torch.float32)
-        weight += delta * (adapter.alpha / len(a))
+
+
+def check_projector(projector: State, width: int) -> None:
+    """Compares what a projector gives with the width of a language model.
+
+    Raises:
+        ModelError: it was trained for another one.
+    """
+    given = tuple(projector.get("linear_2.weight", torch.empty(0)).shape)
+    if given[:1] != (width,):
+        raise ModelError(
+            f"the projector was trained for another language model: its linear_2 is {given}, and "
+            f"this one has a width of {width}. {_OTHER}."
+        )
 
 
 def _store(folder: Path, name: str, state: State, said: Mapping[str, Any]) -> None:

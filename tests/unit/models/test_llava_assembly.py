@@ -24,7 +24,7 @@ from models.fingerprint import fingerprint
 from models.language_model import LanguageSource, open_language_model
 from models.llava_assembly import IMAGE, Assembled, assemble, save_assembled
 from models.loading import load_model
-from models.parts_folder import Parts, merge, write_parts
+from models.parts_folder import Adapter, Parts, merge, write_parts
 from models.processor import Processor, load_processor
 from models.rows import EditBatch, Rows
 from tests.builders import padded_rows
@@ -281,6 +281,26 @@ def test_too_small_a_disk_is_told_before_weights(
     assert "bytes of disk" in told
     assert "has 1,000,000 free" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_parts_of_another_language_model_are_told_before_weights(
+    sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(LanguageSource, "open", lambda _: pytest.fail("weights were read"))
+    wide = random_adapter(language_model("llama"))
+    name = "base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"
+    tensors = {**wide.tensors, name: torch.zeros(7, 4)}
+    for parts, told in (
+        (Parts(random_tower(), {"naming": random_projector(24)}), "linear_2 is (24, 24)"),
+        (
+            Parts(random_tower(), {"naming": random_projector()}, Adapter(tensors, 8)),
+            "model.layers.1.mlp.up_proj is (7, 32)",
+        ),
+    ):
+        write_parts(tmp_path / "parts", parts, overwrite=True)
+        assert main(["smollm", "--output", str(tmp_path / "out"), *sources]) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_weight_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
