@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.check import Item, Report, readable
+from models.check import Report
+from models.files import Item, readable
 
 
 def show(report: Report, console: Console) -> None:
@@ -19,6 +20,8 @@ def show(report: Report, console: Console) -> None:
     console.print(table)
     bad = sum(not item.good for item in report.items)
     verdict = f"{bad} of {len(report.items)} files are missing or bad" if bad else "complete"
+    if report.refused:
+        verdict = f"all files are there, and they do not open: {report.refused}"
     console.print(f"{report.name}: {verdict}", soft_wrap=True)
     for line in report.advice if bad else ():
         console.print(f"  {line}", soft_wrap=True)
@@ -26,7 +29,8 @@ def show(report: Report, console: Console) -> None:
 
 def _cells(item: Item) -> tuple[str | Text, ...]:
     if item.path is None:
-        state, size = Text("MISSING", style="red"), ""
+        state = Text("not there") if item.optional else Text("MISSING", style="red")
+        size = ""
     else:
         state, size = Text(str(item.path.parent)), readable(item.size or 0)
     if item.problem:

@@ -34,7 +34,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from errors import ModelError, some_of
-from models.check import check_files
+from models.files import check_files
 from models.folder import sha256
 from models.gguf_file import (
     PACKAGE,

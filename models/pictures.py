@@ -23,6 +23,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from errors import ModelError
 from models.chat import ChatForm, chat_form
+from models.own_processor import COUNTS, own_settings
 from models.unreadable import PICTURES, UNREADABLE, WORDS, absent_files, reason
 
 FILES = (*WORDS, *PICTURES, "processor_config.json")
@@ -102,9 +103,9 @@ def open_pictures(
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
         raise ModelError(
             f"{type(processor).__name__} in {path!r} cannot process a picture of {side} x {side} "
-            f"pixels: {reason(error)}{absent_files(path, *FILES)} processor_config.json says how "
-            "many tokens a picture takes, preprocessor_config.json its size: put both, and the "
-            "tokenizer, of this very model beside its weights."
+            f"pixels: {reason(error)}{_unsaid(processor)}{absent_files(path, *FILES)} "
+            "processor_config.json says how many tokens a picture takes, preprocessor_config.json "
+            "its size: put both, and the tokenizer, of this very model beside its weights."
         ) from error
     if "pixel_values" not in output or token not in ids:
         raise ModelError(
@@ -212,6 +213,13 @@ def _processed(processor: Any, mark: str, side: int, image: Image.Image) -> dict
     square = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
     output = processor(text=[mark], images=[square], return_tensors="np", add_special_tokens=False)
     return {name: torch.as_tensor(value) for name, value in output.items()}
+
+
+def _unsaid(processor: Any) -> str:
+    """A sentence, after a blank, about what processor_config.json leaves out; empty if nothing."""
+    said = vars(processor)
+    unsaid = [name for name in own_settings(type(processor)) if said.get(name, name) is None]
+    return f" {COUNTS} does not say {', '.join(unsaid)}." if unsaid else ""
 
 
 def _ends(ids: tuple[int, ...], config: PretrainedConfig) -> tuple[list[int], list[int]]:

@@ -15,8 +15,8 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from errors import ModelError
 from models.chat import ChatForm
-from models.check import check_files
 from models.families import Family, family_of
+from models.files import check_files, check_needs
 from models.folder import read_config
 from models.pictures import image_token, open_pictures
 from models.positions import UNLIMITED, max_positions
@@ -64,6 +64,7 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
     """
     check_files(path)
     config, entry = read_config(family, path, revision), family_of(family)
+    check_needs(family, path)
     try:
         tokenizer = load_tokenizer(path, revision, config)
         images = entry.images and entry.images.from_pretrained(path, revision=revision or "main")

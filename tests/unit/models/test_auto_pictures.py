@@ -162,9 +162,7 @@ def test_folders_that_do_not_fit_say_what_to_do(folders: dict[str, Path], tmp_pa
         model.picture_features(rows)
     shutil.copytree(folder, tmp_path / "blind")
     (tmp_path / "blind" / "preprocessor_config.json").unlink()
-    with pytest.raises(
-        ModelError, match=r"no usable LlavaOnevisionProcessor: .*\bNot in that folder"
-    ):
+    with pytest.raises(ModelError, match=r"Not in that folder: preprocessor_config\.json"):
         load_processor("auto", str(tmp_path / "blind"))
     config = hub.PretrainedConfig()
     with pytest.raises(ModelError, match="names no image token"):

@@ -124,8 +124,12 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
         "tokenizer.json or tokenizer.model or vocab.json + merges.txt", "missing",
     ),
     "no image processor": (
-        lambda f: (f / "preprocessor_config.json").unlink(),
-        "preprocessor_config.json or processor_config.json", "missing",
+        lambda f: (f / "preprocessor_config.json").rename(f / "processor_config.json"),
+        "preprocessor_config.json", "missing",
+    ),
+    "no special tokens": (
+        lambda f: (f / "tokenizer_config.json").unlink(),
+        "tokenizer_config.json or special_tokens_map.json", "missing",
     ),
     "another family": (
         lambda f: (f / "config.json").write_text('{"model_type": "blip-2"}'),
@@ -156,7 +160,9 @@ def test_what_is_wrong_is_named(
 )
 def test_any_form_of_a_tokenizer_will_do(files: tuple[str, ...], folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
-    (folder / "preprocessor_config.json").rename(folder / "processor_config.json")
+    (folder / "preprocessor_config.json").unlink()  # transformers 5 writes one file
+    (folder / "processor_config.json").write_text('{"image_processor": {}}')
+    (folder / "tokenizer_config.json").rename(folder / "special_tokens_map.json")
     for file in files:
         (folder / file).touch()
     assert check_model("llava", "llava", str(folder)).complete
