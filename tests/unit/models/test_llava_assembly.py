@@ -194,6 +194,16 @@ def test_two_buildings_are_equal(built: Build, tmp_path: Path) -> None:
     assert (again / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
 
 
+def test_a_vocabulary_with_unused_rows_keeps_its_size(tmp_path: Path) -> None:
+    words = len(chat_tokenizer())
+    language_model("llama", vocabulary=words + 5).save_pretrained(tmp_path)
+    chat_tokenizer().save_pretrained(tmp_path)
+    whole = assemble(open_language_model(tmp_path), random_tower(), random_projector())
+    table = whole.model.get_input_embeddings().weight
+    assert (len(table), whole.model.config.image_token_index) == (words + 5, words)
+    torch.testing.assert_close(table[words], table[:words].mean(0))
+
+
 def test_a_tower_without_a_class_token(tmp_path: Path) -> None:
     sizes = {"image_size": SIDE, "patch_size": PATCH, "hidden_size": 16, "intermediate_size": 24}
     config = SiglipVisionConfig(**sizes, num_hidden_layers=1, num_attention_heads=2)
