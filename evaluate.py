@@ -84,7 +84,7 @@ def publish(cfg: EvaluateConfig, folder: Path, loggers: Sequence[Logger]) -> Non
 
 def show(folder: Path, what: str, score: str | None) -> float | None:
     """Prints the result in a folder; returns its score."""
-    from reporting.console import result_table
+    from reporting.console import beside_table, result_table
     from reporting.paper import score_of
     from results.folder import read_run
     from results.screen import screen
@@ -92,6 +92,8 @@ def show(folder: Path, what: str, score: str | None) -> float | None:
     run = read_run(folder)
     console = screen()
     console.print(result_table(run))
+    if (beside := beside_table(run)) is not None:
+        console.print(beside)
     console.print(f"{what} {folder}", soft_wrap=True)
     return score_of(run, score)
 

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from metrics.bootstrap import Estimate, estimates
-from metrics.headlines import headlines_of, variant_of
+from metrics.headlines import PRE_VALUE, READ_BEFORE, headlines_of, variant_of
 from reporting.labels import SCENARIOS
 from reporting.pairs import scores_by_record
 from results.files import EDITS, PROBES
@@ -105,6 +105,7 @@ def write_run(
     for name in ("pre_text", "post_text", "target"):
         long[name] = answers[rng.integers(0, len(answers), len(long))]
     long["seconds"] = 0.02
+    long[[PRE_VALUE, *READ_BEFORE]] = None
     pq.write_table(
         pa.Table.from_pandas(long[EDIT_SCHEMA.names], schema=EDIT_SCHEMA, preserve_index=False),
         folder / EDITS,
@@ -147,6 +148,7 @@ def write_probes(path: Path, scenario: str, n_edits: int) -> None:
             "question": f"Who is the {_WORDS[edit % 16]} of the {_WORDS[edit % 11]} in the image?",
             "image": None if scenario == "unimodal" else f"{edit:04d}/{probe[-1]}.png",
             "hops": None,
+            "mark": None,
         }
         for edit in range(n_edits)
         for probe in probes

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from datamodules.images import ImageStore
 from datamodules.picture_folder import PictureFolder
 from datamodules.prompt_encoder import Encoded, PromptEncoder
+from datamodules.reading import ReadingQuestions, reading_questions
 from datamodules.records import NumberedRecord
 from datamodules.row_length import check_length
 from datamodules.scenarios import Prompt, Scenario
-from models.rows import TEXT_ONLY, EditBatch, Rows, RowText
+from models.rows import TEXT_ONLY, EditBatch, PictureQuestions, Rows, RowText
 
 
 class RowTable:
@@ -40,6 +43,25 @@ class RowTable:
         self._encoded: list[Encoded] = []
         self._picture_of: dict[str, int] = {}
         self._image_index: list[int] = []
+        self._has_pixels = True
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def beside(self) -> RowTable:
+        """An empty table whose rows show the pictures of this one, which keeps their pixels.
+
+        Its rows have to be there before `rows` of this table is called.
+        """
+        table = RowTable(
+            self._encoder, self._images, self._pictures, plain_locality=self._plain_locality
+        )
+        table._picture_of, table._has_pixels = self._picture_of, False
+        return table
+
+    def find(self, prompt: Prompt, edit: int) -> int | None:
+        """The row of a prompt under an edit, if it is there."""
+        return self._row_of.get((edit, self._as_asked(prompt)))
 
     def add(self, prompt: Prompt, edit: int) -> int:
         """The row of a prompt under an edit; makes it where it is new.
@@ -77,8 +99,11 @@ class RowTable:
             [RowText(p.question, p.answer, p.image is not None, p.plain) for _, p in self._row_of],
             edit_index=[edit for edit, _ in self._row_of],
             image_index=self._image_index,
-            pixel_values=self._images.stack(map(self._pictures.path, self._picture_of)),
+            pixel_values=self._pixels() if self._has_pixels else None,
         )
+
+    def _pixels(self) -> Tensor | None:
+        return self._images.stack(map(self._pictures.path, self._picture_of))
 
     def _as_asked(self, prompt: Prompt) -> Prompt:
         return prompt._replace(plain=prompt.plain and self._plain_locality)
@@ -92,25 +117,75 @@ class RowTable:
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes the batch of a scenario from some records."""
+    """Makes the batch of a scenario from some records.
+
+    Attributes:
+        reads: whether the batch also holds what tells which pictures the unedited model reads.
+    """
 
     make_table: Callable[[], RowTable]
     scenario: Scenario
+    reads: bool = False
 
     def __call__(self, records: Sequence[NumberedRecord]) -> EditBatch:
         """A batch of single edits, one per (id, record)."""
         table = self.make_table()
         edit_rows: list[int] = []
         probe_rows: dict[str, list[int]] = {}
+        asked: list[Asked] = []
         for edit, (_, record) in enumerate(records):
             edit_rows.append(table.add(self.scenario.edit(record), edit))
             for probe, make_prompt in self.scenario.probes.items():
                 if (prompt := make_prompt(record)) is not None:
+                    asked.append(Asked(edit, probe, reading_questions(record, probe, prompt)))
                     probe_rows.setdefault(probe, []).append(table.add(prompt, edit))
+        pictures = picture_questions(table, asked) if self.reads else None
         return EditBatch(
             rows=table.rows(),
             edit_rows=torch.tensor(edit_rows),
             probes={probe: torch.tensor(rows) for probe, rows in probe_rows.items()},
             edit_ids=tuple(number for number, _ in records),
             subjects=tuple(record.subject for _, record in records),
+            pictures=pictures,
         )
+
+
+class Asked(NamedTuple):
+    """A probe of an edit in a batch, and what tells whether its picture is read."""
+
+    edit: int
+    probe: str
+    reading: ReadingQuestions
+
+
+def picture_questions(table: RowTable, asked: Sequence[Asked]) -> PictureQuestions | None:
+    """The questions about the pictures of a batch; None where no probe shows one.
+
+    Args:
+        table: holds all rows of the batch; a question that is one of them is not asked again.
+        asked: its probes, each under its edit.
+    """
+    beside, keys = table.beside(), dict[Prompt, None]()
+
+    def place(prompt: Prompt | None, edit: int) -> int | None:
+        if prompt is None:
+            return None
+        own = table.find(prompt, edit)
+        if own is not None:
+            return own
+        keys.setdefault(prompt)
+        return len(table) + beside.add(prompt, 0)
+
+    naming: dict[str, list[int | None]] = {}
+    facts: dict[str, list[int | None]] = {}
+    for edit, probe, reading in asked:
+        naming.setdefault(probe, []).append(place(reading.naming, edit))
+        facts.setdefault(probe, []).append(place(reading.fact, edit))
+    if not any(number is not None for numbers in facts.values() for number in numbers):
+        return None
+    return PictureQuestions(
+        rows=beside.rows() if keys else None,
+        keys=tuple(keys),
+        naming={probe: tuple(numbers) for probe, numbers in naming.items()},
+        facts={probe: tuple(numbers) for probe, numbers in facts.items()},
+    )

@@ -27,6 +27,7 @@ from datamodules.known_facts import KnownFacts, KnownFilter, Knows, log_known, n
 from datamodules.left_out import SHOWN, LeftOut, log_left_out, nothing_left
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
 from datamodules.prompt_encoder import PromptEncoder
+from datamodules.reading import reading_questions
 from datamodules.records import NumberedRecord, Record
 from datamodules.scenarios import Prompt, Scenario, true_questions
 from datamodules.source import RecordSource, Split
@@ -94,8 +95,8 @@ class EditDataModule(L.LightningDataModule):
         self._images: ImageStore | None = None
         self._knows: Knows | None = None
         if source.on_error == "error":  # else each record is looked at when its turn comes
-            for split, scenario in scenarios.items():
-                self._check_pictures(split, scenario)
+            for split in scenarios:
+                self._check_pictures(split)
 
     def connect(
         self, encoder: PromptEncoder, images: ImageStore, knows: Knows | None = None
@@ -258,7 +259,7 @@ class EditDataModule(L.LightningDataModule):
         return BatchLoader(edits, order, self._collator(split), self._workers())
 
     def _collator(self, split: Split) -> Collator:
-        return Collator(self._connected(), self.scenarios[split])
+        return Collator(self._connected(), self.scenarios[split], reads=split == "test")
 
     def _workers(self) -> int:
         """How many processes are to prepare batches; they keep pixels, and this one does not."""
@@ -271,12 +272,13 @@ class EditDataModule(L.LightningDataModule):
             raise RuntimeError("connect() hands in tokens and pixels before setup()")
         return self._make_table
 
-    def _check_pictures(self, split: Split, scenario: Scenario) -> None:
+    def _check_pictures(self, split: Split) -> None:
         """All pictures of a split are there; none is opened."""
+        scenario = self.scenarios[split]
         names: set[str] = set()
         for number, record in enumerate(self.source.records(split)):
             try:
-                prompts = self._prompts(record, scenario)
+                prompts = self._prompts(split, record)
             except DataError as error:  # a question that is left out and cannot be derived
                 self._refuse(split, number, record, error)
                 continue
@@ -284,13 +286,22 @@ class EditDataModule(L.LightningDataModule):
         why = f"the {scenario.name} scenario on the {split} split of data={self.source.name}"
         self.source.pictures.check(names, why)
 
-    def _prompts(self, record: Record, scenario: Scenario) -> list[Prompt]:
-        """What an edit of the record asks, with the true facts where those count."""
-        makers = (scenario.edit, *scenario.probes.values())
-        prompts = [prompt for make_prompt in makers if (prompt := make_prompt(record)) is not None]
-        if (by := self.source.filter_known) == "none":
-            return prompts
-        return prompts + true_questions(record, pictures=by == "pictures")
+    def _prompts(self, split: Split, record: Record) -> list[Prompt]:
+        """What an edit of the record asks, and what the unedited model is asked besides."""
+        scenario = self.scenarios[split]
+        probes = {name: make_prompt(record) for name, make_prompt in scenario.probes.items()}
+        prompts = [scenario.edit(record), *(prompt for prompt in probes.values() if prompt)]
+        if (by := self.source.filter_known) != "none":
+            prompts += true_questions(record, pictures=by == "pictures")
+        if split == "test":
+            reading = [
+                question
+                for probe, prompt in probes.items()
+                for question in (reading_questions(record, probe, prompt) if prompt else ())
+                if question is not None
+            ]
+            prompts += dict.fromkeys(question for question in reading if question not in prompts)
+        return prompts
 
     def _checked(self, split: Split, upto: int | None = None) -> Iterator[NumberedRecord]:
         """The first records of a split that can be used, each checked when its turn comes.
@@ -325,7 +336,7 @@ class EditDataModule(L.LightningDataModule):
         """Makes sure that a record's rows can be made: tokens and pictures."""
         self._check_record(record)
         table = self._connected()()
-        for prompt in self._prompts(record, self.scenarios[split]):
+        for prompt in self._prompts(split, record):
             table.check(prompt)
 
     def _refuse(self, split: Split, number: int, record: Record, error: DataError) -> None:

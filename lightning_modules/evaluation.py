@@ -24,10 +24,12 @@ from datamodules.scenarios import Scenario
 from editors.base import Edit, Editor, Reporting, Scoped
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
+from lightning_modules.reading import PictureReading
 from lightning_modules.scoring import (
     Comparison,
     Predictions,
     Scoring,
+    Unedited,
     columns,
     compare,
     compare_everywhere,
@@ -36,10 +38,10 @@ from lightning_modules.scoring import (
     target_rows,
 )
 from metrics.bootstrap import Estimate
+from metrics.functional import exact_match
 from metrics.headlines import EVERYWHERE, GENERATION_MATCH, SCOPE_PROBABILITY
 from models.editable import EditableModel, PrefixState
-from models.finite import check_own_logits, question_at
-from models.rows import EditBatch, Rows
+from models.rows import EditBatch
 from results.outcome import Outcome, ScoredEdits, all_gather_objects
 from results.partial import BatchResult, Line, PartialResults
 from results.provenance import peak_memory_bytes
@@ -55,6 +57,7 @@ class EvaluationModule(L.LightningModule):
         scenario: gives the probes' names.
         scoring: what is measured.
         partial: where batches that are done are kept; None: in memory alone.
+        answered: what the unedited model was asked before -> whether it answered right.
 
     Attributes:
         outcome: of all processes, once the last batch is scored.
@@ -72,6 +75,7 @@ class EvaluationModule(L.LightningModule):
         encoder: PromptEncoder,
         scoring: Scoring | None = None,
         partial: PartialResults | None = None,
+        answered: Mapping[Any, bool] | None = None,
     ) -> None:
         super().__init__()
         # A tuple hides them from torch: what Lightning knows of goes to all processes before the
@@ -81,6 +85,7 @@ class EvaluationModule(L.LightningModule):
         self.scoring, self.partial = scoring or Scoring(), partial
         self._columns = columns(scenario.probes, self.scoring)
         self.scored = self.new_scored()
+        self._reading = PictureReading(model, answered)
 
     @property
     def model(self) -> EditableModel:
@@ -165,8 +170,8 @@ class EvaluationModule(L.LightningModule):
         return batch, self.model.prefix(batch.rows, self.editor.first_layer(self.model))
 
     @torch.no_grad()
-    def _unedited(self, batch: EditBatch, state: PrefixState) -> Predictions:
-        """The unedited model's answers, before an edit is made that could be blamed for them.
+    def _unedited(self, batch: EditBatch, state: PrefixState) -> Unedited:
+        """What the unedited model says, before an edit is made that could be blamed for it.
 
         Raises:
             ModelError: they are no numbers.
@@ -174,7 +179,8 @@ class EvaluationModule(L.LightningModule):
         at = batch.rows.answers()
         pre = Predictions.of(self.model.suffix(state, at=at))
         self._check(batch).unedited(pre.largest, at.row)
-        return pre
+        own = exact_match(pre.best, at.target, at.row, at.n_rows) == 1
+        return Unedited(pre, self._reading(batch, own))
 
     def _check(self, batch: EditBatch) -> FiniteCheck:
         return FiniteCheck(batch, self.model, self.editor.name)
@@ -184,7 +190,7 @@ class EvaluationModule(L.LightningModule):
         batch: EditBatch,
         state: PrefixState,
         edit: Edit,
-        pre: Predictions,
+        pre: Unedited,
         *,
         seconds: float,
         under: Tensor | None = None,
@@ -197,14 +203,14 @@ class EvaluationModule(L.LightningModule):
         rows = batch.rows if under is None else replace(batch.rows, edit_index=under)
         at, check = rows.answers(), self._check(batch)
         started = self._now()
-        comparison = compare(self.model, edit, rows, state, at, pre)
+        comparison = compare(self.model, edit, rows, state, at, pre.answers)
         answer_seconds = (self._now() - started) / len(batch)
         check.edited(comparison.post.largest, at.row)
         asked = replace(batch, rows=rows)
         scores, generated = self._measure(asked, state, edit, comparison, check)
         lines = result_lines(
             batch, scores, comparison, self.encoder.decode,
-            scoring=self.scoring, seconds=seconds, generated=generated,
+            scoring=self.scoring, seconds=seconds, read=pre.read, generated=generated,
         )  # fmt: skip
         return lines, answer_seconds
 
@@ -244,22 +250,3 @@ class EvaluationModule(L.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-
-def knows(model: EditableModel) -> Callable[[Rows], Tensor]:
-    """Whether the unedited model gives every answer token right: rows -> (R,) bool.
-
-    The function raises a ModelError where the model's logits are no numbers, which would count as
-    facts that it does not know.
-    """
-
-    @torch.no_grad()
-    def answers_right(rows: Rows) -> Tensor:
-        rows = rows.to(model.device)
-        at = rows.answers()
-        logits = model(rows, at=at)
-        check_own_logits(model, logits.amax(-1), question_at(rows.questions, at))
-        hits = (logits.argmax(-1) == at.target).float()
-        return at.row_mean(hits) == 1
-
-    return answers_right

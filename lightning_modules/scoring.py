@@ -16,6 +16,7 @@ from torch import Tensor
 
 from editors.base import Edit
 from lightning_modules.finite import FiniteCheck
+from lightning_modules.reading import NOT_ASKED, OfProbes
 from metrics.functional import (
     exact_match,
     token_accuracy,
@@ -23,13 +24,19 @@ from metrics.functional import (
     token_agreement_positional,
 )
 from metrics.headlines import (
+    BEFORE,
     EVERYWHERE,
     EXACT_MATCH,
+    FACT_BEFORE,
     GENERATION_MATCH,
+    NAMED_BEFORE,
+    PRE_VALUE,
+    READ_BEFORE,
     SCOPE_PROBABILITY,
     TOKEN_ACCURACY,
     TOKEN_AGREEMENT,
     TOKEN_AGREEMENT_POSITIONAL,
+    WITH_BEFORE,
 )
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows
@@ -88,10 +95,17 @@ class Comparison:
 
     def answers(self) -> dict[str, Tensor]:
         """All measures at answer tokens: measure -> (R,) fractions."""
-        at, best = self.at, self.post.best
-        accuracy = token_accuracy(best, at.target, at.row, at.n_rows)
-        match = exact_match(best, at.target, at.row, at.n_rows)
-        return {TOKEN_ACCURACY: accuracy, EXACT_MATCH: match} | self.agreements()
+        return self._accuracies(self.post) | self.agreements()
+
+    def before(self) -> dict[str, Tensor]:
+        """Measures of the unedited model's answers against the same targets."""
+        return self._accuracies(self.pre)
+
+    def _accuracies(self, of: Predictions) -> dict[str, Tensor]:
+        at = self.at
+        accuracy = token_accuracy(of.best, at.target, at.row, at.n_rows)
+        match = exact_match(of.best, at.target, at.row, at.n_rows)
+        return {TOKEN_ACCURACY: accuracy, EXACT_MATCH: match}
 
     def agreements(self, suffix: str = "") -> dict[str, Tensor]:
         """How far both models agree, top-1 and rank by rank; nan for rows without a position."""
@@ -101,6 +115,19 @@ class Comparison:
             f"{TOKEN_AGREEMENT}{suffix}": token_agreement(pre, post, at.row, at.n_rows),
             f"{TOKEN_AGREEMENT_POSITIONAL}{suffix}": by_rank,
         }
+
+
+@dataclass(frozen=True)
+class Unedited:
+    """What the unedited model said of a batch.
+
+    Attributes:
+        answers: at the answer tokens of all rows.
+        read: what it made of the pictures that probes show.
+    """
+
+    answers: Predictions
+    read: OfProbes
 
 
 def measures(probe: str, scoring: Scoring) -> tuple[str, ...]:
@@ -117,8 +144,13 @@ def measures(probe: str, scoring: Scoring) -> tuple[str, ...]:
 
 
 def columns(probes: Iterable[str], scoring: Scoring) -> list[tuple[str, str]]:
-    """Every (probe, measure) that an evaluation may score, the scope's probability among them."""
-    return [(probe, m) for probe in probes for m in (*measures(probe, scoring), SCOPE_PROBABILITY)]
+    """Every (probe, measure) that an evaluation may score.
+
+    Besides a probe's own measures these are the scope's probability, and what the unedited model
+    scored and read.
+    """
+    every = (SCOPE_PROBABILITY, *(f"{m}{BEFORE}" for m in WITH_BEFORE), *READ_BEFORE)
+    return [(probe, m) for probe in probes for m in (*measures(probe, scoring), *every)]
 
 
 @torch.no_grad()
@@ -186,6 +218,7 @@ def result_lines(
     *,
     scoring: Scoring,
     seconds: float,
+    read: OfProbes | None = None,
     generated: Mapping[int, str] | None = None,
 ) -> Iterator[dict[str, object]]:
     """Lines of edits.parquet (`results.folder.EDIT_SCHEMA`), by probe, measure and edit.
@@ -198,15 +231,19 @@ def result_lines(
         decode: ids -> text.
         scoring: what is measured.
         seconds: per edit, to make it.
+        read: what the unedited model made of the probes' pictures.
         generated: row -> what the edited model said freely; nothing is shown before the edit.
     """
     edit_of = batch.rows.edit_index.tolist()
     values = {name: scores[name].tolist() for name in scores}
+    before = {name: scored.tolist() for name, scored in comparison.before().items()}
     texts: dict[int, tuple[str | None, str, str]] = {}
     of_all_probes = (SCOPE_PROBABILITY,) if SCOPE_PROBABILITY in scores else ()
     for probe, probe_rows in batch.probes.items():
+        rows = probe_rows.tolist()
+        of_rows = (read or {}).get(probe) or [NOT_ASKED] * len(rows)
         for measure in (*measures(probe, scoring), *of_all_probes):
-            for row in probe_rows.tolist():
+            for row, (named, fact) in zip(rows, of_rows, strict=True):
                 if row not in texts:
                     texts[row] = _texts(comparison, row, decode)
                 pre, post, target = texts[row]
@@ -218,6 +255,9 @@ def result_lines(
                     "probe": probe,
                     "metric": measure,
                     "value": values[measure][row],
+                    PRE_VALUE: before[measure][row] if measure in before else None,
+                    NAMED_BEFORE: named,
+                    FACT_BEFORE: fact,
                     "pre_text": pre,
                     "post_text": post,
                     "target": target,

@@ -11,7 +11,7 @@ has changed are left out (`datamodules.contradicted`). No weight is written
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -26,11 +26,11 @@ from datamodules.scenarios import Scenario
 from editors.base import Editor, Lasting, Reporting
 from errors import ConfigError
 from lightning_modules.evaluation import EvaluationModule, Metrics
-from lightning_modules.scoring import Predictions, Scoring
+from lightning_modules.scoring import Scoring, Unedited
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 from results.folder import EDITS_IN_PLACE
-from results.outcome import Outcome, ScoredEdits
+from results.outcome import Outcome, ScoredEdits, with_scores
 from results.partial import BatchResult, Line, PartialResults
 
 
@@ -62,6 +62,7 @@ class SequentialModule(EvaluationModule):
 
     Args:
         partial: where points that are done are kept; None: in memory alone.
+        answered: what the unedited model was asked before -> whether it answered right.
         data: serves the edits one by one, and their probes in batches of its `eval_batch_size`.
         points: numbers of edits in place, ascending; the last one is the number of edits made.
 
@@ -84,11 +85,12 @@ class SequentialModule(EvaluationModule):
         encoder: PromptEncoder,
         scoring: Scoring | None = None,
         partial: PartialResults | None = None,
+        answered: Mapping[Any, bool] | None = None,
         *,
         data: EditDataModule,
         points: Sequence[int],
     ) -> None:
-        super().__init__(model, editor, scenario, encoder, scoring, partial)
+        super().__init__(model, editor, scenario, encoder, scoring, partial, answered)
         check_points(points, data)
         self.data, self.points = data, tuple(points)
         self._contradicted = contradicted(data.records("test")[: points[-1]], scenario)
@@ -173,11 +175,7 @@ class SequentialModule(EvaluationModule):
     def curve_lines(self) -> list[Line]:
         """Lines of curve.parquet, point by point."""
         return [
-            line
-            | {
-                "value": self.curve[n].scores[line["probe"], line["metric"]][line["edit_id"]],
-                EDITS_IN_PLACE: n,
-            }
+            with_scores(line, self.curve[n].scores) | {EDITS_IN_PLACE: n}
             for n in self.points
             for batch in self._at_points[n].batches
             for line in batch.lines
@@ -198,7 +196,7 @@ class SequentialModule(EvaluationModule):
         )
 
     def _score_all(
-        self, batch: EditBatch, state: PrefixState, edits: Lasting, pre: Predictions
+        self, batch: EditBatch, state: PrefixState, edits: Lasting, pre: Unedited
     ) -> BatchResult:
         """All probes of some edits, each row answered under all edits that are in place."""
         under = torch.zeros_like(batch.rows.edit_index)

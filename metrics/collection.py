@@ -10,6 +10,7 @@ unweighted mean over records of the mean over the record's own probes,
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from metrics.bootstrap import RESAMPLES, Estimate, estimates
-from metrics.headlines import Scores, headlines_of, record_means
+from metrics.headlines import Headline, Scores, headlines_of, record_means, variants_of
 
 Column = tuple[str, str]  # probe and measure
 
@@ -140,6 +141,45 @@ def headline_metrics(
             f"expected probes of the {scenario} scenario ({', '.join(sorted(known))}), got "
             f"{', '.join(unknown)}"
         )
+    return _estimated(scores, headlines, resamples, seed)
+
+
+def variant_metrics(
+    scores: Scores,
+    scenario: str,
+    *,
+    positional_image_locality: bool = False,
+    everywhere: bool = False,
+    generation: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """What `variants_of` tells beside each named metric; arguments as of `headline_metrics`.
+
+    Returns:
+        Gains in points, all else in percent; n = 0 where no record has such a probe.
+
+    >>> scores = {("reliability", "exact_match"): {0: 1.0, 1: 1.0},
+    ...           ("reliability", "exact_match_before"): {0: 1.0, 1: 0.0}}
+    >>> got = variant_metrics(scores, "unimodal")
+    >>> got["Reliability_EM_gain"].mean, got["Reliability_gain"].n
+    (50.0, 0)
+    """
+    headlines = headlines_of(
+        scenario,
+        positional_image_locality=positional_image_locality,
+        everywhere=everywhere,
+        generation=generation,
+    )
+    shown = [line for line in headlines if not line.optional or record_means(scores, line)]
+    variants = [replace(line, optional=False) for line in variants_of(scenario, shown)]
+    return _estimated(scores, variants, resamples, seed)
+
+
+def _estimated(
+    scores: Scores, headlines: Iterable[Headline], resamples: int, seed: int
+) -> dict[str, Estimate]:
+    """Metrics by name; an optional one that no record has is left out."""
     means: dict[str, list[float]] = {}
     for headline in headlines:
         of_records = list(record_means(scores, headline).values())

@@ -5,12 +5,15 @@
     s_r = 1/|P_r| * sum_{p in P_r} score(r, p),
 
 over the probes P_r that the record has (TMKE, ICCV 2025, supplementary material). A metric is 100
-times the mean of s_r over records. Only numpy is imported: the report pairs runs record by record
-without loading torch.
+times the mean of s_r over records. `variants_of` makes three more tables of any of these metrics:
+its gain over the unedited model, score(r, p) - before(r, p), and its part over the probes whose
+picture the unedited model did, or did not, read. Only numpy is imported: the report pairs runs
+record by record without loading torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +25,11 @@ TOKEN_AGREEMENT_POSITIONAL = "token_agreement_positional"
 GENERATION_MATCH = "generation_match"
 SCOPE_PROBABILITY = "scope_probability"  # of an editor with a scope: no metric, told of all probes
 EVERYWHERE = "_everywhere"  # suffix of an agreement over all tokens of a row, not its answer alone
+# Of the unedited model: the same measure against the same target, and what it made of a picture.
+BEFORE = "_before"  # suffix of a measure
+WITH_BEFORE = (TOKEN_ACCURACY, EXACT_MATCH)
+READ_BEFORE = NAMED_BEFORE, FACT_BEFORE = ("named_before", "fact_before")
+PRE_VALUE = "pre_value"  # column of edits.parquet that holds the former
 MOST_HOPS = 4  # VLKEB asks up to four steps away from the edited fact
 
 Scores = Mapping[tuple[str, str], Mapping[int, float]]
@@ -36,12 +44,33 @@ class Headline:
         probes: probes whose scores are averaged within a record.
         measure: the per-probe score.
         optional: left out of a result in which no record has such a probe.
+        over: the measure that is subtracted, probe by probe; empty: none.
+        given: what has to be so of a probe: a measure, and whether it is 1 or 0; None: nothing.
     """
 
     name: str
     probes: tuple[str, ...]
     measure: str = TOKEN_ACCURACY
     optional: bool = False
+    over: str = ""
+    given: tuple[str, bool] | None = None
+
+
+class Part(NamedTuple):
+    """The probes of which something is so: `<NAME>_<suffix>` is a metric over them alone."""
+
+    suffix: str
+    measure: str
+    is_so: bool
+
+
+GAIN = "gain"
+PARTS = (
+    Part("read", FACT_BEFORE, True),
+    Part("unread", FACT_BEFORE, False),
+    Part("named", NAMED_BEFORE, True),
+    Part("unnamed", NAMED_BEFORE, False),
+)
 
 
 def record_means(scores: Scores, headline: Headline) -> dict[int, float]:
@@ -62,10 +91,23 @@ def record_means(scores: Scores, headline: Headline) -> dict[int, float]:
     """
     collected: dict[int, list[float]] = {}
     for probe in headline.probes:
-        for edit, value in scores.get((probe, headline.measure), {}).items():
+        for edit, value in _of_probe(scores, probe, headline).items():
             if not np.isnan(value):
                 collected.setdefault(edit, []).append(value)
     return {edit: float(np.mean(collected[edit])) for edit in sorted(collected)}
+
+
+def _of_probe(scores: Scores, probe: str, headline: Headline) -> Mapping[int, float]:
+    """What one probe adds to a metric, by edit; nan, or no entry, where it adds nothing."""
+    values = scores.get((probe, headline.measure), {})
+    if headline.given is not None:
+        measure, is_so = headline.given
+        flags = scores.get((probe, measure), {})
+        values = {edit: value for edit, value in values.items() if flags.get(edit) == is_so}
+    if headline.over:
+        before = scores.get((probe, headline.over), {})
+        values = {edit: value - before[edit] for edit, value in values.items() if edit in before}
+    return values
 
 
 def headlines_of(
@@ -105,6 +147,30 @@ def headlines_of(
             name = f"{line.name.removesuffix('_EM')}_GM"
             headlines.append(Headline(name, line.probes, GENERATION_MATCH))
     return tuple(headlines)
+
+
+def variants_of(scenario: str, headlines: Sequence[Headline]) -> tuple[Headline, ...]:
+    """What is told beside each named metric: `<NAME>_gain`, and with pictures its `PARTS`.
+
+    A gain is in points, over the unedited model's score of the same probe against the same target;
+    of a locality, which compares with that model, there is none. Parts are of metrics that have
+    probes with a picture.
+
+    >>> names = [line.name for line in variants_of("transitive", headlines_of("transitive"))]
+    >>> [name for name in names if name.startswith("Leak_EM_")]
+    ['Leak_EM_gain', 'Leak_EM_read', 'Leak_EM_unread', 'Leak_EM_named', 'Leak_EM_unnamed']
+    """
+    variants: list[Headline] = []
+    for line in headlines:
+        if line.measure in WITH_BEFORE:
+            gain = replace(line, name=f"{line.name}_{GAIN}", over=f"{line.measure}{BEFORE}")
+            variants.append(gain)
+        if scenario != "unimodal" and not line.name.startswith("Locality_T"):
+            variants += [
+                replace(line, name=f"{line.name}_{part.suffix}", given=(part.measure, part.is_so))
+                for part in PARTS
+            ]
+    return tuple(variants)
 
 
 def variant_of(settings: Mapping[str, object]) -> dict[str, bool]:

@@ -8,7 +8,7 @@ tokens of all rows together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -167,6 +167,31 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class PictureQuestions:
+    """What the unedited model is asked besides, to tell which pictures of a batch it reads.
+
+    Questions are counted on from the batch's own rows, since some of them stand there already.
+
+    Attributes:
+        rows: distinct questions with their true answers, about pictures of the batch: their
+            `image_index` is into its `pixel_values`. None where the batch asks all of them itself.
+        keys: what tells each of these rows from any other, in this batch or another one.
+        naming: probe -> for each of its rows the question who its picture shows; None where that
+            is not asked.
+        facts: probe -> for each of its rows its own question with the true answer.
+    """
+
+    rows: Rows | None
+    keys: tuple[Hashable, ...]
+    naming: Mapping[str, tuple[int | None, ...]]
+    facts: Mapping[str, tuple[int | None, ...]]
+
+    def to(self, device: torch.device | str) -> PictureQuestions:
+        """The same questions on a device."""
+        return self if self.rows is None else replace(self, rows=self.rows.to(device))
+
+
+@dataclass(frozen=True)
 class EditBatch:
     """B independent single edits and every probe that is asked after each.
 
@@ -176,6 +201,7 @@ class EditBatch:
         probes: probe name -> (n,) rows asked under that name, at most one per edit.
         edit_ids: position of each edit's record in its split.
         subjects: the edited subjects.
+        pictures: what tells which pictures the unedited model reads; None where no probe shows any.
     """
 
     rows: Rows
@@ -183,6 +209,7 @@ class EditBatch:
     probes: Mapping[str, Tensor]
     edit_ids: tuple[int, ...]
     subjects: tuple[str, ...]
+    pictures: PictureQuestions | None = None
 
     def __len__(self) -> int:
         return len(self.edit_ids)
@@ -194,6 +221,7 @@ class EditBatch:
             rows=self.rows.to(device),
             edit_rows=self.edit_rows.to(device),
             probes={name: rows.to(device) for name, rows in self.probes.items()},
+            pictures=self.pictures and self.pictures.to(device),
         )
 
 

@@ -1,12 +1,35 @@
-"""The result of one evaluation as a table for the terminal."""
+"""The result of one evaluation as two tables for the terminal."""
 
 from rich.table import Table
 
-from reporting.labels import editor_label, model_label
+from reporting.beside import BESIDE, beside_lines
+from reporting.labels import UNEDITED, editor_label, model_label
 from reporting.paper import paper_columns
 from reporting.tables import left_out_phrase, metric_lines
 from results.files import TABLE
 from results.folder import RunResult
+
+LEAKS = ("Leak",)  # shown beside the paper's columns where gains are
+
+
+def beside_table(run: RunResult) -> Table | None:
+    """Gains over the unedited model of these columns, and their parts by what that one read.
+
+    Returns:
+        A rich table; None for the unedited model in text and for results that do not say.
+    """
+    names = [*paper_columns(run.scenario), *LEAKS]
+    lines = beside_lines(run, [name for name in names if name in run.metrics])
+    if not lines or (run.editor == UNEDITED and run.scenario == "unimodal"):
+        return None
+    by_picture = "" if run.scenario == "unimodal" else ", and by what it read of the pictures"
+    table = Table(title=f"Beside the unedited model{by_picture}")
+    table.add_column(BESIDE[0], no_wrap=True)
+    for title in BESIDE[1 : len(lines[0])]:
+        table.add_column(title, justify="right")
+    for line in lines:
+        table.add_row(*line)
+    return table
 
 
 def result_table(run: RunResult) -> Table:

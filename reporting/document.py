@@ -50,10 +50,11 @@ from reporting.markdown import markdown_page
 from reporting.naming import typed
 from reporting.page import html_page
 from reporting.pairs import paired_table
+from reporting.reading import gain_table, reading_table
 from reporting.sequential import sequential_table
 from reporting.sources import Sources
 from reporting.tables import cost_table, further_columns, scenario_table, seed_notes
-from reporting.transitivity import gap_table, transitivity_gaps
+from reporting.transitivity import READ_GAPS, gap_table, transitivity_gaps
 from results.files import write_text
 from results.folder import RunResult
 
@@ -99,6 +100,7 @@ def build_report(sources: Sources) -> Section:
     sections = [
         *(_scenario_section(of_one) for of_one in _by_scenario(single)),
         *_transfer_section(single),
+        *_reading_section(single),
         *_sequence_sections(sequential),
         *_part("Cost", cost_table(single) if single else None, "cost"),
         *_training_section(sources),
@@ -148,6 +150,7 @@ def _scenario_section(entries: Sequence[Entry]) -> Section:
     further = further_columns(entries)
     beside = scenario_table(entries, further) if further else None
     blocks += _part("Beside the paper's columns", beside, f"{scenario}_further")
+    blocks += _part("Gain over the unedited model", gain_table(entries), f"{scenario}_gains")
     blocks += _part("Pair by pair", paired_table(entries), f"{scenario}_pairs")
     return Section(f"{scenario.capitalize()} scenario", tuple(blocks))
 
@@ -222,6 +225,19 @@ def _transfer_section(entries: Sequence[Entry]) -> list[Section]:
         if len({entry.scenario for entry in of_model}) > 1:
             blocks.append(_heat_map(model, of_model))
     return [Section("From text to pictures", tuple(blocks))] if blocks else []
+
+
+def _reading_section(entries: Sequence[Entry]) -> list[Section]:
+    """Pictures split by what the unedited model made of them; none where no result says."""
+    of_scenarios = {of_one[0].scenario: of_one for of_one in _by_scenario(entries)}
+    in_text = of_scenarios.pop("unimodal", [])
+    blocks: list[Block] = []
+    for scenario, of_one in of_scenarios.items():
+        if (table := reading_table(of_one, in_text)) is not None:
+            blocks.append(Table(table, f"{scenario}_read"))
+    falls = gap_table(transitivity_gaps(entries, READ_GAPS), READ_GAPS) if blocks else None
+    blocks += [Table(falls, "transitivity_gap_read")] if falls else []
+    return [Section("Pictures that were read", tuple(blocks))] if blocks else []
 
 
 def _heat_map(model: str, entries: Sequence[Entry]) -> Block:

@@ -99,6 +99,15 @@ class Entry:
             for name in names
         }
 
+    @cached_property
+    def variants(self) -> dict[str, Measured]:
+        """What is told beside each metric, its gain and its parts; empty in earlier results."""
+        names = dict.fromkeys(name for run in self.runs for name in run.variants)
+        return {
+            name: over_seeds([run.variants[name] for run in self.runs if name in run.variants])
+            for name in names
+        }
+
     def number(self, name: str) -> Measured | None:
         """What the runs cost by one attribute of theirs; None where one of them does not say."""
         values = [getattr(run, name) for run in self.runs]

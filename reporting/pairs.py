@@ -13,7 +13,7 @@ Where a row has several seeds, s_r is the mean over them, and the interval is ov
 (`metrics.seeds.difference_over_seeds`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -24,7 +24,7 @@ import pandas as pd
 
 from errors import DataError
 from metrics.bootstrap import Estimate, estimates
-from metrics.headlines import Headline, headlines_of, variant_of
+from metrics.headlines import READ_BEFORE, Headline, headlines_of, variant_of, variants_of
 from metrics.seeds import difference_over_seeds
 from reporting.comparable import (
     by_measure,
@@ -41,7 +41,7 @@ from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, RunResult, read_rows
 
 # Differences that are 0 but for rounding do not make two editors differ (points).
 ROUNDING = 1e-9
-_SCORES = ("edit_id", "probe", "metric", "value")  # columns that are read
+_SCORES = ("edit_id", "probe", "metric", "value", *READ_BEFORE)  # columns that are read
 
 
 class Pair(NamedTuple):
@@ -56,9 +56,10 @@ def record_scores(run: RunResult) -> pd.DataFrame:
     """The score of each record in each named metric.
 
     Returns:
-        One line per edit, in the order of their ids, one column per metric that a record has, in
-        percent; nan where the record has no such probe. Their means over lines are the metrics of
-        `summary.json`. Empty if the folder has no `edits.parquet`. Not to be changed: it is kept.
+        One line per edit, in the order of their ids, one column per metric that a record has, and
+        one per part of it over pictures that were read or not, in percent; nan where the record has
+        no such probe. Their means over lines are the metrics of `summary.json`. Empty if the folder
+        has no `edits.parquet`. Not to be changed: it is kept.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has a score twice.
@@ -68,6 +69,7 @@ def record_scores(run: RunResult) -> pd.DataFrame:
         return pd.DataFrame()
     state = path.stat()
     headlines = headlines_of(run.scenario, **variant_of(run.settings))
+    headlines += tuple(line for line in variants_of(run.scenario, headlines) if line.given)
     return _read_scores(run.folder, (state.st_mtime_ns, state.st_size), headlines)
 
 
@@ -77,7 +79,8 @@ def scores_by_record(
     """The same from a long table.
 
     Args:
-        long: with the columns edit_id, probe, metric and value (fractions).
+        long: with the columns edit_id, probe, metric and value (fractions), and those of what the
+            unedited model read where parts of metrics are wanted.
         headlines: the named metrics.
         hops: by edit id, steps from the edited fact to the answer of its portability probe. Where
             edits differ in it, Portability is also given by number of hops.
@@ -92,16 +95,20 @@ def scores_by_record(
         long = pd.concat([long, far.assign(probe=names)])
     edits, lines = np.unique(long["edit_id"], return_inverse=True)
     by_probe: dict[tuple[str, str], np.ndarray] = {}
+    flags = [name for name in READ_BEFORE if name in long]
     for (probe, measure), rows in long.assign(line=lines).groupby(["probe", "metric"]):
         values = by_probe[str(probe), str(measure)] = np.full(len(edits), np.nan)
         values[rows["line"]] = rows["value"]
         if len(rows) > np.isfinite(values).sum():
             raise ValueError(f"{measure} of {probe}")
+        for name in flags:
+            of_probe = by_probe.setdefault((str(probe), name), np.full(len(edits), np.nan))
+            of_probe[rows["line"]] = rows[name].astype(float)
     scores: dict[str, np.ndarray] = {}
     for headline in headlines:
         keys = [(probe, headline.measure) for probe in headline.probes]
-        parts = [by_probe[key] for key in keys if key in by_probe]
-        if parts:
+        parts = [_where(by_probe, key, headline.given) for key in keys if key in by_probe]
+        if parts and (headline.given is None or np.isfinite(parts).any()):
             scores[headline.name] = 100 * _mean_of_measured(np.stack(parts))
     return pd.DataFrame(scores, index=pd.Index(edits, name="edit_id"))
 
@@ -240,6 +247,19 @@ def _pair_row(
     label = " − ".join(pair)
     cells = tuple(difference_cell(value) for value in differences)
     return [Row((model_label(model), label), str(n), cells)] if n else []
+
+
+def _where(
+    by_probe: Mapping[tuple[str, str], np.ndarray],
+    key: tuple[str, str],
+    given: tuple[str, bool] | None,
+) -> np.ndarray:
+    """The values of a probe and measure, nan where something is not so that is given."""
+    values = by_probe[key]
+    if given is None:
+        return values
+    flag = by_probe.get((key[0], given[0]), np.full(len(values), np.nan))
+    return np.where(flag == given[1], values, np.nan)
 
 
 def _mean_of_measured(values: np.ndarray) -> np.ndarray:

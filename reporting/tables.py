@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from metrics.bootstrap import Estimate
 from metrics.seeds import Measured, OverSeeds
+from reporting.beside import BESIDE, beside_lines
 from reporting.comparable import (
     by_measure,
     check_comparable,
@@ -186,7 +187,22 @@ def run_markdown(run: RunResult) -> str:
     )
     lines = ["| Metric | Mean | 95 % interval | n |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {' | '.join(line)} |" for line in metric_lines(run, run.metrics)]
-    return title + "\n" + "\n".join(lines) + "\n"
+    return title + "\n" + "\n".join(lines) + "\n" + _beside_markdown(run)
+
+
+def _beside_markdown(run: RunResult) -> str:
+    """Gains and parts of all metrics; nothing in results that do not say."""
+    rows = beside_lines(run, run.metrics)
+    if not rows:
+        return ""
+    about = (
+        "Gain: points over the unedited model. Before the edit that one read a picture if it gave "
+        "the true answer about it, and named it if it gave its subject's name. In "
+        "brackets the records behind a mean."
+    )
+    header = BESIDE[: len(rows[0])]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(["", about, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
 
 
 def metric_lines(run: RunResult, names: Iterable[str]) -> list[tuple[str, str, str, str]]:

@@ -6,13 +6,17 @@ Both scenarios make the same edit from text; the first asks in text, the second 
 that belongs to the edit ("seen"). Where both were judged on the same records, the interval is of
 the paired difference; otherwise it is of the difference of two independent means. Of a row with
 several seeds it is over records and seeds, which are paired where both scenarios have the same.
+
+What is left of it where the unedited model read the picture is the same difference over those
+records alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from metrics.bootstrap import Estimate
+from metrics.headlines import PARTS
 from metrics.seeds import difference_over_seeds, unpaired_over_seeds
 from reporting.comparable import are_comparable, by_model
 from reporting.entries import Entry, seeds_of
@@ -25,6 +29,9 @@ GAPS = {
     "Reliability": ("Reliability", "Reliability_S"),
     "Generality": ("Generality", "Generality_S"),
 }
+READ_GAPS = {
+    f"{part.suffix} pictures": ("Reliability", f"Reliability_S_{part.suffix}") for part in PARTS
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Gap:
 
     Attributes:
         name: of the row.
-        metric: key of `GAPS`.
+        metric: key of `GAPS` or `READ_GAPS`.
         value: unimodal minus transitive, in points, with its 95 % interval.
         is_paired: whether both were judged on the same records, so that the interval is paired.
         seeds: of the scenario that has more of them.
@@ -48,11 +55,15 @@ class Gap:
     seeds: int = 1
 
 
-def transitivity_gaps(entries: Sequence[Entry]) -> list[Gap]:
+def transitivity_gaps(
+    entries: Sequence[Entry], pairs: Mapping[str, tuple[str, str]] = GAPS
+) -> list[Gap]:
     """The gaps of all rows that were judged in text and about pictures.
 
     Args:
         entries: of any scenarios and models; others than unimodal and transitive are passed over.
+        pairs: property -> its metrics in text and about pictures. Where the latter is of some
+            pictures alone, the former is taken of their records.
 
     Returns:
         By model, name and property. A row is left out where its runs of both scenarios differ in
@@ -69,15 +80,19 @@ def transitivity_gaps(entries: Sequence[Entry]) -> list[Gap]:
             if scenario != "unimodal" or on_pictures is None:
                 continue
             if are_comparable([in_text, on_pictures]):
-                gaps += _row_gaps(in_text, on_pictures)
+                gaps += _row_gaps(in_text, on_pictures, pairs)
     return gaps
 
 
-def _row_gaps(in_text: Entry, on_pictures: Entry) -> Iterable[Gap]:
+def _row_gaps(
+    in_text: Entry, on_pictures: Entry, pairs: Mapping[str, tuple[str, str]]
+) -> Iterable[Gap]:
     """The gaps of one row; its seeds are paired where both scenarios have the same."""
     seeds = [[seeds_of(run) for run in entry.runs] for entry in (in_text, on_pictures)]
-    for metric, (first, second) in GAPS.items():
+    for metric, (first, second) in pairs.items():
         text, pictures = entry_scores(in_text, first), entry_scores(on_pictures, second)
+        if pairs is not GAPS:
+            text = text.loc[text.index.intersection(pictures.index)]
         if text.empty or pictures.empty:
             continue
         is_paired = text.index.equals(pictures.index)
@@ -91,7 +106,7 @@ def _row_gaps(in_text: Entry, on_pictures: Entry) -> Iterable[Gap]:
         yield Gap(in_text.model, in_text.name, in_text.editor, metric, value, is_paired, most)
 
 
-def gap_table(gaps: Sequence[Gap]) -> ResultTable | None:
+def gap_table(gaps: Sequence[Gap], pairs: Iterable[str] = tuple(GAPS)) -> ResultTable | None:
     """The gaps as a table.
 
     Returns:
@@ -99,11 +114,13 @@ def gap_table(gaps: Sequence[Gap]) -> ResultTable | None:
     """
     if not gaps:
         return None
-    columns = tuple(Column(f"{metric} gap") for metric in GAPS)
+    metrics = list(pairs)
+    titles = [f"{name} gap" if name in GAPS else f"Reliability gap, {name}" for name in metrics]
+    columns = tuple(Column(title) for title in titles)
     rows = []
     for (model, name), group in groupby(gaps, key=lambda gap: (gap.model, gap.name)):
         values = {gap.metric: gap.value for gap in group}
-        cells = tuple(difference_cell(values.get(metric)) for metric in GAPS)
+        cells = tuple(difference_cell(values.get(metric)) for metric in metrics)
         n = max(value.n for value in values.values())
         seeds = max(gap.seeds for gap in gaps if (gap.model, gap.name) == (model, name))
         rows.append(Row((model_label(model), name), str(n), cells, seeds=seeds))

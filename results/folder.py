@@ -1,11 +1,13 @@
 """The folder of one evaluation: what is in it, and how it is read (`results.writing` writes it).
 
     edits.parquet   one line per edit, probe and metric (`EDIT_SCHEMA`), values as fractions
-    probes.parquet  one line per edit and probe (`PROBE_SCHEMA`): what was asked, of which picture;
-                    the probe `edit` is the question that taught the edit
+    probes.parquet  one line per edit and probe (`PROBE_SCHEMA`): what was asked, of which picture,
+                    and what the model's makers say of the fact; the probe `edit` is the question
+                    that taught the edit
     curve.parquet   protocol=sequential only: edits.parquet at every point of the curve, one after
                     the other, with the number of edits in place (`CURVE_SCHEMA`)
-    summary.json    the run and its metrics: mean in percent, 95 % interval, number of records
+    summary.json    the run and its metrics: mean in percent, 95 % interval, number of records;
+                    beside them their gains and their parts by pictures that were read
     table.md        the same metrics for a reader
 
 Readers check what they read and name the file and field that is wrong.
@@ -14,7 +16,7 @@ Readers check what they read and name the file and field that is wrong.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import pyarrow.parquet as pq
 
 from errors import DataError
 from metrics.bootstrap import Estimate
+from metrics.headlines import FACT_BEFORE, NAMED_BEFORE, PRE_VALUE
 from results.files import EDITS, PARTIAL, SUMMARY, TABLE
 
 EDIT_SCHEMA = pa.schema(
@@ -37,6 +40,9 @@ EDIT_SCHEMA = pa.schema(
         ("post_text", pa.string()),
         ("target", pa.string()),
         ("seconds", pa.float64()),
+        (PRE_VALUE, pa.float64()),  # of the unedited model's answer; null: the metric has none
+        (NAMED_BEFORE, pa.bool_()),  # it named what the picture shows; null: it was not asked
+        (FACT_BEFORE, pa.bool_()),  # it knew the probe's true answer about the picture
     ]
 )
 
@@ -47,8 +53,10 @@ PROBE_SCHEMA = pa.schema(
         ("question", pa.string()),
         ("image", pa.string()),  # below `settings.image_root`; null: asked in text
         ("hops", pa.int64()),  # steps from the edited fact to the answer; null: not portability
+        ("mark", pa.string()),  # of the fact: known_before, unlocked or taught; null: none
     ]
 )
+_ADDED = {PRE_VALUE, NAMED_BEFORE, FACT_BEFORE, "mark"}  # columns that earlier results lack
 EDITS_IN_PLACE = "edits_in_place"  # column of curve.parquet, and the x-axis of its curves
 CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field(EDITS_IN_PLACE, pa.int64()))
 
@@ -72,6 +80,7 @@ _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
     "left_out_records": (list, type(None)),
     "protocol": (dict, type(None)),
     "curve": (dict, type(None)),
+    "variants": (dict, type(None)),
 }
 SINGLE, SEQUENTIAL = "single", "sequential"
 _EVALUATE_AGAIN = "evaluate again with evaluate.py into a new folder"
@@ -98,6 +107,9 @@ class RunResult:
         protocol: {"name": "single"}, or {"name": "sequential", "n": [...]}: edits stay in place;
             None in results that do not say, which are of single edits.
         curve: protocol=sequential: number of edits in place -> named metrics, as `metrics`.
+        variants: beside each metric its gain over the unedited model, and its parts over pictures
+            that this model read and did not read (`metrics.headlines.variants_of`); empty in
+            results that do not say.
     """
 
     folder: Path
@@ -117,6 +129,7 @@ class RunResult:
     left_out_records: Sequence[Mapping[str, Any]] | None = None
     protocol: Mapping[str, Any] | None = None
     curve: Mapping[int, Mapping[str, Estimate]] | None = None
+    variants: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def n_left_out(self) -> int:
@@ -193,6 +206,7 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
         if key in summary and not _is_a(summary[key], accepted)
     ]
     metrics = _parse_metrics("metrics", summary.get("metrics"), wrong)
+    variants = _parse_metrics("variants", summary.get("variants"), wrong)
     curve = _parse_curve(summary.get("curve"), wrong)
     protocol = summary.get("protocol")
     if isinstance(protocol, dict) and protocol.get("name") not in (SINGLE, SEQUENTIAL):
@@ -205,7 +219,9 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
         )
     fields = {key: summary[key] for key in _SUMMARY_FIELDS if key != "metrics"}
     fields |= {key: summary.get(key) for key in _OPTIONAL_FIELDS}
-    return RunResult(folder=folder, **fields | {"metrics": metrics, "curve": curve})
+    return RunResult(
+        folder=folder, **fields | {"metrics": metrics, "curve": curve, "variants": variants}
+    )
 
 
 def read_edits(folder: Path) -> pd.DataFrame:
@@ -249,13 +265,20 @@ def _read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None) ->
     if not path.is_file():
         raise DataError(f"{path} does not exist; {_EVALUATE_AGAIN}.")
     try:
-        absent = [name for name in schema.names if name not in pq.read_schema(path).names]
-        if absent:
+        present = pq.read_schema(path).names
+        absent = [name for name in schema.names if name not in present]
+        if lacking := [name for name in absent if name not in _ADDED]:
             raise DataError(
-                f"{path} lacks the columns {', '.join(absent)}; expected are "
+                f"{path} lacks the columns {', '.join(lacking)}; expected are "
                 f"{', '.join(schema.names)}: {_EVALUATE_AGAIN}."
             )
-        return pq.read_table(path, columns=list(columns or schema.names))
+        wanted = list(columns or schema.names)
+        table = pq.read_table(path, columns=[name for name in wanted if name not in absent])
+        for place, name in enumerate(wanted):
+            if name in absent:
+                nulls = pa.nulls(len(table), schema.field(name).type)
+                table = table.add_column(place, schema.field(name), nulls)
+        return table
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path} cannot be read as parquet ({error}); {_EVALUATE_AGAIN}."

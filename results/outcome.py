@@ -7,7 +7,7 @@ them; the lines of edits.parquet take their values from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,11 +15,19 @@ import torch
 from torch import distributed, nn
 
 from metrics.collection import Column, EditScores
-from metrics.headlines import SCOPE_PROBABILITY, hop_parts
+from metrics.headlines import (
+    BEFORE,
+    PRE_VALUE,
+    READ_BEFORE,
+    SCOPE_PROBABILITY,
+    Scores,
+    hop_parts,
+)
 from metrics.scope import ScopeQuality
 from results.partial import BatchResult, Line
 
 Value = TypeVar("Value")
+_SCORED = ("value", PRE_VALUE, *READ_BEFORE)  # of a line, kept in the scores
 ABOUT_THE_EDIT, LEFT_ALONE = ("reliability", "generality"), ("locality", "stability")
 
 
@@ -61,11 +69,8 @@ class ScoredEdits(nn.Module):
 
     def add(self, batch: BatchResult) -> None:
         """Adds a batch; of an edit that was added before, the first scores stay."""
-        self.scores.update(
-            (line["edit_id"], (line["probe"], line["metric"]), line["value"])
-            for line in batch.lines
-        )
-        unscored = [{key: v for key, v in line.items() if key != "value"} for line in batch.lines]
+        self.scores.update(score for line in batch.lines for score in _scores_of(line))
+        unscored = [{key: line[key] for key in line if key not in _SCORED} for line in batch.lines]
         self.batches.append(replace(batch, lines=unscored))
 
     def outcome(self, n_edits: int | None = None) -> Outcome:
@@ -87,8 +92,7 @@ class ScoredEdits(nn.Module):
             for line in batch.lines:
                 edit, probe, measure = line["edit_id"], line["probe"], line["metric"]
                 if edit < last and (edit, probe, measure) not in lines:
-                    value = scores[probe, measure][edit]
-                    lines[edit, probe, measure] = line | {"value": value}
+                    lines[edit, probe, measure] = with_scores(line, scores)
             for index, edit in enumerate(batch.edit_ids):
                 if edit < last:
                     answer_seconds.setdefault(edit, batch.answer_seconds)
@@ -102,6 +106,27 @@ class ScoredEdits(nn.Module):
             seconds={line["edit_id"]: line["seconds"] for line in ordered},
             answer_seconds=dict(sorted(answer_seconds.items())),
         )
+
+
+def with_scores(line: Line, scores: Scores) -> Line:
+    """A line with what was scored of it: its value, and what the unedited model got and read."""
+    edit, probe, measure = line["edit_id"], line["probe"], line["metric"]
+    scored: Line = {"value": scores[probe, measure][edit]}
+    scored[PRE_VALUE] = scores.get((probe, f"{measure}{BEFORE}"), {}).get(edit)
+    for name in READ_BEFORE:
+        flag = scores.get((probe, name), {}).get(edit)
+        scored[name] = None if flag is None else bool(flag)
+    return line | scored
+
+
+def _scores_of(line: Line) -> Iterator[tuple[int, Column, float]]:
+    """All that a line adds to the scores; what it does not tell it does not add."""
+    edit, probe, measure = line["edit_id"], line["probe"], line["metric"]
+    told = {measure: line["value"], f"{measure}{BEFORE}": line.get(PRE_VALUE)}
+    told |= {name: line.get(name) for name in READ_BEFORE}
+    for name, value in told.items():
+        if value is not None:
+            yield edit, (probe, name), float(value)
 
 
 def all_gather_objects(value: Value) -> list[Value]:

@@ -34,7 +34,8 @@ from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
 from editors.registry import build_editor
 from errors import ConfigError, DataError
 from lightning_modules.callbacks import ProgressBar
-from lightning_modules.evaluation import EvaluationModule, knows
+from lightning_modules.evaluation import EvaluationModule
+from lightning_modules.reading import knows
 from lightning_modules.scoring import Scoring
 from lightning_modules.sequential import SequentialModule
 from models.editable import EditableModel
@@ -248,7 +249,8 @@ def make_evaluation(
     options = cfg.metrics
     scoring = Scoring(options.positions, options.generation, options.max_new_tokens)
     scenario, points = SCENARIOS[cfg.scenario.name], cfg.protocol.n
-    arguments = (parts.model, editor, scenario, parts.inputs.encoder, scoring, partial)
+    encoder, answered = parts.inputs.encoder, parts.data.answered
+    arguments = (parts.model, editor, scenario, encoder, scoring, partial, answered)
     if points is None:
         return EvaluationModule(*arguments)
     return SequentialModule(*arguments, data=parts.data, points=points)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from datamodules.scenarios import Prompt
 from editors.base import Editor
 from lightning_modules.evaluation import EvaluationModule
 from metrics.bootstrap import Estimate
-from metrics.collection import headline_metrics
+from metrics.collection import headline_metrics, variant_metrics
 from metrics.headlines import variant_of
 from results import provenance
 from results.outcome import Outcome
@@ -28,7 +28,7 @@ from runner.start import Placement
 
 # How rows are read and answers scored, as far as no setting says it; raised where that changes
 # numbers, so that no result is half of one and half of another version.
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,23 @@ class Run:
         """Lines of probes.parquet: what was taught, and what was asked."""
         teach = self.data.scenarios["test"].edit
         for number, record in enumerate(self.data.records("test")[: self.n_edits]):
-            yield _line(number, "edit", teach(record))
+            yield _line(number, "edit", teach(record), self.data.taught.marks.of(record))
         for number, probe, prompt, record in self.prompts():
-            yield _line(number, probe, prompt, record.hops if probe == "portability" else None)
+            hops = record.hops if probe == "portability" else None
+            yield _line(number, probe, prompt, self.data.taught.marks.of(record), hops)
 
     def metrics(self, outcome: Outcome) -> dict[str, Estimate]:
         """The named metrics."""
-        return headline_metrics(
+        return self._made_of(outcome, headline_metrics)
+
+    def variants(self, outcome: Outcome) -> dict[str, Estimate]:
+        """Their gains, and their parts by pictures that were read."""
+        return self._made_of(outcome, variant_metrics)
+
+    def _made_of(
+        self, outcome: Outcome, make: Callable[..., dict[str, Estimate]]
+    ) -> dict[str, Estimate]:
+        return make(
             outcome.with_hops(self.data.hops("test")),
             self.cfg.scenario.name,
             **variant_of(self.settings()),
@@ -146,6 +156,7 @@ class Run:
                 self.placement.device, self.parts.model.dtype, self.placement.processes
             ),
             "metrics": {name: value.as_dict() for name, value in self.metrics(outcome).items()},
+            "variants": {name: value.as_dict() for name, value in self.variants(outcome).items()},
             "editor_report": outcome.report,
             "seconds_per_edit": _mean(outcome.seconds),
             "answer_seconds_per_edit": _mean(outcome.answer_seconds),
@@ -156,13 +167,16 @@ class Run:
         }
 
 
-def _line(number: int, probe: str, prompt: Prompt, hops: int | None = None) -> dict[str, object]:
+def _line(
+    number: int, probe: str, prompt: Prompt, mark: str | None, hops: int | None = None
+) -> dict[str, object]:
     return {
         "edit_id": number,
         "probe": probe,
         "question": prompt.question,
         "image": prompt.image,
         "hops": hops,
+        "mark": mark,
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from metrics.bootstrap import Estimate, estimate
-from metrics.headlines import HEADLINES, record_means
+from metrics.headlines import BEFORE, HEADLINES, READ_BEFORE, record_means, variants_of
 from reporting.paper import paper_tables
 from results.files import EDITS, PROBES
 from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, RunResult
@@ -80,6 +80,9 @@ def edit_row(**changes: object) -> dict[str, object]:
         "post_text": " b",
         "target": " b",
         "seconds": 0.1,
+        "pre_value": None,
+        "named_before": None,
+        "fact_before": None,
     } | changes
 
 
@@ -109,6 +112,7 @@ def make_scored(
         editor: label of the editor.
         scenario: of the run.
         scores: "probe/measure" -> one fraction per edit, None where the record lacks the probe.
+            What the unedited model scored and read stands under its measures' names.
         changes: other fields of the summary, and `first_edit`, the number of the first edit.
     """
     first = int(str(changes.pop("first_edit", 0)))
@@ -124,14 +128,35 @@ def make_scored(
         for line in HEADLINES[scenario]
         if (means := list(record_means(by_probe, line).values()))
     }
+    lines = variants_of(scenario, HEADLINES[scenario])
+    variants = {
+        line.name: estimate(list(record_means(by_probe, line).values()), scale=100, seed=seed)
+        for line in lines
+        if any(measure.endswith(BEFORE) for _, measure in by_probe)
+    }
+    changes.setdefault("variants", {name: value.as_dict() for name, value in variants.items()})
     n_edits = max(map(len, scores.values()))
     plain = summary(editor, scenario, **{"n_edits": n_edits, **changes})
     run = write_summary(folder, plain | {"metrics": metrics})
     write_edits(
         folder,
         [
-            edit_row(edit_id=edit, subject=f"s{edit}", probe=probe, metric=measure, value=value)
+            edit_row(
+                edit_id=edit,
+                subject=f"s{edit}",
+                probe=probe,
+                metric=measure,
+                value=value,
+                pre_value=by_probe.get((probe, f"{measure}{BEFORE}"), {}).get(edit),
+                **{
+                    name: None
+                    if (flag := by_probe.get((probe, name), {}).get(edit)) is None
+                    else bool(flag)
+                    for name in READ_BEFORE
+                },
+            )
             for (probe, measure), of_edits in by_probe.items()
+            if not measure.endswith(BEFORE)
             for edit, value in of_edits.items()
         ],
     )
@@ -183,6 +208,7 @@ def make_answered(
                     "question": given.get("question", f"What of {edit} by {probe}?"),
                     "image": f"{edit}.png" if scenario != "unimodal" else None,
                     "hops": 1 if probe == "portability" else None,
+                    "mark": None,
                 }
             )
     write_edits(folder, rows)

@@ -56,6 +56,7 @@ def test_a_checkpoint_without_its_config_goes_on(trained: Path, world: Path) -> 
 def test_a_result_is_reported(tmp_path: Path) -> None:
     run("report.py", BEFORE / "result", "--output", tmp_path / "report")
     report = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "Pictures that were read" not in report, "it does not say"
     reliability = json.loads((BEFORE / "result" / "summary.json").read_text())["metrics"][
         "Reliability_S"
     ]["mean"]

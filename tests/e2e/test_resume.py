@@ -28,7 +28,8 @@ def edits(folder: Path) -> pd.DataFrame:
 
 
 def metrics(folder: Path) -> dict:
-    return json.loads((folder / "summary.json").read_text())["metrics"]
+    summary = json.loads((folder / "summary.json").read_text())
+    return summary["metrics"] | summary["variants"]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,8 @@ def test_three_kills_at_random_moments_change_nothing(
     assert "edits are there already" in printed
     pd.testing.assert_frame_equal(edits(folder), edits(unbroken))
     assert metrics(folder) == metrics(unbroken)
+    read = edits(folder).groupby("probe")[["named_before", "fact_before", "pre_value"]].count()
+    assert read.loc["reliability_u"].all(), "what was read before is there of all edits"
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.yaml", "edits.parquet", "log.txt", "probes.parquet", "summary.json", "table.md",
     ]  # fmt: skip

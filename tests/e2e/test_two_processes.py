@@ -154,6 +154,22 @@ def test_two_processes_judge_every_edit_once(two: Path, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(rows.drop(columns="seconds"), first)
 
 
+def test_two_processes_tell_what_was_read_as_one_does(world: str, tmp_path: Path) -> None:
+    """3 edits are 2 batches; gains and parts are those of all edits in both."""
+    common = (
+        "experiment=demo", "editor=ft", "editor.steps=3", "scenario=transitive", world,
+        "data.filter_known=text", "data.limit=3", "evaluate.batch_size=2",
+    )  # fmt: skip
+    expected, alone = judged(tmp_path / "one", *common)
+    found, together = judged(tmp_path / "two", *common, "trainer=ddp_cpu")
+    columns = ["edit_id", "probe", "metric", "pre_value", "named_before", "fact_before"]
+    pd.testing.assert_frame_equal(together[columns], alone[columns])
+    assert together.loc[together.probe == "reliability_s", "named_before"].notna().all()
+    assert found["variants"] == expected["variants"]
+    assert found["variants"]["Reliability_S_gain"]["n"] == 3
+    assert found["settings"]["known_facts"] == expected["settings"]["known_facts"]
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_in_one_process_ends_both(
     rank: int, world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

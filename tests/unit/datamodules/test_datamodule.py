@@ -293,7 +293,8 @@ def test_a_look_opens_and_asks_no_more_than_its_edits_need(
     assert not opened
     data.check()
     data.setup()
-    assert len(checked) == 2 * 2 * (1 + 11 + 6), "each row of four edits once"
+    # Besides, of the test edits, the true answer to the one-hop question about the picture.
+    assert len(checked) == 2 * 2 * (1 + 11 + 6) + 2, "each row of four edits once"
     assert len(list(data.test_dataloader())) == 1
     assert len(data.train_dataloader()) == 2
     names = [path.name for path in opened]

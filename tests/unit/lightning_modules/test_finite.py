@@ -19,9 +19,10 @@ from editors.objective import Objective
 from editors.rome.moments import second_moment
 from editors.rome.prompts import sample_prefixes
 from errors import ModelError
-from lightning_modules.evaluation import EvaluationModule, knows
+from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.mend import MendTraining
+from lightning_modules.reading import knows
 from lightning_modules.scoring import Scoring, compare_everywhere
 from lightning_modules.serac import SeracTraining
 from models.deltas import LowRankDelta, Site, linear_shape

@@ -114,7 +114,14 @@ def test_the_settings_say_which_measure_makes_a_locality(tmp_path: Path) -> None
 def test_portability_is_split_by_hops_where_edits_differ_in_them(tmp_path: Path) -> None:
     run = make_scored(tmp_path, "ft", "unimodal", {"portability/token_accuracy": [1.0, 0.5, 0.0]})
     rows = [
-        {"edit_id": edit, "probe": probe, "question": "q", "image": None, "hops": hops}
+        {
+            "edit_id": edit,
+            "probe": probe,
+            "question": "q",
+            "image": None,
+            "hops": hops,
+            "mark": None,
+        }
         for edit, hops in enumerate([1, 2, 2])
         for probe in ("portability", "reliability")
     ]

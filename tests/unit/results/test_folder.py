@@ -12,7 +12,7 @@ import pytest
 from errors import DataError
 from metrics.bootstrap import Estimate
 from results.files import replacing
-from results.folder import EDIT_SCHEMA, read_edits, read_run
+from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, read_edits, read_rows, read_run
 from results.writing import write_summary
 from tests.result_folders import edit_row, make_folder, make_run, summary, write_edits
 
@@ -160,6 +160,19 @@ def test_broken_edits_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"edit_id": [1], "subject": ["a"]}), tmp_path / "edits.parquet")
     with pytest.raises(DataError, match="lacks the columns probe, metric"):
         read_edits(tmp_path)
+
+
+def test_what_an_earlier_result_does_not_say_is_missing_in_every_line() -> None:
+    """tests/before holds one of a version without what the unedited model scored and read."""
+    before = Path(__file__).parents[2] / "before" / "result"
+    edits = read_edits(before)
+    assert list(edits.columns) == EDIT_SCHEMA.names
+    assert edits[["pre_value", "named_before", "fact_before"]].isna().all(axis=None)
+    assert edits["value"].notna().all()
+    probes = read_rows(before / "probes.parquet", PROBE_SCHEMA, ("edit_id", "mark", "probe"))
+    assert list(probes.columns) == ["edit_id", "mark", "probe"]
+    assert probes["mark"].isna().all()
+    assert read_run(before).variants == {}
 
 
 def test_a_curve_is_read_in_the_order_of_its_points(tmp_path: Path) -> None:

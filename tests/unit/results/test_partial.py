@@ -24,6 +24,7 @@ def batch(*ids: int) -> BatchResult:
         {
             "edit_id": edit, "subject": "Łódź", "probe": "reliability", "metric": "token_accuracy",
             "value": edit / 7, "pre_text": None, "post_text": "b", "target": "b", "seconds": 0.1,
+            "pre_value": edit / 3, "named_before": edit % 2 == 0, "fact_before": None,
         }
         for edit in ids
     ]  # fmt: skip

@@ -1,0 +1,155 @@
+"""What an edit does to pictures that the unedited model read, and to those that it did not.
+
+A text edit can only reach a picture whose subject the model recognises. An editor that scores as
+high on pictures which the model could not read moves the question's answer, not the fact. So each
+row is split by what the unedited model made of the picture (`metrics.headlines.PARTS`): read and
+unread by the answer to the probe's own question, named and unnamed by the name of what is shown.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from metrics.bootstrap import Estimate
+from metrics.headlines import GAIN, PARTS
+from metrics.seeds import Measured
+from reporting.beside import PART_TITLES
+from reporting.comparable import are_comparable, check_comparable, data_and_seeds, in_order
+from reporting.entries import Entry
+from reporting.formats import HIGHER, Cell, Column, ResultTable, Row
+from reporting.labels import UNEDITED, editor_note, model_label
+from reporting.pairs import difference_cell
+from reporting.paper import paper_columns
+from reporting.tables import metric_cell
+
+PICTURES = {"seen": "Reliability_S", "unseen": "Reliability_U"}
+IN_TEXT = "Reliability"
+KEPT = ("Locality_T", "Locality_I", "Stability")
+
+
+def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> ResultTable | None:
+    """Reliability on pictures: how much of it is new, and of which pictures it is.
+
+    Args:
+        entries: of one scenario with pictures.
+        in_text: rows of the unimodal scenario, for the same editor's Reliability in text.
+
+    Returns:
+        Two rows per model and name, for the seen and the unseen picture; None where no row says
+        what was read.
+
+    Raises:
+        DataError: the rows cannot share a table.
+    """
+    told = [entry for entry in in_order(entries) if _says(entry)]
+    if not told:
+        return None
+    check_comparable(told)
+    columns = (
+        Column("In text", HIGHER), Column("On the picture", HIGHER), Column("Exact match", HIGHER),
+        Column("Gain", HIGHER),
+        *(
+            column
+            for part in PARTS
+            for column in (Column(PART_TITLES[part.suffix]), Column(f"n {part.suffix}"))
+        ),
+        *(Column(name, HIGHER) for name in KEPT),
+    )  # fmt: skip
+    rows = tuple(
+        Row(
+            (model_label(entry.model), entry.name, picture),
+            str(entry.n_edits),
+            (
+                metric_cell(_text_reliability(entry, in_text)),
+                metric_cell(entry.metrics.get(name)),
+                metric_cell(entry.metrics.get(f"{name}_EM")),
+                gain_cell(entry.variants.get(f"{name}_{GAIN}")),
+                *_part_cells(name, entry.variants),
+                *(metric_cell(entry.metrics.get(kept)) for kept in KEPT),
+            ),
+            seeds=len(entry.runs),
+        )
+        for entry in told
+        for picture, name in PICTURES.items()
+    )
+    notes = (
+        "Reliability, in percent; exact match: every token of the answer. Gain: points over the "
+        "unedited model's score of the same probes, with its 95 % interval. Before the edit the "
+        "unedited model read a picture if it answered the probe's own question about it with the "
+        "true answer, and named it if it gave the subject's name; pictures without a question for "
+        "the name are neither named nor not. Localities and Stability are of the row's editor.",
+        *editor_note(entry.editor for entry in told),
+    )
+    title = f"Reliability by what was read, {told[0].scenario} scenario, {data_and_seeds(told)}"
+    return ResultTable(title, ("Model", "Editor", "Picture"), columns, rows, notes)
+
+
+def gain_table(entries: Sequence[Entry]) -> ResultTable | None:
+    """Gains over the unedited model of one scenario's rows, in points.
+
+    Args:
+        entries: of one scenario, of any models.
+
+    Returns:
+        A row per model and name but the unedited model's; None where no row says.
+
+    Raises:
+        DataError: the rows cannot share a table.
+    """
+    told = [e for e in in_order(entries) if e.editor != UNEDITED and f"Leak_{GAIN}" in e.variants]
+    if not told:
+        return None
+    check_comparable(entries)
+    gained = [f"{name}_{GAIN}" for name in (*paper_columns(told[0].scenario), "Leak")]
+    shown = [name for name in gained if any(name in entry.variants for entry in told)]
+    columns = tuple(
+        Column(name.removesuffix(f"_{GAIN}"), "↓" if name.startswith("Leak") else HIGHER)
+        for name in shown
+    )
+    rows = tuple(
+        Row(
+            (model_label(entry.model), entry.name),
+            str(entry.n_edits),
+            tuple(gain_cell(entry.variants.get(name)) for name in shown),
+            seeds=len(entry.runs),
+        )
+        for entry in told
+    )
+    notes = (
+        "Token accuracy after the edit minus that of the unedited model, of the same probe against "
+        "the same target, in points with the 95 % interval over records. Bold: it excludes 0.",
+        *editor_note(entry.editor for entry in told),
+    )
+    title = f"Gain over the unedited model, {told[0].scenario} scenario, {data_and_seeds(told)}"
+    return ResultTable(f"{title} (points)", ("Model", "Editor"), columns, rows, notes)
+
+
+def gain_cell(value: Measured | None) -> Cell:
+    """`+12.3 [10.1, 14.6]`; of several seeds the mean with their standard deviation."""
+    if isinstance(value, Estimate):
+        return difference_cell(value)
+    return metric_cell(value)
+
+
+def _says(entry: Entry) -> bool:
+    """Whether something of a row's pictures was read or not read, or named or not."""
+    return any(
+        (value := entry.variants.get(f"{name}_{part.suffix}")) is not None and value.n
+        for name in PICTURES.values()
+        for part in PARTS
+    )
+
+
+def _part_cells(name: str, variants: Mapping[str, Measured]) -> list[Cell]:
+    cells = []
+    for part in PARTS:
+        value = variants.get(f"{name}_{part.suffix}")
+        cells += [metric_cell(value), Cell(str(value.n if value is not None else 0))]
+    return cells
+
+
+def _text_reliability(entry: Entry, in_text: Sequence[Entry]) -> Measured | None:
+    """The same row's Reliability in the unimodal scenario; None where it was not judged alike."""
+    key = (entry.model, entry.name, entry.editor)
+    same = [other for other in in_text if (other.model, other.name, other.editor) == key]
+    if len(same) != 1 or not are_comparable([same[0], entry]):
+        return None
+    return same[0].metrics.get(IN_TEXT)

@@ -1,0 +1,180 @@
+"""Tables of pictures that were read before the edit, and of gains over the unedited model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from metrics.bootstrap import paired_difference
+from reporting.console import beside_table
+from reporting.document import build_report
+from reporting.formats import APART, ResultTable, to_csv
+from reporting.naming import entries
+from reporting.pairs import record_scores
+from reporting.reading import gain_table, reading_table
+from reporting.sources import Sources
+from reporting.tables import run_markdown
+from reporting.transitivity import READ_GAPS, gap_table, transitivity_gaps
+from results.folder import RunResult
+from tests.result_folders import make_run, make_scored
+
+N = 10
+READ = 4  # edits 0 to 3 are of pictures that were read
+NAMED = 3  # and of the first two and the last one the subject was named
+
+
+def run(folder: Path, editor: str, read: float, unread: float, **changes: object) -> RunResult:
+    """An editor with one score on pictures that were read, and another on those that were not."""
+    scores: dict[str, Sequence[float | None]] = {
+        "reliability_s/token_accuracy": [read] * READ + [unread] * (N - READ),
+        "reliability_s/token_accuracy_before": [0.25] * N,
+        "reliability_s/exact_match": [float(read == 1)] * READ + [float(unread == 1)] * (N - READ),
+        "reliability_s/exact_match_before": [0.0] * N,
+        "reliability_s/fact_before": [1.0] * READ + [0.0] * (N - READ),
+        "reliability_s/named_before": [1.0, 1.0, *[0.0] * (N - NAMED), 1.0],
+        "reliability_u/token_accuracy": [read] * N,
+        "reliability_u/token_accuracy_before": [0.5] * N,
+        "reliability_u/fact_before": [1.0] * N,
+        "locality_i_far/token_agreement": [0.75] * N,
+        "locality_i_far/fact_before": [0.0] * N,
+    }
+    return make_scored(folder, editor, "transitive", scores, **changes)
+
+
+def in_text(folder: Path, editor: str, score: float) -> RunResult:
+    scores: dict[str, Sequence[float | None]] = {
+        "reliability/token_accuracy": [score] * N,
+        "reliability/token_accuracy_before": [0.1 * (n % 2) for n in range(N)],
+    }
+    return make_scored(folder, editor, "unimodal", scores)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[RunResult]:
+    """ROME reaches what was read, FT all the same; both are right in text."""
+    return [
+        run(tmp_path / "none", "none", 0.25, 0.25),
+        run(tmp_path / "rome", "rome", 1.0, 0.0),
+        run(tmp_path / "ft", "ft", 1.0, 1.0),
+        *(in_text(tmp_path / f"{name}_text", name, 1.0) for name in ("rome", "ft")),
+    ]
+
+
+def cell(table: ResultTable, column: str, *heads: str) -> str:
+    number = [column.name for column in table.columns].index(column)
+    (row,) = (row for row in table.rows if row.heads[1:] == heads)
+    return row.cells[number].text
+
+
+def table_of(runs: list[RunResult]) -> ResultTable:
+    rows = entries(runs)
+    table = reading_table(
+        [entry for entry in rows if entry.scenario == "transitive"],
+        [entry for entry in rows if entry.scenario == "unimodal"],
+    )
+    assert table is not None
+    return table
+
+
+def test_rows_are_split_by_what_was_read(runs: list[RunResult]) -> None:
+    table = table_of(runs)
+    assert [row.heads[1:] for row in table.rows] == [
+        (editor, picture) for editor in ("Unedited", "FT", "ROME") for picture in ("seen", "unseen")
+    ]
+    for editor, on_picture, unread, gain in (
+        ("ROME", "40.0", "0.0", "+15.0"), ("FT", "100.0", "100.0", "+75.0"),
+    ):  # fmt: skip
+        seen = (editor, "seen")
+        assert cell(table, "In text", *seen) == "100.0"
+        assert (
+            cell(table, "On the picture", *seen) == cell(table, "Exact match", *seen) == on_picture
+        )
+        assert cell(table, "Gain", *seen) == gain
+        assert (cell(table, "Read", *seen), cell(table, "n read", *seen)) == ("100.0", "4")
+        assert (cell(table, "Not read", *seen), cell(table, "n unread", *seen)) == (unread, "6")
+        assert (cell(table, "n named", *seen), cell(table, "n unnamed", *seen)) == ("3", "7")
+        assert cell(table, "Locality_I", *seen) == "75.0"
+    assert cell(table, "Named", "ROME", "seen") == "66.7"
+    assert cell(table, "In text", "Unedited", "seen") == "-", "it was not judged in text"
+    assert cell(table, "Gain", "Unedited", "seen") == "+0.0"
+
+
+def test_what_was_never_asked_is_a_dash_and_counts_nobody(runs: list[RunResult]) -> None:
+    table = table_of(runs)
+    for column, count in (("Not read", "n unread"), ("Named", "n named")):
+        assert cell(table, column, "FT", "unseen") == "-"
+        assert cell(table, count, "FT", "unseen") == "0"
+    assert "nan" not in to_csv(table)
+    variants = runs[2].variants
+    assert variants["Reliability_U_unread"].as_dict() == {
+        "mean": None,
+        "ci95": [None, None],
+        "n": 0,
+    }
+
+
+def test_earlier_results_have_no_such_table(tmp_path: Path, runs: list[RunResult]) -> None:
+    older = make_run(tmp_path / "older", "mend", "transitive")
+    assert older.variants == {}
+    assert reading_table(entries([older])) is None
+    assert gain_table(entries([older])) is None
+    assert beside_table(older) is None
+    assert "Gain" not in run_markdown(older)
+    sections = [
+        getattr(block, "title", "")
+        for block in build_report(Sources(tuple(entries([older])))).blocks
+    ]
+    assert "Pictures that were read" not in sections
+
+
+def test_gains_are_told_of_every_editor(runs: list[RunResult]) -> None:
+    pictures = gain_table(entries(runs[:3]))
+    assert pictures is not None
+    assert [row.heads[1] for row in pictures.rows] == ["FT", "ROME"]
+    assert cell(pictures, "Reliability_U", "FT") == "+50.0"
+    assert pictures.rows[0].cells[0].mark == APART
+    text = gain_table(entries(runs[3:]))
+    assert text is not None
+    assert cell(text, "Reliability", "ROME") == "+95.0"
+
+
+def test_what_is_left_of_the_fall_where_the_picture_was_read(runs: list[RunResult]) -> None:
+    gaps = transitivity_gaps(entries(runs), READ_GAPS)
+    assert all(gap.is_paired for gap in gaps)
+    by_row = {(gap.editor, gap.metric): gap.value for gap in gaps}
+    left, lost = by_row["rome", "read pictures"], by_row["rome", "unread pictures"]
+    assert (left.mean, left.n, lost.mean, lost.n) == (0.0, READ, 100.0, N - READ)
+    pictures = record_scores(runs[1])["Reliability_S_named"].dropna()
+    assert by_row["rome", "named pictures"] == paired_difference([100.0] * NAMED, pictures)
+    assert by_row["ft", "unread pictures"].mean == 0
+    table = gap_table(gaps, READ_GAPS)
+    assert table is not None
+    assert table.columns[0].name == "Reliability gap, read pictures"
+    assert any("Fewer records than n" in note for note in table.notes)
+
+
+def test_the_report_has_the_tables_and_the_terminal_a_block(runs: list[RunResult]) -> None:
+    blocks = list(build_report(Sources(tuple(entries(runs)))).walk())
+    named = {block.name for block in blocks if hasattr(block, "table")}
+    assert {
+        "transitive_read",
+        "transitivity_gap_read",
+        "transitive_gains",
+        "unimodal_gains",
+    } <= named
+    console = Console(width=80, record=True)
+    beside = beside_table(runs[1])
+    assert beside is not None
+    console.print(beside)
+    shown = console.export_text()
+    line = next(line for line in shown.splitlines() if "Reliability_S" in line)
+    assert [part.strip() for part in line.strip("│ ").split("│")] == [
+        "Reliability_S ↑", "+15.0", "100.0 (4)", "0.0 (6)", "66.7 (3)", "28.6 (7)",
+    ]  # fmt: skip
+    assert "| Reliability_S_EM ↑ | +40.0 | 100.0 (4) | 0.0 (6) |" in run_markdown(runs[1])
+    text = beside_table(runs[3])
+    assert text is not None
+    assert len(text.columns) == 2
