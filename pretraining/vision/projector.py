@@ -4,8 +4,7 @@
 
 The last map is scaled so that image tokens begin as large as the embeddings of names. Where asked
 for, the first map begins by whitening what the tower says (mean 0, covariance 1 over all patches):
-a tower that was trained to classify puts most of its variance into what all pictures share, and a
-gradient through a language model is slow to undo that.
+a tower that was trained to classify puts most of its variance into few directions.
 """
 
 from __future__ import annotations

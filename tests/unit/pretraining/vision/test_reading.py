@@ -157,6 +157,18 @@ def test_a_wrong_picture_is_of_another_entity_with_another_answer(
     assert len({row[:2] for row in few}) == 7
 
 
+def test_a_wrong_picture_is_of_another_entity_where_all_have_one_answer(
+    world: World, bank: ViewBank
+) -> None:
+    alike = copy.copy(world)
+    alike.facts = dict.fromkeys(world.facts, "the same")
+    wrong = [
+        row for row in fact_pictures(alike, bank, every_fact(world), None, 0) if row[2] == WRONG
+    ]
+    assert len(wrong) == len(every_fact(world))
+    assert all(bank.views[view].entity != entity for entity, _, _, view in wrong)
+
+
 def test_padding_changes_no_answer(
     world: World,
     reader: Reader,

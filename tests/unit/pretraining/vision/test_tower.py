@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -36,6 +37,11 @@ def test_the_tower_learns_to_tell_entities_apart(
     assert tower.accuracies["seen"] > fresh["seen"] + 30
     kinds = {view for entity in world.pictured for view in entity.images}
     assert tower.accuracies.keys() == {"seen", "unseen", *(f"view {kind}" for kind in kinds)}
+    views = ViewBank.of(world, pictures).views
+    for sort, unseen in (("seen", False), ("unseen", True)):
+        of_kinds = {view.kind for view in views if view.unseen == unseen}
+        mean = sum(tower.accuracies[f"view {kind}"] for kind in of_kinds) / len(of_kinds)
+        assert tower.accuracies[sort] == pytest.approx(mean, abs=0.01)
     again, other = taught(world, pictures), taught(world, pictures, seed=1)
     for name, value in tower.state.items():
         assert torch.equal(value, again.state[name])
