@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -11,6 +10,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import cached_file
 
 
 def load_tokenizer(
@@ -18,8 +18,9 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """The tokenizer as its tokenizer.json says.
 
-    For a Llama's folder AutoTokenizer rebuilds normaliser and pre-tokeniser and ignores those in
-    the file, so that words split differently from what the model was trained on.
+    For a Llama's files, in a folder or of the hub, AutoTokenizer rebuilds normaliser and
+    pre-tokeniser and ignores those of tokenizer.json, so that words split differently from what
+    the model was trained on.
 
     Raises:
         OSError: there is none.
@@ -27,6 +28,14 @@ def load_tokenizer(
     """
     reader: Any = AutoTokenizer
     is_llama = config.get_text_config().model_type == "llama"
-    if is_llama and (Path(path) / "tokenizer.json").is_file():
+    if is_llama and _is_there(path, revision, "tokenizer.json"):
         reader = PreTrainedTokenizerFast
     return reader.from_pretrained(path, revision=revision or "main")
+
+
+def _is_there(path: str, revision: str | None, name: str) -> bool:
+    """Whether a folder has a file, or a repository of the hub or of its cache does."""
+    try:
+        return cached_file(path, name, revision=revision or "main") is not None
+    except OSError:
+        return False
