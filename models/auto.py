@@ -27,8 +27,9 @@ from models.tokenizer import load_tokenizer
 # What a model's forward pass may ask for without being given it: results, labels, other media.
 _OPTIONAL = (
     "input_ids", "attention_mask", "position_ids", "past_key_values", "inputs_embeds", "labels",
-    "use_cache", "pixel_values", "mm_encoder_outputs", "logits_to_keep", "cache_position",
-    "output_attentions", "output_hidden_states", "return_dict", "second_per_grid_ts", "rope_deltas",
+    "use_cache", "pixel_values", "image_sizes", "mm_encoder_outputs", "logits_to_keep",
+    "cache_position", "output_attentions", "output_hidden_states", "return_dict",
+    "second_per_grid_ts", "rope_deltas",
 )  # fmt: skip
 _REFUSED = {
     "paligemma": "it reads its whole prompt in both directions, so that answers would be seen",

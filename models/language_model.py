@@ -55,6 +55,7 @@ ARCHITECTURES: Mapping[str, Any] = {
     "opt": OPTForCausalLM,
 }
 _IN_GGUF = ("llama", "qwen2", "gemma3")  # as the files call them; OPT has no form there
+_SHORT = {"unknown": "unk", "padding": "pad"}  # GGUF's names of special tokens -> transformers'
 _UNREADABLE = (*UNREADABLE, RuntimeError, ImportError, NotImplementedError, SafetensorError)
 
 
@@ -219,6 +220,9 @@ def _of_gguf(file: Path, begin: str | None) -> LanguageSource:
                 f"{reason(error)} Use another conversion of this model."
             ) from error
     _check_architecture(config.model_type, ARCHITECTURES, file)
+    for name in ("bos", "eos", "unknown", "padding"):  # as the file says: 5.17 guesses some
+        token = loaded.convert_ids_to_tokens(stated.get(f"tokenizer.ggml.{name}_token_id", []))
+        setattr(loaded, f"{_SHORT.get(name, name)}_token", token or None)
     tokenizer = plain_tokenizer(
         loaded, {}, begin=begin, path=str(file), longest=config.max_position_embeddings
     )
