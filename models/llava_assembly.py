@@ -107,7 +107,8 @@ def save_assembled(
         overwrite: whether an earlier model gives way.
 
     Returns:
-        The manifest with the number of parameters, versions and the sha256 of every file.
+        The manifest with the number of parameters, versions (`built_with`) and the sha256 of every
+        file.
 
     Raises:
         ConfigError: the folder is taken.
@@ -130,7 +131,7 @@ def save_assembled(
         known = {
             **manifest,
             "parameters": sum(parameter.numel() for parameter in built.model.parameters()),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "built_with": {"python": platform.python_version(), **_versions()},
             "sha256": {path.name: sha256(path) for path in sorted(temporary.iterdir())},
         }
         text = json.dumps(known, indent=1, ensure_ascii=False) + "\n"

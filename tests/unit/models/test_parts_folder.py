@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 
 from errors import ModelError
+from models.__main__ import PARTS
 from models.folder import MANIFEST
 from models.parts_folder import Adapter, Parts, merge, read_parts, write_parts
 from tests.local_models import (
@@ -99,6 +100,17 @@ def test_no_folder_and_no_alignment_say_what_makes_them(folder: Path, tmp_path: 
         read_parts(tmp_path / "nowhere")
     with pytest.raises(ModelError, match=r"'naming_and_facts'; there are: embedding, naming"):
         read_parts(folder).projector_of("naming_and_facts")
+
+
+def test_the_parts_that_ship_are_whole_and_small() -> None:
+    folder = Path(__file__).resolve().parents[3] / PARTS
+    parts = read_parts(folder)
+    assert set(parts.projectors) == {"embedding", "naming", "naming_and_facts"}
+    assert parts.adapter is not None
+    assert set(parts.manifest["facts"]) == {"known_before", "unlocked", "taught"}
+    assert parts.manifest["language_model"]["license"] == "apache-2.0"
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 14e6
+    assert {path.name for path in folder.iterdir()} == {*parts.manifest["sha256"], MANIFEST}
 
 
 def test_a_weight_that_is_not_finite_is_not_written(tmp_path: Path) -> None:

@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.__main__ import PARTS as PARTS_FOLDER
 from models.building import build
 from models.fingerprint import fingerprint
 from models.folder import check_manifest
 from models.gguf_file import INSTALL, MODULE
 from models.language_model import LanguageModel, find_language_model, open_language_model
 from models.loading import load_model
-from models.parts_folder import Parts, write_parts
 from models.processor import load_processor
-from tests.local_models import random_adapter, random_projector, random_tower
 
 pytestmark = [
     pytest.mark.quality,
     pytest.mark.skipif(find_spec(MODULE) is None, reason=f"no package {MODULE}: {INSTALL}"),
 ]
-WIDTH = 576
+PARTS = Path(__file__).resolve().parents[3] / PARTS_FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +52,13 @@ def test_digits_are_tokens_of_their_own(language: LanguageModel) -> None:
     assert not [w for w in spaced if w[1:].isascii()]
 
 
-def test_builds_are_equal_on_any_number_of_threads(language: LanguageModel, tmp_path: Path) -> None:
-    adapter = random_adapter(language.model)
-    parts = Parts(random_tower(), {"naming": random_projector(WIDTH)}, adapter)
-    write_parts(tmp_path / "parts", parts)
+def test_builds_are_equal_on_any_number_of_threads(tmp_path: Path) -> None:
     threads, built = torch.get_num_threads(), []
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
             output = tmp_path / str(count)
-            built.append(build(output, parts=tmp_path / "parts", alignment="naming"))
+            built.append(build(output, parts=PARTS, alignment="naming"))
     finally:
         torch.set_num_threads(threads)
     assert built[0]["sha256"] == built[1]["sha256"]
