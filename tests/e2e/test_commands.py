@@ -68,8 +68,13 @@ def test_a_checkpoint_is_judged_in_every_scenario(judged: tuple[Path, str], scen
     edits = pd.read_parquet(folder / "edits.parquet")
     assert list(edits.columns) == [
         "edit_id", "subject", "probe", "metric", "value", "pre_text", "post_text", "target",
-        "seconds",
+        "seconds", "pre_value", "named_before", "fact_before",
     ]  # fmt: skip
+    gain = found["variants"][f"{first}_gain"]
+    assert gain["n"] == 6
+    shown = edits[edits.probe == first.lower()]
+    assert shown["named_before"].notna().all() == (scenario != "unimodal")
+    assert edits["fact_before"].notna().any() == (scenario != "unimodal")
     scored = edits[(edits.probe == first.lower()) & (edits.metric == "token_accuracy")]
     assert scored.value.mean() * 100 == pytest.approx(found["metrics"][first]["mean"])
     assert sorted(scored.edit_id) == list(range(6))
