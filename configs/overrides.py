@@ -332,7 +332,8 @@ def _key_problem(command: str, override: Override, known: Iterable[str]) -> str 
         return f"{override.input_line}: a callback is added with a plus, as {hint}"
     if key in known or override.is_add() or override.is_force_add():
         return None
-    if (CONFIG_DIR / section).is_dir() and section not in command_groups(command):
+    is_group = (CONFIG_DIR / section).is_dir() and section not in known
+    if is_group and section not in command_groups(command):
         return f"{override.input_line}: {command}.py has no group {section}"
     if section == "editor" and "editor" not in known:
         return f"{override.input_line}: choose the editor first, with editor=NAME or ckpt=FILE"

@@ -45,6 +45,7 @@ _CHANGES_NO_RESULT = {
     "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers",
     "data.on_error",
     "callbacks", "score", "evaluate.batch_size", "gate",
+    "pretrain.alignment",
 }  # fmt: skip
 _DECIDES = {"trainer.precision"}
 

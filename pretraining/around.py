@@ -234,7 +234,7 @@ class Around:
         images = self.processor.to_dict()
         return Parts(
             tower=Tower(tower.config, tower.state, images),
-            projectors=dict(projectors),
+            projectors={str(name): state for name, state in projectors.items()},
             adapter=self._adapter(),
             manifest=manifest,
         )

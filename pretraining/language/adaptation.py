@@ -8,6 +8,7 @@ unadapted model wrote holds the rest in place.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -169,7 +170,7 @@ class AdaptationModule(LightningModule):
         loss = answers + self.options.own_weight * own
         if not bool(loss.isfinite()):
             raise ModelError(
-                f"the adaptation diverged at step {batch_idx}: its loss is {float(loss)}. Lower "
+                f"the adaptation diverged at step {batch_idx}: its loss is {loss.item()}. Lower "
                 f"recipe.adaptation.lr={self.options.lr}, or the precision is too low "
                 "(trainer.precision=32-true)."
             )
@@ -219,7 +220,8 @@ def with_adapter(language: LanguageModel, options: AdaptationOptions, seed: int)
         target_modules=_maps(language.model, options.maps),
     )
     device = language.model.device
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 reads what transformers renamed
         torch.manual_seed(seed)
         adapted = get_peft_model(language.model.cpu(), config)
     assert isinstance(adapted, PeftModel)
