@@ -12,6 +12,7 @@ are traced: those whose answer it predicts, token by token.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,7 +28,7 @@ from errors import DataError
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
 from models.finite import check_own_logits, question_at
-from models.hooks import forward_hooks, replace_output
+from models.hooks import forward_hooks, pre_hook, replace_output
 from models.rows import Answers, RowText
 from results.screen import screen
 
@@ -121,8 +122,7 @@ def causal_trace(
         values, probability = _clean(model, prompts)
         clean.append(probability)
         for _ in range(draws):
-            noisy = _corrupt(prompts, deviation, generator)
-            base = _probability(model, noisy, prompts.at)
+            noisy, base = _entered(model, _corrupt(prompts, deviation, generator), prompts.at)
             corrupted.append(base)
             for kind in STATE_KINDS:
                 effects[kind].append(_restored(model, noisy, prompts, values[kind], kind) - base)
@@ -223,7 +223,7 @@ def _clean(model: EditableModel, prompts: _Prompts) -> tuple[dict[StateKind, lis
     layers = range(model.n_layers)
     hooks = [(_module(model, k, layer), store(k)) for k in STATE_KINDS for layer in layers]
     with forward_hooks(hooks):
-        return outputs, _probability(model, prompts.state, prompts.at)
+        return outputs, _probability(model, prompts.state, prompts.at, whole=True)
 
 
 def _corrupt(prompts: _Prompts, deviation: float, generator: torch.Generator) -> PrefixState:
@@ -234,16 +234,34 @@ def _corrupt(prompts: _Prompts, deviation: float, generator: torch.Generator) ->
     return replace(prompts.state, hidden=hidden.index_put((row, position), noisy))
 
 
+def _entered(
+    model: EditableModel, state: PrefixState, at: Answers
+) -> tuple[list[PrefixState], Tensor]:
+    """The state on entering every layer, and the answers' probabilities."""
+    entered: list[PrefixState] = []
+
+    def note(_module: nn.Module, args: tuple[Tensor, ...], _kwargs: object) -> None:
+        entered.append(replace(state, hidden=args[0], layer=len(entered)))
+
+    with ExitStack() as stack:
+        for layer in model.decoder.layers:
+            stack.enter_context(pre_hook(layer, note))
+        return entered, _probability(model, state, at)
+
+
 def _restored(
     model: EditableModel,
-    noisy: PrefixState,
+    noisy: Sequence[PrefixState],
     prompts: _Prompts,
     clean: Sequence[Tensor],
     kind: StateKind,
 ) -> Tensor:
-    """Probabilities with one state put back: (tokens, layers, R), NaN without such a token."""
-    size = (len(TOKENS), model.n_layers, len(noisy.hidden))
-    probabilities = noisy.hidden.new_full(size, torch.nan)
+    """Probabilities with one state put back: (tokens, layers, R), NaN without such a token.
+
+    Nothing below a layer is changed by what is put back in it: `noisy` has the state entering each.
+    """
+    size = (len(TOKENS), model.n_layers, len(noisy[0].hidden))
+    probabilities = noisy[0].hidden.new_full(size, torch.nan)
     for token, name in enumerate(TOKENS):
         row, position = prompts.tokens[name]
         if not len(row):
@@ -252,14 +270,21 @@ def _restored(
         for layer in range(model.n_layers):
             vectors = clean[layer][row, position]
             with replace_output(_module(model, kind, layer), row, position, vectors, size[-1]):
-                restored = _probability(model, noisy, prompts.at)[rows]
+                last = layer == model.n_layers - 1
+                restored = _probability(model, noisy[layer], prompts.at, whole=last)[rows]
             probabilities[token, layer, rows] = restored.to(probabilities)
     return probabilities
 
 
-def _probability(model: EditableModel, state: PrefixState, at: Answers) -> Tensor:
-    """Of the first answer token: (R,)."""
-    logits = model.suffix(state)[at.row, at.position]
+def _probability(
+    model: EditableModel, state: PrefixState, at: Answers, *, whole: bool = False
+) -> Tensor:
+    """Of the first answer token: (R,).
+
+    Unless `whole`, the last layer ends at the answers: what is done to its other tokens or read
+    from its MLP is not there.
+    """
+    logits = model.suffix(state)[at.row, at.position] if whole else model.suffix(state, at=at)
     return logits.softmax(-1).gather(1, at.target[:, None])[:, 0]
 
 
