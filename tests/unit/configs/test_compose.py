@@ -13,6 +13,7 @@ from editors.ft.config import FtOptions
 from editors.mend.config import MendOptions
 from editors.registry import editor_names, registration
 
+SMOLLM = ["experiment=smollm", "model.path=data"]  # the model is built by the user
 TRAINED = {name for name in editor_names() if registration(name).options.trained}
 
 
@@ -33,8 +34,8 @@ def needed(data: str) -> list[str]:
 
 
 def test_the_experiments_are_these() -> None:
-    """Below, demo is composed with every editor; the rows of tmke: test_reproduction.py."""
-    assert group_options("experiment") == ["demo", "tmke"]
+    """Below, demo and smollm are composed with every editor; tmke's rows: test_reproduction.py."""
+    assert group_options("experiment") == ["demo", "smollm", "tmke"]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +56,10 @@ def test_every_option_of_a_group_passes(group: str, option: str) -> None:
 
 
 @pytest.mark.parametrize("option", group_options("editor"))
-@pytest.mark.parametrize("experiment", [[], ["experiment=demo"]])
-def test_every_editor_passes_with_and_without_demo(option: str, experiment: list[str]) -> None:
+@pytest.mark.parametrize("experiment", [[], ["experiment=demo"], SMOLLM])
+def test_every_editor_passes_with_and_without_an_experiment(
+    option: str, experiment: list[str]
+) -> None:
     name = yaml.safe_load((CONFIG_DIR / "editor" / f"{option}.yaml").read_text())["name"]
     ckpt = ["ckpt=editor.ckpt"] if name in TRAINED else []
     assert evaluate(f"editor={option}", *experiment, *ckpt).editor.name == name
@@ -104,6 +107,19 @@ def test_demo_changes_what_tiny_models_need_and_no_more() -> None:
     assert 80 <= demo.optimiser_steps() <= 150
     assert (demo.layers, demo.n_hidden, demo.init) == (table.layers, table.n_hidden, table.init)
     assert evaluate("experiment=demo", "editor=ft").model.name == "llava_tiny"
+
+
+def test_smollm_changes_what_a_small_real_model_needs() -> None:
+    table, ft = evaluate("editor=rome", *SMOLLM), evaluate("editor=ft", *SMOLLM).editor
+    assert (table.model.name, table.data.name, table.data.filter_known) == (
+        "smollm_llava", "countries", "text",
+    )  # fmt: skip
+    mend = train("editor=mend", *SMOLLM).editor
+    assert isinstance(mend, MendOptions)
+    assert isinstance(ft, FtOptions)
+    assert (ft.lr, ft.steps, ft.layers) == (3e-4, 50, 1)
+    assert 192 <= mend.rank <= 512
+    assert 70 <= mend.optimiser_steps() <= 100
 
 
 def test_the_command_line_wins_over_an_experiment() -> None:
