@@ -1,4 +1,4 @@
-"""`make real`, whole: a model built around a tiny language model, MEND trained, three editors judged, a report."""
+"""`make real`, whole, around a tiny language model: MEND trained, four editors judged, a report."""
 
 from __future__ import annotations
 
