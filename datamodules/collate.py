@@ -27,6 +27,7 @@ class RowTable:
         images: makes the pixels.
         pictures: where they are.
         plain_locality: whether plain questions stand without the template.
+        cloze: whether all text questions do.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class RowTable:
         pictures: PictureFolder,
         *,
         plain_locality: bool,
+        cloze: bool = False,
     ) -> None:
         self._encoder, self._images, self._pictures = encoder, images, pictures
-        self._plain_locality = plain_locality
+        self._plain_locality, self._cloze = plain_locality, cloze
         self._row_of: dict[tuple[int, Prompt], int] = {}
         self._encoded: list[Encoded] = []
         self._picture_of: dict[str, int] = {}
@@ -106,7 +108,8 @@ class RowTable:
         return self._images.stack(map(self._pictures.path, self._picture_of))
 
     def _as_asked(self, prompt: Prompt) -> Prompt:
-        return prompt._replace(plain=prompt.plain and self._plain_locality)
+        is_cloze = self._cloze and prompt.image is None
+        return prompt._replace(plain=is_cloze or (prompt.plain and self._plain_locality))
 
     def _encode(self, prompt: Prompt) -> Encoded:
         question, answer, image, plain = prompt

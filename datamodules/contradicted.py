@@ -62,7 +62,9 @@ def _changes(record: Record) -> set[Key]:
     edit, rephrase = record.knowledge_edit, record.rephrase_question
     keys: set[Key] = {(edit.question, None), (rephrase.rephrase_question, None)}
     for image in (record.image, record.image_rephrase):
-        keys |= {(edit.image_question, image), (rephrase.rephrase_image_question, image)}
+        if image is not None:
+            asked = (edit.image_question, rephrase.rephrase_image_question)
+            keys |= {(question, image) for question in asked if question is not None}
     return keys
 
 

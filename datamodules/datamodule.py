@@ -108,8 +108,11 @@ class EditDataModule(L.LightningDataModule):
             images: its pixels.
             knows: as for `ask`, where the weights are loaded already.
         """
-        pictures, plain = self.source.pictures, self.source.plain_locality
-        self._make_table = partial(RowTable, encoder, images, pictures, plain_locality=plain)
+        source = self.source
+        self._make_table = partial(
+            RowTable, encoder, images, source.pictures,
+            plain_locality=source.plain_locality, cloze=source.cloze,
+        )  # fmt: skip
         self._images, self._knows = images, knows
 
     def ask(self, knows: Knows) -> None:

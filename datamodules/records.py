@@ -3,10 +3,10 @@
 The schema is the one of the TMKE authors' files (Supplementary, section 3): a fact about a
 subject, its counterfactual target, a paraphrase, a one-hop question, a same-type and a
 different-type entity, a text and an image question for locality, and the pictures. `TmkeRecord`
-demands every field of it. `Record` is what the rest of the project works with: a record made from a
-small world has the same fields, may lack the one-hop question (not every relation leads on) or the
-different-type probe (a world may have one type), and may carry extra locality probes that tell near
-from far.
+demands every field of it. `Record` is what the rest of the project works with: an edit and its
+paraphrase. What a source has no field for is absent, and not asked: a world's relation may lead to
+no one-hop question, text benchmarks have no picture, and no entity to ask the edit's question
+about. A record may carry extra locality probes that tell near from far.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class KnowledgeEdit(Part):
     """The edited fact, as a text question and as a question about a picture of the subject."""
 
     question: Text
-    image_question: Text
+    image_question: Text | None = None
     answer_new: Text
     answer_true: Text
 
@@ -74,7 +74,7 @@ class RephraseQuestion(Part):
     """The same fact in other words (Generality)."""
 
     rephrase_question: Text
-    rephrase_image_question: Text
+    rephrase_image_question: Text | None = None
     answer_new: Text
     answer_true: Text
 
@@ -83,9 +83,9 @@ class OneHopQuestion(Part):
     """A question that needs the edited fact and one more (Portability)."""
 
     one_hop_question: Text
-    one_hop_image_question: Text
+    one_hop_image_question: Text | None = None
     answer_new: Text
-    answer_true: Text
+    answer_true: Text | None = None
 
 
 class SameTypeQuestion(Part):
@@ -128,9 +128,9 @@ class ExtraLocality(Part):
 
     kind: LocalityKind
     question: Text
-    image_question: Text
+    image_question: Text | None = None
     answer: Text
-    image: Picture
+    image: Picture | None = None
 
 
 class Record(BaseModel):
@@ -139,19 +139,19 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     subject: Text
-    entity_type: Text
+    entity_type: Text | None = None
     knowledge_edit: KnowledgeEdit
     rephrase_question: RephraseQuestion
     one_hop_question: OneHopQuestion | None = None
-    same_type_entity_question: SameTypeQuestion
+    same_type_entity_question: SameTypeQuestion | None = None
     diff_type_entity_question: DiffTypeQuestion | None = None
-    locality_question: Question
-    image_locality_question: Question
-    image: Picture
-    image_rephrase: Picture
-    same_entity_image: Picture
+    locality_question: Question | None = None
+    image_locality_question: Question | None = None
+    image: Picture | None = None
+    image_rephrase: Picture | None = None
+    same_entity_image: Picture | None = None
     diff_entity_image: Picture | None = None
-    locality_image: Picture
+    locality_image: Picture | None = None
     single_hops: list[Question] = []
     new_single_hops: list[Question] = []
     multimodal_hops: list[HopQuestion] = []
@@ -214,12 +214,41 @@ class Record(BaseModel):
 NumberedRecord = tuple[int, Record]
 
 
-class TmkeRecord(Record):
-    """A record of the benchmark's own files, where no probe is missing."""
+class PicturedEdit(KnowledgeEdit):
+    """The edited fact, with the question about a picture."""
 
-    one_hop_question: OneHopQuestion
+    image_question: Text
+
+
+class PicturedRephrase(RephraseQuestion):
+    """The same fact in other words, with the question about a picture."""
+
+    rephrase_image_question: Text
+
+
+class PicturedHop(OneHopQuestion):
+    """The one-hop question, with the question about a picture."""
+
+    one_hop_image_question: Text
+    answer_true: Text
+
+
+class TmkeRecord(Record):
+    """A record of the benchmark's own files, where no probe and no picture is missing."""
+
+    entity_type: Text
+    knowledge_edit: PicturedEdit
+    rephrase_question: PicturedRephrase
+    one_hop_question: PicturedHop
+    same_type_entity_question: SameTypeQuestion
     diff_type_entity_question: DiffTypeQuestion
+    locality_question: Question
+    image_locality_question: Question
+    image: Picture
+    image_rephrase: Picture
+    same_entity_image: Picture
     diff_entity_image: Picture
+    locality_image: Picture
 
 
 def name_key(name: str) -> str:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from datamodules.records import LocalityKind, Record
+from errors import DataError
 
 ScenarioName = Literal["unimodal", "transitive", "multimodal"]
 Questions = Literal["text", "image_text"]
@@ -66,12 +67,24 @@ def _edit_text(record: Record) -> Prompt:
 
 
 def _edit_image(record: Record) -> Prompt:
+    """The edit about its picture, which every scenario with pictures rests on.
+
+    Raises:
+        DataError: the record has no picture, or no question about one.
+    """
     edit = record.knowledge_edit
-    return Prompt(edit.image_question, edit.answer_new, record.image)
+    prompt = _pictured(edit.image_question, edit.answer_new, record.image)
+    if prompt is None:
+        raise DataError(
+            f"the record has no {'picture' if record.image is None else 'question about a picture'}"
+            f" of {record.subject!r}: only scenario=unimodal can be asked of it."
+        )
+    return prompt
 
 
-def _edit_unseen(record: Record) -> Prompt:
-    return _edit_image(record)._replace(image=record.image_rephrase)
+def _edit_unseen(record: Record) -> Prompt | None:
+    edit = record.knowledge_edit
+    return _pictured(edit.image_question, edit.answer_new, record.image_rephrase)
 
 
 def _rephrase_text(record: Record) -> Prompt:
@@ -79,13 +92,14 @@ def _rephrase_text(record: Record) -> Prompt:
     return Prompt(rephrase.rephrase_question, rephrase.answer_new)
 
 
-def _rephrase_image(record: Record) -> Prompt:
+def _rephrase_image(record: Record) -> Prompt | None:
     rephrase = record.rephrase_question
-    return Prompt(rephrase.rephrase_image_question, rephrase.answer_new, record.image)
+    return _pictured(rephrase.rephrase_image_question, rephrase.answer_new, record.image)
 
 
-def _rephrase_unseen(record: Record) -> Prompt:
-    return _rephrase_image(record)._replace(image=record.image_rephrase)
+def _rephrase_unseen(record: Record) -> Prompt | None:
+    rephrase = record.rephrase_question
+    return _pictured(rephrase.rephrase_image_question, rephrase.answer_new, record.image_rephrase)
 
 
 def _hop_text(record: Record) -> Prompt | None:
@@ -95,16 +109,19 @@ def _hop_text(record: Record) -> Prompt | None:
 
 def _hop_image(record: Record) -> Prompt | None:
     hop = record.one_hop_question
-    return None if hop is None else Prompt(hop.one_hop_image_question, hop.answer_new, record.image)
+    return (
+        None if hop is None else _pictured(hop.one_hop_image_question, hop.answer_new, record.image)
+    )
 
 
-def _far_text(record: Record) -> Prompt:
-    return Prompt(record.locality_question.question, record.locality_question.answer, plain=True)
+def _far_text(record: Record) -> Prompt | None:
+    far = record.locality_question
+    return None if far is None else Prompt(far.question, far.answer, plain=True)
 
 
-def _far_image(record: Record) -> Prompt:
+def _far_image(record: Record) -> Prompt | None:
     far = record.image_locality_question
-    return Prompt(far.question, far.answer, record.locality_image)
+    return None if far is None else _pictured(far.question, far.answer, record.locality_image)
 
 
 def _extra_text(kind: LocalityKind, record: Record) -> Prompt | None:
@@ -114,17 +131,21 @@ def _extra_text(kind: LocalityKind, record: Record) -> Prompt | None:
 
 def _extra_image(kind: LocalityKind, record: Record) -> Prompt | None:
     extra = record.extra_probe(kind)
-    return None if extra is None else Prompt(extra.image_question, extra.answer, extra.image)
+    return None if extra is None else _pictured(extra.image_question, extra.answer, extra.image)
 
 
-def _same_text(record: Record) -> Prompt:
+def _same_text(record: Record) -> Prompt | None:
     probe = record.same_type_entity_question
-    return Prompt(record.text_question_about(probe), probe.answer)
+    return None if probe is None else Prompt(record.text_question_about(probe), probe.answer)
 
 
-def _same_image(record: Record) -> Prompt:
+def _same_image(record: Record) -> Prompt | None:
     probe = record.same_type_entity_question
-    return Prompt(probe.image_question, probe.answer, record.same_entity_image)
+    return (
+        None
+        if probe is None
+        else _pictured(probe.image_question, probe.answer, record.same_entity_image)
+    )
 
 
 def _diff_text(record: Record) -> Prompt | None:
@@ -134,9 +155,16 @@ def _diff_text(record: Record) -> Prompt | None:
 
 def _diff_image(record: Record) -> Prompt | None:
     probe = record.diff_type_entity_question
-    if probe is None:
-        return None
-    return Prompt(probe.image_question, probe.answer, record.diff_entity_image)
+    return (
+        None
+        if probe is None
+        else _pictured(probe.image_question, probe.answer, record.diff_entity_image)
+    )
+
+
+def _pictured(question: str | None, answer: str, image: str | None) -> Prompt | None:
+    """A question about a picture; None where the record lacks one of the two."""
+    return None if question is None or image is None else Prompt(question, answer, image)
 
 
 def _leak(make_prompt: PromptMaker, record: Record) -> Prompt | None:
@@ -204,6 +232,9 @@ def true_questions(record: Record, *, pictures: bool = True) -> list[Prompt]:
         Prompt(rephrase.rephrase_question, rephrase.answer_true),
     ]
     for image in (record.image, record.image_rephrase) if pictures else ():
-        prompts.append(Prompt(edit.image_question, edit.answer_true, image))
-        prompts.append(Prompt(rephrase.rephrase_image_question, rephrase.answer_true, image))
+        about = (
+            _pictured(edit.image_question, edit.answer_true, image),
+            _pictured(rephrase.rephrase_image_question, rephrase.answer_true, image),
+        )
+        prompts += [prompt for prompt in about if prompt is not None]
     return prompts

@@ -53,10 +53,12 @@ class DataOptions(Options, ABC):
     Attributes:
         is_world: whether the records are made from a world folder, which a model can be
             pretrained on.
+        has_pictures: whether scenarios with pictures can be asked of the records.
         name: the source, not the YAML file's name: two files may share a source.
     """
 
     is_world: ClassVar[bool] = False
+    has_pictures: ClassVar[bool] = True
 
     name: str
     seed: Seed
@@ -119,6 +121,11 @@ def source_options(name: str) -> type[DataOptions]:
     return registered
 
 
+def pictured_names() -> list[str]:
+    """Names of the sources whose records have pictures."""
+    return [name for name in source_names() if source_options(name).has_pictures]
+
+
 def world_names() -> list[str]:
     """Names of the sources that have a world."""
     return [name for name in source_names() if source_options(name).is_world]
@@ -151,6 +158,7 @@ class RecordSource:
         splits: split -> records; a split may be absent.
         plain_locality: text locality questions stand without the prompt's template (the TMKE
             authors' way; a tiny model knows questions only inside the template).
+        cloze: all text questions do: they are beginnings of sentences that the answer continues.
         filter_known: edits are only made of facts that the unedited model answers right, in `text`
             or on `pictures` too; `none` makes edits of all.
         absent: why a split has no records and what to do, for messages.
@@ -171,6 +179,7 @@ class RecordSource:
     on_error: OnError = "error"
     places: Mapping[Split, Sequence[str]] = field(default_factory=dict)
     left_out: Mapping[Split, Sequence[LeftOut]] = field(default_factory=dict)
+    cloze: bool = False
 
     @cached_property
     def pictures(self) -> PictureFolder:

@@ -24,11 +24,12 @@ def check_lengths(editor: object, data: EditDataModule, *splits: Split) -> None:
     """
     if not isinstance(editor, AsksLonger):
         return
-    plain_locality = data.source.plain_locality
+    plain_locality, cloze = data.source.plain_locality, data.source.cloze
 
     def text(prompt: Prompt) -> RowText:
-        plain = prompt.plain and plain_locality
-        return RowText(prompt.question, prompt.answer, prompt.image is not None, plain)
+        pictured = prompt.image is not None
+        plain = (cloze and not pictured) or (prompt.plain and plain_locality)
+        return RowText(prompt.question, prompt.answer, pictured, plain)
 
     for split in splits:
         scenario = data.scenarios[split]

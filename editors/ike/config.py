@@ -52,13 +52,19 @@ class IkeOptions(EditorOptions):
                 raise DataError(f"training record {number} {error}") from error
 
     def check_demonstration(self, record: "Record") -> None:
-        """Refuses a record without a text question about a neighbour.
+        """Refuses a record without a text question that its edit leaves alone.
 
         Raises:
             DataError: it has none, and none can be made.
         """
-        if self.k:
-            try:
-                record.text_question_about(record.same_type_entity_question)
-            except DataError as error:
-                raise DataError(f"cannot be a demonstration of editor=ike: {error}") from error
+        if not self.k:
+            return
+        same, far = record.same_type_entity_question, record.locality_question
+        cannot = "cannot be a demonstration of editor=ike:"
+        if same is None and far is None and not record.extra_locality:
+            raise DataError(f"{cannot} it has no question that the edit has to leave alone.")
+        try:
+            if same is not None:
+                record.text_question_about(same)
+        except DataError as error:
+            raise DataError(f"{cannot} {error}") from error

@@ -58,9 +58,10 @@ def demonstrate_edit(fact: str, new: str) -> str:
 def neighbours(record: Record) -> list[tuple[str, str]]:
     """Text questions that the edit must leave alone, with their true answers."""
     same, far = record.same_type_entity_question, record.locality_question
-    near = (record.text_question_about(same), same.answer)
+    near = [] if same is None else [(record.text_question_about(same), same.answer)]
+    unrelated = [] if far is None else [(far.question, far.answer)]
     others = [(extra.question, extra.answer) for extra in record.extra_locality]
-    return [near, (far.question, far.answer), *others]
+    return [*near, *unrelated, *others]
 
 
 def demonstrate(nearest_first: list[Record], fact: str, new: str, *, seed: int) -> list[str]:

@@ -105,5 +105,6 @@ def _embed(sentences: SentenceTransformer, texts: Sequence[str], cut: CutNotice)
 def out_of_scope(record: Record) -> list[str]:
     """Text questions of a record that its edit must leave alone."""
     far, same = record.locality_question, record.same_type_entity_question
-    questions = [far.question, record.text_question_about(same)]
+    questions = [] if far is None else [far.question]
+    questions += [] if same is None else [record.text_question_about(same)]
     return questions + [extra.question for extra in record.extra_locality]

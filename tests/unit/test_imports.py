@@ -179,7 +179,7 @@ def test_options_load_without_torch() -> None:
         "assert editor_names(), 'no editor found'\n"
         "for name in editor_names(): registration(name)\n"
         "from datamodules.source import source_names, source_options\n"
-        "assert source_names() == ['countries', 'folder', 'tmke', 'world']\n"
+        "assert source_names() == ['counterfact', 'countries', 'folder', 'tmke', 'world', 'zsre']\n"
         "for name in source_names(): source_options(name)\n"
         "heavy = 'torch lightning transformers datasets wandb pandas numpy PIL'.split()\n"
         "print(sorted(set(heavy) & set(sys.modules)))\n"

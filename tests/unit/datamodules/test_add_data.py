@@ -75,9 +75,8 @@ def test_the_example_reads_records(checkout: Path, tmp_path: Path) -> None:
 def test_a_file_that_registers_nothing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(
-        ConfigError, match=r"data\.name=wrld: data is one of countries, folder, tmke, world"
-    ):
+    names = "counterfact, countries, folder, tmke, world, zsre"
+    with pytest.raises(ConfigError, match=rf"data\.name=wrld: data is one of {names}"):
         source_options("wrld")
     (tmp_path / "empty.py").write_text("SOURCE = dict\n")
     monkeypatch.setattr(source, "_FOLDER", tmp_path)
