@@ -29,7 +29,7 @@ _TRUE_ANSWERS: Mapping[str, Callable[[Record], str | None]] = {
     "reliability": lambda record: record.knowledge_edit.answer_true,
     "generality": lambda record: record.rephrase_question.answer_true,
     "portability": lambda record: hop.answer_true if (hop := record.one_hop_question) else None,
-    "leak_same": lambda record: record.same_type_entity_question.answer,
+    "leak_same": lambda record: same.answer if (same := record.same_type_entity_question) else None,
     "leak_diff": lambda record: diff.answer if (diff := record.diff_type_entity_question) else None,
 }
 
@@ -68,8 +68,9 @@ def _naming(record: Record, probe: str, image: str) -> Prompt | None:
         return None
     if probe in _OF_THE_SUBJECT:
         return Prompt(question, record.subject, image)
-    if probe in _OF_ITS_TYPE:
-        return Prompt(question, record.same_type_entity_question.same_type_entity, image)
+    same = record.same_type_entity_question
+    if probe in _OF_ITS_TYPE and same is not None:
+        return Prompt(question, same.same_type_entity, image)
     return None
 
 
