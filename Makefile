@@ -75,36 +75,47 @@ table: $(READY)  ## all editors in all scenarios, one report; MODELS=, EDITS=, T
 
 # A small real language model and real countries (docs/real-model.md): the unedited model, FT, MEND and ROME on 30
 # facts that the model knows in text. EDITS=100: so many edits; IKE, SERAC and LoRA too; pictures aligned in three
-# ways; the benchmark's own sample where SHARED has it, without IKE, which finds no demonstrations there. What is done
-# stays: the same command goes on where an earlier one ended. ACCELERATOR=gpu takes a GPU. ALIGNMENTS= makes some of
-# naming, embedding and naming_and_facts. ARGS= goes to the evaluations on countries, TRAIN_ARGS= to the trainings,
-# BUILD_ARGS= to the building of the models.
+# ways; and on text, which no alignment changes, benchmarks where SHARED has them: TMKE's sample (not by MEND and SERAC,
+# for one of its subjects is a country of their training), 200 edits of zsRE and of CounterFact (none by IKE, which
+# finds no demonstrations there). What is done stays: the same command goes on where an earlier one ended.
+# ACCELERATOR=gpu takes a GPU. ALIGNMENTS= makes some of naming, embedding and naming_and_facts. ARGS= goes to the
+# evaluations on countries, TRAIN_ARGS= to the trainings, BUILD_ARGS= to the building of the models.
 FULL := $(filter-out null,$(EDITS))
 REAL_EDITS := $(or $(FULL),30)
 REAL_ON := experiment=smollm trainer.accelerator=$(ACCELERATOR) resume=true
 ALIGNMENTS ?= naming $(if $(FULL),embedding naming_and_facts)
+TMKE := data=tmke data.root=$(SHARED)/data/tmke
+ZSRE := data=zsre data.root=$(SHARED)/data/zsre 'data.files=[eval_portability.json]' data.on_error=skip data.limit=200
+COUNTERFACT := data=counterfact data.root=$(SHARED)/data/counterfact data.limit=200
 real: $(READY)  ## a small real language model judged: 30 edits; EDITS=100 is the full table; REAL=, ACCELERATOR=
-	judge() { $(PY) evaluate.py -m $(REAL_ON) data.limit=$(REAL_EDITS) "$$@" $(ARGS); }; \
-	sample() { test ! -d $(SHARED)/data/tmke || $(PY) evaluate.py -m $(REAL_ON) data=tmke \
-	  data.root=$(SHARED)/data/tmke "$$@"; }; \
+	judge() { $(PY) evaluate.py -m $(REAL_ON) "$$@"; }; \
+	countries() { judge data.limit=$(REAL_EDITS) "$$@" $(ARGS); }; \
+	text() { test -z "$(FULL)" -o $$alignment != naming -o ! -d $(SHARED)/data/$$1 || judge scenario=unimodal "$${@:2}"; }; \
 	for alignment in $(ALIGNMENTS); do \
 	  to=$(REAL)/$$alignment; named=smollm_llava_$$alignment; of="model=$${named%_naming} model.path=$$to/model"; \
 	  trained=mend; free=none,ft; \
-	  $(if $(FULL),test $$alignment = naming_and_facts || { trained="mend serac"; free=none$(COMMA)ft$(COMMA)ike$(COMMA)lora; };) \
+	  test -z "$(FULL)" -o $$alignment = naming_and_facts || { trained="mend serac"; free=none,ft,ike,lora; }; \
 	  test -e $$to/model/manifest.json || \
 	    $(PY) -m models smollm --alignment $$alignment --output $$to/model $(BUILD_ARGS); \
 	  for editor in $$trained; do \
 	    $(PY) train.py $(REAL_ON) editor=$$editor $$of output_dir=$$to/train-$$editor $(TRAIN_ARGS); \
 	    made=ckpt=$$to/train-$$editor/checkpoints/best.ckpt; \
-	    judge $$made scenario=$(SCENARIOS) output_dir=$$to/$$editor-$(REAL_EDITS); \
-	    $(if $(FULL),sample $$made output_dir=$$to/$$editor-tmke;) \
+	    countries $$made scenario=$(SCENARIOS) output_dir=$$to/$$editor-$(REAL_EDITS); \
+	    text zsre $$made $(ZSRE) output_dir=$$to/$$editor-zsre; \
+	    text counterfact $$made $(COUNTERFACT) output_dir=$$to/$$editor-counterfact; \
 	  done; \
-	  judge editor=$$free $$of scenario=$(SCENARIOS) output_dir=$$to/training-free-$(REAL_EDITS); \
-	  judge editor=rome $$of scenario=unimodal,transitive output_dir=$$to/rome-$(REAL_EDITS); \
-	  $(if $(FULL),sample editor=$${free/ike$(COMMA)/}$(COMMA)rome $$of output_dir=$$to/training-free-tmke;) \
+	  countries editor=$$free $$of scenario=$(SCENARIOS) output_dir=$$to/training-free-$(REAL_EDITS); \
+	  countries editor=rome $$of scenario=unimodal,transitive output_dir=$$to/rome-$(REAL_EDITS); \
+	  text tmke editor=none,ft,lora,rome $$of $(TMKE) output_dir=$$to/training-free-tmke; \
+	  text zsre editor=none,ft,lora,rome $$of $(ZSRE) output_dir=$$to/training-free-zsre; \
+	  text counterfact editor=none,ft,lora,rome $$of $(COUNTERFACT) output_dir=$$to/training-free-counterfact; \
 	done; \
 	shopt -s nullglob; \
-	$(PY) report.py $(REAL)/*/train-* $(REAL)/*/*-$(REAL_EDITS)/? $(REAL)/*/*-$(REAL_EDITS)/?? $(REAL)/*/*-tmke/? \
+	for data in tmke zsre counterfact; do \
+	  set -- $(REAL)/*/*-$$data/?; \
+	  test $$# = 0 || $(PY) report.py "$$@" --output $(REAL)/report-$$data --overwrite; \
+	done; \
+	$(PY) report.py $(REAL)/*/train-* $(REAL)/*/*-$(REAL_EDITS)/? $(REAL)/*/*-$(REAL_EDITS)/?? \
 	  --output $(REAL)/report --overwrite
 
 # What refactorings are compared with: python -m benchmarks.same_results compare OLD NEW

@@ -1,0 +1,107 @@
+"""The commands of `make real`: what it would run is shown by echo in the place of Python."""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from configs.check import load_config
+
+ROOT = Path(__file__).resolve().parents[3]
+ALL_EDITORS = {"none", "ft", "ike", "mend", "serac", "rome", "lora"}
+TEXTS = ("tmke", "zsre", "counterfact")
+
+
+def commands(tmp_path: Path, *variables: str) -> list[list[str]]:
+    """The words of every command, a sweep's values still together."""
+    told = [f"REAL={tmp_path}/real", f"SHARED={tmp_path}/shared", "ACCELERATOR=cpu"]
+    done = subprocess.run(
+        ["make", "--silent", "real", "PY=echo", "READY=", *told, *variables],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def with_texts(tmp_path: Path) -> Path:
+    for name in TEXTS:
+        (tmp_path / "shared" / "data" / name).mkdir(parents=True)
+    return tmp_path
+
+
+def jobs(command: list[str]) -> list[dict[str, str]]:
+    """The settings of a sweep's jobs."""
+    words = [word.split("=", 1) for word in command[1:] if "=" in word]
+    each = [v.split(",") if k in ("editor", "scenario") else [v] for k, v in words]
+    return [dict(zip((k for k, _ in words), values, strict=True)) for values in product(*each)]
+
+
+def judged(found: list[list[str]]) -> set[tuple[str, str, str, str]]:
+    """(alignment, editor, data, scenario) of every evaluation."""
+    return {
+        (
+            Path(job["output_dir"]).parent.name,
+            job.get("editor") or Path(job["ckpt"]).parent.parent.name.removeprefix("train-"),
+            job.get("data", "countries"),
+            job["scenario"],
+        )
+        for command in found
+        if command[0] == "evaluate.py"
+        for job in jobs(command)
+    }
+
+
+def expected(alignment: str, editors: set[str]) -> set[tuple[str, str, str, str]]:
+    pictures = {
+        (alignment, editor, "countries", scenario)
+        for editor in editors
+        for scenario in ("unimodal", "transitive", "multimodal")
+    }
+    return pictures - {(alignment, "rome", "countries", "multimodal")}
+
+
+def test_the_short_form(tmp_path: Path) -> None:
+    found = commands(with_texts(tmp_path))
+    assert judged(found) == expected("naming", {"none", "ft", "mend", "rome"})
+    assert [word for command in found for word in command if "data.limit" in word] == [
+        "data.limit=30"
+    ] * 3
+
+
+def test_the_full_form(tmp_path: Path) -> None:
+    found = judged(commands(with_texts(tmp_path), "EDITS=100"))
+    wanted = expected("naming", ALL_EDITORS) | expected("embedding", ALL_EDITORS)
+    wanted |= expected("naming_and_facts", {"none", "ft", "mend", "rome"})
+    untrained = {"none", "ft", "lora", "rome"}
+    wanted |= {("naming", editor, "tmke", "unimodal") for editor in untrained}
+    wanted |= {
+        ("naming", editor, data, "unimodal")
+        for data in ("zsre", "counterfact")
+        for editor in untrained | {"mend", "serac"}
+    }
+    assert found == wanted
+
+
+def test_texts_that_are_not_there_are_left_out(tmp_path: Path) -> None:
+    assert {data for _, _, data, _ in judged(commands(tmp_path, "EDITS=100"))} == {"countries"}
+
+
+@pytest.mark.parametrize("edits", ["EDITS=null", "EDITS=100"])
+def test_every_command_is_a_right_one_and_goes_on(tmp_path: Path, edits: str) -> None:
+    found = commands(with_texts(tmp_path), edits)
+    assert [command[0] for command in found][-1] == "report.py"
+    seen = 0
+    for command in found:
+        if command[0] not in ("train.py", "evaluate.py"):
+            continue
+        for job in jobs(command):
+            assert job["resume"] == "true"
+            if "ckpt" in job:  # what it names is made by an earlier command
+                job["editor"] = Path(job["ckpt"]).parent.parent.name.removeprefix("train-")
+            job["model.path"] = str(tmp_path)  # and so is the model
+            words = [f"{key}={value}" for key, value in job.items()]
+            assert load_config(command[0].removesuffix(".py"), words)
+            seen += 1
+    assert seen > 10
