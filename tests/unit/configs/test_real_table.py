@@ -6,8 +6,6 @@ import subprocess
 from itertools import product
 from pathlib import Path
 
-import pytest
-
 from configs.check import load_config
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,9 +86,8 @@ def test_texts_that_are_not_there_are_left_out(tmp_path: Path) -> None:
     assert {data for _, _, data, _ in judged(commands(tmp_path, "EDITS=100"))} == {"countries"}
 
 
-@pytest.mark.parametrize("edits", ["EDITS=null", "EDITS=100"])
-def test_every_command_is_a_right_one_and_goes_on(tmp_path: Path, edits: str) -> None:
-    found = commands(with_texts(tmp_path), edits)
+def test_every_command_is_a_right_one_and_goes_on(tmp_path: Path) -> None:
+    found = commands(with_texts(tmp_path), "EDITS=100")
     assert [command[0] for command in found][-1] == "report.py"
     seen = 0
     for command in found:
@@ -100,7 +97,8 @@ def test_every_command_is_a_right_one_and_goes_on(tmp_path: Path, edits: str) ->
             assert job["resume"] == "true"
             if "ckpt" in job:  # what it names is made by an earlier command
                 job["editor"] = Path(job["ckpt"]).parent.parent.name.removeprefix("train-")
-            job["model.path"] = str(tmp_path)  # and so is the model
+                job["ckpt"] = "editor.ckpt"
+            job |= {"model": job.get("model", "smollm_llava"), "model.path": "data"}  # so is it
             words = [f"{key}={value}" for key, value in job.items()]
             assert load_config(command[0].removesuffix(".py"), words)
             seen += 1
