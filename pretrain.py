@@ -50,12 +50,14 @@ def _around(cfg: PretrainConfig) -> None:
     from configs.rundir import output_folder
     from lightning_modules.callbacks import ProgressBar
     from loggers.run_loggers import open_loggers
-    from pretraining.around import build_around, find_parts_of, summary_tables
-    from pretraining.stages import Stages
     from results.screen import screen
     from runner.start import start
 
     with start(cfg) as placement:
+        # peft loads bitsandbytes, which `start` keeps from telling of a kernel that nobody needs
+        from pretraining.around import build_around, find_parts_of, summary_tables
+        from pretraining.stages import Stages
+
         world = cfg.data.open_world()
         source = find_parts_of(cfg, world)
         name = f"{cfg.model.name} pretraining"
