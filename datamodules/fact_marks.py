@@ -4,9 +4,9 @@ A model that `pretrain.py` makes around a language model says so in its manifest
 
     "facts": {"known_before": [[subject, relation], ...], "unlocked": [...], "taught": [...]}
 
-A fact is `taught` where its question and answer were trained on: an edit of it would judge the
-training and no knowledge. A fact is `unlocked` where it was never trained on, not known before, and
-known afterwards. Facts of no list were not marked.
+A fact is `taught` where its question and answer were trained on and it was not known before: an
+edit of it would judge the training and no knowledge. A fact is `unlocked` where it was never
+trained on, not known before, and known afterwards. Facts of no list were not marked.
 """
 
 from __future__ import annotations

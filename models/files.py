@@ -51,10 +51,12 @@ class Item:
 
     @property
     def good(self) -> bool:
+        """Whether nothing of it keeps a model from being opened."""
         return (self.optional or self.path is not None) and not self.problem
 
     @property
     def size(self) -> int | None:
+        """Bytes; None where it is not there."""
         return None if self.path is None else self.path.stat().st_size
 
 

@@ -92,6 +92,7 @@ class LanguageSource:
 
     @property
     def path(self) -> Path:
+        """The GGUF file, or the folder in transformers' form."""
         return self.folder / self.file
 
     def without_weights(self) -> PreTrainedModel:

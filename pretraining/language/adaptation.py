@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -27,9 +26,9 @@ from configs.around import AdaptationOptions
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.world import World
 from errors import DataError, ModelError
-from lightning_modules.editor_training import cosine
 from models.language_model import LanguageModel
 from models.parts_folder import Adapter
+from pretraining.descent import descent
 from pretraining.language.asking import head
 from pretraining.language.facts import Fact, FactRows, teachable
 from pretraining.language.own_text import sample
@@ -141,18 +140,8 @@ class AdaptationModule(LightningModule):
         self.model = adapted.get_base_model()
 
     def configure_optimizers(self) -> Any:
-        """AdamW on the adapter, warmed up and then on a cosine."""
-        options = self.options
-        learning = [p for p in self.adapted.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(learning, lr=options.lr, weight_decay=options.weight_decay)
-        rate = partial(
-            cosine, steps=options.steps, warmup=options.warmup_steps, floor=options.lr_floor
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        """AdamW on the adapter, a linear warm-up and one cosine."""
+        return descent((p for p in self.adapted.parameters() if p.requires_grad), self.options)
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """One norm over the adapter."""
