@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from configs.launch import run_command
@@ -50,20 +51,27 @@ def _around(cfg: PretrainConfig) -> None:
     from configs.rundir import output_folder
     from lightning_modules.callbacks import ProgressBar
     from loggers.run_loggers import open_loggers
+    from results.files import STAGES
     from results.screen import screen
     from runner.start import start
 
     with start(cfg) as placement:
         # peft loads bitsandbytes, which `start` keeps from telling of a kernel that nobody needs
         from pretraining.around import build_around, find_parts_of, summary_tables
+        from pretraining.stage_files import steps_of_run
         from pretraining.stages import Stages
 
         world = cfg.data.open_world()
         source = find_parts_of(cfg, world)
         name = f"{cfg.model.name} pretraining"
-        with output_folder(cfg) as folder, open_loggers(cfg, folder, name=name) as loggers:
+        with ExitStack() as opened:
+            folder = opened.enter_context(output_folder(cfg))
+            done = steps_of_run(folder / STAGES)
+            loggers = opened.enter_context(
+                open_loggers(cfg, folder, name=name, continue_after=done)
+            )
             bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
-            stages = Stages(cfg.trainer, placement.device, loggers, bar)
+            stages = Stages(cfg.trainer, placement.device, loggers, bar, done)
             manifest = build_around(cfg, world, source, folder, stages)
     console = screen()
     for table in summary_tables(manifest):

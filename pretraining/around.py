@@ -82,7 +82,8 @@ def build_around(
         ModelError: a training diverged; or the targets are missed and `cfg.gate` is set, and the
             parts lie in `folder/rejected` then.
     """
-    run = Around(cfg, world, source.open(), StageFiles(folder / STAGES), stages)
+    files = StageFiles(folder / STAGES, lambda: stages.done)
+    run = Around(cfg, world, source.open(), files, stages)
     known = run.language_stages()
     tower = run.tower_stage()
     projectors = {name: run.alignment_stage(name, tower, known) for name in run.alignments}

@@ -4,14 +4,17 @@
 
 A stage's folder is written whole or not at all, and what it says is what the next stage gets,
 whether it was computed now or read: weights in half precision's values, the rest as JSON gives it.
+Beside it stand the optimiser steps of the run before and after it: where its curves are.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +54,11 @@ class StageFiles:
 
     Args:
         folder: of all stages; a run that starts anew has an empty one.
+        count: says how many optimiser steps the run has done so far.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, count: Callable[[], int] = lambda: 0) -> None:
+        self.folder, self.count = folder, count
 
     def stage(self, name: str, compute: Callable[[], Computed]) -> Done:
         """Computes a stage, or reads it where it is done already.
@@ -68,11 +72,11 @@ class StageFiles:
             UnwritableError: naming the folder.
         """
         folder = self.folder / name
-        if folder.is_dir():
+        if (done := self.stored(name)) is not None:
             log.info("%s is done: %s", name, folder)
-            return _read(folder)
+            return done
         log.info("%s", name)
-        started, cpu = time.time(), time.process_time()
+        started, cpu, steps = time.time(), time.process_time(), self.count()
         tensors, said = compute()
         halves = {key: value.detach().to("cpu", torch.float16) for key, value in tensors.items()}
         if bad := [key for key, value in halves.items() if not bool(value.isfinite().all())]:
@@ -84,10 +88,41 @@ class StageFiles:
         with replacing_folder(folder) as temporary:
             ordered = {key: halves[key].contiguous() for key in sorted(halves)}
             save_file(ordered, temporary / TENSORS)
-            content = {"seconds": {k: round(v, 1) for k, v in seconds.items()}, "said": dict(said)}
+            content = {
+                "seconds": {key: round(value, 1) for key, value in seconds.items()},
+                "steps": [steps, self.count()],
+                "said": dict(said),
+            }
             text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
             (temporary / SAID).write_text(text, encoding="utf-8")
         return _read(folder)
+
+    def stored(self, name: str) -> Done | None:
+        """A stage that is done, None of any other.
+
+        Raises:
+            ModelError: its folder is damaged.
+        """
+        folder = self.folder / name
+        return _read(folder) if (folder / SAID).is_file() else None
+
+    def forget(self, name: str) -> None:
+        """Makes a stage one that is not done, from the first file that goes."""
+        (self.folder / name / SAID).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+def steps_of_run(folder: Path) -> int:
+    """Where the last stage in a folder that trained has ended, 0 without any.
+
+    A damaged one counts for nothing; `StageFiles` tells of it.
+    """
+    steps = [0]
+    for path in folder.glob(f"*/{SAID}"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            first, end = json.loads(path.read_text(encoding="utf-8"))["steps"]
+            steps += [int(end)] if end > first else []
+    return max(steps)
 
 
 def _read(folder: Path) -> Done:

@@ -6,7 +6,7 @@ The steps of their curves are counted on, so that metrics.csv and W&B have one a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,14 +26,14 @@ class Stages:
         device: what everything outside of `fit` has to be put on.
         loggers: of the run.
         callbacks: of every stage.
-        done: optimiser steps of the stages so far.
+        done: optimiser steps of the stages so far, those of the run that is gone on with included.
     """
 
     trainer: TrainerOptions
     device: torch.device
     loggers: Sequence[Logger] = ()
     callbacks: Sequence[Callback] = ()
-    done: int = field(default=0, init=False)
+    done: int = 0
 
     def fit(self, module: LightningModule, batches: Iterable[Any], steps: int) -> None:
         """Trains a module in place; it is on `device` and in evaluation mode afterwards.

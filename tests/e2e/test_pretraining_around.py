@@ -36,6 +36,12 @@ def test_a_model_is_built_gone_on_with_and_edited(tmp_path: Path) -> None:
     for lost in ("stages/naming", "parts", "model"):
         shutil.rmtree(folder / lost)
     assert "adaptation is done" in " ".join(run("pretrain.py", *typed, "resume=true").split())
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "metrics.csv"), curves)
+    run("pretrain.py", *typed, "resume=true", "pretrain.alignment=all")
+    more = pd.read_csv(folder / "metrics.csv")
+    assert more.step.tolist() == list(range(len(more)))
+    assert len(more.dropna(subset="embedding/loss")) == 3
+    pd.testing.assert_frame_equal(more[: len(curves)][curves.columns], curves)
     assert (folder / "model" / "model.safetensors").read_bytes() == weights
     run("pretrain.py", *typed, "overwrite=true")
     assert (folder / "model" / "model.safetensors").read_bytes() == weights
