@@ -10,6 +10,7 @@ seen. A stage that is done is not repeated when the run goes on.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -39,6 +40,7 @@ from pretraining.stages import Stages
 from pretraining.vision import TowerResult, align, measure_reading, reading_table, train_tower
 from results.files import PARTS, STAGES
 
+log = logging.getLogger(__name__)
 MODEL, REJECTED, FAMILY = "model", "rejected", "llava"
 DEFAULT: AlignmentName = "naming"  # what RUN/model has where all are made
 
@@ -202,9 +204,21 @@ class Around:
     def alignment_stage(
         self, name: AlignmentName, tower: TowerResult, known: list[Fact]
     ) -> dict[str, Tensor]:
-        """Teaches a projector, and asks what the language model reads through it."""
-        # As many questions for names as naming had, which stops when it has come far enough.
-        naming = self.done.get("naming") if name == "naming_and_facts" else None
+        """Teaches a projector, and asks what the language model reads through it.
+
+        naming_and_facts gets as many steps as naming, which stops when it has come far enough. One
+        that is done and had others, since it was made before naming was, is made anew.
+        """
+        naming = self.files.stored("naming") if name == "naming_and_facts" else None
+        before = self.files.stored(name)
+        if naming and before and before.said["steps"] != naming.said["steps"]:
+            log.info(
+                "%s had %d steps and naming has %d: it is made anew, so that facts alone are what "
+                "differs",
+                name, before.said["steps"], naming.said["steps"],
+            )  # fmt: skip
+            for stale in (f"{name}_reading", name):
+                self.files.forget(stale)
 
         def learn() -> Computed:
             result = align(

@@ -186,6 +186,30 @@ def test_one_alignment_alone(tmp_path: Path, patch: pytest.MonkeyPatch, alignmen
     assert list(read_parts(run.folder / "parts").projectors) == [alignment]
 
 
+def test_facts_made_before_naming_get_its_steps_beside_it(
+    tmp_path: Path, patch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(tmp_path, patch)
+    wanted = run("pretrain.alignment=all")
+    kept = (run.folder / "parts" / "projector_naming_and_facts.safetensors").read_bytes()
+    stages = run.folder / "stages"
+    for name in ("naming", "naming_and_facts"):
+        shutil.rmtree(stages / name)
+        shutil.rmtree(stages / f"{name}_reading")
+    alone = ("pretrain.alignment=naming_and_facts", "recipe.alignment.naming.steps=2")
+    assert run(*alone)["alignments"]["naming_and_facts"]["steps"] == 2
+    run.computed.clear()
+    with caplog.at_level("INFO"):
+        again = run("pretrain.alignment=all")
+    remade = ("naming_and_facts", "naming_and_facts_reading")
+    assert run.computed == ["naming", "naming_reading", *remade]
+    assert "naming_and_facts had 2 steps and naming has 3" in caplog.text
+    steps = {name: said["steps"] for name, said in again["alignments"].items()}
+    assert steps == {name: said["steps"] for name, said in wanted["alignments"].items()}
+    parts = run.folder / "parts" / "projector_naming_and_facts.safetensors"
+    assert parts.read_bytes() == kept
+
+
 def test_what_a_run_lacks_is_told_before_anything_is_written(
     tmp_path: Path, patch: pytest.MonkeyPatch
 ) -> None:
