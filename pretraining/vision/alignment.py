@@ -14,6 +14,7 @@ comes from the alignment.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,11 @@ from pretraining.vision.tower import TowerResult
 from pretraining.vision.views import FeaturePool, ViewBank, tower_features
 
 RECENT = 20  # steps over which the loss at the end is a mean
+_NO_FACTS = (
+    "the language model knows no fact of this world, so naming_and_facts asks pictures for names "
+    "alone, as naming does"
+)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ class AlignmentResult:
     Attributes:
         state: its weights, float32 on the CPU, by the names of `LlavaMultiModalProjector`.
         steps: that were done.
-        measured: steps and rows, loss at the end, validations, CPU seconds.
+        measured: steps and rows, loss at the end, validations, CPU seconds; and of
+            naming_and_facts `fact_rows`, questions for facts in a step.
     """
 
     state: dict[str, Tensor]
@@ -102,8 +109,11 @@ def align(
         steps: of naming, so many whatever the validations say; None: until the targets hold, at
             most `options.naming.steps`.
 
+    A language model that knows no fact leaves naming_and_facts nothing to ask: a warning says so,
+    `fact_rows` is 0, and the projector is that of naming.
+
     Raises:
-        DataError: naming_and_facts without a fact that may be asked.
+        DataError: naming_and_facts is given facts, and none of them may be asked.
     """
     started = time.process_time()
     vision = tower.open(stages.device)
@@ -112,6 +122,7 @@ def align(
         vision, bank, augmentation, draws=options.draws, seed=seed, device=stages.device
     )
     slots = NameSlots(world.pictured, language.tokenizer, tower.image_tokens)
+    rows: dict[str, int] = {}
     with _frozen(language.model) as model:
         words = slots.words.to(stages.device)
         names = model.get_input_embeddings()(words).detach().cpu().float()  # (W, D)
@@ -127,13 +138,17 @@ def align(
             questioner = Questioner(world, language.tokenizer, tower.image_tokens)
             asked = facts if alignment == "naming_and_facts" else ()
             batches = NamingBatches(questioner, pool, options.naming, asked, seed=seed)
+            if alignment == "naming_and_facts":
+                rows = {"fact_rows": batches.fact_rows}
+                if not batches.fact_rows:
+                    log.warning("%s: %s", world.root, _NO_FACTS)
             plain = tower_features(vision, bank.pixels, stages.device)
             validation = NameValidation(questioner, bank, plain, options.naming, seed)
             module = NamingModule(projector, model, options.naming, validation, steps)
             stages.fit(module, batches, steps or options.naming.steps)
     state = {name: value.detach().cpu() for name, value in projector.state_dict().items()}
     seconds = {"cpu_seconds": round(time.process_time() - started, 1)}
-    return AlignmentResult(state, module.steps, {**module.measured(), **seconds})
+    return AlignmentResult(state, module.steps, {**module.measured(), **rows, **seconds})
 
 
 class _ProjectorModule(LightningModule):

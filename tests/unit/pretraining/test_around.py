@@ -85,8 +85,9 @@ def test_all_stages_are_done_and_all_parts_written(whole: Run) -> None:
     assert parts.adapter is not None
     states = {name: parts.projectors[name]["linear_1.weight"] for name in named}
     assert not torch.equal(states["embedding"], states["naming"])
-    # A random model knows no fact that could be asked of pictures.
+    # A random model knows no fact that could be asked of pictures, and a warning says so.
     assert torch.equal(states["naming"], states["naming_and_facts"])
+    assert parts.manifest["alignments"]["naming_and_facts"]["fact_rows"] == 0
     model = load_model("llava", str(whole.folder / "model")).hf
     found = dict(model.named_parameters())
     projector = found["model.multi_modal_projector.linear_1.weight"]

@@ -107,6 +107,22 @@ def test_naming_rows_are_the_same_with_and_without_facts(
             assert bool((shown == picture).flatten(1).all(1).any())
 
 
+def test_a_language_model_that_knows_no_fact_is_told_of(
+    world: World, language: LanguageModel, tower: TowerResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    naming = aligned("naming", language, tower, world, alignment(2))
+    asked = aligned(
+        "naming_and_facts", language, tower, world, alignment(2), facts=every_fact(world)
+    )
+    assert "fact_rows" not in naming.measured
+    assert asked.measured["fact_rows"] > 0
+    assert "knows no fact" not in caplog.text
+    bare = aligned("naming_and_facts", language, tower, world, alignment(2))
+    assert bare.measured["fact_rows"] == 0
+    assert "knows no fact of this world" in caplog.text
+    assert all(torch.equal(value, naming.state[name]) for name, value in bare.state.items())
+
+
 def test_no_fact_to_ask_is_refused(
     world: World, language: LanguageModel, tower: TowerResult
 ) -> None:
