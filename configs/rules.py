@@ -134,7 +134,9 @@ def _protocol_rules(command: str, sections: Sections) -> Iterator[str]:
             )
         return
     yield from _sequential_editor(sections)
-    yield from _sequential_trainer(sections)
+    yield from _one_process(
+        sections, "protocol=sequential: edits that follow on each other are made by one process"
+    )
     if protocol.n is None:
         yield "protocol.n is required with protocol=sequential: add protocol.n=1,10,100"
     elif data is not None and data.limit is not None and data.limit < protocol.n[-1]:
@@ -155,14 +157,12 @@ def _sequential_editor(sections: Sections) -> Iterator[str]:
     )
 
 
-def _sequential_trainer(sections: Sections) -> Iterator[str]:
+def _one_process(sections: Sections, where: str) -> Iterator[str]:
     trainer: schema.TrainerOptions | None = sections.get("trainer")
-    if trainer is None:
-        return
-    if trainer.many_processes:
+    if trainer is not None and trainer.many_processes:
         yield (
-            f"trainer.devices={trainer.devices} with protocol=sequential: edits that follow on "
-            "each other are made by one process; use trainer.devices=1 trainer.num_nodes=1"
+            f"trainer.devices={trainer.devices} with {where}; "
+            "use trainer.devices=1 trainer.num_nodes=1"
         )
 
 
@@ -330,6 +330,7 @@ def _pretrain_rules(command: str, sections: Sections) -> Iterator[str]:
             f"ckpt={sections['ckpt']}: pretraining takes minutes and is not continued from a "
             "checkpoint; leave ckpt out"
         )
+    yield from _one_process(sections, "pretrain.py: a model is taught by one process")
     if model is not None and "recipe" in sections:
         yield from _pretrained_model(model, sections)
     if data is not None and not data.is_world:

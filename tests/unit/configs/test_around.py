@@ -40,6 +40,7 @@ def test_the_model_decides_which_recipe() -> None:
         (["recipe.tower.patch_size=7"], "recipe.tower.patch_size=7"),
         (["recipe.adaptation.stepz=1"], "did you mean recipe.adaptation.steps"),
         (["resume=true"], "resume=true: add output_dir=DIR"),
+        (["trainer.devices=2"], "trainer.devices=2 with pretrain.py: a model is taught by one"),
     ],
 )
 def test_what_it_refuses(words: list[str], told: str) -> None:
@@ -54,6 +55,7 @@ def test_what_it_refuses(words: list[str], told: str) -> None:
         (["pretrain.alignment=all"], "pretrain.alignment=all: each alignment of model=l"),
         (["resume=true", "output_dir=run"], "pretraining a tiny model is not continued"),
         (["recipe.seed=1"], "pretrain.py has no group recipe"),
+        (["trainer=ddp_cpu"], "trainer.devices=2 with pretrain.py: a model is taught by one"),
         (["model=llava"], "only tiny models (*_tiny) are pretrained here, from random weights"),
     ],
 )
