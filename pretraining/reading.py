@@ -42,8 +42,8 @@ def picture_reading(
         `train_val` and `test`, each with `name_*`, `fact_*` of the questions
         that the model answers by name, `fact_*_named` of those whose picture it names right, for
         seen and unseen views, `wrong_picture` (the same fact asked of the picture of another entity
-        of the type that has another answer), and the `facts` asked. What nothing was asked for is
-        left out.
+        of the type that has this relation and another answer; facts without such an entity are not
+        asked), and the `facts` asked. What nothing was asked for is left out.
     """
     rows = _Rows(model, tokenizer, world, pictures)
     return {half: rows.of_half(splits) for half, splits in HALVES.items()}
@@ -87,7 +87,11 @@ class _Rows:
         return {"facts": len(known)} | {key: round(share, 2) for key, share in shares.items()}
 
     def _wrong_picture(self, question: tuple[str, str, int]) -> Sample | None:
-        """The question about a fact, below the picture of another entity with another answer."""
+        """The question about a fact, below the picture of another entity with another answer.
+
+        That entity is of the same type and has the relation; None where there is none. The models
+        around a language model are asked with others too (`pretraining.vision.reading`).
+        """
         entity, relation, _ = question
         facts, kind = self.world.facts, self.world.entities[entity].type
         others = [

@@ -2,8 +2,10 @@
 
 An answer is right when all its tokens are the most likely ones (teacher forced, the end not
 counted). Only facts that the model answers in text are asked, in the wording that asks an edit. A
-wrong picture shows another entity of the same type, whose own answer differs where there is such
-an entity: what is right there was not read from the picture.
+wrong picture shows another entity of the same type whose own answer differs, or that has no such
+relation; where all of them have the same answer, it shows any of them, and a right answer may have
+been read from it. An entity that is the only one of its type is not asked with a wrong picture. The
+tiny models' wrong pictures are other ones (`pretraining.reading`): always of another answer.
 """
 
 from __future__ import annotations
@@ -190,7 +192,7 @@ def reading_table(measured: dict[str, dict[str, Any]]) -> Table:
 
 
 def _others(world: World, entity: str, relation: str, pictured: dict[str, list[int]]) -> list[str]:
-    """Pictured entities of the same type, those with another answer if there are any."""
+    """Other pictured entities of the type: whose answer differs or is missing, or else all."""
     kind = world.entities[entity].type
     others = [name for name in pictured if name != entity and world.entities[name].type == kind]
     answer = world.facts[entity, relation]

@@ -41,6 +41,7 @@ class TowerResult:
         config: `CLIPVisionConfig(**config)` describes it.
         state: its weights, float32 on the CPU, by the names of `CLIPVisionModel`.
         accuracies: percent of views that it tells apart: `seen`, `unseen`, and each kind of view.
+            Of the float32 tower, with its head; a run keeps the tower in half precision's values.
     """
 
     config: dict[str, Any]
@@ -174,7 +175,12 @@ class TowerModule(LightningModule):
 
     @torch.no_grad()
     def accuracies(self, bank: ViewBank, device: torch.device) -> dict[str, float]:
-        """Percent of views that are told apart: `seen`, `unseen`, and each kind of view."""
+        """Percent of views that are told apart: `seen`, `unseen`, and each kind of view.
+
+        Asked of the weights as they were taught, in float32. What the next stages see is this tower
+        rounded to half precision (`pretraining.stage_files`), which is not asked again: the head
+        is gone by then.
+        """
         self.to(device).eval()
         patches = tower_features(self.tower, bank.pixels, device).to(device)
         told = self.head(patches.mean(1)).argmax(-1).tolist()
