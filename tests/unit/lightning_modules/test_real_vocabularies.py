@@ -17,7 +17,8 @@ import torch
 
 from datamodules.images import read_image
 from datamodules.prompt_encoder import PromptForm
-from datamodules.scenarios import SCENARIOS
+from datamodules.reading import reading_questions
+from datamodules.scenarios import SCENARIOS, ScenarioName
 from datamodules.source import RecordSource
 from lightning_modules.scoring import Scoring
 from results.outcome import Outcome
@@ -88,15 +89,24 @@ def both_ways(
         values = (of_edits, alone.scores[column])
         moved = sum(abs(a - b) > 1e-5 for a, b in zip(*(v.values() for v in values), strict=True))
         assert moved <= ties, column
-        asked = sum(
-            SCENARIOS[scenario].probes[column[0]](record) is not None
-            for record in source.records("test")
-        )
-        assert len(of_edits) in (0, asked), column
+        assert len(of_edits) in (0, asked_of(source, scenario, *column)), column
     reliability = "reliability" if scenario == "unimodal" else "reliability_s"
     assert len(whole.scores[reliability, "token_accuracy"]) == n
     assert len(whole.scores[reliability, "generation_match"]) == n
     return whole
+
+
+def asked_of(source: RecordSource, scenario: ScenarioName, probe: str, measure: str) -> int:
+    """Test records of which a probe is asked; for what was read before, those that can be asked."""
+    number = 0
+    for record in source.records("test"):
+        prompt = SCENARIOS[scenario].probes[probe](record)
+        if prompt is None:
+            continue
+        questions = reading_questions(record, probe, prompt)
+        needed = {"named_before": questions.naming, "fact_before": questions.fact}
+        number += needed.get(measure, prompt) is not None
+    return number
 
 
 def said(outcome: Outcome) -> Said:
