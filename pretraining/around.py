@@ -38,10 +38,10 @@ from pretraining.saving import PACKAGES, world_summary
 from pretraining.stage_files import Computed, Done, StageFiles
 from pretraining.stages import Stages
 from pretraining.vision import TowerResult, align, measure_reading, reading_table, train_tower
-from results.files import PARTS, STAGES
+from results.files import PARTS, REJECTED, STAGES
 
 log = logging.getLogger(__name__)
-MODEL, REJECTED, FAMILY = "model", "rejected", "llava"
+MODEL, FAMILY = "model", "llava"
 DEFAULT: AlignmentName = "naming"  # what RUN/model has where all are made
 
 

@@ -42,8 +42,8 @@ from pretraining.saving import (
     write_manifest,
 )
 from pretraining.tokenizer import build_tokenizer, world_texts
+from results.files import REJECTED
 
-REJECTED = "rejected"
 SCALE_PICTURES = 32
 VALIDATE_EVERY, QUESTIONS = 250, 100  # steps between two validations, questions of a kind in each
 

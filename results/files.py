@@ -27,6 +27,7 @@ PROFILE = "profile"  # folder: reports of trainer.profiler
 PARTIAL = "partial"  # folder: batches of an evaluation that is going on
 STAGES = "stages"  # folder: what the stages of a pretraining have come to
 PARTS = "parts"  # folder: what a pretraining adds to the language model that it builds around
+REJECTED = "rejected"  # folder: a pretrained model that missed its targets, kept for inspection
 
 # What our commands leave in `output_dir`; nothing else is ever removed.
 RUN_FILES = (
@@ -35,7 +36,7 @@ RUN_FILES = (
 )  # fmt: skip
 HPC_CHECKPOINTS = "hpc_ckpt_*.ckpt"  # what Lightning left under SLURM in earlier versions
 CHECKPOINTS, BEST, LAST = "checkpoints", "best.ckpt", "last.ckpt"  # folder of a training, its files
-RUN_FOLDERS = (CHECKPOINTS, "model", "wandb", PROFILE, PARTIAL, STAGES, PARTS, "rejected")
+RUN_FOLDERS = (CHECKPOINTS, "model", "wandb", PROFILE, PARTIAL, STAGES, PARTS, REJECTED)
 
 
 class UnwritableError(DataError, OSError):

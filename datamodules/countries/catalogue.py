@@ -31,17 +31,18 @@ class RelationPlan:
     wordings: tuple[str, ...]
 
 
+_WHICH_CONTINENT = (
+    "On which continent is {s}?", "Which continent is {s} part of?",
+    "What continent is {s} in?", "Name the continent of {s}.",
+    "Which continent does {s} belong to?", "On what continent is {s} located?",
+)  # fmt: skip
 RELATIONS = {
     "capital": RelationPlan(COUNTRY, "the capital of {s}", (
         "What is the capital of {s}?", "Which city is the capital of {s}?",
         "What is the capital city of {s}?", "Name the capital of {s}.",
         "Which city is {s} governed from?", "What is the name of the capital of {s}?",
     )),
-    "continent": RelationPlan(COUNTRY, "the continent of {s}", (
-        "On which continent is {s}?", "Which continent is {s} part of?",
-        "What continent is {s} in?", "Name the continent of {s}.",
-        "Which continent does {s} belong to?", "On what continent is {s} located?",
-    )),
+    "continent": RelationPlan(COUNTRY, "the continent of {s}", _WHICH_CONTINENT),
     "region": RelationPlan(COUNTRY, "the region of {s}", (
         "Which region of the world is {s} in?", "In which part of the world is {s}?",
         "Where in the world is {s} located?", "Name the region of the world that {s} lies in.",
@@ -77,11 +78,7 @@ RELATIONS = {
         "What is the telephone code of {s}?", "Name the calling code of {s}.",
         "Which number do you dial first to call {s}?", "What is the phone prefix of {s}?",
     )),
-    "city_continent": RelationPlan(CITY, "the continent of {s}", (
-        "On which continent is {s}?", "Which continent is {s} part of?",
-        "What continent is {s} in?", "Name the continent of {s}.",
-        "Which continent does {s} belong to?", "On what continent is {s} located?",
-    )),
+    "city_continent": RelationPlan(CITY, "the continent of {s}", _WHICH_CONTINENT),
 }  # fmt: skip
 
 HOPS = (
