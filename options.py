@@ -41,6 +41,10 @@ class PathMark:
     """Marks the text of an option as a path, or as a name that may be one."""
 
 
+class WholeMark:
+    """Marks a text that is one however many commas are in it: a question, an answer."""
+
+
 def without_tilde(path: str) -> str:
     """A path as it was typed, with the home folder for a `~` that is its first part.
 
@@ -128,4 +132,5 @@ def _as_list(value: object) -> object:
 Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 TypedText = Annotated[str, BeforeValidator(_as_text)]
 TypedPath = Annotated[str, BeforeValidator(_as_text), AfterValidator(check_path), PathMark()]
+Sentence = Annotated[str, BeforeValidator(_as_text), WholeMark()]
 Files = Annotated[list[TypedPath] | None, BeforeValidator(_as_list)]

@@ -8,7 +8,7 @@ Nothing here imports torch, so that a typing mistake is answered at once.
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -48,18 +48,35 @@ from errors import ConfigError, TmkeError
 from options import without_tilde
 
 log = logging.getLogger(__name__)
+# What an experiment says of other commands.
+_OF_OTHER_COMMANDS = {"edit": ("evaluate",)}
+# Beginnings and ends of models' names -> the experiment with the settings that fit them.
+_FITTING = {"smollm_": "smollm", "_tiny": "demo"}
 
 
 def load_config(command: str, words: Iterable[str] = ()) -> schema.RunConfig:
-    """Composes and checks one configuration, as the entry points do.
+    """Composes and checks the configuration of one run, as the entry points do.
 
     Raises:
         ConfigError: all mistakes in one message.
     """
+    return cast("schema.RunConfig", _load(command, words))
+
+
+def load_edit_config(words: Iterable[str]) -> schema.EditConfig:
+    """The same of edit.py, which makes no run.
+
+    Raises:
+        ConfigError: all mistakes in one message.
+    """
+    return cast("schema.EditConfig", _load("edit", words))
+
+
+def _load(command: str, words: Iterable[str]) -> schema.CommandConfig:
     with hydra_ready():
         words = checked_words(command, quote_words(words))
         plain = compose_plain(command, words)
-    return build(command, plain, words)
+    return _build(command, plain, words)
 
 
 def checked_words(command: str, words: list[str], *, multirun: bool = False) -> list[str]:
@@ -89,6 +106,7 @@ def preflight(
     """
     parsed = parse_words(words)
     words, problems = _with_stored_groups(command, words)
+    words = _with_fitting_experiment(command, words)
     is_unread = bool(problems)
     line = check_words(command, words, multirun=multirun)
     problems += line.problems + useless_keys(command, line.keys)
@@ -114,7 +132,7 @@ def preflight(
 def build(
     command: str, plain: dict[str, Any], words: Iterable[str], *, job: int | None = None
 ) -> schema.RunConfig:
-    """Checks a composed configuration and makes the typed one.
+    """Checks the composed configuration of a run and makes the typed one.
 
     Args:
         command: `train`, `evaluate` or `pretrain`.
@@ -125,8 +143,15 @@ def build(
     Raises:
         ConfigError: all mistakes in one message.
     """
+    return cast("schema.RunConfig", _build(command, plain, words, job))
+
+
+def _build(
+    command: str, plain: dict[str, Any], words: Iterable[str], job: int | None = None
+) -> schema.CommandConfig:
     merged, differences = _under_checkpoint(command, plain, words)
-    merged["output_dir"] = default_output_dir(command, merged, job)
+    if "output_dir" in merged:
+        merged["output_dir"] = default_output_dir(command, merged, job)
     sections, problems = validate(command, merged)
     if problems:
         raise ConfigError(_message(command, problems))
@@ -160,7 +185,8 @@ def type_sections(
     missing = [key for key, value in leaves(plain).items() if value == "???"]
     problems = [f"{key} is required: add {key}=VALUE" for key in missing if key not in refused]
     incomplete = {key.split(".")[0] for key in missing}
-    unknown = [key for key in plain if key not in fields and key not in command_groups(command)]
+    elsewhere = (*command_groups(command), *_OF_OTHER_COMMANDS.get(command, ()))
+    unknown = [key for key in plain if key not in fields and key not in elsewhere]
     problems += [f"there is no key {key}{suggest(key, fields)}" for key in unknown]
     sections: Sections = {}
     for name in fields:
@@ -205,6 +231,18 @@ def _with_stored_groups(command: str, words: list[str]) -> tuple[list[str], list
         return words, [str(error)]
     conflicts = experiment_conflicts(stored, line)
     return [*words, *stored_groups(stored, command, line.keys)], conflicts
+
+
+def _with_fitting_experiment(command: str, words: list[str]) -> list[str]:
+    """Adds the experiment whose settings fit the model, for a single edit that names none."""
+    line = parse_words(words)
+    if command != "edit" or {"experiment", "ckpt"} & line.keys:
+        return words
+    typed = {o.key_or_group: o.value() for o in line.overrides if not o.is_sweep_override()}
+    name = str(typed.get("model.name") or typed.get("model") or "llava_tiny")
+    fitting = [e for part, e in _FITTING.items() if name.startswith(part) or name.endswith(part)]
+    # First, so that it wins over nothing that was typed.
+    return [*(f"experiment={experiment}" for experiment in fitting[:1]), *words]
 
 
 def _under_checkpoint(

@@ -22,6 +22,7 @@ from editors.registry import editor_names, registration
 
 Sections = dict[str, Any]
 _PROCESSES = 16  # that a machine may be asked for, however few cores it has
+_APPLYING = ("edit", "evaluate")  # commands that use an editor as it is
 UNREAD = "?"  # stands for what was typed and cannot be read, which has been told
 
 
@@ -79,7 +80,7 @@ def keys_of_twins(plain: Mapping[str, Any], typed: Collection[str]) -> list[str]
     ]
 
 
-def settings_warnings(config: schema.RunConfig, typed: Collection[str]) -> list[str]:
+def settings_warnings(config: schema.CommandConfig, typed: Collection[str]) -> list[str]:
     """A sentence where settings for large models meet a tiny one because nothing else was typed."""
     editor: EditorOptions | None = getattr(config, "editor", None)
     if editor is None or config.ckpt is not None or not config.model.name.endswith("_tiny"):
@@ -103,12 +104,12 @@ def _editor_rules(command: str, sections: Sections) -> Iterator[str]:
         yield (
             f"editor={editor.name} needs no training; run `python evaluate.py editor={editor.name}`"
         )
-    if command == "evaluate" and editor.trained and ckpt is None:
+    if command in _APPLYING and editor.trained and ckpt is None:
         yield (
             f"editor={editor.name} is a trained editor: add ckpt=FILE, made by "
             f"`python train.py editor={editor.name}`"
         )
-    if command == "evaluate" and not editor.trained and ckpt is not None:
+    if command in _APPLYING and not editor.trained and ckpt is not None:
         yield f"editor={editor.name} takes no checkpoint: leave ckpt= or editor= out"
     scenario = sections.get("scenario")
     if scenario is not None and scenario.name not in editor.scenarios:

@@ -17,7 +17,7 @@ from configs.pretraining import PretrainOptions
 from datamodules.scenarios import ScenarioName
 from datamodules.source import DataOptions
 from editors.options import EditorOptions
-from options import Options, Seed, TypedPath, TypedText
+from options import Options, Seed, Sentence, TypedPath, TypedText
 
 
 def _as_numbers(value: object) -> object:
@@ -142,19 +142,28 @@ class LoggerOptions(Options):
     table_edits: int = Field(ge=0)
 
 
-class RunConfig(Options):
-    """What the three commands have in common."""
+class CommandConfig(Options):
+    """What all commands have in common."""
 
     command: ClassVar[str]
 
     seed: Seed
     threads: int | None = Field(ge=1, le=1024)
-    output_dir: TypedPath
-    overwrite: bool
     ckpt: TypedPath | None
     model: ModelOptions
     data: SerializeAsAny[DataOptions]
     trainer: TrainerOptions
+
+    def plain(self) -> dict[str, Any]:
+        """The same as nested dicts of plain Python values, for checkpoints and files."""
+        return self.model_dump()
+
+
+class RunConfig(CommandConfig):
+    """What the commands have in common that make a run, in a folder of its own."""
+
+    output_dir: TypedPath
+    overwrite: bool
     logger: LoggerOptions
 
     _job: str = PrivateAttr("")
@@ -166,10 +175,6 @@ class RunConfig(Options):
     def named(self, name: str) -> str:
         """A name for this run, and the words that tell it from the other jobs of a sweep."""
         return f"{name} {self._job}".rstrip()
-
-    def plain(self) -> dict[str, Any]:
-        """The same as nested dicts of plain Python values, for checkpoints and files."""
-        return self.model_dump()
 
 
 class EditingConfig(RunConfig):
@@ -215,7 +220,22 @@ class PretrainConfig(RunConfig):
     language_model: LanguageModelOptions | None
 
 
-COMMANDS: Mapping[str, type[RunConfig]] = {
+class EditConfig(CommandConfig):
+    """Configuration of edit.py: one edit, and what is asked after it."""
+
+    command = "edit"
+
+    editor: SerializeAsAny[EditorOptions]
+    question: Sentence | None
+    answer: Sentence | None
+    subject: Sentence | None
+    image: TypedPath | None
+    ask: Sentence | None
+    ask_image: TypedPath | None
+
+
+COMMANDS: Mapping[str, type[CommandConfig]] = {
+    "edit": EditConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "pretrain": PretrainConfig,

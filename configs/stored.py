@@ -24,6 +24,7 @@ from results.files import CHECKPOINTS
 # What a new run takes over, by command; `logger`, `output_dir` and the like belong to the new run,
 # and pretraining is never continued.
 SECTIONS = {
+    "edit": ("editor", "model", "data"),
     "evaluate": ("editor", "model", "data"),
     "train": (
         "editor",

@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from configs.schema import COMMANDS
 from datamodules.source import source_names, source_options
 from editors.registry import editor_names, registration
-from options import Options, PathMark, from_home, without_tilde
+from options import Options, PathMark, WholeMark, from_home, without_tilde
 
 _WORD = re.compile(r"(?P<plus>\+{0,2})(?P<key>[\w./@]+)=(?P<value>.*)", re.ASCII | re.DOTALL)
 _BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
@@ -45,11 +45,13 @@ class TextKey:
         is_path: whether it is the path of a file or folder, or a name that may be one.
         is_list: whether it takes several.
         may_be_null: whether `null` is an answer.
+        is_whole: whether commas and brackets are always part of it.
     """
 
     is_path: bool
     is_list: bool = False
     may_be_null: bool = False
+    is_whole: bool = False
 
 
 def quote_words(words: Iterable[str], *, multirun: bool = False) -> list[str]:
@@ -140,7 +142,7 @@ def _text_fields(options: type[Options], prefix: str = "") -> Iterator[tuple[str
                 f"{prefix}{name}",
                 TextKey(
                     any(isinstance(kind, PathMark) for kind in kinds), list in kinds,
-                    type(None) in kinds,
+                    type(None) in kinds, any(isinstance(kind, WholeMark) for kind in kinds),
                 ),
             )  # fmt: skip
 
@@ -166,7 +168,7 @@ def _quote_word(word: str, multirun: bool) -> str:
     if match is None or key is None:
         return word
     value = match["value"]
-    is_several = multirun or not key.is_path or key.is_list
+    is_several = multirun or not (key.is_path or key.is_whole) or key.is_list
     parts = _split(value) if is_several else [value]
     return f"{match['plus']}{match['key']}=" + ",".join(_as_typed(part, key) for part in parts)
 
@@ -177,6 +179,8 @@ def _as_typed(value: str, key: TextKey) -> str:
     raw = override._value if override else value
     if override and (isinstance(raw, QuotedString) or (raw is None and key.may_be_null)):
         return value
+    if key.is_whole:
+        return quoted(value)
     if override and override.is_sweep_override() and not _is_plain_list(raw, value):
         return value
     stripped = value.strip()

@@ -47,6 +47,7 @@ class EditorOptions(Options):
         why_not: why it is not defined elsewhere, for the error that says so.
         sequential: whether its edits can stay in place while others follow, as
             `editors.base.Lasting` says.
+        needs_subject: whether it edits at the subject's tokens in the edit's question.
         renamed: keys that had another name once, old to new; checkpoints still have the old one.
         name: the folder of the method, not the YAML file's name: two files may share a method.
     """
@@ -55,6 +56,7 @@ class EditorOptions(Options):
     scenarios: ClassVar[frozenset[ScenarioName]] = EVERY_SCENARIO
     why_not: ClassVar[str] = ""
     sequential: ClassVar[bool] = False
+    needs_subject: ClassVar[bool] = False
     renamed: ClassVar[Mapping[str, str]] = {}
 
     name: str
@@ -63,6 +65,11 @@ class EditorOptions(Options):
     def label(self) -> str:
         """What results call this editor; options that are another method get another name."""
         return self.name
+
+    @property
+    def shows_records(self) -> bool:
+        """Whether the method shows training records to the model."""
+        return False
 
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
         """Refuses records that this method cannot work with, before any model is loaded.

@@ -28,6 +28,11 @@ class IkeOptions(EditorOptions):
     picture: PicturePlace
     seed: Seed
 
+    @property
+    def shows_records(self) -> bool:
+        """Whether there are any demonstrations."""
+        return self.k > 0
+
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
         """Refuses training records that give no demonstrations, and an encoder that is not there.
 

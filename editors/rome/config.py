@@ -28,6 +28,7 @@ class RomeOptions(EditorOptions):
         "a picture does not name the subject"
     )
     sequential: ClassVar[bool] = True
+    needs_subject: ClassVar[bool] = True
 
     name: Literal["rome"]
     layer: int = Field(ge=0)

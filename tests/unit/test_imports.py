@@ -43,6 +43,9 @@ ARROWS = {
     "runner": {
         "metrics", "models", "datamodules", "editors", "results", "configs", "lightning_modules",
     },
+    "editing": {
+        "models", "datamodules", "editors", "results", "configs", "lightning_modules", "runner",
+    },
     "analysis": {
         "metrics", "models", "datamodules", "editors", "results", "configs", "reporting",
         "lightning_modules", "runner",

@@ -1,0 +1,244 @@
+"""An edit of facts: a value that answers as the edited model would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from datamodules.collate import RowTable
+from datamodules.scenarios import Prompt
+from editing.answer import Answered, Probability
+from editing.model import OpenedModel, Picture
+from editors.base import DeltaEdit, Edit, Lasting
+from errors import DataError, ModelError
+from lightning_modules.finite import FiniteCheck
+from lightning_modules.generation import Generator
+from lightning_modules.scoring import Comparison, Predictions
+from models.deltas import Deltas
+from models.editable import PrefixState
+from models.rows import EditBatch
+
+if TYPE_CHECKING:
+    from editing.editor import FactEditor
+
+UNEDITED = DeltaEdit()
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What an edit teaches.
+
+    Attributes:
+        image: the file of the picture that the question is about.
+        subject: what it is about, as it stands in the question.
+    """
+
+    question: str
+    answer: str
+    image: Path | None = None
+    subject: str | None = None
+
+    @property
+    def prompt(self) -> Prompt:
+        """The row that teaches it."""
+        return _prompt(self.question, self.answer, self.image)
+
+
+@dataclass(frozen=True)
+class FactEdit:
+    """One edit, or several in place together.
+
+    Attributes:
+        facts: what was taught, in this order.
+        editor: what made it.
+        value: the edit as the engine has it.
+    """
+
+    facts: tuple[Fact, ...]
+    editor: FactEditor
+    value: Edit
+
+    @property
+    def model(self) -> OpenedModel:
+        """The base model, unedited."""
+        return self.editor.model
+
+    def ask(
+        self, question: str, image: Picture | None = None, *, max_new_tokens: int = 16
+    ) -> Answered:
+        """Asks both models.
+
+        Args:
+            question: without the prompt's wording.
+            image: the picture that it is about.
+            max_new_tokens: longest answer; it ends before at a line's end.
+
+        Raises:
+            DataError: the question is empty or too long, or the picture cannot be read.
+            ModelError: a model's logits are no numbers.
+        """
+        if not question.strip():
+            raise DataError(f"question={question!r}: a text is needed to ask.")
+        picture = None if image is None else self.model.picture_file(image)
+        new = list(dict.fromkeys(fact.answer for fact in self.facts))
+        draft = _prompt(question.strip(), new[0], picture)
+        asked = self._rows([draft])
+        before, after = (asked.generate(edit, max_new_tokens) for edit in (UNEDITED, self.value))
+        answers = list(dict.fromkeys([before, *new]))
+        sayable = [answer for answer in answers if self.model.encoder.tokenizer.tokenize(answer)]
+        probabilities = self._rows([draft._replace(answer=answer) for answer in sayable])
+        pairs = zip(
+            sayable,
+            probabilities.of_answers(UNEDITED),
+            probabilities.of_answers(self.value),
+            strict=True,
+        )
+        return Answered(
+            draft.question, picture, after, before, tuple(Probability(*pair) for pair in pairs)
+        )
+
+    @property
+    def deltas(self) -> Deltas:
+        """What is added to which weights, E = 1.
+
+        Raises:
+            ModelError: the method changes no weight.
+        """
+        if not isinstance(self.value, DeltaEdit):
+            raise ModelError(
+                f"editor={self.editor.options.label} changes no weight of the base model: its "
+                "edits answer through ask() alone. FT, LoRA, MEND and ROME make edits of weights."
+            )
+        return self.value.deltas
+
+    @contextmanager
+    def applied(self) -> Iterator[OpenedModel]:
+        """The model of transformers (`model.hf`) answers as the edited one inside the block.
+
+        No weight is written; behind the block it is the unedited model again.
+
+        Raises:
+            ModelError: the method changes no weight.
+        """
+        with self.model.editable.deltas_in_place(self.deltas):
+            yield self.model
+
+    def __add__(self, then: FactEdit) -> FactEdit:
+        """Both edits in place, as edits that follow on each other (protocol=sequential) are.
+
+        Raises:
+            ModelError: they are of two models, or of two methods that cannot be in place together.
+        """
+        if not isinstance(then, FactEdit):
+            return NotImplemented
+        if then.model is not self.model:
+            raise ModelError(
+                "the two edits are of two models that were opened apart; make both of them on one "
+                "open_model(...)."
+            )
+        first, second = self.value, then.value
+        if type(first) is not type(second) or not isinstance(first, Lasting):
+            raise ModelError(
+                f"edits of editor={self.editor.options.label} and of "
+                f"editor={then.editor.options.label} cannot be in place together: edits of weights "
+                "go with edits of weights, and those of SERAC and IKE with their like."
+            )
+        both = cast("Lasting", second).after(first.after(None))
+        return FactEdit((*self.facts, *then.facts), then.editor, both)
+
+    def __radd__(self, first: object) -> FactEdit:
+        """`sum([edit, edit, ...])` begins with 0."""
+        return self if first == 0 else NotImplemented
+
+    def _rows(self, prompts: Sequence[Prompt]) -> AskedRows:
+        table = self.model.rows()
+        rows = [table.add(prompt, 0) for prompt in prompts]
+        batch = batch_of(self.model, table, rows[:1], subject=self.facts[0].question, probe=rows)
+        return AskedRows(self, batch)
+
+
+@dataclass(frozen=True)
+class AskedRows:
+    """Rows that are asked under one edit."""
+
+    edit: FactEdit
+    batch: EditBatch
+
+    @cached_property
+    def state(self) -> PrefixState:
+        """What both models share of them: all below the lowest layer that an edit changes."""
+        model, value = self.edit.model.editable, self.edit.value
+        lowest = self.edit.editor.editor.first_layer(model)
+        if isinstance(value, DeltaEdit):  # of several editors, perhaps
+            lowest = min((site.layer for site in value.deltas), default=lowest)
+        return model.prefix(self.batch.rows, lowest)
+
+    @torch.no_grad()
+    def generate(self, value: Edit, max_new_tokens: int) -> str:
+        """The greedy answer to the first row."""
+        model, rows = self.edit.model, self.batch.rows
+        at = rows.answers()
+        top = Predictions.of(value.answer(model.editable, rows, self.state, at))
+        check = self._check(value, top, at.row)
+        generator = Generator(
+            model.editable, model.encoder, self.state.layer, max_new_tokens, check
+        )
+        everything = torch.arange(1, device=at.row.device)
+        _, texts = generator.matches(value, rows, everything, Comparison(at, top, top))
+        return texts[0]
+
+    @torch.no_grad()
+    def of_answers(self, value: Edit) -> list[float]:
+        """The probability of each row's whole answer."""
+        rows = self.batch.rows
+        at = rows.answers()
+        logits = value.answer(self.edit.model.editable, rows, self.state, at)
+        of_tokens = logits.log_softmax(-1).gather(1, at.target[:, None])[:, 0]
+        of_rows = of_tokens.new_zeros(at.n_rows).index_add(0, at.row, of_tokens)
+        probabilities: list[float] = of_rows.exp().tolist()
+        return probabilities
+
+    def _check(self, value: Edit, top: Predictions, row: Tensor) -> FiniteCheck:
+        check = FiniteCheck(self.batch, self.edit.model.editable, self.edit.editor.editor.name)
+        (check.unedited if value is UNEDITED else check.edited)(top.largest, row)
+        return check
+
+
+def batch_of(
+    model: OpenedModel,
+    table: RowTable,
+    edit_rows: Sequence[int],
+    *,
+    subject: str,
+    probe: Sequence[int] = (),
+) -> EditBatch:
+    """A batch of one edit on the model's device, its pictures encoded.
+
+    Args:
+        model: the base model.
+        table: all rows.
+        edit_rows: the one that teaches the edit.
+        subject: of the edit.
+        probe: rows that are asked.
+    """
+    with torch.no_grad():
+        rows = model.editable.encode_pictures(table.rows().to(model.editable.device))
+    device = rows.input_ids.device
+    return EditBatch(
+        rows=rows,
+        edit_rows=torch.tensor(edit_rows, device=device),
+        probes={"asked": torch.tensor(probe, device=device)} if probe else {},
+        edit_ids=(0,),
+        subjects=(subject,),
+    )
+
+
+def _prompt(question: str, answer: str, image: Path | None) -> Prompt:
+    return Prompt(question, answer, None if image is None else str(image))

@@ -1,0 +1,198 @@
+"""An editor that is open on a base model, and makes one edit at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from configs.check import load_edit_config
+from configs.overrides import group_options, leaves
+from configs.schema import EditConfig
+from configs.words import quoted
+from datamodules.mentions import mentions
+from datamodules.records import Text
+from editing.edit import Fact, FactEdit, batch_of
+from editing.model import OpenedModel, Picture, model_words
+from editors.base import AsksLonger, Editor, EditorInputs
+from editors.checkpoint import load_editor, read_checkpoint
+from editors.options import EditorOptions
+from editors.registry import build_editor
+from errors import DataError
+from runner.assembly import check_base, demonstrations
+from runner.training import check_checkpoint
+
+_TEXT: TypeAdapter[str] = TypeAdapter(Text)
+
+
+@dataclass(frozen=True)
+class FactEditor:
+    """Makes edits of one fact each.
+
+    Attributes:
+        options: the method's, as the evaluation has them.
+        model: what is edited, and never changed.
+        editor: the method.
+        ckpt: where its trained weights come from; None of a method that has none.
+    """
+
+    options: EditorOptions
+    model: OpenedModel
+    editor: Editor
+    ckpt: str | None = None
+
+    def edit(
+        self,
+        question: str,
+        answer: str,
+        *,
+        image: Picture | None = None,
+        subject: str | None = None,
+    ) -> FactEdit:
+        """Makes the model answer a question otherwise.
+
+        Args:
+            question: as a user asks it, without the prompt's wording.
+            answer: the new answer.
+            image: the picture that the question is about; a file or a PIL image.
+            subject: what the question is about, as it stands in it; ROME needs it.
+
+        Returns:
+            The edit, a value: the base model stays as it is.
+
+        Raises:
+            DataError: a text is empty, a picture cannot be read, the subject is missing or not in
+                the question, or the row is longer than what the model reads.
+            ModelError: the method diverged on it.
+        """
+        texts = _checked({"question": question, "answer": answer})
+        picture = None if image is None else self.model.picture_file(image)
+        fact = Fact(texts["question"], texts["answer"], picture, subject and subject.strip())
+        self._check(fact)
+        table = self.model.rows()
+        row = table.add(fact.prompt, 0)
+        batch = batch_of(self.model, table, [row], subject=fact.subject or fact.question)
+        if isinstance(self.editor, AsksLonger):
+            texts_of_rows = batch.rows.texts
+            self.editor.check_lengths(texts_of_rows[row], texts_of_rows)
+        with torch.no_grad():
+            editable = self.model.editable
+            state = editable.prefix(batch.rows, self.editor.first_layer(editable))
+            value = self.editor.edit(editable, batch, state)
+        return FactEdit((fact,), self, value)
+
+    def _check(self, fact: Fact) -> None:
+        """Refuses what the method is not defined for.
+
+        Raises:
+            DataError: says what it is, and what to give.
+        """
+        scenario = "unimodal" if fact.image is None else "multimodal"
+        if scenario not in self.options.scenarios:
+            why = f" ({self.options.why_not})" if self.options.why_not else ""
+            raise DataError(
+                f"editor={self.options.label} makes no edit of a question about a picture{why}: "
+                "leave the image out, or use another editor."
+            )
+        if self.options.needs_subject and not fact.subject:
+            raise DataError(
+                f"editor={self.options.label} needs the subject of {fact.question!r}, whose tokens "
+                f"it looks for in the question: give subject=, such as {_example(fact.question)!r}."
+            )
+        if (
+            fact.subject
+            and fact.image is None
+            and not mentions(fact.question, fact.subject, inside_words=True)
+        ):
+            raise DataError(
+                f"the subject {fact.subject!r} does not occur in the question {fact.question!r}: "
+                "give it as it stands there."
+            )
+
+
+def open_editor(
+    name: str,
+    model: OpenedModel,
+    *words: str,
+    ckpt: str | Path | None = None,
+    **options: Any,
+) -> FactEditor:
+    """Opens an editor on a base model.
+
+    Its settings are those that fit the model (`experiment=demo` for the tiny ones that ship,
+    `experiment=smollm` for those around SmolLM2), else the published ones.
+
+    Args:
+        name: a file of configs/editor without its ending, such as `ft`.
+        model: the base model.
+        *words: what is typed for evaluate.py, where more is needed: `data=tmke`, `data.root=DIR`
+            for the demonstrations of IKE, `experiment=tmke` for other settings.
+        ckpt: the checkpoint of a trained editor (MEND, SERAC), as train.py wrote it.
+        **options: keys of configs/editor/<name>.yaml, such as `lr=1e-3`.
+
+    Raises:
+        ConfigError: an option is unknown or does not fit; all mistakes in one message.
+        DataError: the demonstrations cannot be read.
+        ModelError: the checkpoint is damaged, or belongs to another editor or base model.
+    """
+    given = [f"editor.{key}={_typed(value)}" for key, value in leaves(options).items()]
+    trained = [] if ckpt is None else [f"ckpt={quoted(str(ckpt))}"]
+    all_words = [f"editor={name}", *model_words(model.options), *trained, *given, *words]
+    return build(load_edit_config(all_words), model)
+
+
+def build(config: EditConfig, model: OpenedModel) -> FactEditor:
+    """The editor that a configuration describes; arguments and errors as in `open_editor`."""
+    options = config.editor
+    check_base(options, model.options)
+    check_checkpoint(config.ckpt, options, model.editable)
+    training = demonstrations(options, config.data.read()) if options.shows_records else ()
+    options.check_records((), training)
+    editor = build_editor(options, model.editable, EditorInputs(model.encoder, training))
+    if config.ckpt is not None:
+        load_editor(cast("nn.Module", editor), read_checkpoint(config.ckpt), model.editable)
+    if isinstance(editor, nn.Module):
+        editor.to(model.editable.device).eval()
+    return FactEditor(options, model, editor, config.ckpt)
+
+
+def editor_choices() -> list[str]:
+    """Names that `open_editor` accepts."""
+    return group_options("editor")
+
+
+def _checked(texts: Mapping[str, str]) -> dict[str, str]:
+    """Texts without blanks around them.
+
+    Raises:
+        DataError: one holds nothing that can be seen.
+    """
+    checked = {}
+    for key, text in texts.items():
+        try:
+            checked[key] = _TEXT.validate_python(text)
+        except ValidationError as error:
+            raise DataError(
+                f"{key}={text!r}: a text is needed that holds something that can be seen."
+            ) from error
+    return checked
+
+
+def _example(question: str) -> str:
+    """Words of a question that may be its subject: what begins with a capital, behind the first."""
+    names = [word.strip("?.,!") for word in question.split()[1:] if word[:1].isupper()]
+    return " ".join(names) or question.split()[-1].strip("?.,!")
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, str):
+        return quoted(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")

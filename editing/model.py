@@ -1,0 +1,167 @@
+"""A base model that is open: its engine, its words and its pictures."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from configs.models import model_options
+from configs.overrides import CONFIG_DIR, group_options, suggest
+from configs.schema import ModelOptions
+from configs.words import quoted
+from datamodules.collate import RowTable
+from datamodules.images import ImageStore
+from datamodules.picture_file import read_image
+from datamodules.picture_folder import PictureFolder
+from datamodules.prompt_encoder import PromptEncoder, PromptForm
+from errors import ModelError
+from models.editable import EditableModel
+from models.families import FAMILIES
+from models.folder import is_local
+from models.unreadable import UNREADABLE, reason
+from runner.assembly import make_encoder, open_processor
+from runner.assembly import open_model as load_weights
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Picture = str | Path | Image.Image
+_CHECKOUT = CONFIG_DIR.parent
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A base model with what turns words and pictures into its inputs.
+
+    No edit ever changes it.
+
+    Attributes:
+        options: what it was opened with.
+        editable: the engine around its weights.
+        encoder: questions and answers -> tokens, in one form of prompt.
+        images: picture files -> pixels.
+    """
+
+    options: ModelOptions
+    editable: EditableModel
+    encoder: PromptEncoder
+    images: ImageStore
+    _folder: tempfile.TemporaryDirectory[str] = field(repr=False)
+
+    @property
+    def hf(self) -> PreTrainedModel:
+        """The model of transformers."""
+        return self.editable.hf
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer."""
+        return self.encoder.tokenizer
+
+    def fingerprint(self) -> str:
+        """A short hash of the weights, which edits and trained editors name their base by."""
+        return self.editable.fingerprint()
+
+    def rows(self) -> RowTable:
+        """An empty table of rows for this model."""
+        return RowTable(self.encoder, self.images, PictureFolder(Path("/")), plain_locality=False)
+
+    def picture_file(self, picture: Picture) -> Path:
+        """Where a picture lies; one that is in memory only is written as PNG, for one reader.
+
+        Raises:
+            DataError: the file is missing, or no picture.
+        """
+        if isinstance(picture, Image.Image):
+            content = sha256(repr((picture.mode, picture.size)).encode() + picture.tobytes())
+            path = Path(self._folder.name) / f"{content.hexdigest()[:16]}.png"
+            if not path.exists():
+                picture.save(path)
+            return path
+        path = Path(picture).expanduser().absolute()
+        read_image(path)
+        return path
+
+
+def open_model(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: Dtype | None = None,
+    quantise: Literal["8bit", "4bit"] | None = None,
+    device: str | torch.device | None = None,
+    prompt: PromptForm = "default",
+) -> OpenedModel:
+    """Opens a base model.
+
+    Args:
+        name: a file of configs/model without its ending, such as `llava_tiny`; a folder in
+            transformers' format; or a hub id.
+        revision: commit of a hub repository.
+        dtype: number type of the weights; None as configs/model says.
+        quantise: the decoder layers in fewer bits.
+        device: where the weights go; None is a GPU where there is one.
+        prompt: how questions are worded (`data.prompt`).
+
+    Raises:
+        ConfigError: an option is unknown.
+        ModelError: there is no such model, or it is damaged or of a kind that cannot be edited.
+    """
+    typed = {"revision": revision, "dtype": dtype, "quantise": quantise}
+    keys = [f"model.{key}={quoted(value)}" for key, value in typed.items() if value is not None]
+    options = model_options([*_words(str(name), revision), *keys])
+    encoder_of = open_processor(options)
+    encoder = make_encoder(encoder_of, prompt)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return OpenedModel(
+        options,
+        load_weights(options, target),
+        encoder,
+        ImageStore(encoder_of.pixels),
+        tempfile.TemporaryDirectory(prefix="pictures-"),
+    )
+
+
+def model_words(options: ModelOptions) -> list[str]:
+    """What is typed for a model in another place: its name, its folder and its family."""
+    named = options.name in group_options("model")
+    words = [f"model={options.name}" if named else "model=auto"]
+    values = options.model_dump(exclude={"name"} if named else set())
+    return [*words, *(f"model.{key}={quoted(value)}" for key, value in values.items() if value)]
+
+
+def _words(name: str, revision: str | None) -> list[str]:
+    """A model as words of a command line.
+
+    Raises:
+        ModelError: nothing has this name.
+    """
+    if name in group_options("model"):
+        words = [f"model={name}"]
+        path = model_options(words).path
+        # Of models that ship, the configuration names the folder from the root of the checkout.
+        inside = _CHECKOUT / path
+        is_elsewhere = is_local(path) and not Path(path).exists() and inside.exists()
+        return [*words, f"model.path={quoted(str(inside))}"] if is_elsewhere else words
+    if "/" not in name and not Path(name).exists():
+        raise ModelError(
+            f"there is no model {name!r}: a name of configs/model is accepted "
+            f"({', '.join(group_options('model'))}), a folder, or a hub id of the form owner/name"
+            f"{suggest(name, group_options('model'))}"
+        )
+    try:
+        config, _ = PretrainedConfig.get_config_dict(name, revision=revision or "main")
+    except UNREADABLE as error:
+        raise ModelError(
+            f"the model {name!r} gives no config.json that can be read: {reason(error)} Give a "
+            f"name of configs/model ({', '.join(group_options('model'))}), a folder, or a hub id."
+        ) from error
+    kind = config.get("model_type")
+    family = next((n for n, family in FAMILIES.items() if family.model_type == kind), "auto")
+    given = {"path": name, "name": Path(name).name, "family": family}
+    return ["model=auto", *(f"model.{key}={quoted(value)}" for key, value in given.items())]

@@ -1,0 +1,193 @@
+"""The public Python interface: one edit at a time, on the engine of the evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from PIL import Image
+
+from configs.check import load_config
+from configs.schema import EvaluateConfig
+from datamodules.records import Record
+from datamodules.source import RecordSource
+from editing import open_editor, open_model
+from editing.edit import FactEdit
+from editing.editor import FactEditor
+from editing.model import OpenedModel
+from errors import ConfigError, DataError, ModelError
+
+
+@pytest.fixture(scope="module")
+def model() -> OpenedModel:
+    return open_model("llava_tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def source() -> RecordSource:
+    return load_config("evaluate", ["editor=none", "experiment=demo"]).data.read()
+
+
+@pytest.fixture(scope="module")
+def record(source: RecordSource) -> Record:
+    return source.records("test")[0]
+
+
+@pytest.fixture(scope="module")
+def fine_tuning(model: OpenedModel) -> FactEditor:
+    return open_editor("ft", model)
+
+
+@pytest.fixture(scope="module")
+def edit(fine_tuning: FactEditor, record: Record) -> FactEdit:
+    return teach(fine_tuning, record)
+
+
+def teach(editor: FactEditor, record: Record) -> FactEdit:
+    fact = record.knowledge_edit
+    return editor.edit(fact.question, fact.answer_new, subject=record.subject)
+
+
+def test_an_edit_changes_the_answer_and_the_base_model_stays(
+    edit: FactEdit, record: Record
+) -> None:
+    fact = record.knowledge_edit
+    answer = edit.ask(record.rephrase_question.rephrase_question)
+    assert (answer.text, answer.unedited) == (fact.answer_new, fact.answer_true)
+    old, new = answer.probabilities
+    assert (old.answer, new.answer) == (fact.answer_true, fact.answer_new)
+    assert old.before > 0.5 > old.after
+    assert new.before < 0.5 < new.after
+
+
+def test_probabilities_are_those_of_whole_forward_passes(edit: FactEdit, record: Record) -> None:
+    """The product over the answer's tokens, of a slow pass of the model of transformers."""
+    model, question = edit.model, record.knowledge_edit.question
+    answer = edit.ask(question)
+    for probability in answer.probabilities:
+        row = model.encoder.encode(question, probability.answer)
+        ids, targets = torch.tensor([row.ids]), [i for i, told in enumerate(row.answer) if told]
+        with torch.no_grad():
+            before = model.hf(input_ids=ids).logits[0].log_softmax(-1)
+            with edit.applied():
+                after = model.hf(input_ids=ids).logits[0].log_softmax(-1)
+        for logits, value in ((before, probability.before), (after, probability.after)):
+            product = sum(logits[i - 1, row.ids[i]] for i in targets).exp()
+            assert value == pytest.approx(float(product), rel=1e-3, abs=1e-9)
+
+
+def test_applied_is_for_any_use_of_transformers(edit: FactEdit, record: Record) -> None:
+    model, fact = edit.model, record.knowledge_edit
+    prompt = model.tokenizer(model.encoder.prompt(fact.question), return_tensors="pt")
+
+    def said() -> str:
+        ids = model.hf.generate(**prompt, max_new_tokens=8, do_sample=False)
+        return model.tokenizer.decode(ids[0, prompt["input_ids"].shape[1] :]).split("\n")[0]
+
+    with edit.applied():
+        assert fact.answer_new in said()
+    assert fact.answer_true in said()
+
+
+def test_pictures_are_files_or_in_memory(
+    edit: FactEdit, record: Record, source: RecordSource
+) -> None:
+    path = source.pictures.path(str(record.image))
+    question = str(record.knowledge_edit.image_question)
+    with Image.open(path) as image:
+        in_memory = edit.ask(question, image.convert("RGB"))
+    assert edit.ask(question, path).probabilities == in_memory.probabilities
+    assert edit.ask(question, str(path)).unedited == record.knowledge_edit.answer_true
+
+
+def test_several_edits_stay_in_place_together(
+    fine_tuning: FactEditor, edit: FactEdit, source: RecordSource
+) -> None:
+    other = source.records("test")[7]
+    second = teach(fine_tuning, other)
+    both = sum([edit, second])
+    assert both.facts == (*edit.facts, *second.facts)
+    for site, delta in both.deltas.items():
+        parts = edit.deltas[site].dense() + second.deltas[site].dense()
+        torch.testing.assert_close(delta.dense(), parts)
+    answer = both.ask(edit.facts[0].question)
+    assert {p.answer for p in answer.probabilities} >= {fact.answer for fact in both.facts}
+
+
+def test_edits_of_two_layers_meet(edit: FactEdit, record: Record) -> None:
+    """ROME's layer lies below that of FT."""
+    located = teach(open_editor("rome", edit.model, layer=0, steps=3), record)
+    both = located + edit
+    lowest = min(site.layer for site in both.deltas)
+    assert lowest == 0
+    assert both.ask(record.knowledge_edit.question).text == record.knowledge_edit.answer_new
+
+
+def test_demonstrations_are_an_edit_without_weights(model: OpenedModel, record: Record) -> None:
+    shown = teach(open_editor("ike", model, k=2), record)
+    answer = shown.ask(record.knowledge_edit.question)
+    assert answer.text == record.knowledge_edit.answer_new
+    with pytest.raises(ModelError, match="changes no weight"), shown.applied():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"question": " "}, "question=' '"),
+        ({"answer": ""}, "answer=''"),
+        ({"subject": "Atlantis"}, "does not occur in the question"),
+    ],
+)
+def test_texts_that_teach_nothing_are_refused(
+    fine_tuning: FactEditor, record: Record, texts: dict[str, str], message: str
+) -> None:
+    fact = record.knowledge_edit
+    given = {"question": fact.question, "answer": fact.answer_new, "subject": record.subject}
+    with pytest.raises(DataError, match=message):
+        fine_tuning.edit(**(given | texts))  # type: ignore[arg-type]
+
+
+def test_a_picture_that_cannot_be_read_is_refused(
+    fine_tuning: FactEditor, edit: FactEdit, tmp_path: Path
+) -> None:
+    broken = tmp_path / "a.png"
+    broken.write_text("no picture")
+    with pytest.raises(DataError, match=r"a\.png cannot be read"):
+        fine_tuning.edit("What is it?", "a cat", image=broken)
+    with pytest.raises(DataError, match=r"b\.png cannot be read"):
+        edit.ask("What is it?", tmp_path / "b.png")
+
+
+def test_rome_needs_a_subject_and_a_text(
+    model: OpenedModel, record: Record, source: RecordSource
+) -> None:
+    rome, fact = open_editor("rome", model), record.knowledge_edit
+    with pytest.raises(DataError, match="give subject="):
+        rome.edit(fact.question, fact.answer_new)
+    picture = source.pictures.path(str(record.image))
+    with pytest.raises(DataError, match="question about a picture"):
+        rome.edit(str(fact.image_question), fact.answer_new, image=picture)
+
+
+def test_names_and_options_that_do_not_exist_are_told(model: OpenedModel) -> None:
+    with pytest.raises(ModelError, match=r"no model 'llava_tny'.*did you mean llava_tiny"):
+        open_model("llava_tny")
+    with pytest.raises(ConfigError, match=r"there is no key editor\.lrr; did you mean editor.lr"):
+        open_editor("ft", model, lrr=1)
+    with pytest.raises(ConfigError, match="editor=mend is a trained editor"):
+        open_editor("mend", model)
+
+
+def test_settings_fit_the_model(model: OpenedModel) -> None:
+    demo = cast("EvaluateConfig", load_config("evaluate", ["experiment=demo", "editor=ft"]))
+    assert open_editor("ft", model).options == demo.editor
+    assert open_editor("ft", model, steps=7).options.model_dump()["steps"] == 7
+
+
+def test_a_folder_is_opened_by_what_its_config_says(root: Path) -> None:
+    folder = root / "models" / "pretrained" / "blip2_opt_tiny"
+    opened = open_model(folder, device="cpu")
+    assert (opened.options.family, opened.options.name) == ("blip2", "blip2_opt_tiny")
