@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,18 +131,14 @@ class FactEdit:
             yield self.model
 
     def __add__(self, then: FactEdit) -> FactEdit:
-        """Both edits in place, as edits that follow on each other (protocol=sequential) are.
+        """Both edits in place, each as it was made; `FactEditor.edit(..., on=)` makes one on top.
 
         Raises:
             ModelError: they are of two models, or of two methods that cannot be in place together.
         """
         if not isinstance(then, FactEdit):
             return NotImplemented
-        if then.model is not self.model:
-            raise ModelError(
-                "the two edits are of two models that were opened apart; make both of them on one "
-                "open_model(...)."
-            )
+        self._check_model(then.model)
         first, second = self.value, then.value
         if type(first) is not type(second) or not isinstance(first, Lasting):
             raise ModelError(
@@ -152,6 +148,30 @@ class FactEdit:
             )
         both = cast("Lasting", second).after(first.after(None))
         return FactEdit((*self.facts, *then.facts), then.editor, both)
+
+    def in_place(self, model: OpenedModel) -> AbstractContextManager[None]:
+        """Inside the block the model is the edited one, for the next edit to be made on.
+
+        Args:
+            model: the one that this edit is of.
+
+        Raises:
+            ModelError: it is another one, or edits of this kind cannot stay in place.
+        """
+        self._check_model(model)
+        if not isinstance(self.value, Lasting):
+            raise ModelError(
+                f"edits of editor={self.editor.options.label} cannot stay in place while another "
+                "one is made."
+            )
+        return self.value.in_place(model.editable)
+
+    def _check_model(self, model: OpenedModel) -> None:
+        if model is not self.model:
+            raise ModelError(
+                "the two edits are of two models that were opened apart; make both of them on one "
+                "open_model(...)."
+            )
 
     def __radd__(self, first: object) -> FactEdit:
         """`sum([edit, edit, ...])` begins with 0."""

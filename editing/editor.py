@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -53,6 +54,7 @@ class FactEditor:
         *,
         image: Picture | None = None,
         subject: str | None = None,
+        on: FactEdit | None = None,
     ) -> FactEdit:
         """Makes the model answer a question otherwise.
 
@@ -61,6 +63,8 @@ class FactEditor:
             answer: the new answer.
             image: the picture that the question is about; a file or a PIL image.
             subject: what the question is about, as it stands in it; ROME needs it.
+            on: edits that are in place already. This one is made on the model that they have
+                changed (protocol=sequential), and comes back on top of them.
 
         Returns:
             The edit, a value: the base model stays as it is.
@@ -68,7 +72,7 @@ class FactEditor:
         Raises:
             DataError: a text is empty, a picture cannot be read, the subject is missing or not in
                 the question, or the row is longer than what the model reads.
-            ModelError: the method diverged on it.
+            ModelError: the method diverged on it, or its edits do not go on top of `on`.
         """
         texts = _checked({"question": question, "answer": answer})
         picture = None if image is None else self.model.picture_file(image)
@@ -80,11 +84,12 @@ class FactEditor:
         if isinstance(self.editor, AsksLonger):
             texts_of_rows = batch.rows.texts
             self.editor.check_lengths(texts_of_rows[row], texts_of_rows)
-        with torch.no_grad():
-            editable = self.model.editable
+        editable = self.model.editable
+        with torch.no_grad(), nullcontext() if on is None else on.in_place(self.model):
             state = editable.prefix(batch.rows, self.editor.first_layer(editable))
             value = self.editor.edit(editable, batch, state)
-        return FactEdit((fact,), self, value)
+        edit = FactEdit((fact,), self, value)
+        return edit if on is None else on + edit
 
     def _check(self, fact: Fact) -> None:
         """Refuses what the method is not defined for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -114,6 +115,30 @@ def test_several_edits_stay_in_place_together(
         torch.testing.assert_close(delta.dense(), parts)
     answer = both.ask(edit.facts[0].question)
     assert {p.answer for p in answer.probabilities} >= {fact.answer for fact in both.facts}
+
+
+def test_an_edit_on_top_is_made_on_the_edited_model(
+    fine_tuning: FactEditor, edit: FactEdit, source: RecordSource
+) -> None:
+    """As the sequential protocol does: theta_i = theta_{i-1} + D_i(theta_{i-1})."""
+    fact = source.records("test")[7].knowledge_edit
+    on_top = fine_tuning.edit(fact.question, fact.answer_new, on=edit)
+    with edit.model.editable.deltas_in_place(edit.deltas):
+        then = fine_tuning.edit(fact.question, fact.answer_new)
+    alone = fine_tuning.edit(fact.question, fact.answer_new)
+    for site, delta in on_top.deltas.items():
+        added = delta.dense() - edit.deltas[site].dense()
+        torch.testing.assert_close(added, then.deltas[site].dense())
+        assert not torch.allclose(added, alone.deltas[site].dense())
+    assert [answer.text for answer in map(on_top.ask, [f.question for f in on_top.facts])] == [
+        f.answer for f in on_top.facts
+    ]  # fmt: skip
+
+
+def test_edits_of_two_models_do_not_meet(fine_tuning: FactEditor, edit: FactEdit) -> None:
+    other = replace(fine_tuning, model=replace(edit.model))
+    with pytest.raises(ModelError, match="two models"):
+        other.edit("Who?", "me", on=edit)
 
 
 def test_edits_of_two_layers_meet(edit: FactEdit, record: Record) -> None:
