@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from editing.editor import open_editor
+    from editing.folder import load_edit
     from editing.model import open_model
 
-__all__ = ["open_editor", "open_model"]
-_MODULES = {"open_editor": "editing.editor", "open_model": "editing.model"}
+__all__ = ["load_edit", "open_editor", "open_model"]
+_MODULES = {
+    "load_edit": "editing.folder",
+    "open_editor": "editing.editor",
+    "open_model": "editing.model",
+}
 
 
 def __getattr__(name: str) -> Any:

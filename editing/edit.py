@@ -57,18 +57,25 @@ class FactEdit:
 
     Attributes:
         facts: what was taught, in this order.
-        editor: what made it.
+        editor: what made it; where several were added up, the last of them.
         value: the edit as the engine has it.
+        earlier: what made the facts before the last one.
     """
 
     facts: tuple[Fact, ...]
     editor: FactEditor
     value: Edit
+    earlier: tuple[FactEditor, ...] = ()
 
     @property
     def model(self) -> OpenedModel:
         """The base model, unedited."""
         return self.editor.model
+
+    @property
+    def editors(self) -> tuple[FactEditor, ...]:
+        """What made each of the facts, in their order."""
+        return (*self.earlier, self.editor)
 
     def ask(
         self, question: str, image: Picture | None = None, *, max_new_tokens: int = 16
@@ -147,7 +154,8 @@ class FactEdit:
                 "go with edits of weights, and those of SERAC and IKE with their like."
             )
         both = cast("Lasting", second).after(first.after(None))
-        return FactEdit((*self.facts, *then.facts), then.editor, both)
+        earlier = (*self.editors, *then.earlier)
+        return FactEdit((*self.facts, *then.facts), then.editor, both, earlier)
 
     def in_place(self, model: OpenedModel) -> AbstractContextManager[None]:
         """Inside the block the model is the edited one, for the next edit to be made on.
@@ -176,6 +184,24 @@ class FactEdit:
     def __radd__(self, first: object) -> FactEdit:
         """`sum([edit, edit, ...])` begins with 0."""
         return self if first == 0 else NotImplemented
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the edit into a folder, which `editing.load_edit` reads and which can be shared.
+
+        Args:
+            folder: new or empty; or one that holds an edit, with `overwrite`.
+            overwrite: whether an earlier edit there gives way.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: the folder is taken, or nothing can be written there.
+            DataError: a picture of the edit is gone.
+        """
+        from editing.saving import save_edit
+
+        return save_edit(self, folder, overwrite=overwrite)
 
     def _rows(self, prompts: Sequence[Prompt]) -> AskedRows:
         table = self.model.rows()

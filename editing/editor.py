@@ -40,12 +40,14 @@ class FactEditor:
         model: what is edited, and never changed.
         editor: the method.
         ckpt: where its trained weights come from; None of a method that has none.
+        data: `data.name` of what it was trained on, or shows; None of neither.
     """
 
     options: EditorOptions
     model: OpenedModel
     editor: Editor
     ckpt: str | None = None
+    data: str | None = None
 
     def edit(
         self,
@@ -163,7 +165,8 @@ def build(config: EditConfig, model: OpenedModel) -> FactEditor:
         load_editor(cast("nn.Module", editor), read_checkpoint(config.ckpt), model.editable)
     if isinstance(editor, nn.Module):
         editor.to(model.editable.device).eval()
-    return FactEditor(options, model, editor, config.ckpt)
+    data = config.data.name if options.trained or options.shows_records else None
+    return FactEditor(options, model, editor, config.ckpt, data)
 
 
 def editor_choices() -> list[str]:

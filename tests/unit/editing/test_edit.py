@@ -19,36 +19,7 @@ from editing.edit import FactEdit
 from editing.editor import FactEditor
 from editing.model import OpenedModel
 from errors import ConfigError, DataError, ModelError
-
-
-@pytest.fixture(scope="module")
-def model() -> OpenedModel:
-    return open_model("llava_tiny", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def source() -> RecordSource:
-    return load_config("evaluate", ["editor=none", "experiment=demo"]).data.read()
-
-
-@pytest.fixture(scope="module")
-def record(source: RecordSource) -> Record:
-    return source.records("test")[0]
-
-
-@pytest.fixture(scope="module")
-def fine_tuning(model: OpenedModel) -> FactEditor:
-    return open_editor("ft", model)
-
-
-@pytest.fixture(scope="module")
-def edit(fine_tuning: FactEditor, record: Record) -> FactEdit:
-    return teach(fine_tuning, record)
-
-
-def teach(editor: FactEditor, record: Record) -> FactEdit:
-    fact = record.knowledge_edit
-    return editor.edit(fact.question, fact.answer_new, subject=record.subject)
+from tests.edit_cases import teach
 
 
 def test_an_edit_changes_the_answer_and_the_base_model_stays(
