@@ -137,8 +137,9 @@ def read_deltas(folder: Path) -> dict[Site, Delta]:
                 f"{path} holds {name!r} of shape {tuple(tensor.shape)}; a matrix named "
                 f"<layer>.<{'|'.join(_ROLES)}>.<inputs|outputs|weight> is expected. {_AGAIN}"
             )
-        laid_out = tensor.mT.contiguous().mT if name in by_column else tensor
-        parts.setdefault(Site(int(layer), role), {})[part] = laid_out[None]
+        # Copies: last digits depend on where a matrix begins in memory, and in a file that varies.
+        copy = tensor.mT.contiguous().mT if name in by_column else tensor.clone()
+        parts.setdefault(Site(int(layer), role), {})[part] = copy[None]
     return {site: _delta(path, site, named) for site, named in parts.items()}
 
 
