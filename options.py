@@ -14,6 +14,7 @@ from pydantic import (
     field_validator,
 )
 
+HUB = "hub:"  # begins a reference to a repository (`editors.hub`) where else a path stands
 LARGEST = 2**32 - 1  # no seed of NumPy's is larger, and no count comes near it
 
 
@@ -45,6 +46,10 @@ class WholeMark:
     """Marks a text that is one however many commas are in it: a question, an answer."""
 
 
+class HubMark(PathMark):
+    """Marks a path in whose place a repository of a hub may be named."""
+
+
 def without_tilde(path: str) -> str:
     """A path as it was typed, with the home folder for a `~` that is its first part.
 
@@ -65,6 +70,16 @@ def without_tilde(path: str) -> str:
 def from_home(path: str) -> str:
     """The same for a file inside another option's folder, whose name may begin with anything."""
     return os.path.expanduser(path) if path.split("/")[0] == "~" else path
+
+
+def is_on_hub(path: str) -> bool:
+    """Whether a text names a repository of a hub where a path is expected."""
+    return path.startswith(HUB)
+
+
+def local_or_hub(path: str) -> str:
+    """As `without_tilde`, where a repository of a hub may be named: that name stays as it is."""
+    return path if is_on_hub(path) else without_tilde(path)
 
 
 def check_path(path: str) -> str:
@@ -133,4 +148,5 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 TypedText = Annotated[str, BeforeValidator(_as_text)]
 TypedPath = Annotated[str, BeforeValidator(_as_text), AfterValidator(check_path), PathMark()]
 Sentence = Annotated[str, BeforeValidator(_as_text), WholeMark()]
+PathOrHub = Annotated[str, BeforeValidator(_as_text), AfterValidator(check_path), HubMark()]
 Files = Annotated[list[TypedPath] | None, BeforeValidator(_as_list)]

@@ -32,6 +32,7 @@ def main(cfg: TrainConfig) -> float | None:
 def train(placement: Placement[TrainConfig]) -> float | None:
     """Trains one editor, in each of its processes; the first one returns the score."""
     from configs.rundir import output_folder
+    from editors.hub import checkpoint_file
     from loggers.curve_file import lacks_picture
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, continuing, training
@@ -48,7 +49,7 @@ def train(placement: Placement[TrainConfig]) -> float | None:
         if cfg.logger.csv and lacks_picture(Path(cfg.output_dir)):  # killed after the last step
             with output_folder(placement.cfg) as folder:
                 draw_curves(folder)
-        return show(Path(ckpt).parent, f"Finished already: {reason}.")
+        return show(checkpoint_file(ckpt).parent, f"Finished already: {reason}.")
     callbacks = [*placement.callbacks, *user_callbacks(cfg)]
     options, scenario = training.trained_options(cfg), training.scenario_of(cfg)
     parts = assembly.open_parts(

@@ -43,9 +43,10 @@ from configs.stored import (
 )
 from configs.words import quote_words
 from datamodules.source import source_options
+from editors.hub import pinned
 from editors.registry import registration
 from errors import ConfigError, TmkeError
-from options import without_tilde
+from options import local_or_hub
 
 log = logging.getLogger(__name__)
 # What an experiment says of other commands.
@@ -226,7 +227,7 @@ def _with_stored_groups(command: str, words: list[str]) -> tuple[list[str], list
     if ckpt is None or ckpt.value() is None or command not in SECTIONS:
         return words, []
     try:
-        stored = stored_config(without_tilde(str(ckpt.value())))
+        stored = stored_config(local_or_hub(str(ckpt.value())))
     except TmkeError as error:
         return words, [str(error)]
     conflicts = experiment_conflicts(stored, line)
@@ -248,11 +249,16 @@ def _with_fitting_experiment(command: str, words: list[str]) -> list[str]:
 def _under_checkpoint(
     command: str, plain: dict[str, Any], words: Iterable[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The configuration with a checkpoint's settings under what was typed, and what differs."""
+    """The configuration with a checkpoint's settings under what was typed, and what differs.
+
+    A checkpoint on a hub is named with its commit: that is what a result is of.
+    """
     if not plain.get("ckpt") or command not in SECTIONS:
         return dict(plain), []
-    stored = stored_config(str(plain["ckpt"]))
-    return merge_stored(command, plain, stored, parse_words(words).keys)
+    ckpt = pinned(str(plain["ckpt"]))
+    return merge_stored(
+        command, {**plain, "ckpt": ckpt}, stored_config(ckpt), parse_words(words).keys
+    )
 
 
 def _typed_section(command: str, name: str, value: Any) -> Any:

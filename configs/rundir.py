@@ -16,6 +16,7 @@ from configs.overrides import leaves
 from configs.schema import RunConfig
 from configs.stored import with_current_keys
 from errors import ConfigError
+from options import is_on_hub
 from results.files import (
     CHECKPOINTS,
     CONFIG,
@@ -141,7 +142,7 @@ def resumes(config: RunConfig) -> bool:
         return not config.overwrite or was_begun_by_this_job(Path(config.output_dir))
     if config.ckpt is None or config.command == "evaluate":
         return False
-    return _is_inside(Path(config.ckpt), Path(config.output_dir))
+    return _is_inside(config.ckpt, Path(config.output_dir))
 
 
 def check_output_dir(config: RunConfig) -> None:
@@ -213,7 +214,7 @@ def _check_content(config: RunConfig) -> None:
         raise ConfigError(f"output_dir={folder} is a file; name a folder.")
     _check_requeued(config, folder)
     held = ", ".join(run_files(folder))
-    is_own = config.ckpt is not None and _is_inside(Path(config.ckpt), folder)
+    is_own = config.ckpt is not None and _is_inside(config.ckpt, folder)
     if resumes(config) and not (config.command == "train" and is_own):
         _check_same_run(config, folder)
         return
@@ -372,11 +373,12 @@ def _hash(plain: dict[str, Any]) -> str:
 
 def _folder_of_checkpoint(command: str, plain: dict[str, Any]) -> Path | None:
     """The folder of the training that a checkpoint continues; None for anything else."""
-    if command == "evaluate" or not plain.get("ckpt"):
+    ckpt = str(plain.get("ckpt") or "")
+    if command == "evaluate" or not ckpt or is_on_hub(ckpt):
         return None
-    folder = Path(str(plain["ckpt"])).parent
+    folder = Path(ckpt).parent
     return folder.parent if folder.name == CHECKPOINTS else None
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+def _is_inside(ckpt: str, folder: Path) -> bool:
+    return not is_on_hub(ckpt) and Path(ckpt).resolve().is_relative_to(folder.resolve())

@@ -17,7 +17,7 @@ from configs.pretraining import PretrainOptions
 from datamodules.scenarios import ScenarioName
 from datamodules.source import DataOptions
 from editors.options import EditorOptions
-from options import Options, Seed, Sentence, TypedPath, TypedText
+from options import Options, PathOrHub, Seed, Sentence, TypedPath, TypedText
 
 
 def _as_numbers(value: object) -> object:
@@ -149,7 +149,7 @@ class CommandConfig(Options):
 
     seed: Seed
     threads: int | None = Field(ge=1, le=1024)
-    ckpt: TypedPath | None
+    ckpt: PathOrHub | None
     model: ModelOptions
     data: SerializeAsAny[DataOptions]
     trainer: TrainerOptions

@@ -7,7 +7,6 @@ typed wins, and every difference is logged.
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,9 +15,10 @@ from configs.continuing import changes
 from configs.overrides import CONFIG_DIR, CommandLine, dotted, group_options
 from configs.words import without_tildes
 from datamodules.source import named_filter
+from editors.hub import checkpoint_file
 from editors.registry import with_current_names
 from errors import ConfigError
-from options import check_path
+from options import check_path, is_on_hub
 from results.files import CHECKPOINTS
 
 # What a new run takes over, by command; `logger`, `output_dir` and the like belong to the new run,
@@ -63,18 +63,20 @@ def stored_config(ckpt: str) -> dict[str, Any]:
 
     Raises:
         ConfigError: the file is missing, or its config.yaml is not one of ours.
-        ModelError: the file holds no checkpoint of ours.
+        ModelError: the file holds no checkpoint of ours, or the hub has no such one.
     """
     try:
-        path = Path(check_path(ckpt))
+        path = checkpoint_file(check_path(ckpt))
     except ValueError as error:
         raise ConfigError(f"ckpt={ckpt}: {error}") from error
     if not path.is_file():
         beside = sorted(p.name for p in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
         hint = f"; that folder has {', '.join(beside)}" if beside else ""
         raise ConfigError(f"ckpt={ckpt}: there is no such file{hint}")
-    config_beside = path.resolve().parent.parent / "config.yaml"
-    if path.resolve().parent.name == CHECKPOINTS and config_beside.is_file():
+    # The files of a downloaded repository are links into a store of all its files.
+    folder = path.parent if is_on_hub(ckpt) else path.resolve().parent
+    config_beside = folder.parent / "config.yaml"
+    if folder.name == CHECKPOINTS and config_beside.is_file():
         try:
             plain = yaml.safe_load(config_beside.read_text(encoding="utf-8"))
         except OSError as error:
@@ -94,7 +96,7 @@ def stored_config(ckpt: str) -> dict[str, Any]:
     else:
         from editors.checkpoint import config_inside  # loads torch
 
-        plain = config_inside(path)
+        plain = config_inside(ckpt)
     return with_current_keys(plain)
 
 

@@ -25,7 +25,15 @@ from hydra.errors import HydraException
 from configs.schema import COMMANDS
 from datamodules.source import source_names, source_options
 from editors.registry import editor_names, registration
-from options import Options, PathMark, WholeMark, from_home, without_tilde
+from options import (
+    HubMark,
+    Options,
+    PathMark,
+    WholeMark,
+    from_home,
+    local_or_hub,
+    without_tilde,
+)
 
 _WORD = re.compile(r"(?P<plus>\+{0,2})(?P<key>[\w./@]+)=(?P<value>.*)", re.ASCII | re.DOTALL)
 _BARE_LIST = re.compile(r"^(\+{0,2}protocol\.n=)([^][(){}'\"]*,[^][(){}'\"]*)$")
@@ -46,12 +54,14 @@ class TextKey:
         is_list: whether it takes several.
         may_be_null: whether `null` is an answer.
         is_whole: whether commas and brackets are always part of it.
+        is_path_or_hub: whether it is a path, or a repository of a hub.
     """
 
     is_path: bool
     is_list: bool = False
     may_be_null: bool = False
     is_whole: bool = False
+    is_path_or_hub: bool = False
 
 
 def quote_words(words: Iterable[str], *, multirun: bool = False) -> list[str]:
@@ -86,7 +96,8 @@ def without_tildes(plain: dict[str, Any]) -> dict[str, Any]:
         value = node.get(last) if kind.is_path and isinstance(node, dict) else None
         if isinstance(value, str):
             # A list's files lie in another option's folder, not in the working directory.
-            node[last] = from_home(value) if kind.is_list else without_tilde(value)
+            expanded = local_or_hub if kind.is_path_or_hub else without_tilde
+            node[last] = from_home(value) if kind.is_list else expanded(value)
         elif isinstance(value, list):
             node[last] = [from_home(v) if isinstance(v, str) else v for v in value]
     return plain
@@ -143,6 +154,7 @@ def _text_fields(options: type[Options], prefix: str = "") -> Iterator[tuple[str
                 TextKey(
                     any(isinstance(kind, PathMark) for kind in kinds), list in kinds,
                     type(None) in kinds, any(isinstance(kind, WholeMark) for kind in kinds),
+                    any(isinstance(kind, HubMark) for kind in kinds),
                 ),
             )  # fmt: skip
 

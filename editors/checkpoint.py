@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from editors.hub import checkpoint_file
 from editors.registry import with_current_names
 from errors import ModelError, some_of
 from models.editable import EditableModel
@@ -26,11 +27,15 @@ _EDITOR = "editor."  # the attribute that holds the editor in every training mod
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """The content of a checkpoint; nothing in it is executed.
 
+    Args:
+        path: a file, or a reference to a repository of a hub.
+
     Raises:
         ModelError: the file is missing, damaged or no checkpoint.
     """
+    file = checkpoint_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError as error:
         raise ModelError(f"ckpt={path}: there is no such file.") from error
     except Exception as error:  # torch raises many kinds for a damaged file

@@ -14,8 +14,10 @@ from configs.schema import TrainConfig
 from configs.stored import with_current_keys
 from datamodules.datamodule import EditDataModule
 from editors.checkpoint import CONFIG, SUBJECTS, read_checkpoint
+from editors.hub import checkpoint_file
 from errors import ConfigError, DataError, ModelError
 from lightning_modules.checkpoints import PROGRESS, best_loss, is_validated
+from options import is_on_hub
 from results.files import BEST, CHECKPOINTS, CURVES, LAST, replacing
 from runner.training import trained_options, training_subjects
 
@@ -66,6 +68,12 @@ def check_continued(cfg: TrainConfig, processes: int) -> None:
         return
     content = _read(cfg.ckpt)
     stored = with_current_keys(content.get(CONFIG, {}))
+    if "state_dict" in content and "optimizer_states" not in content:
+        raise ConfigError(
+            f"ckpt={cfg.ckpt} holds the weights of a trained editor alone, which evaluate.py and "
+            "edit.py need, and not what a training goes on from (it was sent with --weights-only). "
+            "Give a checkpoint that train.py wrote, or begin another training without ckpt."
+        )
     refused = changes(stored, cfg.plain())[1]
     batch = stored.get("editor", {}).get("batch_size")
     earlier = content.get(PROGRESS, {}).get("processes")
@@ -143,7 +151,8 @@ def take_along(ckpt: str | None, folder: Path) -> None:
     """
     if ckpt is None:
         return
-    source, here = Path(ckpt).resolve(), (folder / CHECKPOINTS).resolve()
+    here = (folder / CHECKPOINTS).resolve()
+    source = checkpoint_file(ckpt) if is_on_hub(ckpt) else Path(ckpt).resolve()
     if source == here / LAST:
         return
     if source.parent != here:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,6 +16,7 @@ from datamodules.datamodule import EditDataModule
 from datamodules.records import Record
 from datamodules.scenarios import Prompt
 from editors.base import Editor
+from editors.hub import checkpoint_file
 from lightning_modules.evaluation import EvaluationModule
 from metrics.bootstrap import Estimate
 from metrics.collection import headline_metrics, variant_metrics
@@ -70,7 +70,7 @@ class Run:
             "data_digest": self.data.source.digest(),
             "model_digest": self.parts.model.fingerprint(),
             "probe_digest": provenance.digest_of(prompts),
-            "ckpt_digest": None if ckpt is None else provenance.file_digest(Path(ckpt)),
+            "ckpt_digest": None if ckpt is None else provenance.file_digest(checkpoint_file(ckpt)),
         }
 
     def identity(self) -> dict[str, Any]:

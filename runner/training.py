@@ -23,6 +23,7 @@ from datamodules.scenarios import Scenario, training_scenario
 from editors import checkpoint as identity
 from editors.base import Editor, EditorInputs
 from editors.checkpoint import SUBJECTS, read_checkpoint
+from editors.hub import checkpoint_file
 from editors.objective import Objective
 from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import training_class
@@ -124,7 +125,8 @@ def fit(
     Returns:
         What to say of an end before the last step that is no error.
     """
-    ckpt = cfg.ckpt and os.path.abspath(cfg.ckpt)  # `best` and `last` are words to Lightning
+    # `best` and `last` are words to Lightning.
+    ckpt = None if cfg.ckpt is None else os.path.abspath(checkpoint_file(cfg.ckpt))
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
     except Stopped as stopped:
