@@ -54,11 +54,13 @@ class DataOptions(Options, ABC):
         is_world: whether the records are made from a world folder, which a model can be
             pretrained on.
         has_pictures: whether scenarios with pictures can be asked of the records.
+        licence: of the records and pictures; None where it is not known.
         name: the source, not the YAML file's name: two files may share a source.
     """
 
     is_world: ClassVar[bool] = False
     has_pictures: ClassVar[bool] = True
+    licence: ClassVar[str | None] = None
 
     name: str
     seed: Seed
@@ -119,6 +121,11 @@ def source_options(name: str) -> type[DataOptions]:
             "and its option class, as datamodules/sources/tmke.py does."
         )
     return registered
+
+
+def licence_of(name: str) -> str | None:
+    """The licence of a source's records and pictures; None where it is not known."""
+    return source_options(name).licence if name in source_names() else None
 
 
 def pictured_names() -> list[str]:

@@ -25,11 +25,6 @@ DELTAS, MEMORY, PICTURES = "deltas.safetensors", "memory", "pictures"
 FORMAT: Literal["tmke-edit"] = "tmke-edit"
 VERSION = 1
 UNKNOWN = "unknown"
-# Of the data that this project draws itself, by `data.name`.
-LICENCES = {
-    "world": "MIT (drawn by this project)",
-    "countries": "MIT (countryinfo, django-tabler, drawn by this project)",
-}
 Kind = Literal["deltas", "memory", "demonstrations"]
 WITHOUT_WEIGHTS = {
     "memory": "SERAC keeps its edits in a memory beside the model",

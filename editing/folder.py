@@ -23,6 +23,7 @@ from editing.edit import Fact, FactEdit
 from editing.editor import FactEditor, build
 from editing.model import OpenedModel, model_words
 from editors.base import DeltaEdit, Edit
+from editors.hub import checkpoint_file, edit_folder
 from editors.options import EditorOptions
 from editors.registry import registration, with_current_names
 from errors import ConfigError, ModelError
@@ -30,6 +31,7 @@ from models.deltas import Delta, Deltas, DenseDelta, LowRankDelta, Role, Site, l
 from models.editable import EditableModel, PrefixState
 from models.folder import sha256
 from models.rows import EditBatch
+from options import is_on_hub
 
 BY_COLUMN = "by_column"  # in the metadata of the deltas: matrices that lay in memory that way
 log = logging.getLogger(__name__)
@@ -82,7 +84,7 @@ def load_edit(
     """Reads an edit that `FactEdit.save` wrote.
 
     Args:
-        folder: where it lies.
+        folder: where it lies; or `hub:OWNER/NAME`, a repository of a hub that holds it.
         model: the base model that it was made on.
         ckpt: the checkpoint of the trained editor. SERAC answers by its networks, so it is needed
             where the card does not name a file that is there; MEND's edits need none.
@@ -94,7 +96,7 @@ def load_edit(
         ModelError: the folder is damaged or only there in part, the edit belongs to another base
             model, or the checkpoint is missing or another one.
     """
-    folder = Path(folder).expanduser()
+    folder = edit_folder(folder).expanduser()
     card = read_card(folder)
     check_files(folder, card)
     check_base(folder, card, model.editable)
@@ -232,7 +234,7 @@ class _Kept:
     folder: Path
     card: Card
     model: OpenedModel
-    ckpt: Path | None
+    ckpt: str | None
 
     def deltas(self) -> tuple[Edit, list[FactEditor]]:
         """FT, LoRA, MEND, ROME."""
@@ -311,7 +313,7 @@ class _Kept:
                 f"the edit in {self.folder} answers by the networks of editor={method.label}, and "
                 f"its checkpoint ({name}) is not here: load_edit(..., ckpt=FILE) says where it is."
             )
-        words = [f"ckpt={quoted(str(self.ckpt))}", *model_words(self.model.options)]
+        words = [f"ckpt={quoted(self.ckpt)}", *model_words(self.model.options)]
         config = load_edit_config(words)
         options = _with_places(method.options, config.editor.model_dump())
         editor = self._options(method.model_copy(update={"options": options}))
@@ -336,7 +338,7 @@ def _with_places(kept: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str
     }  # fmt: skip
 
 
-def _checkpoint(folder: Path, card: Card, given: str | Path | None) -> Path | None:
+def _checkpoint(folder: Path, card: Card, given: str | Path | None) -> str | None:
     """The checkpoint that an edit was made with.
 
     Args:
@@ -344,15 +346,19 @@ def _checkpoint(folder: Path, card: Card, given: str | Path | None) -> Path | No
         card: says its sha256.
         given: where it is; None: where the card says, if something is there.
 
+    Returns:
+        A path, or a reference to a hub.
+
     Raises:
         ModelError: there is no such file, or it is another one.
     """
     known = [method.ckpt for method in card.methods if method.ckpt is not None]
     if given is None:
         last = card.methods[card.facts[-1].method].ckpt
-        path = None if last is None else Path(last.name)
-        return path if path is not None and path.is_file() and card.kind == "memory" else None
-    path = Path(given).expanduser()
+        if last is None or card.kind != "memory":
+            return None
+        return last.name if checkpoint_file(last.name).is_file() else None
+    path = checkpoint_file(given).expanduser()
     if not path.is_file():
         raise ModelError(f"ckpt={path}: there is no such file.")
     digest = sha256(path)
@@ -362,7 +368,7 @@ def _checkpoint(folder: Path, card: Card, given: str | Path | None) -> Path | No
             f"ckpt={path} has sha256 {digest[:12]}, and the edit in {folder} was made with "
             f"{listed or f'editor={card.label}, which has none'}. Give that file."
         )
-    return path
+    return str(given) if is_on_hub(str(given)) else str(path)
 
 
 def _moved(delta: Delta, device: torch.device) -> Delta:

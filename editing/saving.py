@@ -14,11 +14,11 @@ from torch import Tensor
 
 from configs.overrides import CONFIG_DIR
 from datamodules.picture_file import read_image
+from datamodules.source import licence_of
 from editing.card import (
     CARD,
     DELTAS,
     FORMAT,
-    LICENCES,
     MEMORY,
     PICTURES,
     README,
@@ -39,6 +39,7 @@ from editing.editor import FactEditor
 from editing.folder import BY_COLUMN, KeptFactEditor
 from editing.readme import readme
 from editors.base import DeltaEdit
+from editors.hub import checkpoint_file
 from errors import ConfigError, ModelError
 from models.deltas import Deltas, LowRankDelta
 from models.folder import is_local, sha256
@@ -200,7 +201,7 @@ def _method(maker: FactEditor) -> Method:
         return maker.method
     ckpt = None
     if maker.ckpt is not None:
-        ckpt = Trained(name=portable(maker.ckpt), sha256=sha256(Path(maker.ckpt)))
+        ckpt = Trained(name=portable(maker.ckpt), sha256=sha256(checkpoint_file(maker.ckpt)))
     options = portable(maker.options.model_dump())
     return Method(label=maker.options.label, options=options, ckpt=ckpt, data=maker.data)
 
@@ -211,7 +212,7 @@ def _sources(methods: Sequence[Method]) -> list[Source]:
     for method in methods:
         if method.data is not None:
             what = "demonstrations" if method.ckpt is None else "training of the editor"
-            licence = LICENCES.get(method.data, UNKNOWN)
+            licence = licence_of(method.data) or UNKNOWN
             sources.append(Source(what=what, source=f"data={method.data}", licence=licence))
     return list({str(source): source for source in sources}.values())
 

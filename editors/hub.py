@@ -23,7 +23,7 @@ from results.files import BEST, CHECKPOINTS, CONFIG
 
 EDIT_CARD = "edit.json"  # what makes a folder an edit
 # What else an edit's folder may hold; anything more in a repository is not downloaded.
-EDIT_FILES = ("*.safetensors", "pictures/*", "memory/*")
+EDIT_FILES = ("deltas.safetensors", "memory/*", "pictures/*")
 _FORM = "hub:OWNER/NAME[/FILE][@REVISION]"
 _REFERENCE = re.compile(
     rf"{HUB}(?P<repository>[\w.-]+/[\w.-]+)(/(?P<file>[^@]*))?(@(?P<revision>.+))?", re.ASCII

@@ -65,6 +65,7 @@ class CounterfactData(RecordFileOptions):
     """CounterFact's files; configs/data/counterfact.yaml explains the keys."""
 
     has_pictures: ClassVar[bool] = False
+    licence: ClassVar[str | None] = "MIT"
 
     asked: Literal["cloze", "question"]
 

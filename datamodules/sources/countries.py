@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from datamodules.countries.packages import missing_packages, missing_sentence
 from datamodules.sources.folder import FolderData
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 class CountriesData(FolderData):
     """A world folder that is drawn from packages; configs/data/countries.yaml explains the keys."""
+
+    licence: ClassVar[str | None] = "MIT (countryinfo, django-tabler, drawn by this project)"
 
     def problems(self, command: str) -> list[str]:
         """The folder need not be there, but then it is drawn, which takes the packages."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 class WorldData(FolderData):
     """A world folder that is drawn; configs/data/world.yaml explains the keys."""
+
+    licence: ClassVar[str | None] = "MIT (drawn by this project)"
 
     size: int = Field(ge=8)
     world_seed: Seed

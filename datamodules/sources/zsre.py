@@ -79,6 +79,7 @@ class ZsreData(RecordFileOptions):
     """zsRE's files; configs/data/zsre.yaml explains the keys."""
 
     has_pictures: ClassVar[bool] = False
+    licence: ClassVar[str | None] = "MIT"
 
     def read(self) -> RecordSource:
         """Reads the files."""

@@ -1,0 +1,37 @@
+"""The results of one trained editor as its model card shows them: tables, and numbers by name."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from reporting.comparable import in_order, split_protocols
+from reporting.formats import markdown_text, to_markdown
+from reporting.naming import entries
+from reporting.paper import paper_columns
+from reporting.sequential import sequential_table
+from reporting.tables import scenario_table
+from results.folder import RunResult
+
+
+def card_tables(runs: Sequence[RunResult]) -> str:
+    """A table per scenario, as a report has it; of edits in sequence one of each of their points.
+
+    Raises:
+        DataError: two of the runs cannot share a table, or are one run given twice.
+    """
+    single, sequential = split_protocols(in_order(entries(runs)))
+    tables = [
+        table(list(rows))
+        for table, of_protocol in ((scenario_table, single), (sequential_table, sequential))
+        for _, rows in groupby(of_protocol, key=lambda entry: entry.scenario)
+    ]
+    return "\n".join(
+        f"### {markdown_text(table.title)}\n\n{to_markdown(table)}" for table in tables
+    )
+
+
+def headline_numbers(run: RunResult) -> Iterator[tuple[str, float]]:
+    """The metrics that the paper's table of the run's scenario has: name, mean in percent."""
+    for name in paper_columns(run.scenario):
+        value = run.metrics.get(name)
+        if value is not None and value.n:
+            yield name, round(value.mean, 2)
