@@ -43,7 +43,7 @@ class PathMark:
 
 
 class WholeMark:
-    """Marks a text that is one however many commas are in it: a question, an answer."""
+    """Marks a text that is taken letter by letter, quotes and `null` too: a question, an answer."""
 
 
 class HubMark(PathMark):
@@ -147,6 +147,5 @@ def _as_list(value: object) -> object:
 Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 TypedText = Annotated[str, BeforeValidator(_as_text)]
 TypedPath = Annotated[str, BeforeValidator(_as_text), AfterValidator(check_path), PathMark()]
-Sentence = Annotated[str, BeforeValidator(_as_text), WholeMark()]
 PathOrHub = Annotated[str, BeforeValidator(_as_text), AfterValidator(check_path), HubMark()]
 Files = Annotated[list[TypedPath] | None, BeforeValidator(_as_list)]

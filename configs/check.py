@@ -10,13 +10,16 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, cast
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from configs import schema
+from configs.fitting import fitting_experiment, settings_warnings
 from configs.overrides import (
     check_words,
     command_groups,
     compose_plain,
+    default_options,
     dotted,
     hydra_ready,
     leaves,
@@ -29,7 +32,6 @@ from configs.rules import (
     Sections,
     keys_of_twins,
     rule_problems,
-    settings_warnings,
     sweep_problems,
     useless_keys,
 )
@@ -41,7 +43,7 @@ from configs.stored import (
     stored_config,
     stored_groups,
 )
-from configs.words import quote_words
+from configs.words import quote_words, whole_words
 from datamodules.source import source_options
 from editors.hub import pinned
 from editors.registry import registration
@@ -49,10 +51,6 @@ from errors import ConfigError, TmkeError
 from options import local_or_hub
 
 log = logging.getLogger(__name__)
-# What an experiment says of other commands.
-_OF_OTHER_COMMANDS = {"edit": ("evaluate",)}
-# Beginnings and ends of models' names -> the experiment with the settings that fit them.
-_FITTING = {"smollm_": "smollm", "_tiny": "demo"}
 
 
 def load_config(command: str, words: Iterable[str] = ()) -> schema.RunConfig:
@@ -65,12 +63,29 @@ def load_config(command: str, words: Iterable[str] = ()) -> schema.RunConfig:
 
 
 def load_edit_config(words: Iterable[str]) -> schema.EditConfig:
-    """The same of edit.py, which makes no run.
+    """The same of edit.py, which makes no run; its texts are taken letter by letter.
 
     Raises:
         ConfigError: all mistakes in one message.
     """
-    return cast("schema.EditConfig", _load("edit", words))
+    return cast("schema.EditConfig", _load("edit", whole_words(words)))
+
+
+def config_text(command: str, words: Iterable[str]) -> str:
+    """All keys of a command with their values, as YAML; nothing is judged beyond the words.
+
+    Raises:
+        ConfigError: all mistakes of the words in one message.
+    """
+    with hydra_ready():
+        words = _with_fitting_experiment(command, quote_words(whole_words(words)))
+        if problems := check_words(command, words).problems:
+            raise ConfigError(_message(command, problems))
+        plain = compose_plain(command, words)
+    shown = {
+        key: value for key, value in plain.items() if key in schema.COMMANDS[command].model_fields
+    }
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
 def _load(command: str, words: Iterable[str]) -> schema.CommandConfig:
@@ -186,7 +201,7 @@ def type_sections(
     missing = [key for key, value in leaves(plain).items() if value == "???"]
     problems = [f"{key} is required: add {key}=VALUE" for key in missing if key not in refused]
     incomplete = {key.split(".")[0] for key in missing}
-    elsewhere = (*command_groups(command), *_OF_OTHER_COMMANDS.get(command, ()))
+    elsewhere = {*command_groups(command), *schema.COMMANDS[command].unused}
     unknown = [key for key in plain if key not in fields and key not in elsewhere]
     problems += [f"there is no key {key}{suggest(key, fields)}" for key in unknown]
     sections: Sections = {}
@@ -235,15 +250,15 @@ def _with_stored_groups(command: str, words: list[str]) -> tuple[list[str], list
 
 
 def _with_fitting_experiment(command: str, words: list[str]) -> list[str]:
-    """Adds the experiment whose settings fit the model, for a single edit that names none."""
+    """Adds the experiment whose settings fit the model, for an edit that names none."""
     line = parse_words(words)
     if command != "edit" or {"experiment", "ckpt"} & line.keys:
         return words
     typed = {o.key_or_group: o.value() for o in line.overrides if not o.is_sweep_override()}
-    name = str(typed.get("model.name") or typed.get("model") or "llava_tiny")
-    fitting = [e for part, e in _FITTING.items() if name.startswith(part) or name.endswith(part)]
+    name = typed.get("model.name") or typed.get("model") or default_options(command)["model"]
+    experiment = fitting_experiment(str(name))
     # First, so that it wins over nothing that was typed.
-    return [*(f"experiment={experiment}" for experiment in fitting[:1]), *words]
+    return words if experiment is None else [f"experiment={experiment}", *words]
 
 
 def _under_checkpoint(
@@ -270,6 +285,8 @@ def _typed_section(command: str, name: str, value: Any) -> Any:
     """
     option = str(value.get("name")) if isinstance(value, Mapping) else "None"
     if name == "editor":
+        if value is None and command == "edit":  # an edit that was saved has its own
+            return None
         if value is None:
             raise ConfigError("choose what to evaluate: editor=NAME, or ckpt=FILE of a trained one")
         return registration(option).options.model_validate(value)

@@ -9,6 +9,8 @@ Keys: every file in configs/ explains its keys, line by line; configs/{command}.
 group. `a.b=value` sets key b of group a, `key=value` one of no group. A path or name is used as it
 is typed: docs/command-line.md.
   python {command}.py --cfg job ...    prints all keys with their values and runs nothing
+"""
+_FOOT_OF_RUNS = """\
   python {command}.py -m ...           makes a run of each combination of a,b,c: docs/sweeps.md
   python {command}.py --hydra-help     has the other flags
 """
@@ -20,7 +22,8 @@ def help_text(command: str) -> str:
     head = [line.removeprefix("#").removeprefix(" ") for line in _head(text)]
     groups = [line for group in command_groups(command) for line in _group(group, text)]
     title = "Groups (group=option picks the file configs/<group>/<option>.yaml; * is the default):"
-    return "\n".join([*head, "", title, *groups, _FOOT.format(command=command)])
+    foot = _FOOT if command == "edit" else _FOOT + _FOOT_OF_RUNS  # which makes no run
+    return "\n".join([*head, "", title, *groups, foot.format(command=command)])
 
 
 def _group(group: str, primary: str) -> list[str]:

@@ -4,8 +4,10 @@
 
 An entry point is a docstring, a `main(config)` that imports what it needs inside the function
 (torch takes seconds to load, a typing mistake does not have to wait for it), and `run_command`.
+That of edit.py, which makes no run in a folder and no sweep, ends in `run_edit`.
 """
 
+import argparse
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -19,16 +21,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.logging import RichHandler
 
-from configs.check import build, checked_words
+from configs.check import build, checked_words, config_text, load_edit_config
 from configs.help import help_text
 from configs.out_of_memory import explained_memory
 from configs.overrides import CONFIG_DIR, hydra_ready, to_plain
 from configs.rundir import check_output_dir, reserved_folder
-from configs.schema import RunConfig
+from configs.schema import EditConfig, RunConfig
 from configs.signals import requeue_after, signals
 from configs.sweep import RESUME, Sweep
 from configs.words import quote_words
-from errors import USER_ERROR, Stopped, TmkeError, explained_places
+from errors import USER_ERROR, ConfigError, Stopped, TmkeError, explained_places
 from results.files import forget_ranks, is_first_process, is_one_of_several
 from results.log_file import is_for_screen, recent
 from results.screen import screen
@@ -88,6 +90,49 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
             hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
     finally:
         signals.conclude()
+
+
+def run_edit(main: Callable[[EditConfig], int]) -> NoReturn:
+    """Runs edit.py as the user typed it; ends the process as `run_command` does.
+
+    Args:
+        main: gets the checked configuration; returns the exit status.
+    """
+    signals.install()
+    _start_logging()
+    with _explained_end():
+        words, is_shown = _words_of_edit(sys.argv[1:])
+        if is_shown:
+            print(config_text("edit", words), end="")
+            sys.exit(0)
+        status = main(load_edit_config(words))
+    signals.conclude()
+    sys.exit(status)
+
+
+def _words_of_edit(argv: list[str]) -> tuple[list[str], bool]:
+    """The words of a command line, and whether the configuration is only shown.
+
+    Flags are --help, which ends the process, and --cfg job.
+
+    Raises:
+        ConfigError: there are others.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-c", "--cfg", nargs="?", const="")
+    flags, words = parser.parse_known_args(argv)
+    if flags.help:
+        print(help_text("edit"))
+        sys.exit(0)
+    wrong = [word for word in words if word.startswith("-")]
+    wrong += [] if flags.cfg in (None, "job") else [f"--cfg {flags.cfg}".rstrip()]
+    if wrong:
+        raise ConfigError(
+            f"edit.py takes no {', '.join(wrong)}: it makes one edit and no sweep, and its flags "
+            "are --help and --cfg job"
+        )
+    return words, flags.cfg is not None
 
 
 def _checked_arguments(command: str, argv: list[str]) -> list[str]:

@@ -27,6 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.schema import COMMANDS
 from configs.words import key_of, quoted, without_tildes
 from editors.registry import editor_names, registration
 from errors import ConfigError
@@ -147,9 +148,14 @@ def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -
 
 def command_groups(command: str) -> list[str]:
     """Configuration groups that a command takes, in the order of its defaults list."""
+    return [name for name in default_options(command) if name not in COMMANDS[command].unused]
+
+
+def default_options(command: str) -> dict[str, str | None]:
+    """Group -> the option that a command takes where none is typed, in the order of the list."""
     primary = yaml.safe_load((CONFIG_DIR / f"{command}.yaml").read_text(encoding="utf-8"))
-    names = [key for entry in primary["defaults"] if isinstance(entry, dict) for key in entry]
-    return [name for name in names if (CONFIG_DIR / name).is_dir() and "@" not in name]
+    items = [i for entry in primary["defaults"] if isinstance(entry, dict) for i in entry.items()]
+    return {key: option for key, option in items if (CONFIG_DIR / key).is_dir() and "@" not in key}
 
 
 def group_options(group: str) -> list[str]:
@@ -317,6 +323,8 @@ def _known_keys(command: str, overrides: list[Override]) -> dict[str, None]:
             composed = OmegaConf.to_container(_composed(command, tuple(words)), resolve=False)
         except (HydraException, OmegaConfBaseException):
             continue
+        for section in COMMANDS[command].unused:
+            cast(dict[str, Any], composed).pop(section, None)
         known |= dict.fromkeys(name for name, _ in dotted(cast(dict[str, Any], composed)))
     return known
 
@@ -325,6 +333,11 @@ def _key_problem(command: str, override: Override, known: Iterable[str]) -> str 
     """A sentence where a key does not exist."""
     key, known = override.key_or_group, list(known)
     section = re.split(r"[./@]", key)[0]
+    if section in COMMANDS[command].unused:
+        return (
+            f"{override.input_line}: {command}.py scores nothing, so {section} means nothing to "
+            "it; leave it out"
+        )
     if section == "callbacks" and section in known and not override.is_delete():
         if override.is_add() or override.is_force_add():
             return None

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from configs import schema
 from configs.around import ALIGNMENTS, RecipeOptions
+from configs.editing_rules import editing_problems, shows_records, useless_in_edit
 from configs.model_folder import folder_problem
 from configs.overrides import group_options, suggest
 from configs.pretraining import PretrainOptions
@@ -32,7 +33,8 @@ def rule_problems(command: str, sections: Sections) -> list[str]:
         _editor_rules, _protocol_rules, _part_rules, _resume_rules, _file_rules, _trainer_rules,
         _process_rules, _trial_rules, _reach_rules, _pretrain_rules, _picture_rules,
     )  # fmt: skip
-    return [problem for rule in rules for problem in rule(command, sections)]
+    problems = [problem for rule in rules for problem in rule(command, sections)]
+    return problems + (editing_problems(sections) if command == "edit" else [])
 
 
 def sweep_problems(plain: Mapping[str, Any], words: list[str]) -> list[str]:
@@ -54,10 +56,12 @@ def sweep_problems(plain: Mapping[str, Any], words: list[str]) -> list[str]:
 
 
 def useless_keys(command: str, typed: Collection[str]) -> list[str]:
-    """A sentence for each key of `metrics` that was typed for a training and has no meaning there.
+    """A sentence for each key of a group that was typed and that the command takes nothing of.
 
     Whole groups may be chosen: what train.py takes of `metrics=vlkeb_compat` is `positions`.
     """
+    if command == "edit":
+        return useless_in_edit(typed)
     keys = [f"metrics.{key}" for key in schema.MetricOptions.model_fields]
     taken = {f"metrics.{key}" for key in schema.ComparedPositions.model_fields}
     return [
@@ -77,21 +81,6 @@ def keys_of_twins(plain: Mapping[str, Any], typed: Collection[str]) -> list[str]
         f"whose sections it takes {', '.join(RecipeOptions.model_fields)}; leave {key} out"
         for key in sorted(typed)
         if key.startswith("pretrain.") and key != "pretrain.alignment"
-    ]
-
-
-def settings_warnings(config: schema.CommandConfig, typed: Collection[str]) -> list[str]:
-    """A sentence where settings for large models meet a tiny one because nothing else was typed."""
-    editor: EditorOptions | None = getattr(config, "editor", None)
-    if editor is None or config.ckpt is not None or not config.model.name.endswith("_tiny"):
-        return []
-    if any(key == "experiment" or key.startswith("editor.") for key in typed):
-        return []
-    if f"demo_{editor.label}" not in group_options("editor/experiment"):
-        return []
-    return [
-        f"editor={editor.label} has settings for models of 7B parameters, and "
-        f"model={config.model.name} is a tiny one: experiment=demo has settings for it"
     ]
 
 
@@ -196,7 +185,7 @@ def _resume_rules(command: str, sections: Sections) -> Iterator[str]:
 
 def _file_rules(command: str, sections: Sections) -> Iterator[str]:
     data: DataOptions | None = sections.get("data")
-    if data is not None:
+    if data is not None and (command != "edit" or shows_records(sections)):
         yield from data.problems(command)
         yield from _among_data(data, sections)
     model = sections.get("model")
@@ -343,6 +332,8 @@ def _pretrain_rules(command: str, sections: Sections) -> Iterator[str]:
 
 def _picture_rules(command: str, sections: Sections) -> Iterator[str]:
     """Data of text alone has nothing for questions about pictures."""
+    if command == "edit":
+        return
     data: DataOptions | None = sections.get("data")
     scenario: schema.ScenarioOptions | None = sections.get("scenario")
     editor: EditorOptions | None = sections.get("editor")

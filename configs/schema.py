@@ -1,4 +1,4 @@
-"""Typed options of the three commands, one class per configuration group.
+"""Typed options of the commands, one class per configuration group.
 
 The YAML files beside this one hold the values and explain the keys; the classes here say what a
 value may be and have no defaults, so a value stands in one place only. Nothing here imports torch:
@@ -10,14 +10,23 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    StringConstraints,
+    field_validator,
+)
 
 from configs.around import LanguageModelOptions, RecipeOptions
 from configs.pretraining import PretrainOptions
+from datamodules.records import visible
 from datamodules.scenarios import ScenarioName
 from datamodules.source import DataOptions
 from editors.options import EditorOptions
-from options import Options, PathOrHub, Seed, Sentence, TypedPath, TypedText
+from options import Options, PathOrHub, Seed, TypedPath, TypedText, WholeMark
 
 
 def _as_numbers(value: object) -> object:
@@ -30,6 +39,9 @@ def _is_duration(value: object) -> object:
     return value
 
 
+Sentence = Annotated[
+    TypedText, StringConstraints(strip_whitespace=True), AfterValidator(visible), WholeMark()
+]
 Duration = Annotated[str | None, BeforeValidator(_is_duration)]
 Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None
 
@@ -143,9 +155,14 @@ class LoggerOptions(Options):
 
 
 class CommandConfig(Options):
-    """What all commands have in common."""
+    """What all commands have in common.
+
+    Attributes:
+        unused: sections that experiments set for other commands, and that mean nothing here.
+    """
 
     command: ClassVar[str]
+    unused: ClassVar[frozenset[str]] = frozenset()
 
     seed: Seed
     threads: int | None = Field(ge=1, le=1024)
@@ -221,17 +238,23 @@ class PretrainConfig(RunConfig):
 
 
 class EditConfig(CommandConfig):
-    """Configuration of edit.py: one edit, and what is asked after it."""
+    """Configuration of edit.py: one edit, made or opened, and what is asked after it.
+
+    `editor` is None where `edit` names an edit that was saved.
+    """
 
     command = "edit"
+    unused = frozenset(("metrics", "evaluate"))
 
-    editor: SerializeAsAny[EditorOptions]
+    editor: SerializeAsAny[EditorOptions] | None
     question: Sentence | None
     answer: Sentence | None
     subject: Sentence | None
     image: TypedPath | None
     ask: Sentence | None
     ask_image: TypedPath | None
+    edit: PathOrHub | None
+    save: TypedPath | None
 
 
 COMMANDS: Mapping[str, type[CommandConfig]] = {

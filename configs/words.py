@@ -53,7 +53,7 @@ class TextKey:
         is_path: whether it is the path of a file or folder, or a name that may be one.
         is_list: whether it takes several.
         may_be_null: whether `null` is an answer.
-        is_whole: whether commas and brackets are always part of it.
+        is_whole: whether it is taken letter by letter (`whole_words`).
         is_path_or_hub: whether it is a path, or a repository of a hub.
     """
 
@@ -77,6 +77,14 @@ def quote_words(words: Iterable[str], *, multirun: bool = False) -> list[str]:
     if not multirun:
         words = [_BARE_LIST.sub(r"\1[\2]", word) for word in words]
     return [_quote_word(word, multirun) for word in words]
+
+
+def whole_words(words: Iterable[str]) -> list[str]:
+    """The same words; where a text is taken letter by letter, between quotes that Hydra takes off.
+
+    Not twice: quotes that are typed, `null` and `${...}` are letters of such a text.
+    """
+    return [_whole_word(word) for word in words]
 
 
 def key_of(word: str) -> str | None:
@@ -174,13 +182,23 @@ def _parts(annotation: Any) -> Iterator[Any]:
             yield from _parts(part)
 
 
+def _whole_word(word: str) -> str:
+    match = _WORD.fullmatch(word)
+    key = _text_key(match["key"]) if match else None
+    if match is None or key is None or not key.is_whole:
+        return word
+    # To OmegaConf, `${` behind a backslash is two letters, and so is a backslash before that one.
+    text = re.sub(r"(\\*)\$\{", lambda before: before[1] * 2 + "\\${", match["value"])
+    return f"{match['plus']}{match['key']}={quoted(text)}"
+
+
 def _quote_word(word: str, multirun: bool) -> str:
     match = _WORD.fullmatch(word)
     key = _text_key(match["key"]) if match else None
     if match is None or key is None:
         return word
     value = match["value"]
-    is_several = multirun or not (key.is_path or key.is_whole) or key.is_list
+    is_several = (multirun or not key.is_path or key.is_list) and not key.is_whole
     parts = _split(value) if is_several else [value]
     return f"{match['plus']}{match['key']}=" + ",".join(_as_typed(part, key) for part in parts)
 
@@ -191,8 +209,6 @@ def _as_typed(value: str, key: TextKey) -> str:
     raw = override._value if override else value
     if override and (isinstance(raw, QuotedString) or (raw is None and key.may_be_null)):
         return value
-    if key.is_whole:
-        return quoted(value)
     if override and override.is_sweep_override() and not _is_plain_list(raw, value):
         return value
     stripped = value.strip()

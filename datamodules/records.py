@@ -25,7 +25,12 @@ _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # Unicode's categories of what show
 _SHOWN = 60  # characters of a value in a message
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
+    """A text that shows something.
+
+    Raises:
+        ValueError: it does not.
+    """
     if all(unicodedata.category(letter) in _INVISIBLE for letter in text):
         raise ValueError("the text holds nothing that can be seen")
     return text
@@ -49,7 +54,7 @@ def inside_folder(path: str) -> str:
 
 
 Text = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_visible)
+    str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(visible)
 ]
 Picture = Annotated[Text, AfterValidator(inside_folder)]
 LocalityKind = Literal["near", "subject"]

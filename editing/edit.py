@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from editing.editor import FactEditor
 
 UNEDITED = DeltaEdit()
+_DRAFT = "yes"  # any short answer: generation leaves it at its first token that is not the model's
 
 
 @dataclass(frozen=True)
@@ -91,25 +92,12 @@ class FactEdit:
             DataError: the question is empty or too long, or the picture cannot be read.
             ModelError: a model's logits are no numbers.
         """
-        if not question.strip():
-            raise DataError(f"question={question!r}: a text is needed to ask.")
-        picture = None if image is None else self.model.picture_file(image)
-        new = list(dict.fromkeys(fact.answer for fact in self.facts))
-        draft = _prompt(question.strip(), new[0], picture)
-        asked = self._rows([draft])
-        before, after = (asked.generate(edit, max_new_tokens) for edit in (UNEDITED, self.value))
-        answers = list(dict.fromkeys([before, *new]))
-        sayable = [answer for answer in answers if self.model.encoder.tokenizer.tokenize(answer)]
-        probabilities = self._rows([draft._replace(answer=answer) for answer in sayable])
-        pairs = zip(
-            sayable,
-            probabilities.of_answers(UNEDITED),
-            probabilities.of_answers(self.value),
-            strict=True,
-        )
-        return Answered(
-            draft.question, picture, after, before, tuple(Probability(*pair) for pair in pairs)
-        )
+        answers = list(dict.fromkeys(fact.answer for fact in self.facts))
+        return ask_both(
+            self.model, question, image, edit=self.value, answers=answers,
+            name=self.editor.editor.name, layer=self.editor.editor.first_layer(self.model.editable),
+            max_new_tokens=max_new_tokens,
+        )  # fmt: skip
 
     @property
     def deltas(self) -> Deltas:
@@ -203,33 +191,89 @@ class FactEdit:
 
         return save_edit(self, folder, overwrite=overwrite)
 
-    def _rows(self, prompts: Sequence[Prompt]) -> AskedRows:
-        table = self.model.rows()
+
+def ask_both(
+    model: OpenedModel,
+    question: str,
+    image: Picture | None,
+    *,
+    edit: Edit,
+    name: str,
+    layer: int,
+    answers: Sequence[str] = (),
+    max_new_tokens: int,
+) -> Answered:
+    """Asks the unedited model and an edited one.
+
+    Args:
+        model: the base model.
+        question: without the prompt's wording.
+        image: the picture that it is about.
+        edit: of the edited one.
+        name: of the method, for errors.
+        layer: the lowest that it changes.
+        answers: those whose probability is told besides the unedited model's own.
+        max_new_tokens: longest answer; it ends before at a line's end.
+
+    Raises:
+        DataError: the question is empty or too long, or the picture cannot be read.
+        ModelError: a model's logits are no numbers.
+    """
+    if not question.strip():
+        raise DataError(f"question={question!r}: a text is needed to ask.")
+    picture = None if image is None else model.picture_file(image)
+    draft = _prompt(question.strip(), next(iter(answers), _DRAFT), picture)
+
+    def rows_of(prompts: Sequence[Prompt]) -> AskedRows:
+        table = model.rows()
         rows = [table.add(prompt, 0) for prompt in prompts]
-        batch = batch_of(self.model, table, rows[:1], subject=self.facts[0].question, probe=rows)
-        return AskedRows(self, batch)
+        batch = batch_of(model, table, rows[:1], subject=draft.question, probe=rows)
+        return AskedRows(model, batch, layer, name, edit)
+
+    asked = rows_of([draft])
+    before = asked.generate(UNEDITED, max_new_tokens)
+    after = before if edit is UNEDITED else asked.generate(edit, max_new_tokens)
+    sayable = [
+        answer
+        for answer in dict.fromkeys([before, *answers])
+        if model.encoder.tokenizer.tokenize(answer)
+    ]
+    if not sayable:
+        return Answered(draft.question, picture, after, before, ())
+    probabilities = rows_of([draft._replace(answer=answer) for answer in sayable])
+    of_both = [probabilities.of_answers(value) for value in (UNEDITED, edit)]
+    pairs = map(Probability, sayable, *of_both)
+    return Answered(draft.question, picture, after, before, tuple(pairs))
 
 
 @dataclass(frozen=True)
 class AskedRows:
-    """Rows that are asked under one edit."""
+    """Rows that are asked of the unedited model and under one edit.
 
-    edit: FactEdit
+    Attributes:
+        layer: the lowest that the editor changes.
+        name: of the method, for errors.
+        edit: the edit.
+    """
+
+    model: OpenedModel
     batch: EditBatch
+    layer: int
+    name: str
+    edit: Edit
 
     @cached_property
     def state(self) -> PrefixState:
         """What both models share of them: all below the lowest layer that an edit changes."""
-        model, value = self.edit.model.editable, self.edit.value
-        lowest = self.edit.editor.editor.first_layer(model)
-        if isinstance(value, DeltaEdit):  # of several editors, perhaps
-            lowest = min((site.layer for site in value.deltas), default=lowest)
-        return model.prefix(self.batch.rows, lowest)
+        lowest = self.layer
+        if isinstance(self.edit, DeltaEdit):  # of several editors, perhaps
+            lowest = min((site.layer for site in self.edit.deltas), default=lowest)
+        return self.model.editable.prefix(self.batch.rows, lowest)
 
     @torch.no_grad()
     def generate(self, value: Edit, max_new_tokens: int) -> str:
         """The greedy answer to the first row."""
-        model, rows = self.edit.model, self.batch.rows
+        model, rows = self.model, self.batch.rows
         at = rows.answers()
         top = Predictions.of(value.answer(model.editable, rows, self.state, at))
         check = self._check(value, top, at.row)
@@ -245,14 +289,14 @@ class AskedRows:
         """The probability of each row's whole answer."""
         rows = self.batch.rows
         at = rows.answers()
-        logits = value.answer(self.edit.model.editable, rows, self.state, at)
+        logits = value.answer(self.model.editable, rows, self.state, at)
         of_tokens = logits.log_softmax(-1).gather(1, at.target[:, None])[:, 0]
         of_rows = of_tokens.new_zeros(at.n_rows).index_add(0, at.row, of_tokens)
         probabilities: list[float] = of_rows.exp().tolist()
         return probabilities
 
     def _check(self, value: Edit, top: Predictions, row: Tensor) -> FiniteCheck:
-        check = FiniteCheck(self.batch, self.edit.model.editable, self.edit.editor.editor.name)
+        check = FiniteCheck(self.batch, self.model.editable, self.name)
         (check.unedited if value is UNEDITED else check.edited)(top.largest, row)
         return check
 

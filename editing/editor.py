@@ -13,10 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from configs.check import load_edit_config
+from configs.editing_rules import fact_problem
 from configs.overrides import group_options, leaves
 from configs.schema import EditConfig
 from configs.words import quoted
-from datamodules.mentions import mentions
 from datamodules.records import Text
 from editing.edit import Fact, FactEdit, batch_of
 from editing.model import OpenedModel, Picture, model_words
@@ -24,7 +24,7 @@ from editors.base import AsksLonger, Editor, EditorInputs
 from editors.checkpoint import load_editor, read_checkpoint
 from editors.options import EditorOptions
 from editors.registry import build_editor
-from errors import DataError
+from errors import ConfigError, DataError
 from runner.assembly import check_base, demonstrations
 from runner.training import check_checkpoint
 
@@ -79,7 +79,11 @@ class FactEditor:
         texts = _checked({"question": question, "answer": answer})
         picture = None if image is None else self.model.picture_file(image)
         fact = Fact(texts["question"], texts["answer"], picture, subject and subject.strip())
-        self._check(fact)
+        problem = fact_problem(
+            self.options, fact.question, fact.subject, has_image=fact.image is not None
+        )
+        if problem is not None:
+            raise DataError(f"{problem}.")
         table = self.model.rows()
         row = table.add(fact.prompt, 0)
         batch = batch_of(self.model, table, [row], subject=fact.subject or fact.question)
@@ -92,34 +96,6 @@ class FactEditor:
             value = self.editor.edit(editable, batch, state)
         edit = FactEdit((fact,), self, value)
         return edit if on is None else on + edit
-
-    def _check(self, fact: Fact) -> None:
-        """Refuses what the method is not defined for.
-
-        Raises:
-            DataError: says what it is, and what to give.
-        """
-        scenario = "unimodal" if fact.image is None else "multimodal"
-        if scenario not in self.options.scenarios:
-            why = f" ({self.options.why_not})" if self.options.why_not else ""
-            raise DataError(
-                f"editor={self.options.label} makes no edit of a question about a picture{why}: "
-                "leave the image out, or use another editor."
-            )
-        if self.options.needs_subject and not fact.subject:
-            raise DataError(
-                f"editor={self.options.label} needs the subject of {fact.question!r}, whose tokens "
-                f"it looks for in the question: give subject=, such as {_example(fact.question)!r}."
-            )
-        if (
-            fact.subject
-            and fact.image is None
-            and not mentions(fact.question, fact.subject, inside_words=True)
-        ):
-            raise DataError(
-                f"the subject {fact.subject!r} does not occur in the question {fact.question!r}: "
-                "give it as it stands there."
-            )
 
 
 def open_editor(
@@ -156,6 +132,8 @@ def open_editor(
 def build(config: EditConfig, model: OpenedModel) -> FactEditor:
     """The editor that a configuration describes; arguments and errors as in `open_editor`."""
     options = config.editor
+    if options is None:
+        raise ConfigError("choose what makes the edit: editor=NAME, or ckpt=FILE of a trained one.")
     check_base(options, model.options)
     check_checkpoint(config.ckpt, options, model.editable)
     training = demonstrations(options, config.data.read()) if options.shows_records else ()
@@ -189,12 +167,6 @@ def _checked(texts: Mapping[str, str]) -> dict[str, str]:
                 f"{key}={text!r}: a text is needed that holds something that can be seen."
             ) from error
     return checked
-
-
-def _example(question: str) -> str:
-    """Words of a question that may be its subject: what begins with a capital, behind the first."""
-    names = [word.strip("?.,!") for word in question.split()[1:] if word[:1].isupper()]
-    return " ".join(names) or question.split()[-1].strip("?.,!")
 
 
 def _typed(value: Any) -> str:

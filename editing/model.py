@@ -21,6 +21,7 @@ from datamodules.images import ImageStore
 from datamodules.picture_file import read_image
 from datamodules.picture_folder import PictureFolder
 from datamodules.prompt_encoder import PromptEncoder, PromptForm
+from editing.answer import Answered
 from errors import ModelError
 from models.editable import EditableModel
 from models.families import FAMILIES
@@ -66,6 +67,20 @@ class OpenedModel:
     def fingerprint(self) -> str:
         """A short hash of the weights, which edits and trained editors name their base by."""
         return self.editable.fingerprint()
+
+    def ask(
+        self, question: str, image: Picture | None = None, *, max_new_tokens: int = 16
+    ) -> Answered:
+        """Asks the unedited model; both answers are its own.
+
+        Args and errors are those of `FactEdit.ask`.
+        """
+        from editing.edit import UNEDITED, ask_both
+
+        return ask_both(
+            self, question, image, edit=UNEDITED, name="none", layer=self.editable.n_layers - 1,
+            max_new_tokens=max_new_tokens,
+        )  # fmt: skip
 
     def rows(self) -> RowTable:
         """An empty table of rows for this model."""
@@ -115,14 +130,18 @@ def open_model(
     typed = {"revision": revision, "dtype": dtype, "quantise": quantise}
     keys = [f"model.{key}={quoted(value)}" for key, value in typed.items() if value is not None]
     options = model_options([*_words(str(name), revision), *keys])
-    encoder_of = open_processor(options)
-    encoder = make_encoder(encoder_of, prompt)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return open_configured(options, target, prompt)
+
+
+def open_configured(options: ModelOptions, device: torch.device, prompt: PromptForm) -> OpenedModel:
+    """Opens the base model that a configuration describes; arguments and errors as `open_model`."""
+    processor = open_processor(options)
     return OpenedModel(
         options,
-        load_weights(options, target),
-        encoder,
-        ImageStore(encoder_of.pixels),
+        load_weights(options, device),
+        make_encoder(processor, prompt),
+        ImageStore(processor.pixels),
         tempfile.TemporaryDirectory(prefix="pictures-"),
     )
 

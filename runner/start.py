@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from transformers.utils import logging as transformers_logging
 
 from configs.rundir import check_output_dir
-from configs.schema import RunConfig, TrainerOptions
+from configs.schema import CommandConfig, RunConfig, TrainerOptions
 from errors import ConfigError, DataError
 from results.outcome import all_gather_objects
 from runner.processes import together
@@ -100,11 +100,7 @@ def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]
             "this command takes one process. Leave the trainer at trainer=default."
         )
     if processes == 1:
-        rank_zero_only.rank = 0  # type: ignore[attr-defined]
-        # What names no device by its number means this one, and not the first of the machine.
-        trial.accelerator.setup_device(trial.strategy.root_device)
-        _seed(cfg)
-        yield Placement(cfg, 1, trial.strategy.root_device)
+        yield Placement(cfg, 1, _alone(cfg, trial))
         return
     with together(trial, cfg.plain()) as agreed:
         cfg = cfg.model_copy(update=dict(agreed.settings))
@@ -115,7 +111,29 @@ def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]
         )
 
 
-def _seed(cfg: RunConfig) -> None:
+def start_alone(cfg: CommandConfig) -> torch.device:
+    """Begins a command of one process that makes no run.
+
+    Returns:
+        Where it takes place.
+
+    Raises:
+        ConfigError: Lightning refuses an option of the trainer.
+    """
+    _quiet_libraries()
+    return _alone(cfg, _trial(cfg.trainer))
+
+
+def _alone(cfg: CommandConfig, trial: L.Trainer) -> torch.device:
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
+    device: torch.device = trial.strategy.root_device
+    # What names no device by its number means this one, and not the first of the machine.
+    trial.accelerator.setup_device(device)
+    _seed(cfg)
+    return device
+
+
+def _seed(cfg: CommandConfig) -> None:
     """Seeds every generator and sets the threads."""
     L.seed_everything(cfg.seed, verbose=False)
     if cfg.threads is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY_POINTS = ("train", "evaluate", "pretrain", "report")
+ENTRY_POINTS = ("train", "evaluate", "edit", "pretrain", "report")
 TORCH_FREE = ("configs", "editors.hub", "reporting", "results.files", "results.folder",
               "results.lock", "results.log_file", "results.screen", "results.writing")  # fmt: skip
 
@@ -29,7 +29,8 @@ ARROWS = {
     "configs": {
         "editors.hub", "editors.options", "editors.registry", "editors.checkpoint",
         "datamodules.scenarios",
-        "datamodules.source", "results.files", "results.lock", "results.log_file",
+        "datamodules.source", "datamodules.mentions", "datamodules.records",
+        "datamodules.picture_file", "results.files", "results.lock", "results.log_file",
         "results.screen", "metrics.headlines",
     },
     "reporting": {

@@ -3,13 +3,14 @@
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from configs.check import load_config, preflight
 from configs.help import help_text
-from configs.launch import _checked_arguments
+from configs.launch import _checked_arguments, _words_of_edit
 from configs.overrides import command_groups, group_options, hydra_ready
 from configs.words import quote_words
 from errors import ConfigError
@@ -259,12 +260,13 @@ def test_help_and_cfg_run_nothing(tmp_path: Path) -> None:
     assert "ran" not in shown.stdout.split()
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "pretrain"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "pretrain", "edit"])
 def test_help_has_examples_and_every_option_of_every_group(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    check = _words_of_edit if command == "edit" else partial(_checked_arguments, command)
     with pytest.raises(SystemExit) as ended:
-        _checked_arguments(command, ["--help"])
+        check(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
     head, _, listed = text.partition("Groups (group=option")
