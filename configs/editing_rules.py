@@ -11,6 +11,7 @@ from typing import Any
 from datamodules.mentions import mentions
 from editors.options import EditorOptions
 from errors import DataError
+from options import is_on_hub
 from results.files import why_unwritable
 
 # Group -> the keys of it that edit.py has a use for, where it has not for all.
@@ -145,7 +146,7 @@ def _picture_rules(sections: Mapping[str, Any]) -> Iterator[str]:
 
 def _folder_rules(sections: Mapping[str, Any]) -> Iterator[str]:
     edit, save = sections.get("edit"), sections.get("save")
-    if edit is not None and not Path(edit).is_dir():
+    if edit is not None and not is_on_hub(edit) and not Path(edit).is_dir():
         yield f"edit={edit}: there is no such folder; save=DIR made one"
     if save is None:
         return

@@ -131,9 +131,7 @@ def open_editor(
 
 def build(config: EditConfig, model: OpenedModel) -> FactEditor:
     """The editor that a configuration describes; arguments and errors as in `open_editor`."""
-    options = config.editor
-    if options is None:
-        raise ConfigError("choose what makes the edit: editor=NAME, or ckpt=FILE of a trained one.")
+    options = editor_options(config)
     check_base(options, model.options)
     check_checkpoint(config.ckpt, options, model.editable)
     training = demonstrations(options, config.data.read()) if options.shows_records else ()
@@ -145,6 +143,17 @@ def build(config: EditConfig, model: OpenedModel) -> FactEditor:
         editor.to(model.editable.device).eval()
     data = config.data.name if options.trained or options.shows_records else None
     return FactEditor(options, model, editor, config.ckpt, data)
+
+
+def editor_options(config: EditConfig) -> EditorOptions:
+    """The editor of a configuration.
+
+    Raises:
+        ConfigError: it has none, as one that opens an edit.
+    """
+    if config.editor is None:
+        raise ConfigError("choose what makes the edit: editor=NAME, or ckpt=FILE of a trained one.")
+    return config.editor
 
 
 def editor_choices() -> list[str]:

@@ -20,7 +20,7 @@ from configs.check import load_edit_config
 from configs.words import quoted
 from editing.card import CARD, DELTAS, MEMORY, Card, Method, portable, read_card
 from editing.edit import Fact, FactEdit
-from editing.editor import FactEditor, build
+from editing.editor import FactEditor, build, editor_options
 from editing.model import OpenedModel, model_words
 from editors.base import DeltaEdit, Edit
 from editors.hub import checkpoint_file, edit_folder
@@ -315,7 +315,7 @@ class _Kept:
             )
         words = [f"ckpt={quoted(self.ckpt)}", *model_words(self.model.options)]
         config = load_edit_config(words)
-        options = _with_places(method.options, config.editor.model_dump())
+        options = _with_places(method.options, editor_options(config).model_dump())
         editor = self._options(method.model_copy(update={"options": options}))
         return build(config.model_copy(update={"editor": editor}), self.model)
 

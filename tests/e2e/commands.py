@@ -30,8 +30,14 @@ def environment() -> dict[str, str]:
     }
 
 
-def run(script: str, *options: str | Path, status: int = 0) -> str:
+def run(script: str, *options: str | Path, status: int = 0, lines: str = "") -> str:
     """Runs `python SCRIPT OPTIONS` and returns what it printed (both streams).
+
+    Args:
+        script: the entry point.
+        options: its words.
+        status: with which it has to end.
+        lines: what it finds on stdin.
 
     Raises:
         AssertionError: it ended with another status than expected.
@@ -39,16 +45,17 @@ def run(script: str, *options: str | Path, status: int = 0) -> str:
     command = [script, *map(str, options)]
     # What Python itself reads from its surroundings needs a new interpreter.
     fresh = "PYTHONPATH" in environment()
-    ended, printed = _in_new_interpreter(command) if fresh else _in_warm_process(command)
+    ended, printed = (_in_new_interpreter if fresh else _in_warm_process)(command, lines)
     assert ended == status, printed
     return printed
 
 
-def _in_new_interpreter(command: list[str]) -> tuple[int, str]:
+def _in_new_interpreter(command: list[str], lines: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
         env=environment(),
+        input=lines,
         capture_output=True,
         text=True,
         timeout=LONGEST,
@@ -57,10 +64,12 @@ def _in_new_interpreter(command: list[str]) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def _in_warm_process(command: list[str]) -> tuple[int, str]:
+def _in_warm_process(command: list[str], lines: str) -> tuple[int, str]:
     with TemporaryDirectory() as folder:
         streams = [f"{folder}/{name}" for name in ("out", "err")]
-        process = Warm(command, streams)
+        stdin = Path(folder) / "in"
+        stdin.write_text(lines)
+        process = Warm(command, streams, stdin=stdin)
         status = process.wait()
         return status, "".join(Path(path).read_text() for path in streams)
 
@@ -72,6 +81,7 @@ class Warm:
         command: script and options.
         streams: files for its stdout and stderr.
         variables: what it finds in its environment besides `environment()`.
+        stdin: a file with what is typed.
     """
 
     def __init__(
@@ -79,10 +89,13 @@ class Warm:
         command: list[str],
         streams: list[str],
         variables: Mapping[str, str] | None = None,
+        stdin: Path | str = os.devnull,
     ) -> None:
         self.command, self._server = command, _server()
         around = environment() | dict(variables or {})
-        request = {"command": command, "environment": around, "streams": streams}
+        request = {
+            "command": command, "environment": around, "streams": streams, "stdin": str(stdin),
+        }  # fmt: skip
         assert self._server.stdin is not None
         self._server.stdin.write(f"{json.dumps(request)}\n".encode())
         self.pid = self._answer()

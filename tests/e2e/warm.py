@@ -54,7 +54,7 @@ def serve() -> None:
 
 def become(request: dict[str, Any]) -> None:
     """Runs the command of a request in this process."""
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(request.get("stdin", os.devnull), os.O_RDONLY), 0)
     for stream, path in enumerate(request["streams"], start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.setpgid(0, 0)
