@@ -157,6 +157,8 @@ def _start_logging() -> None:
     """Log lines on stderr, so that stdout holds results alone; of several processes rank 0's."""
     handler = RichHandler(console=screen(stderr=True), show_path=False, rich_tracebacks=False)
     handler.addFilter(is_for_screen)
+    for client in ("httpx", "httpx2"):  # they log each call to a hub
+        logging.getLogger(client).setLevel(logging.WARNING)
     logging.basicConfig(
         level=logging.INFO if is_first_process() else logging.ERROR,
         format="%(message)s",

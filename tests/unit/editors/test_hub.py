@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 from huggingface_hub import constants
 
 from configs.check import load_config, load_edit_config
+from configs.launch import _start_logging
 from configs.rundir import check_output_dir, output_folder
 from configs.schema import EvaluateConfig, TrainConfig
 from configs.stored import stored_config
@@ -84,6 +86,16 @@ def test_a_branch_is_asked_for_once_in_a_process(hub: HubStandIn) -> None:
     hub.put("alice/mend", {**EDITOR, "more": b""})
     assert pinned("hub:alice/mend").endswith(first)
     assert len(hub.calls) == calls
+
+
+def test_calls_to_a_hub_are_not_on_the_screen(
+    hub: HubStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.put("alice/mend", EDITOR)
+    _start_logging()
+    with caplog.at_level(logging.INFO):
+        pinned("hub:alice/mend")
+    assert not [record for record in caplog.records if record.name.startswith("httpx")]
 
 
 def test_a_run_goes_on_with_the_commit_that_it_began_with(hub: HubStandIn, tmp_path: Path) -> None:
