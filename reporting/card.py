@@ -19,14 +19,16 @@ def card_tables(runs: Sequence[RunResult]) -> str:
         DataError: two of the runs cannot share a table, or are one run given twice.
     """
     single, sequential = split_protocols(in_order(entries(runs)))
-    tables = [
-        table(list(rows))
-        for table, of_protocol in ((scenario_table, single), (sequential_table, sequential))
+    titled = [
+        (f"{about}{table.title}", to_markdown(table))
+        for about, make, of_protocol in (
+            ("", scenario_table, single),
+            ("Edits in sequence: ", sequential_table, sequential),
+        )
         for _, rows in groupby(of_protocol, key=lambda entry: entry.scenario)
+        for table in (make(list(rows)),)
     ]
-    return "\n".join(
-        f"### {markdown_text(table.title)}\n\n{to_markdown(table)}" for table in tables
-    )
+    return "\n".join(f"### {markdown_text(title)}\n\n{table}" for title, table in titled)
 
 
 def headline_numbers(run: RunResult) -> Iterator[tuple[str, float]]:

@@ -20,7 +20,7 @@ from editing.__main__ import main
 from editing.edit import FactEdit
 from editing.model import OpenedModel
 from editors.checkpoint import SUBJECTS, read_checkpoint
-from editors.hub import checkpoint_file
+from editors.hub import checkpoint_file, pinned
 from results.folder import read_summary
 from results.writing import write_summary
 from tests.edit_cases import teach, untrained_checkpoint
@@ -129,6 +129,34 @@ def test_its_page_says_what_it_is(hub: HubStandIn, run: Path, result: Path) -> N
         "| optimiser steps | 4 |",
     ):
         assert text in card.text, text
+
+
+def test_the_unedited_model_may_stand_beside_it(
+    hub: HubStandIn, run: Path, result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = read_summary(result)["settings"]
+    beside = Path(shutil.copytree(result, tmp_path / "unedited"))
+    summary = read_summary(beside) | {"editor": "none", "settings": settings | {
+        "ckpt": None, "ckpt_digest": None, "training": None, "editor": {"name": "none"},
+    }}  # fmt: skip
+    write_summary(beside, summary)
+    words = (f"ckpt={run}/{CKPT}", "--to", "alice/mend", "--results", result, beside, "--yes")
+    assert push(*words) == 0, capsys.readouterr().err
+    page = hub.repositories["alice/mend"].files()["README.md"].decode()
+    assert "| llava_tiny | Unedited | 4 |" in page
+    summary["settings"]["model_digest"] = "another"
+    write_summary(beside, summary)
+    assert push(*words) == 2
+    assert f"--results {beside} is a result of none" in capsys.readouterr().err
+
+
+def test_another_branch_is_made_and_main_stays(hub: HubStandIn, run: Path) -> None:
+    main_before = hub.put("alice/mend", {"README.md": b"mine"})
+    words = (f"ckpt={run}/{CKPT}", "--to", "alice/mend", "--branch", "v2", "--yes")
+    assert push(*words) == 0
+    branches = hub.repositories["alice/mend"].branches
+    assert branches["main"] == main_before
+    assert pinned("hub:alice/mend@v2") == f"hub:alice/mend@{branches['v2']}"
 
 
 def test_without_a_training_state_it_is_smaller_and_no_training_goes_on(
