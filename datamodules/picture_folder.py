@@ -32,12 +32,13 @@ class PictureFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._listings: dict[Path, _Listing] = {}
+        self._by_name: dict[str, _Listing] = {}
 
     def find(self, name: str) -> Path | None:
         """The file of this name, None where there is none."""
-        path = self.root / name
-        if path.name in self._list(path.parent).files:
-            return path
+        folder, _, file = name.rpartition("/")
+        if file in self._below(folder).files:
+            return self.root / name
         at = self.root
         for part in Path(name).parts:
             names = self._list(at).names
@@ -68,6 +69,12 @@ class PictureFolder:
             "data.image_root at the folder that has them, or use scenario=unimodal, which shows "
             "no picture."
         )
+
+    def _below(self, folder: str) -> _Listing:
+        """What lies in a folder below the root, by the name that a record gives the folder."""
+        if folder not in self._by_name:
+            self._by_name[folder] = self._list(self.root / folder)
+        return self._by_name[folder]
 
     def _list(self, folder: Path) -> _Listing:
         if folder not in self._listings:

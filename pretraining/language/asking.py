@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from models.language_model import LanguageModel
 
+WORTH = 16  # parts of a full batch
+
 
 class Asker:
     """Asks the rows of a language model.
@@ -51,13 +53,22 @@ class Asker:
         return right
 
     def _batches(self, rows: Sequence[Encoded], shared: int) -> Iterator[list[int]]:
-        """Numbers of rows, the short ones first, in batches of like lengths."""
+        """Numbers of rows, the short ones first, in batches of like lengths.
+
+        A batch ends where the rows get longer, once it is worth a reading of all weights: in one
+        batch a relation's rows were to a third padding.
+        """
         batch: list[int] = []
+        tokens = 0  # of the batch, none of them padded
         for number in sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i)):
-            if batch and (len(batch) + 1) * (len(rows[number].ids) - shared) > self.batch_tokens:
+            length = len(rows[number].ids) - shared
+            longer = bool(batch) and length > len(rows[batch[-1]].ids) - shared
+            full = (len(batch) + 1) * length > self.batch_tokens
+            if batch and (full or (longer and tokens >= self.batch_tokens // WORTH)):
                 yield batch
-                batch = []
+                batch, tokens = [], 0
             batch.append(number)
+            tokens += length
         if batch:
             yield batch
 

@@ -18,17 +18,22 @@ import sys
 from typing import Any
 
 HEAVY = (
-    "datasets", "lightning", "matplotlib.figure", "pandas", "sentence_transformers",
+    "PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin",
+    "datasets", "fontTools.subset", "lightning", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf", "matplotlib.figure", "pandas", "sentence_transformers",
     "torchmetrics", "transformers", "transformers.models.blip_2.modeling_blip_2",
     "transformers.models.llava.modeling_llava", "transformers.models.opt.modeling_opt",
 )  # fmt: skip
 # Of the project what most commands load.
 PROJECT = (
-    "analysis.commands", "configs.launch", "editors.ft", "editors.none", "pretraining.run",
+    "analysis.commands", "configs.launch", "editors.ft", "editors.mend", "editors.none",
+    "pretraining.run",
     "datamodules.sources.folder", "datamodules.sources.tmke", "datamodules.sources.world",
-    "lightning_modules.evaluation", "loggers.run_loggers", "loggers.wandb_results",
+    "lightning_modules.evaluation", "lightning_modules.mend", "loggers.run_loggers",
+    "loggers.wandb_results",
     "reporting.console", "reporting.document", "reporting.figures", "reporting.paper",
-    "reporting.tables", "runner.evaluating", "runner.start", "runner.training",
+    "reporting.tables", "runner.callbacks", "runner.continuing", "runner.evaluating",
+    "runner.start", "runner.training",
 )  # fmt: skip
 
 
