@@ -38,7 +38,7 @@ TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
 # nobody has one.
 ROUND = (((0, 2), (11, 13)), ((3, 9), (14, 20)), ((3, 15), (9, 21)), ((5, 4), (16, 14)))
 FULL_DISK = "full disk"  # folder of a training whose first process has none left for a while
-LONG = "serac supervised text"  # 50 steps; tests/e2e/test_two_processes.py takes as many with MEND
+LONG = "serac supervised text"  # 22 steps; tests/e2e/test_two_processes.py takes half with MEND
 JUDGED = (((30, 31), (32,)), ((34, 33),))  # validation batches, an odd number of them
 CASES = (
     "mend text", "mend image_text", "serac mixture text", "serac supervised text",
@@ -53,7 +53,7 @@ def tokens(rank: int, call: int) -> Tensor:
 
 def steps(case: str, rank: int | None) -> list[tuple[int, ...]]:
     """Training batches of a process; None: of one process that does the work of both."""
-    pairs = (*ROUND * (12 if case == LONG else 1), *ROUND[:2])
+    pairs = (*ROUND * (5 if case == LONG else 1), *ROUND[:2])
     return [first + second if rank is None else (first, second)[rank] for first, second in pairs]
 
 

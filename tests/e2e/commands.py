@@ -137,9 +137,16 @@ def _server() -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def killed_after(batches: int, folder: Path, *options: str) -> None:
-    """Starts evaluate.py and kills all its processes once so many batches are on disk."""
-    process = Warm(["evaluate.py", *options], [os.devnull, os.devnull])
+def killed_after(batches: int, folder: Path, *options: str, ranks: tuple[str, ...] = ()) -> None:
+    """Starts evaluate.py and kills all its processes once so many batches are on disk.
+
+    Args:
+        batches: so many.
+        folder: of the results.
+        options: words of the command line.
+        ranks: what starts the command in several processes.
+    """
+    process = Warm([*ranks, "evaluate.py", *options], [os.devnull, os.devnull])
     while len(list((folder / "partial").glob("[0-9]*.parquet"))) < batches:
         assert not process.ended(), "the run ended before it could be killed"
         time.sleep(0.01)

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.commands import killed_after, run
 
 pytestmark = pytest.mark.e2e
-N, SIZE = 24, 2
+N, SIZE = 16, 2
 
 
 def words(world: Path, folder: Path, *more: str) -> list[str]:

@@ -215,10 +215,10 @@ def test_a_layer_s_attributions_sum_up_to_what_it_adds(kind: str) -> None:
     largest = float(expected.abs().max())
     errors = [
         float((attributions(model, rows, steps=m, deltas=deltas).sum(-1) - expected).abs().max())
-        for m in (5, 50, 500)
+        for m in (4, 20, 100)  # the error of a sum of rectangles falls as 1 / m
     ]
-    assert errors[2] < 2e-2 * largest
-    assert errors[2] < errors[1] / 5 < errors[0] / 25
+    assert errors[2] < 5e-2 * largest
+    assert errors[2] < errors[1] / 3 < errors[0] / 9
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "gemma3"])

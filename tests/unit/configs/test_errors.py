@@ -246,13 +246,6 @@ def test_an_error_of_the_user_inside_main_is_one_paragraph(tmp_path: Path) -> No
     assert (done.returncode, done.stderr) == (2, "error: the data are broken.\n")
 
 
-def test_jobs_of_a_sweep_get_folders_of_their_own(tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "seed=3,4", "output_dir=out")
-    assert done.returncode == 0, done.stderr
-    assert "ran 3 out/0 True" in done.stdout  # a sweep puts torch's switches back after each job
-    assert "ran 4 out/1 True" in done.stdout
-
-
 def test_help_and_cfg_run_nothing(tmp_path: Path) -> None:
     shown = run(tmp_path, "--cfg", "job", "experiment=demo")
     assert shown.returncode == 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -59,6 +59,20 @@ ROWS = [
     for editor in editors
 ]
 LEARNED_ROWS = [row for row in ROWS if row.editor in LEARNED]
+EDITORS = sorted({row.editor for row in ROWS})
+
+
+def _always(row: Row) -> bool:
+    """Composing is slow: a third of the rows, which have every two of their words together."""
+    place = EDITORS.index(row.editor) + sorted(MODELS.values()).index(row.model)
+    return (place + SCENARIOS.index(row.scenario)) % len(SCENARIOS) == 0
+
+
+def _marked(rows: list[Row]) -> list[Any]:
+    return [
+        pytest.param(row, id="-".join(row), marks=() if _always(row) else pytest.mark.odd)
+        for row in rows
+    ]
 
 
 @cache  # composing is slow, and every test looks at the same rows
@@ -76,7 +90,7 @@ def training(row: Row) -> schema.TrainConfig:
     return config
 
 
-@pytest.mark.parametrize("row", ROWS, ids="-".join)
+@pytest.mark.parametrize("row", _marked(ROWS))
 def test_a_run_of_a_row_may_be_held_against_it(row: Row) -> None:
     """What `summary.json` would say of the run is what `report.py --check` accepts."""
     config = evaluation(row)
@@ -97,7 +111,7 @@ def test_a_run_of_a_row_may_be_held_against_it(row: Row) -> None:
     assert list(published.values()) == row.figures
 
 
-@pytest.mark.parametrize("row", LEARNED_ROWS, ids="-".join)
+@pytest.mark.parametrize("row", _marked(LEARNED_ROWS))
 def test_a_row_is_trained_and_judged_with_the_same_options(row: Row) -> None:
     trained, judged = training(row), evaluation(row)
     assert trained.editor == judged.editor
@@ -107,7 +121,7 @@ def test_a_row_is_trained_and_judged_with_the_same_options(row: Row) -> None:
 
 
 def test_models_have_their_published_values() -> None:
-    for row in ROWS:
+    for row in filter(_always, ROWS):
         is_blip2, options = row.model == "blip2_opt", evaluation(row).editor
         if isinstance(options, FtOptions):
             lr = 2e-4 if is_blip2 else 1e-4

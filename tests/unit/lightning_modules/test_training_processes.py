@@ -21,7 +21,9 @@ Found = tuple[dict[str, Any], dict[str, Any]]
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What each process has at the end."""
     folder = tmp_path_factory.mktemp("two")
-    multiprocessing.spawn(run, args=(str(folder),), nprocs=2)
+    # Forks of one process that has imported the libraries; this one has run autograd's threads.
+    multiprocessing.set_forkserver_preload(["tests.two_processes"])
+    multiprocessing.start_processes(run, args=(str(folder),), nprocs=2, start_method="forkserver")
     first, second = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     full_disk = folder / FULL_DISK
     for name in (BEST, LAST):
