@@ -19,12 +19,12 @@ OUT ?= runs/reference
 REAL ?= runs/real
 SHARED ?= ../shared
 ACCELERATOR ?= auto
-.PHONY: help setup demo table real reference test test-fast test-faults test-odd test-quality lint format clean
+.PHONY: help setup demo table real reference test test-all test-fast test-faults test-odd test-quality lint format clean
 
 # Nothing here needs a network once the environment stands; one thread per process, two processes.
 export HF_HUB_OFFLINE ?= 1
 export WANDB_MODE ?= offline
-test test-fast test-faults test-odd test-quality: export OMP_NUM_THREADS = 1
+test test-all test-fast test-faults test-odd test-quality: export OMP_NUM_THREADS = 1
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s%s\n", $$1, $$2}' Makefile
@@ -126,6 +126,9 @@ reference: $(READY)  ## results of all commands into OUT=DIR, to compare with th
 PYTEST := $(PY) -m pytest -n 2 --dist loadscope
 test: $(READY)  ## all tests but those of test-quality, test-odd and test-faults, on two cores; ARGS="-k mend" narrows it
 	$(PYTEST) --no-loadscope-reorder -m "not quality and not faults and not odd" $(ARGS)
+
+test-all: $(READY)  ## test and test-quality at once, as .ci/run has them
+	$(PYTEST) --no-loadscope-reorder -m "not faults and not odd" $(ARGS)
 
 test-fast: $(READY)  ## between two edits: no entry point, nothing slow
 	$(PYTEST) -m "not slow and not e2e and not quality and not faults and not odd" $(ARGS)

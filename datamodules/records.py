@@ -33,7 +33,8 @@ def visible(text: str) -> str:
     Raises:
         ValueError: it does not.
     """
-    if all(unicodedata.category(letter) in _INVISIBLE for letter in text):
+    hidden = (unicodedata.category(letter) in _INVISIBLE for letter in text)
+    if not text[:1].isalnum() and all(hidden):  # nearly every text begins so
         raise ValueError("the text holds nothing that can be seen")
     return text
 

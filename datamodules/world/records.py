@@ -117,6 +117,8 @@ class _Pools:
         for fact in usable:
             self._by_subject[fact[0]].append(fact)
         self._far: dict[tuple[Fact, bool], list[list[Fact]]] = {}
+        self._same: dict[tuple[str, str], list[list[Fact]]] = {}
+        self._others: dict[str, list[list[Entity]]] = {}
         self._usable, self._pictured = usable, pictured
 
     def of_split(self, facts: Iterable[Fact]) -> list[Fact]:
@@ -125,8 +127,10 @@ class _Pools:
 
     def same_relation(self, fact: Fact) -> list[list[Fact]]:
         """Pictured facts of the same type and relation: those of the split first, then all."""
-        same = self._by_kind[self.world.entities[fact[0]].type, fact[1]]
-        return [self.of_split(same), same]
+        kind = self.world.entities[fact[0]].type, fact[1]
+        if kind not in self._same:
+            self._same[kind] = [self.of_split(self._by_kind[kind]), self._by_kind[kind]]
+        return self._same[kind]
 
     def same_type(self, fact: Fact) -> Fact | None:
         """Some other pictured fact of the same type and relation, if there is one."""
@@ -152,8 +156,11 @@ class _Pools:
     def other_types(self, fact: Fact) -> list[list[Entity]]:
         """Pictured entities of other types: those of the split first, then all."""
         type_name = self.world.entities[fact[0]].type
-        others = [entity for entity in self.world.pictured if entity.type != type_name]
-        return [[e for e in others if self.world.split(e.name) == self.split], others]
+        if type_name not in self._others:
+            others = [entity for entity in self.world.pictured if entity.type != type_name]
+            local = [e for e in others if self.world.split(e.name) == self.split]
+            self._others[type_name] = [local, others]
+        return self._others[type_name]
 
 
 @dataclass

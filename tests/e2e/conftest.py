@@ -37,15 +37,8 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def world(made_once: Callable[..., Path]) -> Path:
-    """The default world's facts, with few views: it is drawn and read in a fraction of the time."""
-    views = {"seen_views": 6, "unseen_views": 2}
-    return made_once("world", lambda folder: generate_world(folder, seed=0, size=50, **views))
-
-
-@pytest.fixture(scope="session")
-def default_world(made_once: Callable[..., Path]) -> Path:
-    """The default world itself, of which the documentation and earlier results speak."""
-    return made_once("default_world", lambda folder: generate_world(folder, seed=0, size=50))
+    """The default world."""
+    return made_once("world", lambda folder: generate_world(folder, seed=0, size=50))
 
 
 @pytest.fixture(scope="session")

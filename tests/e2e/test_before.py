@@ -29,12 +29,10 @@ def trained(tmp_path: Path) -> Path:
     return Path(shutil.copytree(BEFORE / "run", tmp_path / "run"))
 
 
-def test_a_checkpoint_is_judged_as_it_was(
-    trained: Path, default_world: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_is_judged_as_it_was(trained: Path, world: Path, tmp_path: Path) -> None:
     run(
         "evaluate.py", "experiment=demo", f"ckpt={trained}/checkpoints/best.ckpt",
-        "scenario=transitive", "data.limit=4", f"data.root={default_world}", "logger=none",
+        "scenario=transitive", "data.limit=4", f"data.root={world}", "logger=none",
         f"output_dir={tmp_path}/result",
     )  # fmt: skip
     then, now = read_run(BEFORE / "result"), read_run(tmp_path / "result")
@@ -45,11 +43,11 @@ def test_a_checkpoint_is_judged_as_it_was(
     )
 
 
-def test_a_checkpoint_without_its_config_goes_on(trained: Path, default_world: Path) -> None:
+def test_a_checkpoint_without_its_config_goes_on(trained: Path, world: Path) -> None:
     (trained / "config.yaml").unlink()  # the checkpoint's copy says `editor.objective`
     run(
-        "train.py", f"ckpt={trained}/checkpoints/best.ckpt", f"data.root={default_world}",
-        "logger=csv", "trainer.max_steps=6", f"output_dir={trained}",
+        "train.py", f"ckpt={trained}/checkpoints/best.ckpt", f"data.root={world}", "logger=csv",
+        "trainer.max_steps=6", f"output_dir={trained}",
     )  # fmt: skip
     steps = pd.read_csv(trained / "metrics.csv")["step"]
     assert steps.max() == 5

@@ -40,12 +40,12 @@ def evaluated(world: Path, folder: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.quality
-def test_serac_reaches_its_targets(default_world: Path, tmp_path: Path) -> None:
+def test_serac_reaches_its_targets(world: Path, tmp_path: Path) -> None:
     """A whole training with the demo's settings."""
-    folder = trained_serac(default_world, tmp_path / "run")
+    folder = trained_serac(world, tmp_path / "run")
     assert pd.read_csv(folder / "metrics.csv")["train/scope/loss"].dropna().iloc[-1] < 0.1
     ckpt = f"ckpt={folder}/checkpoints/best.ckpt"
-    found = evaluated(default_world, tmp_path / "text", ckpt)
+    found = evaluated(world, tmp_path / "text", ckpt)
     assert found["n_edits"] == 200
     assert found["means"]["Reliability"] >= 95
     assert found["means"]["Generality"] >= 90
@@ -53,15 +53,13 @@ def test_serac_reaches_its_targets(default_world: Path, tmp_path: Path) -> None:
     assert found["editor_report"]["scope_precision"] >= 0.95
     assert found["editor_report"]["scope_recall"] >= 0.95
     assert found["answer_seconds_per_edit"] > found["seconds_per_edit"]
-    pictures = evaluated(
-        default_world, tmp_path / "image", ckpt, "scenario=multimodal", "data.limit=6"
-    )
+    pictures = evaluated(world, tmp_path / "image", ckpt, "scenario=multimodal", "data.limit=6")
     assert pictures["means"]["Reliability_S"] > 50
 
 
 @pytest.mark.quality
-def test_rome_reaches_its_targets(default_world: Path, tmp_path: Path) -> None:
-    found = evaluated(default_world, tmp_path / "out", "editor=rome", "data.limit=32")
+def test_rome_reaches_its_targets(world: Path, tmp_path: Path) -> None:
+    found = evaluated(world, tmp_path / "out", "editor=rome", "data.limit=32")
     assert found["editor"] == "rome"
     assert found["means"]["Reliability"] >= 95
     assert found["means"]["Locality"] >= 95
@@ -69,8 +67,8 @@ def test_rome_reaches_its_targets(default_world: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.quality
-def test_ike_reaches_its_target(default_world: Path, tmp_path: Path) -> None:
-    found = evaluated(default_world, tmp_path / "out", "editor=ike", "data.limit=64")
+def test_ike_reaches_its_target(world: Path, tmp_path: Path) -> None:
+    found = evaluated(world, tmp_path / "out", "editor=ike", "data.limit=64")
     assert found["means"]["Reliability"] >= 90
     report = found["editor_report"]
     assert (report["demonstrations_shown"], report["demonstrations_dropped"]) == (4, 0)

@@ -71,6 +71,12 @@ def test_a_training_record_that_has_no_neighbour_in_words_is_named() -> None:
         assert part in str(caught.value)
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test that needs a world draws it."""
+    return tmp_path_factory.mktemp("worlds") / "world"
+
+
 @pytest.mark.parametrize(
     ("encoder", "parts"),
     [
@@ -79,14 +85,18 @@ def test_a_training_record_that_has_no_neighbour_in_words_is_named() -> None:
     ],
 )
 def test_an_encoder_that_is_not_on_disk_stops_the_run_before_a_model_loads(
-    encoder: str, parts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: str,
+    parts: tuple[str, ...],
+    drawn: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def loaded(*_args: object) -> None:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(assembly, "open_processor", loaded)
     monkeypatch.setattr(assembly, "open_model", loaded)
-    words = (f"data.root={tmp_path}/w", "data.size=20", f"output_dir={tmp_path}/o")
+    words = (f"data.root={drawn}", "data.size=20", f"output_dir={tmp_path}/o")
     cfg = config("experiment=demo", f"editor.encoder={encoder}", *words)
     with pytest.raises(ModelError) as caught:
         evaluate.main(cfg)

@@ -41,7 +41,7 @@ from tests.ike_cases import TRAINING
 from tests.serac_cases import RECORDS, drawn_from_records, options, picture_model, worded_batch
 
 CASES = [(name, False) for name in EDITORS] + [(name, True) for name in ("ft", "mend", "serac")]
-STEPS = 4
+STEPS = 2
 
 
 @pytest.fixture
