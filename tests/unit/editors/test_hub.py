@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,20 +175,24 @@ def test_a_private_one_needs_a_token(hub: HubStandIn, monkeypatch: pytest.Monkey
         ("hub:alice/mend/last.ckpt", r"no trained editor \(last.ckpt\); it has config.yaml, check"),
         ("hub:alice/lyon", "no trained editor .*it is an edit: open it with load_edit"),
         ("hub:alice/llava", r"it has config.json; name one of its files, as hub:OWNER/NAME"),
-        ("hub:alice/empty", "ckpt=hub:alice/empty.* cannot be read"),
+        ("hub:alice/empty", "cannot be read"),
         ("hub:alice/worded", "config.yaml is no YAML"),
     ],
 )
-def test_what_cannot_be_had_is_a_mistake_of_the_command_line(
-    reference: str, message: str, hub: HubStandIn
-) -> None:
+def test_what_cannot_be_had_says_what_to_do(reference: str, message: str, hub: HubStandIn) -> None:
     hub.put("alice/mend", EDITOR)
     hub.put("alice/lyon", EDIT)
     hub.put("alice/llava", {"config.json": b"{}"})
     hub.put("alice/empty", {CKPT: b"PK nothing"})
     hub.put("alice/worded", {**EDITOR, "config.yaml": b"a: b: c"})
-    with pytest.raises(TmkeError, match=f"evaluate.py did not start(.|\n)*{message}"):
-        evaluation(f"ckpt={reference}")
+    with pytest.raises(TmkeError, match=f"^ckpt={reference}") as error:
+        stored_config(reference)
+    assert re.search(message, str(error.value))
+
+
+def test_it_is_told_with_the_other_mistakes_of_a_command_line(hub: HubStandIn) -> None:
+    with pytest.raises(ConfigError, match=r"2 mistakes(.|\n)*ckpt=hub:alice/absent(.|\n)*seed"):
+        evaluation("ckpt=hub:alice/absent", "seed=x")
 
 
 def test_a_trained_editor_is_no_edit(hub: HubStandIn) -> None:
