@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from errors import DataError
 
 BACKDROP = (128, 128, 128, 255)
-_LEAVE = "or leave its record out."
+_LEAVE = "or leave it out."
 _ADVICE = f"Replace the file (JPEG, PNG and WebP are read) {_LEAVE}"
 _LEVELS = 65535  # of grey of 16 bits
 _SCALES = {"L;2": 85, "L;4": 17}  # from PNG's levels of 2 and 4 bits to those of 8

@@ -47,7 +47,7 @@ def test_a_picture_shows_what_it_should_or_is_refused_by_name(
     else:
         assert odd.fields is None or odd.may_be_refused, said
         assert said.startswith(f"the picture {path} cannot be read: ")
-        assert re.search(r"(Replace|Save) .* or leave its record out\.$", said)
+        assert re.search(r"(Replace|Save) .* or leave it out\.$", said)
         assert "\n" not in said
 
 
