@@ -4,8 +4,8 @@
 
     model = open_model("llava_tiny")
     editor = open_editor("ft", model)
-    edit = editor.edit("Who founded Noka Labs?", "Tami Belu", subject="Noka Labs")
-    print(edit.ask("By whom was Noka Labs founded?"))
+    edit = editor.edit("Who founded Daven Labs?", "Nigo Vegas", subject="Daven Labs")
+    print(edit.ask("By whom was Daven Labs founded?"))
 
 It is the engine of the evaluation, one row wide. torch loads with the first call.
 """
