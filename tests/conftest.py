@@ -1,6 +1,7 @@
 """Settings and folders that all tests share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Before torch or a hub client is imported: one thread per test process, and no network.
@@ -11,6 +12,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,3 +42,28 @@ def shared() -> Path:
 def golden() -> Path:
     """Vectors from the authors' implementations: TMKE_GOLDEN, by default tests/golden."""
     return Path(os.environ.get("TMKE_GOLDEN", ROOT / "tests" / "golden"))
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Where several test processes run, the first one makes a folder for all."""
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        base = tmp_path_factory.getbasetemp()
+        base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        done = base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                make(base / name)
+                done.touch()
+        return base / name
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def default_world(made_once: Callable[..., Path]) -> Path:
+    """The world that the tiny models were taught, with all its 7,200 pictures."""
+    from datamodules.world import generate_world
+
+    return made_once("default_world", lambda folder: generate_world(folder, seed=0, size=50))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from datamodules.world import generate_world
 from tests.e2e.commands import run
 
 MEND = (
@@ -19,26 +16,9 @@ MEND = (
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Where several test processes run, the first one makes a folder for all."""
-
-    def make_once(name: str, make: Callable[[Path], object]) -> Path:
-        base = tmp_path_factory.getbasetemp()
-        base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-        done = base / f"{name}.done"
-        with FileLock(base / f"{name}.lock"):
-            if not done.exists():
-                make(base / name)
-                done.touch()
-        return base / name
-
-    return make_once
-
-
-@pytest.fixture(scope="session")
-def world(made_once: Callable[..., Path]) -> Path:
+def world(default_world: Path) -> Path:
     """The default world."""
-    return made_once("world", lambda folder: generate_world(folder, seed=0, size=50))
+    return default_world
 
 
 @pytest.fixture(scope="session")

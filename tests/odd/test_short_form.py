@@ -30,9 +30,7 @@ CASES = {
         "... by a link", "a run called b'~'", "a run with a summary that is too deep",
     ),
     "options": (
-        "evaluate: seed=4294967296", "evaluate: sed=1",
-        "evaluate: editor.norm_constraint=inf", "train: editor.batch_size=0",
-        "pretrain: model=llava", "python -m models check model=gpt4",
+        "evaluate: editor.norm_constraint=inf", "python -m models check model=gpt4",
     ),
 }  # fmt: skip
 """Kinds, and names of their cases; most of these inputs were traceback or silence once."""

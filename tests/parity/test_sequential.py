@@ -52,9 +52,10 @@ ROME = editor_options(
 )
 DECAYED = {"steps": 12, "lr": 5e-3, "optimizer": "adamw", "weight_decay": 0.3}
 RUNS = [
-    *((kind, scenario) for kind in ("mend", "ft") for scenario in SCENARIOS),
+    *(("mend", scenario) for scenario in SCENARIOS), ("ft", "multimodal"), ("rome", "transitive"),
     ("ft_two_layers", "unimodal"), ("ft_decayed", "unimodal"),
-    ("rome", "unimodal"), ("rome", "transitive"),
+    *(pytest.param(*run, marks=pytest.mark.odd)
+      for run in (("ft", "unimodal"), ("ft", "transitive"), ("rome", "unimodal"))),
 ]  # fmt: skip
 Apply = Callable[[Slow, PreTrainedModel, Prompt], None]
 
