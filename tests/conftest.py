@@ -67,3 +67,11 @@ def default_world(made_once: Callable[..., Path]) -> Path:
     from datamodules.world import generate_world
 
     return made_once("default_world", lambda folder: generate_world(folder, seed=0, size=50))
+
+
+@pytest.fixture(scope="session")
+def countries(made_once: Callable[..., Path]) -> Path:
+    """The world of countries; its packages have to be there."""
+    from datamodules.countries.generate import generate_countries
+
+    return made_once("countries", generate_countries)

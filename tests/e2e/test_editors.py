@@ -45,8 +45,8 @@ def test_serac_reaches_its_targets(world: Path, tmp_path: Path) -> None:
     folder = trained_serac(world, tmp_path / "run")
     assert pd.read_csv(folder / "metrics.csv")["train/scope/loss"].dropna().iloc[-1] < 0.1
     ckpt = f"ckpt={folder}/checkpoints/best.ckpt"
-    found = evaluated(world, tmp_path / "text", ckpt)
-    assert found["n_edits"] == 200
+    found = evaluated(world, tmp_path / "text", ckpt, "data.limit=80")
+    assert found["n_edits"] == 80
     assert found["means"]["Reliability"] >= 95
     assert found["means"]["Generality"] >= 90
     assert found["means"]["Locality"] >= 98

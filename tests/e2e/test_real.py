@@ -20,7 +20,7 @@ SCENARIOS = ("unimodal", "transitive", "multimodal")
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def words(tmp_path_factory: pytest.TempPathFactory, countries: Path) -> dict[str, str]:
     """Variables of make for a language model that knows nothing."""
     folder = tmp_path_factory.mktemp("real")
     sizes = COMMON | {"num_hidden_layers": LAYERS, "max_position_embeddings": 512}
@@ -29,7 +29,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     LlamaForCausalLM(config).save_pretrained(folder / "language")
     tokenizer.save_pretrained(folder / "language")
     write_parts(folder / "parts", random_parts())
-    data = f"data.root={folder}/world data.filter_known=none logger=csv"
+    data = f"data.root={countries} data.filter_known=none logger=csv"
     return {
         "PY": sys.executable, "READY": "", "REAL": str(folder / "runs"), "ACCELERATOR": "cpu",
         "BUILD_ARGS": f"--language-model {folder}/language --parts {folder}/parts",

@@ -39,8 +39,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate_countries(tmp_path_factory.mktemp("worlds") / "countries")
+def root(countries: Path) -> Path:
+    return countries
 
 
 @pytest.fixture(scope="module")

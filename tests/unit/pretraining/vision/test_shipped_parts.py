@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig
 
-from datamodules.countries.generate import generate_countries
 from datamodules.countries.packages import missing_packages
 from datamodules.world import World
 from models.gguf_file import INSTALL, MODULE
@@ -62,13 +61,12 @@ class Sample:
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Sample:
-    world = generate_countries(tmp_path_factory.mktemp("countries") / "world")
+def sample(countries: Path, root: Path) -> Sample:
     parts = read_parts(root / "models" / "pretrained" / "smollm_llava")
     language = open_language_model()
     assert parts.adapter is not None
     merge(language.model, parts.adapter)
-    return Sample(World.load(world), parts, language)
+    return Sample(World.load(countries), parts, language)
 
 
 def test_the_drawn_world_is_the_one_that_was_taught(sample: Sample) -> None:
