@@ -1,4 +1,4 @@
-"""Tells whether the files of a base model are there, and builds one around a local language model.
+"""Base models: whether their files are there, one built around a language model, one with an edit.
 
     python -m models check                                  every model of configs/model
     python -m models check model=llava
@@ -6,9 +6,10 @@
     python -m models smollm                                 what model=smollm_llava reads
     python -m models smollm --alignment embedding --output DIR
     python -m models smollm --language-model FILE.gguf --parts RUN/parts --output DIR
+    python -m models export edit=DIR --output DIR           an edit merged into its base model
 
 `check` loads nothing and ends with status 0 when everything is there, 1 when something is missing.
-Both end with 2 for a mistake of the user.
+All end with 2 for a mistake of the user.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from configs.models import every_model, model_options
+from editing.export_command import add_export, run_export
 from errors import exit_status
 from options import path_flag
 from results.screen import screen
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "check":
         return exit_status(lambda: check(options.words))
+    if options.command == "export":
+        return exit_status(lambda: run_export(options))
     return exit_status(lambda: _build(options))
 
 
@@ -102,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what pictures are aligned to (default naming)",
     )  # fmt: skip
     build.add_argument("--overwrite", action="store_true", help="replace an earlier model there")
+    add_export(commands)
     return parser
 
 

@@ -3,6 +3,8 @@
 transformers has no MiniGPT-4. It is BLIP-2's picture path (EVA ViT-g, ln_vision, Q-Former) and one
 linear map into Vicuna, so it is composed of BLIP-2's and Llama's own classes; `from_pretrained`,
 `save_pretrained`, quantisation and attention back ends then work as in any other model.
+
+This file needs transformers alone: a folder that leaves this project takes it along (auto_map).
 """
 
 from __future__ import annotations
@@ -24,8 +26,6 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
-
-from errors import ModelError
 
 # The original's ln_vision is a plain torch LayerNorm; the blocks below it have 1e-6.
 LN_VISION_EPS = 1e-5
@@ -121,7 +121,7 @@ class MiniGPT4ForConditionalGeneration(PreTrainedModel):
             pixel_values: (P, 3, H, W) the pictures of the rows that have one, in their order.
 
         Raises:
-            ModelError: slots and features differ in number.
+            ValueError: slots and features differ in number.
         """
         embeddings = self.get_input_embeddings()(input_ids.clamp(min=0))
         if pixel_values is None:
@@ -129,7 +129,7 @@ class MiniGPT4ForConditionalGeneration(PreTrainedModel):
         slots = input_ids == self.config.image_token_index
         features = self.get_image_features(pixel_values).to(embeddings.dtype)
         if int(slots.sum()) != features.shape[0] * features.shape[1]:
-            raise ModelError(
+            raise ValueError(
                 f"the rows have {int(slots.sum())} image slots, and {len(pixel_values)} pictures "
                 f"give {features.shape[1]} features each. Put {features.shape[1]} tokens of id "
                 f"{self.config.image_token_index} where a picture stands."
