@@ -1,0 +1,168 @@
+"""Answers through the public interface are the generated answers of an evaluation.
+
+The evaluation makes and asks many edits at once, the interface one question of one edit. Trained
+editors have weights that move what they get, and come from a checkpoint of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import nn
+
+from configs.check import load_config
+from configs.schema import EvaluateConfig, TrainConfig
+from datamodules.datamodule import EditDataModule
+from datamodules.scenarios import SCENARIOS, Scenario
+from editing import open_editor, open_model
+from editing.edit import FactEdit
+from editing.editor import FactEditor
+from editing.model import OpenedModel
+from editors.base import EditorInputs
+from editors.checkpoint import CONFIG, SUBJECTS, stamp
+from editors.registry import build_editor
+from lightning_modules.evaluation import EvaluationModule
+from lightning_modules.scoring import Scoring
+from metrics.headlines import GENERATION_MATCH
+from runner.assembly import open_editor as open_judged
+from runner.assembly import open_parts
+from tests.builders import trainer
+
+TWINS = ("llava_tiny", "blip2_opt_tiny", "minigpt4_tiny")
+SCENARIOS_OF = {"rome": ("unimodal", "transitive")}  # of others: all
+# What is asked: the edit's own question and a paraphrase; of pictures, the edit's and another one.
+PROBES = {"reliability", "generality", "reliability_s", "generality_u"}
+NOISE = {
+    "mend": 0.02,
+    "serac": 0.3,
+}  # of trained editors: what makes weights of those they begin with
+Answers = dict[tuple[int, str], str]  # edit, probe -> text
+
+
+@pytest.fixture(scope="module")
+def opened() -> Callable[[str], OpenedModel]:
+    return cache(lambda name: open_model(name, device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, opened: Callable[[str], OpenedModel]
+) -> Callable[[str, str], Path]:
+    folder = tmp_path_factory.mktemp("trained")
+    return cache(
+        lambda name, editor: checkpoint(opened(name), editor, folder / f"{name}_{editor}.ckpt")
+    )
+
+
+def checkpoint(model: OpenedModel, name: str, path: Path) -> Path:
+    """A checkpoint of an editor with drawn weights, as a training would have written it."""
+    words = ["experiment=demo", f"editor={name}", f"model={model.options.name}"]
+    cfg = cast("TrainConfig", load_config("train", words))
+    editor = build_editor(cfg.editor, model.editable, EditorInputs(model.encoder))
+    assert isinstance(editor, nn.Module)
+    draw, size = torch.Generator().manual_seed(5), NOISE[name]
+    with torch.no_grad():
+        for key, parameter in editor.named_parameters():
+            if key != "edit_lr":  # longer steps would end in numbers that are none
+                parameter.add_(size * torch.randn(parameter.shape, generator=draw))
+            if key.endswith("log_scale"):  # of SERAC's scope: questions far from the edit are in it
+                parameter.fill_(-8)
+    if name == "mend":  # and the statistics of what its networks read
+        editor.train()
+        taught = FactEditor(cfg.editor, model, editor)  # type: ignore[arg-type]
+        for record in cfg.data.read().records("train")[:32]:
+            taught.edit(record.knowledge_edit.question, record.knowledge_edit.answer_new)
+    weights = {f"editor.{key}": value for key, value in editor.state_dict().items()}
+    content: dict[str, Any] = {CONFIG: cfg.plain(), SUBJECTS: [], "state_dict": weights}
+    stamp(content, cfg.editor.model_dump(mode="json"), model.editable)
+    torch.save(content, path)
+    return path
+
+
+def evaluated(name: str, words: list[str], scenario: str, n: int) -> tuple[Answers, EditDataModule]:
+    """What an evaluation of the first records generates, and what it has served."""
+    words = [
+        "experiment=demo", f"model={name}", *words, f"scenario={scenario}", f"data.limit={n}",
+        "data.filter_known=none", "metrics.generation=true",
+    ]  # fmt: skip
+    cfg = cast("EvaluateConfig", load_config("evaluate", words))
+    parts = open_parts(cfg, {"test": narrow(scenario)}, torch.device("cpu"))
+    module = EvaluationModule(
+        parts.model, open_judged(cfg, parts), narrow(scenario), parts.inputs.encoder,
+        Scoring(generation=True, max_new_tokens=cfg.metrics.max_new_tokens),
+    )  # fmt: skip
+    trainer().test(module, datamodule=parts.data, verbose=False)
+    lines = [line for line in module.outcome.lines if line["metric"] == GENERATION_MATCH]
+    return {(line["edit_id"], line["probe"]): line["post_text"] for line in lines}, parts.data
+
+
+def narrow(scenario: str) -> Scenario:
+    """A scenario that asks little."""
+    probes = {name: p for name, p in SCENARIOS[scenario].probes.items() if name in PROBES}
+    return replace(SCENARIOS[scenario], probes=probes)
+
+
+def asked(editor: FactEditor, scenario: str, data: EditDataModule) -> tuple[Answers, Answers]:
+    """The same edits and questions one by one: what the edited and the unedited model say."""
+    edits: dict[int, FactEdit] = {}
+    edited: Answers = {}
+    unedited: Answers = {}
+
+    def picture(name: str | None) -> Path | None:
+        return None if name is None else data.source.pictures.path(name)
+
+    for number, record in enumerate(data.records("test")):
+        taught = SCENARIOS[scenario].edit(record)
+        edits[number] = editor.edit(
+            taught.question, taught.answer, image=picture(taught.image), subject=record.subject
+        )
+    for number, probe, prompt, _ in data.probe_prompts("test"):
+        answer = edits[number].ask(prompt.question, picture(prompt.image))
+        edited[number, probe], unedited[number, probe] = answer.text, answer.unedited
+    return edited, unedited
+
+
+def compare(
+    model: OpenedModel, name: str, ckpt: Path | None, scenario: str, n: int
+) -> tuple[int, int]:
+    """Edits and asks both ways; how many answers there are, and how many an edit has changed."""
+    words = [f"ckpt={ckpt}"] if ckpt else [f"editor={name}"]
+    expected, data = evaluated(model.options.name, words, scenario, n)
+    edited, unedited = asked(open_editor(name, model, ckpt=ckpt), scenario, data)
+    assert edited == expected
+    assert len(edited) == 2 * n
+    return len(edited), sum(edited[at] != unedited[at] for at in edited)
+
+
+@pytest.mark.parametrize("name", ["ft", "mend"])
+def test_answers_are_those_of_an_evaluation(
+    name: str, opened: Callable[[str], OpenedModel], trained: Callable[[str, str], Path]
+) -> None:
+    ckpt = trained("llava_tiny", name) if name in NOISE else None
+    answers, changed = compare(opened("llava_tiny"), name, ckpt, "transitive", 2)
+    assert (answers, changed > 0) == (4, True)
+
+
+@pytest.mark.quality
+@pytest.mark.parametrize("name", ["ft", "lora", "rome", "ike", "mend", "serac"])
+def test_answers_of_50_records_are_those_of_evaluations(
+    name: str, opened: Callable[[str], OpenedModel], trained: Callable[[str, str], Path]
+) -> None:
+    """On three twins: text edits asked in text and about pictures, and edits of pictures."""
+    scenarios = SCENARIOS_OF.get(name, tuple(SCENARIOS))
+    n = -(-50 // (len(TWINS) * len(scenarios)))
+    answers = changed = 0
+    for twin in TWINS:
+        ckpt = trained(twin, name) if name in NOISE else None
+        for scenario in scenarios:
+            of_scenario = compare(opened(twin), name, ckpt, scenario, n)
+            answers, changed = answers + of_scenario[0], changed + of_scenario[1]
+    print(f"{name}: {answers} answers of {answers // 2} records are the same, {changed} changed")
+    assert answers >= 100
+    assert changed > answers / 4, "the edits move too little for a test"
