@@ -19,7 +19,9 @@ OUT ?= runs/reference
 REAL ?= runs/real
 SHARED ?= ../shared
 ACCELERATOR ?= auto
-.PHONY: help setup demo table real reference test test-all test-fast test-faults test-odd test-quality lint format clean
+HOST ?= 127.0.0.1
+PORT ?= 8501
+.PHONY: help setup demo play table real reference test test-all test-fast test-faults test-odd test-quality lint format clean
 
 # Nothing here needs a network once the environment stands; one thread per process, two processes.
 export HF_HUB_OFFLINE ?= 1
@@ -53,6 +55,9 @@ demo: $(READY)  ## MEND trained, judged beside FT and the unedited model; a repo
 	  scenario=$(SCENARIOS) data.limit=$(DEMO_EDITS) output_dir=$(DEMO)/mend overwrite=true
 	$(PY) report.py $(DEMO)/train-mend $(DEMO)/training-free/? $(DEMO)/mend/? \
 	  --output $(DEMO)/report --overwrite
+
+play: $(READY)  ## a page in the browser: edit facts, ask in text and about pictures; HOST=, PORT=
+	$(PY) play.py --host $(HOST) --port $(PORT)
 
 # All five editors and the unedited model, three scenarios, one report. All tiny models, 100 edits each:
 # make table TABLE=runs/grid MODELS="blip2_opt_tiny minigpt4_tiny llava_tiny" EDITS=100

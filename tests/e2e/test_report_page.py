@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,23 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import report
+from tests.browser import needs_chromium, started_browser
 from tests.result_folders import draw_pictures, make_answered, make_training
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium, chromium-browser or google-chrome here"),
-]
-# The flags after the second keep a browser that only reads a file from asking the network.
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+pytestmark = [pytest.mark.e2e, needs_chromium]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 AA = 4.5  # contrast of text, WCAG 2.1 level AA
 HOSTILE = "<script>document.title = 'taken'</script><img src='http://example.invalid/x.png'>"
@@ -94,11 +83,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One browser for all tests of this file."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
+    with started_browser() as browser:
+        yield browser
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY_POINTS = ("train", "evaluate", "edit", "pretrain", "report")
+ENTRY_POINTS = ("train", "evaluate", "edit", "play", "pretrain", "report")
 TORCH_FREE = ("configs", "editors.hub", "reporting", "results.files", "results.folder",
               "results.lock", "results.log_file", "results.screen", "results.writing")  # fmt: skip
 
@@ -49,6 +49,7 @@ ARROWS = {
         "models", "datamodules", "editors", "results", "configs", "lightning_modules", "runner",
         "reporting.card", "reporting.formats", "reporting.labels", "reporting.naming",
     },
+    "playground": {"datamodules", "editing", "editors", "configs"},
     "analysis": {
         "metrics", "models", "datamodules", "editors", "results", "configs", "reporting",
         "lightning_modules", "runner",
