@@ -13,8 +13,9 @@ from configs.models import model_options
 from configs.overrides import group_options
 from configs.schema import ModelOptions
 from editing.card import Card, read_card
+from editors.hub import edit_folder
 from errors import ConfigError
-from options import path_flag, without_tilde
+from options import local_or_hub, path_flag
 from results.screen import screen
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def add_export(commands: Any) -> None:
     export = commands.add_parser("export", help=_SUMMARY, description=_SUMMARY)
     export.add_argument(
         "words", nargs="+", metavar="edit=DIR",
-        help="the folder of the edit; model=NAME, model.path=DIR where its card does not say it",
+        help="the folder of the edit, or hub:OWNER/NAME; model=NAME, model.path=DIR where its card "
+        "does not say it",
     )  # fmt: skip
     export.add_argument(
         "--output", type=path_flag, required=True, metavar="PATH", help="folder, new or empty"
@@ -92,14 +94,16 @@ def _edit_of(words: list[str]) -> tuple[Path, list[str]]:
 
     Raises:
         ConfigError: no edit is given, or several are.
+        ModelError: a hub has no such edit.
     """
     edits = [word.partition("=")[2] for word in words if word.startswith("edit=")]
     if len(edits) != 1 or not edits[0]:
         raise ConfigError(
             f"one edit is exported, and {len(edits)} are given: edit=DIR names the folder that "
-            "edit.save(...) wrote."
+            "edit.save(...) wrote, or edit=hub:OWNER/NAME one on a hub."
         )
-    return Path(without_tilde(edits[0])), [word for word in words if not word.startswith("edit=")]
+    folder = edit_folder(local_or_hub(edits[0]))
+    return folder, [word for word in words if not word.startswith("edit=")]
 
 
 def _base_of(card: Card, words: list[str]) -> ModelOptions:

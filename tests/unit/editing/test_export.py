@@ -111,8 +111,14 @@ def test_transformers_alone_answers_as_the_engine(
     compare([merged.edit], [merged.done.output], source.records("test")[:4], source, tmp_path)
 
 
-@pytest.mark.quality
-@pytest.mark.parametrize("name", ["llava_tiny", "blip2_opt_tiny", "minigpt4_tiny"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("llava_tiny", marks=pytest.mark.quality),
+        pytest.param("blip2_opt_tiny", marks=pytest.mark.odd),
+        pytest.param("minigpt4_tiny", marks=pytest.mark.odd),
+    ],
+)
 def test_merged_folders_of_all_methods_answer_fifty_records(
     name: str, source: RecordSource, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from editing.edit import FactEdit
 from editing.model import OpenedModel
 from editors.checkpoint import SUBJECTS, read_checkpoint
 from editors.hub import checkpoint_file, pinned
+from models.__main__ import main as models_main
 from results.folder import read_summary
 from results.writing import write_summary
 from tests.edit_cases import teach, untrained_checkpoint
@@ -189,6 +190,10 @@ def test_an_edit_comes_back_as_it_was_sent(
     assert "load_edit('hub:alice/lyon', model)" in page.text
     question = edit.facts[0].question
     assert load_edit("hub:alice/lyon", model).ask(question) == edit.ask(question)
+    adapter = tmp_path / "adapter"
+    words = ["export", "edit=hub:alice/lyon", "--output", str(adapter), "--format", "peft"]
+    assert models_main(words) == 0
+    assert (adapter / "adapter_config.json").is_file()
 
     hub.put("alice/lyon", {**repository.files(), "pictures/0.png": b"of an earlier one"})
     assert push(f"edit={folder}", "--to", "alice/lyon", "--yes") == 0
