@@ -111,7 +111,6 @@ class Shown(_Part):
     demonstrations: list[list[str]]
     statements: list[str]
     questions: list[str]
-    dropped: dict[str, int]
     stored: bool
 
 

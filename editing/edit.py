@@ -16,7 +16,7 @@ from datamodules.collate import RowTable
 from datamodules.scenarios import Prompt
 from editing.answer import Answered, Probability
 from editing.model import OpenedModel, Picture
-from editors.base import DeltaEdit, Edit, Lasting
+from editors.base import DeltaEdit, Edit, Lasting, Remembering
 from errors import DataError, ModelError
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
@@ -222,6 +222,7 @@ def ask_both(
     if not question.strip():
         raise DataError(f"question={question!r}: a text is needed to ask.")
     picture = None if image is None else model.picture_file(image)
+    edit = edit.anew() if isinstance(edit, Remembering) else edit
     draft = _prompt(question.strip(), next(iter(answers), _DRAFT), picture)
 
     def rows_of(prompts: Sequence[Prompt]) -> AskedRows:

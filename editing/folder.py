@@ -275,8 +275,7 @@ class _Kept:
             tuple(tuple(texts) for texts in shown.demonstrations),
             tuple(shown.statements),
             tuple(shown.questions),
-            {int(number): count for number, count in shown.dropped.items()},
-            shown.stored,
+            stored=shown.stored,
         )
         return value, [self._kept(one, editor) for one in self.card.methods]
 

@@ -127,7 +127,6 @@ def _write_value(edit: FactEdit, folder: Path) -> tuple[Kind, Shown | None]:
             demonstrations=[list(texts) for texts in value.demonstrations],
             statements=list(value.statements),
             questions=list(value.questions),
-            dropped={str(number): count for number, count in value.dropped.items()},
             stored=value.stored,
         )
     raise ModelError(

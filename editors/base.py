@@ -90,6 +90,15 @@ class Reporting(Protocol):
 
 
 @runtime_checkable
+class Remembering(Protocol):
+    """Edits that show later questions no more than had room before earlier ones."""
+
+    def anew(self) -> Self:
+        """The same edit, as before its first question."""
+        ...
+
+
+@runtime_checkable
 class Scoped(Protocol):
     """Edits that decide for each question whether it is about them."""
 

@@ -94,6 +94,10 @@ class IkeEdit:
         """Nothing: the base model is never edited."""
         return nullcontext()
 
+    def anew(self) -> IkeEdit:
+        """The same edit with nothing dropped yet."""
+        return replace(self, dropped={})
+
     def report(self) -> dict[str, list[float]]:
         """Per edit: demonstrations shown, and dropped because they did not fit."""
         dropped = [self.dropped.get(edit, 0) for edit in range(len(self.demonstrations))]

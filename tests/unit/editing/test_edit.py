@@ -129,6 +129,23 @@ def test_demonstrations_are_an_edit_without_weights(model: OpenedModel, record: 
         pass
 
 
+def test_an_answer_does_not_depend_on_what_was_asked_before(
+    model: OpenedModel,
+    record: Record,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A long question has no room for all demonstrations, and the next one has them again."""
+    shown, question = teach(open_editor("ike", model, k=2), record), record.knowledge_edit.question
+    first, long = shown.ask(question), f"{'Tell me please. ' * 40}{question}"
+    needed = len(model.encoder.encode(long, record.knowledge_edit.answer_new).ids)
+    config = model.hf.config.get_text_config()
+    monkeypatch.setattr(config, "max_position_embeddings", needed + 60)
+    shown.ask(long)
+    assert "demonstrations fit" in caplog.text
+    assert shown.ask(question) == first
+
+
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
