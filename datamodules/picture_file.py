@@ -50,11 +50,27 @@ def read_image(path: Path, *, about: int | None = None) -> Image.Image:
         with Image.open(path) as image:
             if about is not None:
                 image.draft("RGB", (about, about))
-            key = _transparent_colour(image)
-            image.load()
-            return _over_backdrop(_upright(_in_8_bits(image, key)))
+            return _as_rgb(image)
     except Exception as error:  # decoders raise whatever they like: struct.error, RuntimeError, ...
         raise DataError(f"the picture {path} cannot be read: {_reason(path, error)}") from error
+
+
+def convert_image(image: Image.Image) -> Image.Image:
+    """A picture of Pillow as `read_image` gives the file that it would be in.
+
+    Raises:
+        DataError: its file is damaged or closed, or its levels are unclear.
+    """
+    try:
+        return _as_rgb(image)
+    except Exception as error:
+        raise DataError(f"the picture in memory cannot be read: {_reason(None, error)}") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    key = _transparent_colour(image)
+    image.load()
+    return _over_backdrop(_upright(_in_8_bits(image, key)))
 
 
 def _transparent_colour(image: Image.Image) -> object:
@@ -72,7 +88,8 @@ def _transparent_colour(image: Image.Image) -> object:
 def _in_8_bits(image: Image.Image, key: object) -> Image.Image:
     """The picture with its transparency, in a mode of 8 bits."""
     if image.mode != "F" and not image.mode.startswith("I"):
-        if key is not None:
+        if key != image.info.get("transparency"):
+            image = image.copy()  # whoever has it in memory keeps it as it is
             image.info["transparency"] = key
         return image
     levels = np.asarray(image)
@@ -117,7 +134,7 @@ def _over_backdrop(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", above.size, BACKDROP), above).convert("RGB")
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(path: Path | None, error: Exception) -> str:
     """What is wrong and what to do."""
     if isinstance(error, _UnclearError):
         return f"{error}. Save it with 8 bits a colour, {_LEAVE}"
@@ -128,7 +145,7 @@ def _reason(path: Path, error: Exception) -> str:
         return f"the memory is too small for its pixels. Save it smaller, {_LEAVE}"
     if isinstance(error, OSError) and error.strerror:  # the system's; Pillow's own have none
         return f"{error.strerror}. {_ADVICE}"
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError) and path is not None:
         return f"{_content(path)}. {_ADVICE}"
     said = f"{type(error).__name__}: {error}".rstrip(": .")
     return f"it is damaged, cut short or of a kind that Pillow cannot decode ({said}). {_ADVICE}"

@@ -31,7 +31,7 @@ from models.deltas import Delta, Deltas, DenseDelta, LowRankDelta, Role, Site, l
 from models.editable import EditableModel, PrefixState
 from models.folder import sha256
 from models.rows import EditBatch
-from options import is_on_hub
+from options import is_on_hub, without_tilde
 
 BY_COLUMN = "by_column"  # in the metadata of the deltas: matrices that lay in memory that way
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def load_edit(
         ModelError: the folder is damaged or only there in part, the edit belongs to another base
             model, or the checkpoint is missing or another one.
     """
-    folder = edit_folder(folder).expanduser()
+    folder = Path(without_tilde(str(edit_folder(folder))))
     card = read_card(folder)
     check_files(folder, card)
     check_base(folder, card, model.editable)
@@ -356,8 +356,10 @@ def _checkpoint(folder: Path, card: Card, given: str | Path | None) -> str | Non
         last = card.methods[card.facts[-1].method].ckpt
         if last is None or card.kind != "memory":
             return None
-        return last.name if checkpoint_file(last.name).is_file() else None
-    path = checkpoint_file(given).expanduser()
+        if not checkpoint_file(last.name).is_file():
+            return None
+        given = last.name
+    path = Path(without_tilde(str(checkpoint_file(given))))
     if not path.is_file():
         raise ModelError(f"ckpt={path}: there is no such file.")
     digest = sha256(path)

@@ -18,15 +18,16 @@ from configs.schema import ModelOptions
 from configs.words import quoted
 from datamodules.collate import RowTable
 from datamodules.images import ImageStore
-from datamodules.picture_file import read_image
+from datamodules.picture_file import convert_image, read_image
 from datamodules.picture_folder import PictureFolder
 from datamodules.prompt_encoder import PromptEncoder, PromptForm
 from editing.answer import Answered
-from errors import ModelError
+from errors import ConfigError, DataError, ModelError
 from models.editable import EditableModel
 from models.families import FAMILIES
 from models.folder import is_local
 from models.unreadable import UNREADABLE, reason
+from options import without_tilde
 from runner.assembly import make_encoder, open_processor
 from runner.assembly import open_model as load_weights
 
@@ -93,12 +94,18 @@ class OpenedModel:
             DataError: the file is missing, or no picture.
         """
         if isinstance(picture, Image.Image):
-            content = sha256(repr((picture.mode, picture.size)).encode() + picture.tobytes())
+            picture = convert_image(picture)
+            content = sha256(repr(picture.size).encode() + picture.tobytes())
             path = Path(self._folder.name) / f"{content.hexdigest()[:16]}.png"
             if not path.exists():
                 picture.save(path)
             return path
-        path = Path(picture).expanduser().absolute()
+        if not isinstance(picture, str | Path):
+            raise DataError(
+                f"a picture is a file or an image of Pillow, and this is a "
+                f"{type(picture).__name__}: PIL.Image.fromarray(...) makes one of an array."
+            )
+        path = Path(without_tilde(str(picture))).absolute()
         read_image(path)
         return path
 

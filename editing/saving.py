@@ -43,6 +43,7 @@ from editors.hub import checkpoint_file
 from errors import ConfigError, ModelError
 from models.deltas import Deltas, LowRankDelta
 from models.folder import is_local, sha256
+from options import without_tilde
 from results.files import check_writable, replacing_folder
 from results.provenance import git_state, versions
 
@@ -71,7 +72,7 @@ def save_edit(edit: FactEdit, folder: str | Path, *, overwrite: bool = False) ->
         DataError: a picture of the edit is gone.
         UnwritableError: the disk is full; what was there is as it was.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(without_tilde(str(folder)))
     _check_target(folder, overwrite=overwrite)
     pictures = _pictures(edit)
     with replacing_folder(folder, overwrite=overwrite) as temporary:

@@ -100,7 +100,7 @@ class Session:
         if not self.edits:
             raise DataError("there is no edit to save.")
         with self._explained():
-            return self.edits[-1].save(Path(folder).expanduser())
+            return self.edits[-1].save(folder)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

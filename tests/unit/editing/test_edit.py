@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from configs.check import load_config
 from configs.schema import EvaluateConfig
+from datamodules.picture_file import read_image
 from datamodules.records import Record
 from datamodules.source import RecordSource
 from editing import open_editor, open_model
@@ -144,6 +146,30 @@ def test_an_answer_does_not_depend_on_what_was_asked_before(
     shown.ask(long)
     assert "demonstrations fit" in caplog.text
     assert shown.ask(question) == first
+
+
+def test_pictures_in_memory_are_what_they_show(model: OpenedModel) -> None:
+    """Colours of a palette, four inks, turned by EXIF: as the one reader of files shows them."""
+    palettes = [Image.new("P", (4, 2)) for _ in range(2)]
+    for picture, colour in zip(palettes, ((200, 0, 0), (0, 0, 200)), strict=True):
+        picture.putpalette(colour * 256)
+        assert read_image(model.picture_file(picture)).getpixel((0, 0)) == colour
+    inks = Image.new("CMYK", (4, 2), (0, 255, 255, 0))
+    assert read_image(model.picture_file(inks)).getpixel((0, 0)) == (255, 0, 0)
+    inks.getexif()[ExifTags.Base.Orientation] = 6
+    assert read_image(model.picture_file(inks)).size == (2, 4)
+
+
+def test_pictures_that_are_none_are_refused(model: OpenedModel, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"ndarray.*fromarray"):
+        model.picture_file(np.zeros((2, 2, 3)))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"x\.png cannot be read"):
+        model.picture_file("~nobody/x.png")
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as closed:
+        pass
+    with pytest.raises(DataError, match="in memory cannot be read"):
+        model.picture_file(closed)
 
 
 @pytest.mark.parametrize(
