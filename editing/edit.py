@@ -129,7 +129,8 @@ class FactEdit:
         """Both edits in place, each as it was made; `FactEditor.edit(..., on=)` makes one on top.
 
         Raises:
-            ModelError: they are of two models, or of two methods that cannot be in place together.
+            ModelError: they are of two models, or of two methods or two trainings of SERAC that
+                cannot be in place together.
         """
         if not isinstance(then, FactEdit):
             return NotImplemented
@@ -140,6 +141,11 @@ class FactEdit:
                 f"edits of editor={self.editor.options.label} and of "
                 f"editor={then.editor.options.label} cannot be in place together: edits of weights "
                 "go with edits of weights, and those of SERAC and IKE with their like."
+            )
+        if not isinstance(first, DeltaEdit) and not self.editor.answers_as(then.editor):
+            raise ModelError(
+                f"two edits of editor={self.editor.options.label} are answered by two trainings of "
+                "it, and edits in place together by one; make both with one open_editor(...)."
             )
         both = cast("Lasting", second).after(first.after(None))
         earlier = (*self.editors, *then.earlier)

@@ -97,6 +97,18 @@ class FactEditor:
         edit = FactEdit((fact,), self, value)
         return edit if on is None else on + edit
 
+    def answers_as(self, other: FactEditor) -> bool:
+        """Whether edits of both are answered by the same networks, with the same settings."""
+        first, second = self.editor, other.editor
+        if first is second or not (
+            isinstance(first, nn.Module) and isinstance(second, nn.Module)
+        ):  # without networks, an edit is all that answers
+            return True
+        weights = second.state_dict()
+        return self.options == other.options and all(
+            torch.equal(weight, weights[name]) for name, weight in first.state_dict().items()
+        )
+
 
 def open_editor(
     name: str,

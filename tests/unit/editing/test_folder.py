@@ -257,6 +257,29 @@ def test_serac_asks_for_its_own_checkpoint(
         load_edit(folder, model, ckpt=tmp_path / "none.ckpt")
 
 
+def test_the_checkpoint_that_a_card_names_is_the_one_that_made_the_edit(
+    opened: Callable[[str], FactEditor], record: Record, model: OpenedModel, tmp_path: Path
+) -> None:
+    """Another training may have written to that place meanwhile."""
+    editor = opened("serac")
+    edit = teach(editor, record)
+    folder, path = edit.save(tmp_path / "edit"), tmp_path / "best.ckpt"
+    shutil.copyfile(str(editor.ckpt), path)
+    methods = read_card(folder).model_dump()["methods"]
+    methods[0]["ckpt"]["name"] = str(path)
+    changed_card(methods=methods)(folder)
+    read = load_edit(folder, model)
+    assert len((read + edit).facts) == 2  # of two openings, and of one training
+    content = torch.load(path)
+    next(w for name, w in content["state_dict"].items() if "scope" in name).add_(1)
+    torch.save(content, path)
+    with pytest.raises(ModelError, match=r"best\.ckpt has sha256"):
+        load_edit(folder, model)
+    again = teach(open_editor("serac", model, ckpt=path), record)
+    with pytest.raises(ModelError, match="two trainings"):
+        edit + again
+
+
 def test_an_edit_that_was_read_makes_no_others(
     saved: Path, model: OpenedModel, fine_tuning: FactEditor, record: Record
 ) -> None:
