@@ -150,6 +150,10 @@ class Card(_Part):
                 raise ValueError(f"there is no method {fact.method}")
         if (self.kind == "demonstrations") != (self.shown is not None):
             raise ValueError("shown is there for kind=demonstrations, and for it alone")
+        if self.shown is not None:
+            lists = (self.shown.demonstrations, self.shown.statements, self.shown.questions)
+            if {len(texts) for texts in lists} != {len(self.facts)}:
+                raise ValueError("shown has not one entry for each fact")
         return self
 
     @property

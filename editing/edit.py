@@ -86,7 +86,7 @@ class FactEdit:
         Args:
             question: without the prompt's wording.
             image: the picture that it is about.
-            max_new_tokens: longest answer; it ends before at a line's end.
+            max_new_tokens: longest answer, unless the new one is longer; it ends at a line's end.
 
         Raises:
             DataError: the question is empty or too long, or the picture cannot be read.
@@ -219,7 +219,7 @@ def ask_both(
         name: of the method, for errors.
         layer: the lowest that it changes.
         answers: those whose probability is told besides the unedited model's own.
-        max_new_tokens: longest answer; it ends before at a line's end.
+        max_new_tokens: longest answer, unless the new one is longer; it ends at a line's end.
 
     Raises:
         DataError: the question is empty or too long, or the picture cannot be read.

@@ -191,9 +191,15 @@ def _checked(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _typed(value: Any) -> str:
-    """A value as it is typed."""
-    if isinstance(value, str):
-        return quoted(value)
+    """A value as it is typed.
+
+    >>> _typed([1e-05, "a b", None, True, Path("x y")])
+    '[1e-05,"a b",null,true,"x y"]'
+    """
+    if isinstance(value, str | Path):
+        return quoted(str(value))
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_typed, value))}]"
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
+    return str(value).lower() if isinstance(value, bool) else str(value)

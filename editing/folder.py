@@ -242,7 +242,7 @@ class _Kept:
         deltas = {site: _moved(d, device) for site, d in read_deltas(self.folder).items()}
         check_shapes(self.folder, deltas, self.model.editable)
         editors = [
-            self._kept(method, KeptEditor(method.options["name"], deltas))
+            self._kept(method, KeptEditor(self._options(method).name, deltas))
             for method in self.card.methods
         ]
         return DeltaEdit(deltas), editors

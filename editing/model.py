@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from PIL import Image
@@ -137,8 +137,26 @@ def open_model(
     typed = {"revision": revision, "dtype": dtype, "quantise": quantise}
     keys = [f"model.{key}={quoted(value)}" for key, value in typed.items() if value is not None]
     options = model_options([*_words(str(name), revision), *keys])
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return open_configured(options, target, prompt)
+    if prompt not in get_args(PromptForm):
+        raise ConfigError(f"prompt={prompt!r}: {', '.join(get_args(PromptForm))} are accepted.")
+    return open_configured(options, _device(device), prompt)
+
+
+def _device(given: str | torch.device | None) -> torch.device:
+    """Where the weights go.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    name = given or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ConfigError(
+            f"device={name!r}: torch has no such device here; cpu is accepted, and cuda or cuda:N "
+            "where there is a GPU."
+        ) from error
 
 
 def open_configured(options: ModelOptions, device: torch.device, prompt: PromptForm) -> OpenedModel:

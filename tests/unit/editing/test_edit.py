@@ -218,6 +218,10 @@ def test_names_and_options_that_do_not_exist_are_told(model: OpenedModel) -> Non
         open_editor("ft", model, lrr=1)
     with pytest.raises(ConfigError, match="editor=mend is a trained editor"):
         open_editor("mend", model)
+    with pytest.raises(ConfigError, match="device='gpu': torch has no such device"):
+        open_model("llava_tiny", device="gpu")
+    with pytest.raises(ConfigError, match="prompt='plain': default, published, native"):
+        open_model("llava_tiny", prompt="plain")  # type: ignore[arg-type]
 
 
 def test_settings_fit_the_model(model: OpenedModel) -> None:

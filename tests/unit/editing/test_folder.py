@@ -32,6 +32,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+NOTHING_SHOWN = {"demonstrations": [], "statements": [], "questions": [], "stored": False}
+NAMELESS: dict[str, Any] = {"label": "ft", "options": {}, "ckpt": None, "data": None}
+
+
 @pytest.fixture(scope="module")
 def opened(
     model: OpenedModel, record: Record, tmp_path_factory: pytest.TempPathFactory
@@ -218,6 +222,8 @@ def changed_deltas(folder: Path, change: Callable[[dict[str, Any]], dict[str, An
         (changed_card(colour="red"), "colour: Extra inputs"),
         (changed_card(facts=[]), "facts: List should have at least 1"),
         (changed_card(sha256={"../a": "0"}), "outside the folder"),
+        (changed_card(kind="demonstrations", shown=NOTHING_SHOWN), "not one entry for each fact"),
+        (changed_card(methods=[NAMELESS]), "options of editor=ft are not those of an editor"),
         (lambda folder: (folder / DELTAS).unlink(), "deltas.safetensors is not there"),
         (cut, "deltas.safetensors is not what was written"),
         (lambda folder: shutil.rmtree(folder), "there is no such folder"),
