@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from datamodules.collate import RowTable
+from datamodules.records import Text
 from datamodules.scenarios import Prompt
 from editing.answer import Answered, Probability
 from editing.model import OpenedModel, Picture
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from editing.editor import FactEditor
 
 UNEDITED = DeltaEdit()
+_TEXT: TypeAdapter[str] = TypeAdapter(Text)
 _DRAFT = "yes"  # any short answer: generation leaves it at its first token that is not the model's
 
 
@@ -225,11 +228,10 @@ def ask_both(
         DataError: the question is empty or too long, or the picture cannot be read.
         ModelError: a model's logits are no numbers.
     """
-    if not question.strip():
-        raise DataError(f"question={question!r}: a text is needed to ask.")
+    question = checked_text("question", question)
     picture = None if image is None else model.picture_file(image)
     edit = edit.anew() if isinstance(edit, Remembering) else edit
-    draft = _prompt(question.strip(), next(iter(answers), _DRAFT), picture)
+    draft = _prompt(question, next(iter(answers), _DRAFT), picture)
 
     def rows_of(prompts: Sequence[Prompt]) -> AskedRows:
         table = model.rows()
@@ -335,6 +337,20 @@ def batch_of(
         edit_ids=(0,),
         subjects=(subject,),
     )
+
+
+def checked_text(key: str, text: str) -> str:
+    """A text without blanks around it.
+
+    Raises:
+        DataError: it holds nothing that can be seen.
+    """
+    try:
+        return _TEXT.validate_python(text)
+    except ValidationError as error:
+        raise DataError(
+            f"{key}={text!r}: a text is needed that holds something that can be seen."
+        ) from error
 
 
 def _prompt(question: str, answer: str, image: Path | None) -> Prompt:

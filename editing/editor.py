@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from configs.check import load_edit_config
@@ -17,8 +15,7 @@ from configs.editing_rules import fact_problem
 from configs.overrides import group_options, leaves
 from configs.schema import EditConfig
 from configs.words import quoted
-from datamodules.records import Text
-from editing.edit import Fact, FactEdit, batch_of
+from editing.edit import Fact, FactEdit, batch_of, checked_text
 from editing.model import OpenedModel, Picture, model_words
 from editors.base import AsksLonger, Editor, EditorInputs
 from editors.checkpoint import load_editor, read_checkpoint
@@ -27,8 +24,6 @@ from editors.registry import build_editor
 from errors import ConfigError, DataError
 from runner.assembly import check_base, demonstrations
 from runner.training import check_checkpoint
-
-_TEXT: TypeAdapter[str] = TypeAdapter(Text)
 
 
 @dataclass(frozen=True)
@@ -76,9 +71,10 @@ class FactEditor:
                 the question, or the row is longer than what the model reads.
             ModelError: the method diverged on it, or its edits do not go on top of `on`.
         """
-        texts = _checked({"question": question, "answer": answer})
+        question, answer = checked_text("question", question), checked_text("answer", answer)
+        subject = checked_text("subject", subject) if subject else None
         picture = None if image is None else self.model.picture_file(image)
-        fact = Fact(texts["question"], texts["answer"], picture, subject and subject.strip())
+        fact = Fact(question, answer, picture, subject)
         problem = fact_problem(
             self.options, fact.question, fact.subject, has_image=fact.image is not None
         )
@@ -171,23 +167,6 @@ def editor_options(config: EditConfig) -> EditorOptions:
 def editor_choices() -> list[str]:
     """Names that `open_editor` accepts."""
     return group_options("editor")
-
-
-def _checked(texts: Mapping[str, str]) -> dict[str, str]:
-    """Texts without blanks around them.
-
-    Raises:
-        DataError: one holds nothing that can be seen.
-    """
-    checked = {}
-    for key, text in texts.items():
-        try:
-            checked[key] = _TEXT.validate_python(text)
-        except ValidationError as error:
-            raise DataError(
-                f"{key}={text!r}: a text is needed that holds something that can be seen."
-            ) from error
-    return checked
 
 
 def _typed(value: Any) -> str:

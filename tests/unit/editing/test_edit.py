@@ -177,6 +177,7 @@ def test_pictures_that_are_none_are_refused(model: OpenedModel, tmp_path: Path) 
     [
         ({"question": " "}, "question=' '"),
         ({"answer": ""}, "answer=''"),
+        ({"subject": 7}, "subject=7"),
         ({"subject": "Atlantis"}, "does not occur in the question"),
     ],
 )
@@ -187,6 +188,13 @@ def test_texts_that_teach_nothing_are_refused(
     given = {"question": fact.question, "answer": fact.answer_new, "subject": record.subject}
     with pytest.raises(DataError, match=message):
         fine_tuning.edit(**(given | texts))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("question", [" ", "\u200b", "\ud800?", None])
+def test_questions_that_ask_nothing_are_refused(edit: FactEdit, question: str) -> None:
+    for answering in (edit, edit.model):
+        with pytest.raises(DataError, match=r"question=.*can be seen"):
+            answering.ask(question)
 
 
 def test_a_picture_that_cannot_be_read_is_refused(
