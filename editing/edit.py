@@ -132,8 +132,8 @@ class FactEdit:
         """Both edits in place, each as it was made; `FactEditor.edit(..., on=)` makes one on top.
 
         Raises:
-            ModelError: they are of two models, or of two methods or two trainings of SERAC that
-                cannot be in place together.
+            ModelError: they are of two models, or of two methods, two trainings of SERAC or
+                two settings of IKE that cannot be in place together.
         """
         if not isinstance(then, FactEdit):
             return NotImplemented
@@ -147,8 +147,9 @@ class FactEdit:
             )
         if not isinstance(first, DeltaEdit) and not self.editor.answers_as(then.editor):
             raise ModelError(
-                f"two edits of editor={self.editor.options.label} are answered by two trainings of "
-                "it, and edits in place together by one; make both with one open_editor(...)."
+                f"two edits of editor={self.editor.options.label} are answered by two trainings or "
+                "settings of it, and edits in place together by one; make both with one "
+                "open_editor(...)."
             )
         both = cast("Lasting", second).after(first.after(None))
         earlier = (*self.editors, *then.earlier)
@@ -226,8 +227,9 @@ def ask_both(
 
     Raises:
         DataError: the question is empty or too long, or the picture cannot be read.
-        ModelError: a model's logits are no numbers.
+        ModelError: a model's logits are no numbers, or an edit is in place on the model.
     """
+    model.check_unedited("the unedited model is asked")
     question = checked_text("question", question)
     picture = None if image is None else model.picture_file(image)
     edit = edit.anew() if isinstance(edit, Remembering) else edit

@@ -69,8 +69,10 @@ class FactEditor:
         Raises:
             DataError: a text is empty, a picture cannot be read, the subject is missing or not in
                 the question, or the row is longer than what the model reads.
-            ModelError: the method diverged on it, or its edits do not go on top of `on`.
+            ModelError: the method diverged on it, its edits do not go on top of `on`, or an edit
+                is in place on the model (`applied`).
         """
+        self.model.check_unedited("an edit is made")
         question, answer = checked_text("question", question), checked_text("answer", answer)
         subject = checked_text("subject", subject) if subject else None
         picture = None if image is None else self.model.picture_file(image)
@@ -96,12 +98,12 @@ class FactEditor:
     def answers_as(self, other: FactEditor) -> bool:
         """Whether edits of both are answered by the same networks, with the same settings."""
         first, second = self.editor, other.editor
-        if first is second or not (
-            isinstance(first, nn.Module) and isinstance(second, nn.Module)
-        ):  # without networks, an edit is all that answers
+        if first is second or self.options != other.options:
+            return first is second
+        if not (isinstance(first, nn.Module) and isinstance(second, nn.Module)):
             return True
         weights = second.state_dict()
-        return self.options == other.options and all(
+        return all(
             torch.equal(weight, weights[name]) for name, weight in first.state_dict().items()
         )
 

@@ -83,6 +83,19 @@ class OpenedModel:
             max_new_tokens=max_new_tokens,
         )  # fmt: skip
 
+    def check_unedited(self, what: str) -> None:
+        """Refuses what means the unedited model while an edit is in place on it.
+
+        Raises:
+            ModelError: inside `with edit.applied():`.
+        """
+        if self.editable.is_edited:
+            raise ModelError(
+                f"{what} inside `with edit.applied():`, where the model is the edited one and "
+                "`model.hf` answers: do it outside of the block. An edit on top of another is made "
+                "with on=."
+            )
+
     def rows(self) -> RowTable:
         """An empty table of rows for this model."""
         return RowTable(self.encoder, self.images, PictureFolder(Path("/")), plain_locality=False)

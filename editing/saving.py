@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -78,7 +77,7 @@ def save_edit(edit: FactEdit, folder: str | Path, *, overwrite: bool = False) ->
     with replacing_folder(folder, overwrite=overwrite) as temporary:
         for name, source in pictures.items():
             (temporary / PICTURES).mkdir(exist_ok=True)
-            shutil.copyfile(source, temporary / name)
+            read_image(source).save(temporary / name)
         kind, shown = _write_value(edit, temporary)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         hashes = {path.relative_to(temporary).as_posix(): sha256(path) for path in files}
@@ -106,11 +105,11 @@ def _check_target(folder: Path, *, overwrite: bool) -> None:
 
 
 def _pictures(edit: FactEdit) -> dict[str, Path]:
-    """File in the folder -> picture, each once."""
+    """File in the folder -> picture, each once: its pixels alone, without what a camera notes."""
     paths = dict.fromkeys(fact.image for fact in edit.facts if fact.image is not None)
     for path in paths:
         read_image(path)
-    return {f"{PICTURES}/{number}{path.suffix.lower()}": path for number, path in enumerate(paths)}
+    return {f"{PICTURES}/{number}.png": path for number, path in enumerate(paths)}
 
 
 def _write_value(edit: FactEdit, folder: Path) -> tuple[Kind, Shown | None]:

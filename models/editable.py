@@ -158,6 +158,11 @@ class EditableModel(nn.Module, ABC):
             weight = weight + deltas[site].dense()[0] if site in deltas else weight
         return weight
 
+    @property
+    def is_edited(self) -> bool:
+        """Whether deltas are in place, so that every pass meets them."""
+        return any(self._in_place)
+
     @contextmanager
     def deltas_in_place(self, deltas: Deltas) -> Iterator[None]:
         """The model with one edit in place: every pass inside the block meets it.

@@ -317,10 +317,10 @@ def _answers(session: Session) -> None:
 
 def _answer(session: Session, question: str, image: Path | None) -> Answered:
     """Asked once for each state of the edits."""
-    edits = tuple(map(id, session.edits))
-    key = (question, image, edits)
+    edits = tuple(session.edits)  # kept with the answer: another edit would get the id of one gone
+    key = (question, image, tuple(map(id, edits)))
     if key not in STATE.answers:
         with _LOCK:
-            STATE.answers[key] = session.ask(question, image)
-    answer: Answered = STATE.answers[key]
+            STATE.answers[key] = (edits, session.ask(question, image))
+    answer: Answered = STATE.answers[key][1]
     return answer

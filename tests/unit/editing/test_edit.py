@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -96,16 +97,41 @@ def test_an_edit_on_top_is_made_on_the_edited_model(
     """As the sequential protocol does: theta_i = theta_{i-1} + D_i(theta_{i-1})."""
     fact = source.records("test")[7].knowledge_edit
     on_top = fine_tuning.edit(fact.question, fact.answer_new, on=edit)
-    with edit.model.editable.deltas_in_place(edit.deltas):
-        then = fine_tuning.edit(fact.question, fact.answer_new)
+    edited = copy.deepcopy(edit.model.editable)
+    for site, delta in edit.deltas.items():
+        edited.linear(site).get_parameter("weight").data += delta.dense()[0]
+    on_copy = replace(fine_tuning, model=replace(edit.model, editable=edited))
+    then = on_copy.edit(fact.question, fact.answer_new)
     alone = fine_tuning.edit(fact.question, fact.answer_new)
     for site, delta in on_top.deltas.items():
         added = delta.dense() - edit.deltas[site].dense()
-        torch.testing.assert_close(added, then.deltas[site].dense())
-        assert not torch.allclose(added, alone.deltas[site].dense())
+        torch.testing.assert_close(added, then.deltas[site].dense(), rtol=1e-3, atol=1e-5)
+        assert not torch.allclose(added, alone.deltas[site].dense(), rtol=1e-3, atol=1e-5)
     assert [answer.text for answer in map(on_top.ask, [f.question for f in on_top.facts])] == [
         f.answer for f in on_top.facts
     ]  # fmt: skip
+
+
+def test_while_an_edit_is_in_place_the_unedited_model_is_not_there(
+    fine_tuning: FactEditor, edit: FactEdit
+) -> None:
+    with edit.applied() as model:
+        with pytest.raises(ModelError, match="outside of the block"):
+            model.ask("Who?")
+        with pytest.raises(ModelError, match="outside of the block"):
+            edit.ask("Who?")
+        with pytest.raises(ModelError, match="on="):
+            fine_tuning.edit("Who?", "me")
+    assert edit.ask(edit.facts[0].question).text == edit.facts[0].answer
+
+
+def test_demonstrations_of_two_settings_do_not_meet(model: OpenedModel) -> None:
+    edits = [
+        open_editor("ike", model, k=0, picture=where).edit("Who?", "me")
+        for where in ("question", "front")
+    ]
+    with pytest.raises(ModelError, match="two trainings or settings"):
+        edits[0] + edits[1]
 
 
 def test_edits_of_two_models_do_not_meet(fine_tuning: FactEditor, edit: FactEdit) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
 
 from datamodules.records import Record
@@ -150,6 +150,26 @@ def test_pictures_go_along(
     with pytest.raises(DataError, match=r"a\.png"):
         gone.save(tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_what_a_camera_notes_does_not_go_along(
+    fine_tuning: FactEditor, record: Record, source: RecordSource, model: OpenedModel,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """A folder may be shared: a picture's pixels are in it, and nothing else of its file."""
+    fact, turned = record.knowledge_edit, Image.Exif()
+    turned[ExifTags.Base.Orientation], turned[ExifTags.Base.Artist] = 6, "Alice of Lyon"
+    photograph = tmp_path / "photograph.jpg"
+    with Image.open(source.pictures.path(str(record.image))) as image:
+        image.convert("RGB").save(photograph, exif=turned)
+    edit = fine_tuning.edit(str(fact.image_question), fact.answer_new, image=photograph)
+    read = load_edit(edit.save(tmp_path / "edit"), model)
+    stored = read.facts[0].image
+    assert stored is not None
+    assert b"Alice" in photograph.read_bytes()
+    assert b"Alice" not in stored.read_bytes()
+    question = str(fact.image_question)
+    assert read.ask(question, stored).probabilities == edit.ask(question, photograph).probabilities
 
 
 def test_the_card_says_what_it_is_and_names_no_place_of_this_machine(
