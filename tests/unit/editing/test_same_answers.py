@@ -6,7 +6,7 @@ editors have weights that move what they get, and come from a checkpoint of thei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -64,6 +64,7 @@ def checkpoint(model: OpenedModel, name: str, path: Path) -> Path:
     """A checkpoint of an editor with drawn weights, as a training would have written it."""
     words = ["experiment=demo", f"editor={name}", f"model={model.options.name}"]
     cfg = cast("TrainConfig", load_config("train", words))
+    torch.manual_seed(4)
     editor = build_editor(cfg.editor, model.editable, EditorInputs(model.encoder))
     assert isinstance(editor, nn.Module)
     draw, size = torch.Generator().manual_seed(5), NOISE[name]
@@ -85,21 +86,34 @@ def checkpoint(model: OpenedModel, name: str, path: Path) -> Path:
     return path
 
 
-def evaluated(name: str, words: list[str], scenario: str, n: int) -> tuple[Answers, EditDataModule]:
-    """What an evaluation of the first records generates, and what it has served."""
+def evaluated(
+    model: OpenedModel, words: list[str], scenarios: Sequence[str], n: int
+) -> Iterator[tuple[str, Answers, EditDataModule]]:
+    """What evaluations of the first records generate, and what they have served.
+
+    Base model, editor and records are opened once for all scenarios.
+    """
     words = [
-        "experiment=demo", f"model={name}", *words, f"scenario={scenario}", f"data.limit={n}",
-        "data.filter_known=none", "metrics.generation=true",
+        "experiment=demo", f"model={model.options.name}", *words, f"scenario={scenarios[0]}",
+        f"data.limit={n}", "data.filter_known=none", "metrics.generation=true",
     ]  # fmt: skip
     cfg = cast("EvaluateConfig", load_config("evaluate", words))
-    parts = open_parts(cfg, {"test": narrow(scenario)}, torch.device("cpu"))
-    module = EvaluationModule(
-        parts.model, open_judged(cfg, parts), narrow(scenario), parts.inputs.encoder,
-        Scoring(generation=True, max_new_tokens=cfg.metrics.max_new_tokens),
-    )  # fmt: skip
-    trainer().test(module, datamodule=parts.data, verbose=False)
-    lines = [line for line in module.outcome.lines if line["metric"] == GENERATION_MATCH]
-    return {(line["edit_id"], line["probe"]): line["post_text"] for line in lines}, parts.data
+    parts = open_parts(cfg, {"test": narrow(scenarios[0])}, torch.device("cpu"))
+    editor = open_judged(cfg, parts)
+    scoring = Scoring(generation=True, max_new_tokens=cfg.metrics.max_new_tokens)
+    for scenario in scenarios:
+        data = EditDataModule(parts.data.source, {"test": narrow(scenario)}, limit=n)
+        data.connect(parts.inputs.encoder, model.images)
+        module = EvaluationModule(
+            parts.model, editor, narrow(scenario), parts.inputs.encoder, scoring
+        )
+        trainer().test(module, datamodule=data, verbose=False)
+        lines = [line for line in module.outcome.lines if line["metric"] == GENERATION_MATCH]
+        yield (
+            scenario,
+            {(line["edit_id"], line["probe"]): line["post_text"] for line in lines},
+            data,
+        )
 
 
 def narrow(scenario: str) -> Scenario:
@@ -128,16 +142,17 @@ def asked(editor: FactEditor, scenario: str, data: EditDataModule) -> tuple[Answ
     return edited, unedited
 
 
-def compare(
-    model: OpenedModel, name: str, ckpt: Path | None, scenario: str, n: int
-) -> tuple[int, int]:
+def compare(editor: FactEditor, scenarios: Sequence[str], n: int) -> tuple[int, int]:
     """Edits and asks both ways; how many answers there are, and how many an edit has changed."""
-    words = [f"ckpt={ckpt}"] if ckpt else [f"editor={name}"]
-    expected, data = evaluated(model.options.name, words, scenario, n)
-    edited, unedited = asked(open_editor(name, model, ckpt=ckpt), scenario, data)
-    assert edited == expected
-    assert len(edited) == 2 * n
-    return len(edited), sum(edited[at] != unedited[at] for at in edited)
+    words = [f"ckpt={editor.ckpt}"] if editor.ckpt else [f"editor={editor.options.label}"]
+    answers = changed = 0
+    for scenario, expected, data in evaluated(editor.model, words, scenarios, n):
+        edited, unedited = asked(editor, scenario, data)
+        assert edited == expected, scenario
+        assert len(edited) == 2 * n
+        answers += len(edited)
+        changed += sum(edited[at] != unedited[at] for at in edited)
+    return answers, changed
 
 
 @pytest.mark.parametrize("name", ["ft", "mend"])
@@ -145,7 +160,8 @@ def test_answers_are_those_of_an_evaluation(
     name: str, opened: Callable[[str], OpenedModel], trained: Callable[[str, str], Path]
 ) -> None:
     ckpt = trained("llava_tiny", name) if name in NOISE else None
-    answers, changed = compare(opened("llava_tiny"), name, ckpt, "transitive", 2)
+    editor = open_editor(name, opened("llava_tiny"), ckpt=ckpt)
+    answers, changed = compare(editor, ["transitive"], 2)
     assert (answers, changed > 0) == (4, True)
 
 
@@ -160,9 +176,9 @@ def test_answers_of_50_records_are_those_of_evaluations(
     answers = changed = 0
     for twin in TWINS:
         ckpt = trained(twin, name) if name in NOISE else None
-        for scenario in scenarios:
-            of_scenario = compare(opened(twin), name, ckpt, scenario, n)
-            answers, changed = answers + of_scenario[0], changed + of_scenario[1]
+        editor = open_editor(name, opened(twin), ckpt=ckpt)
+        of_twin = compare(editor, scenarios, n)
+        answers, changed = answers + of_twin[0], changed + of_twin[1]
     print(f"{name}: {answers} answers of {answers // 2} records are the same, {changed} changed")
     assert answers >= 100
     assert changed > answers / 4, "the edits move too little for a test"
