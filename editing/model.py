@@ -28,6 +28,7 @@ from models.families import FAMILIES
 from models.folder import is_local
 from models.unreadable import UNREADABLE, reason
 from options import without_tilde
+from results.files import replacing
 from runner.assembly import make_encoder, open_processor
 from runner.assembly import open_model as load_weights
 
@@ -111,7 +112,8 @@ class OpenedModel:
             content = sha256(repr(picture.size).encode() + picture.tobytes())
             path = Path(self._folder.name) / f"{content.hexdigest()[:16]}.png"
             if not path.exists():
-                picture.save(path)
+                with replacing(path) as temporary:
+                    picture.save(temporary)
             return path
         if not isinstance(picture, str | Path):
             raise DataError(

@@ -22,7 +22,7 @@ from editing.answer import Answered
 from editing.editor import FactEditor, open_editor
 from editing.model import OpenedModel, open_model
 from editing.session import Session
-from errors import ConfigError, DataError, TmkeError
+from errors import ConfigError, TmkeError
 from playground.choices import (
     Example,
     Question,
@@ -32,6 +32,7 @@ from playground.choices import (
     read_examples,
 )
 from playground.table import answer_table
+from results.files import replacing
 
 STATE = st.session_state
 SHOWN = 6  # answers at once; all of them are asked again after each edit
@@ -240,12 +241,9 @@ def _upload() -> None:
         return
     content = STATE.upload.getvalue()
     path = Path(_uploads().name) / f"{sha256(content).hexdigest()[:12]}{_ending(STATE.upload.name)}"
-    path.write_bytes(content)
-    try:
-        read_image(path)
-    except DataError:
-        path.unlink()
-        raise
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+        read_image(temporary)
     STATE.uploaded = [path, *(other for other in STATE.uploaded if other != path)]
     STATE.picture = path
 

@@ -49,7 +49,7 @@ ARROWS = {
         "models", "datamodules", "editors", "results", "configs", "lightning_modules", "runner",
         "reporting.card", "reporting.formats", "reporting.labels", "reporting.naming",
     },
-    "playground": {"datamodules", "editing", "editors", "configs"},
+    "playground": {"datamodules", "editing", "editors", "configs", "results.files"},
     "analysis": {
         "metrics", "models", "datamodules", "editors", "results", "configs", "reporting",
         "lightning_modules", "runner",

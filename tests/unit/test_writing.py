@@ -36,6 +36,17 @@ PLACES = {
     ("models/minigpt4/convert.py", "convert"): "in the same folder",
     ("models/parts_folder.py", "_store"): "in the folder that `replacing_folder` gave",
     ("reporting/thumbnails.py", "_as_jpeg"): "into memory",
+    ("editing/base_folder.py", "copy_beside"): "in the folder that `replacing_folder` gave",
+    ("editing/export.py", "finish"): "in the same folder",
+    ("editing/plain.py", "take_code_along"): "in the same folder",
+    ("editing/plain.py", "_write"): "in the same folder",
+    ("editing/saving.py", "_write_value"): "in the folder that `replacing_folder` gave",
+    ("editing/saving.py", "write_deltas"): "in the same folder",
+    ("editing/hub.py", "_edit_parcel"): "in a temporary folder, which is sent",
+    ("editing/hub.py", "_editor_parcel"): "in the same folder",
+    ("edit.py", "main"): "no file: `save` of the prompt, see `editing.saving`",
+    ("editing/prompt.py", "save"): "the same",
+    ("editing/session.py", "save"): "the same",
 }
 """(file, function) that writes outside a block of `replacing`, and why it may."""
 
