@@ -149,7 +149,7 @@ def records_to_trace(
         prompts = _encode(model, encoder, part)
         at = prompts.answers
         logits = model.suffix(prompts.state, at=at)
-        questions = [record.knowledge_edit.question for record in part]
+        questions = [record.text_fact().question for record in part]
         check_own_logits(model, logits.amax(-1), question_at(questions, at))
         right = logits.argmax(-1) == at.target
         all_right = at.row_mean(right.float()) == 1
@@ -183,14 +183,15 @@ def token_positions(row: Encoded, subject: str) -> dict[str, list[int]]:
 
 
 def _encode(model: EditableModel, encoder: PromptEncoder, records: Sequence[Record]) -> _Prompts:
-    texts = [RowText(r.knowledge_edit.question, r.knowledge_edit.answer_true) for r in records]
+    facts = [record.text_fact() for record in records]
+    texts = [RowText(fact.question, fact.answer) for fact in facts]
     encoded = [encoder.encode(text.question, text.answer) for text in texts]
     for row, text in zip(encoded, texts, strict=True):
         check_length(row, model.max_positions, text.question, text.answer)
     rows = encoder.rows(encoded, texts, edit_index=range(len(texts))).to(model.device)
     starts = encoder.row_starts(encoded).tolist()
-    positions = [token_positions(e, r.subject) for e, r in zip(encoded, records, strict=True)]
-    spans = [locate_phrase(e, r.subject) for e, r in zip(encoded, records, strict=True)]
+    positions = [token_positions(e, f.subject) for e, f in zip(encoded, facts, strict=True)]
+    spans = [locate_phrase(e, f.subject) for e, f in zip(encoded, facts, strict=True)]
     at = rows.answers()
     begins = torch.cat([at.row.new_ones(1), at.row[1:] != at.row[:-1]]).bool()
 

@@ -225,8 +225,8 @@ def _true(ask: PromptMaker) -> PromptMaker:
     """The same question with the answer that was true before the edit."""
 
     def ask_true(record: Record) -> Prompt | None:
-        prompt = ask(record)
-        return prompt and prompt._replace(answer=record.knowledge_edit.answer_true)
+        prompt, true = ask(record), record.knowledge_edit.answer_true
+        return None if prompt is None or true is None else prompt._replace(answer=true)
 
     return ask_true
 

@@ -149,6 +149,7 @@ def write_probes(path: Path, scenario: str, n_edits: int) -> None:
             "image": None if scenario == "unimodal" else f"{edit:04d}/{probe[-1]}.png",
             "hops": None,
             "mark": None,
+            "drawn": False,
         }
         for edit in range(n_edits)
         for probe in probes

@@ -14,6 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from configs import schema
+from configs.data_rules import TRAIN, keys_of_the_run
 from configs.fitting import fitting_experiment, settings_warnings
 from configs.overrides import (
     check_words,
@@ -125,7 +126,7 @@ def preflight(
     words = _with_fitting_experiment(command, words)
     is_unread = bool(problems)
     line = check_words(command, words, multirun=multirun)
-    problems += line.problems + useless_keys(command, line.keys)
+    problems += line.problems + useless_keys(command, line.keys) + keys_of_the_run(line.keys)
     refused = (parsed.keys - line.keys) | parsed.unread
     for job in sweep_jobs(line.overrides):
         try:
@@ -209,6 +210,12 @@ def type_sections(
         value = plain.get(name)
         if name in refused or name in incomplete or (name == "output_dir" and value is None):
             continue
+        if name == "data" and isinstance(value, Mapping) and value.get("train") is not None:
+            trained_on, mistakes = _typed_training(command, value["train"])
+            problems += mistakes
+            if mistakes:
+                continue
+            value = {**value, "train": trained_on}
         try:
             sections[name] = _typed_section(command, name, value)
         except ConfigError as error:
@@ -299,6 +306,16 @@ def _typed_section(command: str, name: str, value: Any) -> Any:
     kind: Any = Annotated[field.annotation, field]
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     return adapter.validate_python(value, strict=True)
+
+
+def _typed_training(command: str, value: object) -> tuple[Any, list[str]]:
+    """The options of `data.train`, and a sentence for each mistake in them."""
+    try:
+        return _typed_section(command, "data", value), []
+    except ConfigError as error:
+        return None, [str(error).replace("data.name=", f"{TRAIN}=")]
+    except ValidationError as error:
+        return None, _sentences(TRAIN, value, error)
 
 
 def _sentences(section: str, value: object, error: ValidationError) -> list[str]:

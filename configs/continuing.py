@@ -25,7 +25,9 @@ _OF_THE_TRAINING = {
 # editor.batch_size times the number of processes where that number is known.
 _FREE = {
     "ckpt", "output_dir", "overwrite", "resume", "threads", "logger", "trainer", "evaluate",
-    "callbacks", "data.root", "data.image_root", "data.num_workers", "model.path",
+    "callbacks", "data.root", "data.image_root", "data.num_workers",
+    "data.vlkeb_root", "data.train.root", "data.train.image_root", "data.train.num_workers",
+    "model.path",
     "editor.scope.encoder", "editor.counterfactual.path", "editor.batch_size",
 }  # fmt: skip
 

@@ -27,6 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.data_rules import TRAIN
 from configs.schema import COMMANDS
 from configs.words import key_of, quoted, without_tildes
 from editors.registry import editor_names, registration
@@ -57,7 +58,12 @@ class CommandLine:
     @property
     def keys(self) -> set[str]:
         """Groups and keys that the overrides set."""
-        return {override.key_or_group for override in self.overrides}
+        return {typed_key(override) for override in self.overrides}
+
+
+def typed_key(override: Override) -> str:
+    """The key or group that a word sets; `data.train` is the group `data` in another place."""
+    return TRAIN if override.package == TRAIN else str(override.key_or_group)
 
 
 @contextmanager
@@ -116,7 +122,7 @@ def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -
     problems = list(parsed.problems)
     keyed: list[Override] = []
     for override in parsed.overrides:
-        key = override.key_or_group
+        key = typed_key(override)
         if override.is_sweep_override() and not multirun:
             problems.append(
                 f"{override.input_line}: a list of values makes several runs; ask for that with -m"
@@ -130,7 +136,7 @@ def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -
             missing = _missing_plugin(override) + _moved_folder(override)
             problems += missing
             sound += [] if missing else [override]
-        elif key in groups:
+        elif key in groups or (key == TRAIN and "data" in groups):
             mistakes = _group_problems(override)
             problems += mistakes
             sound += _row_of_paper(override).overrides if mistakes else [override]
@@ -251,8 +257,8 @@ def leaves(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _group_problems(override: Override) -> list[str]:
     """Sentences for options that a group does not have."""
-    group = override.key_or_group
-    options = group_options(group)
+    group = typed_key(override)
+    options = group_options(str(override.key_or_group))
     if override.is_delete():
         return []
     problems = []
@@ -263,7 +269,7 @@ def _group_problems(override: Override) -> list[str]:
             problems.append(f"{group}={value}: this experiment is now typed as {' '.join(words)}")
         elif str(value) not in options:
             problems.append(
-                f"{group}={value}: there is no configs/{group}/{value}.yaml; "
+                f"{group}={value}: there is no configs/{override.key_or_group}/{value}.yaml; "
                 f"{group} is one of {', '.join(options)}{_NOTES.get(group, '')}"
                 f"{suggest(str(value), options)}"
             )

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from configs import schema
 from configs.around import ALIGNMENTS, RecipeOptions
+from configs.data_rules import data_rules
 from configs.editing_rules import editing_problems, shows_records, useless_in_edit
 from configs.model_folder import folder_problem
 from configs.overrides import group_options, suggest
 from configs.pretraining import PretrainOptions
-from datamodules.source import DataOptions, pictured_names, world_names
+from datamodules.source import DataOptions, world_names
 from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import editor_names, registration
 
@@ -31,7 +32,7 @@ def rule_problems(command: str, sections: Sections) -> list[str]:
     """A sentence for each mistake; `sections` has those that are sound on their own, typed."""
     rules = (
         _editor_rules, _protocol_rules, _part_rules, _resume_rules, _file_rules, _trainer_rules,
-        _process_rules, _trial_rules, _reach_rules, _pretrain_rules, _picture_rules,
+        _process_rules, _trial_rules, _reach_rules, _pretrain_rules, data_rules,
     )  # fmt: skip
     problems = [problem for rule in rules for problem in rule(command, sections)]
     return problems + (editing_problems(sections) if command == "edit" else [])
@@ -186,7 +187,6 @@ def _resume_rules(command: str, sections: Sections) -> Iterator[str]:
 def _file_rules(command: str, sections: Sections) -> Iterator[str]:
     data: DataOptions | None = sections.get("data")
     if data is not None and (command != "edit" or shows_records(sections)):
-        yield from data.problems(command)
         yield from _among_data(data, sections)
     model = sections.get("model")
     if model is not None and command != "pretrain" and _is_local(model.path):
@@ -327,34 +327,6 @@ def _pretrain_rules(command: str, sections: Sections) -> Iterator[str]:
         yield (
             f"data={data.name}: a model is pretrained on a world; data is "
             f"{' or '.join(world_names())}"
-        )
-
-
-def _picture_rules(command: str, sections: Sections) -> Iterator[str]:
-    """Data of text alone has nothing for questions about pictures."""
-    if command == "edit":
-        return
-    data: DataOptions | None = sections.get("data")
-    scenario: schema.ScenarioOptions | None = sections.get("scenario")
-    editor: EditorOptions | None = sections.get("editor")
-    if data is None or data.has_pictures:
-        return
-    accepted = f"data with pictures is {', '.join(pictured_names())}"
-    if scenario is not None and scenario.name != "unimodal":
-        yield (
-            f"scenario={scenario.name}: data={data.name} is text alone, and this scenario asks "
-            f"about pictures; use scenario=unimodal ({accepted})"
-        )
-    trained = editor if command == "train" and isinstance(editor, TrainedEditorOptions) else None
-    if trained is not None and trained.questions == "image_text":
-        yield (
-            f"editor.questions=image_text: data={data.name} is text alone; use "
-            f"editor.questions=text ({accepted})"
-        )
-    if data.filter_known == "pictures":
-        yield (
-            f"data.filter_known=pictures: data={data.name} is text alone; use text or none "
-            f"({accepted})"
         )
 
 

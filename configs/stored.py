@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from configs.continuing import changes
+from configs.data_rules import TRAIN
 from configs.overrides import CONFIG_DIR, CommandLine, dotted, group_options
 from configs.words import without_tildes
-from datamodules.source import named_filter
+from datamodules.source import named_filter, source_names, source_options
 from editors.hub import checkpoint_file
 from editors.registry import with_current_names
 from errors import ConfigError
@@ -112,12 +113,21 @@ def training_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {"seed": stored.get("seed")}
     data = stored.get("data")
     if isinstance(data, dict):
-        settings["data"] = {key: data[key] for key in data if key not in _DATA_IS_WHERE}
+        settings["data"] = _what_it_is(data)
     for section, keys in _DECIDES_TRAINING.items():
         values = stored.get(section)
         if isinstance(values, dict):
             settings[section] = {key: values[key] for key in keys if key in values}
     return settings
+
+
+def _what_it_is(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `data` without what says where its files are, and how they are read."""
+    return {
+        key: _what_it_is(value) if isinstance(value, dict) else value
+        for key, value in data.items()
+        if key not in _DATA_IS_WHERE
+    }
 
 
 def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,13 +147,23 @@ def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
 def _current_data(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The section `data` of a configuration by its keys and values of now; none where it has none.
 
-    `filter_known` was a boolean, and no model knew what it had been taught.
+    `filter_known` was a boolean, no model knew what it had been taught, and no probe was drawn.
     """
     data = plain.get("data")
     if not isinstance(data, dict):
         return {}
+    data = _of_source(data)
+    if isinstance(trained_on := data.get("train"), dict):
+        data["train"] = _of_source(trained_on)
+    return {"data": data}
+
+
+def _of_source(data: Mapping[str, Any]) -> dict[str, Any]:
     known = {"filter_known": named_filter(data["filter_known"])} if "filter_known" in data else {}
-    return {"data": {"taught": False, **data, **known}}
+    name = data.get("name")
+    # No probe was drawn from other records then.
+    draws = name in source_names() and "draw" in source_options(str(name)).model_fields
+    return {"taught": False, **({"draw": False} if draws else {}), **data, **known}
 
 
 def stored_groups(stored: dict[str, Any], command: str, typed: Collection[str]) -> list[str]:
@@ -158,6 +178,10 @@ def stored_groups(stored: dict[str, Any], command: str, typed: Collection[str]) 
         is_taken = group in SECTIONS[command] and group not in typed
         if is_taken and (name in group_options(group) or group == "editor"):
             words.append(f"{group}={name}")
+    data = stored.get("data")
+    trained_on = data.get("train") if isinstance(data, dict) else None
+    if isinstance(trained_on, dict) and TRAIN not in typed and "data" not in typed:
+        words += [f"+data@{TRAIN}={trained_on.get('name')}"] * ("data" in SECTIONS[command])
     return words
 
 
@@ -268,6 +292,9 @@ def _merge_section(
         if key not in base:
             notes.append(f"{where}.{key} of the checkpoint is not known any more and is left out")
         elif isinstance(value, dict) and isinstance(base[key], dict):
+            if value.get("name") != base[key].get("name"):  # another source to train on was typed
+                notes.append(_note(f"{where}.{key}", base[key].get("name"), value.get("name")))
+                continue
             merged[key] = _merge_section(base[key], value, f"{where}.{key}", notes)
         else:
             merged[key] = value
@@ -276,8 +303,8 @@ def _merge_section(
 
 def _restore_typed(merged: dict[str, Any], plain: dict[str, Any], key: str) -> str | None:
     """Sets one dotted key back to what the command line says; tells a difference."""
-    if "." not in key or key not in dict(dotted(plain)):
-        return None
+    if "." not in key or key == TRAIN or key not in dict(dotted(plain)):
+        return None  # a group's own keys are set one by one
     *sections, last = key.split(".")
     target, source = merged, plain
     for section in sections:

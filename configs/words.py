@@ -22,8 +22,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from configs.data_rules import TRAIN
 from configs.schema import COMMANDS
-from datamodules.source import source_names, source_options
+from datamodules.source import DataOptions, source_names, source_options
 from editors.registry import editor_names, registration
 from options import (
     HubMark,
@@ -74,6 +75,7 @@ def quote_words(words: Iterable[str], *, multirun: bool = False) -> list[str]:
         words: a command line; flags may be among them.
         multirun: whether -m is, so that commas make several runs.
     """
+    words = [_as_group(word) for word in words]
     if not multirun:
         words = [_BARE_LIST.sub(r"\1[\2]", word) for word in words]
     return [_quote_word(word, multirun) for word in words]
@@ -85,6 +87,12 @@ def whole_words(words: Iterable[str]) -> list[str]:
     Not twice: quotes that are typed, `null` and `${...}` are letters of such a text.
     """
     return [_whole_word(word) for word in words]
+
+
+def _as_group(word: str) -> str:
+    """`data.train=NAME` as Hydra has it: the group `data` once more, in a place of its own."""
+    match = _WORD.fullmatch(word)
+    return f"+data@{TRAIN}={match['value']}" if match and match["key"] == TRAIN else word
 
 
 def key_of(word: str) -> str | None:
@@ -127,7 +135,10 @@ def text_keys(section: str) -> Mapping[str, TextKey]:
     """
     if section in _CHOSEN:
         names, options = _CHOSEN[section]
-        return dict(item for name in names() for item in _text_fields(options(name), f"{section}."))
+        prefixes = (f"{section}.", f"{TRAIN}.") if section == "data" else (f"{section}.",)
+        return dict(
+            item for name in names() for p in prefixes for item in _text_fields(options(name), p)
+        )
     found = {key: TextKey(True) for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.job.name")}
     for config in COMMANDS.values():
         found |= dict(_text_fields(config))
@@ -143,6 +154,9 @@ def _text_keys_of(plain: Mapping[str, Any]) -> Iterator[tuple[str, TextKey]]:
         name = chosen.get("name") if isinstance(chosen, Mapping) else None
         if name in names():
             yield from _text_fields(options(name), f"{section}.")
+        trained_on = chosen.get("train") if isinstance(chosen, Mapping) else None
+        if isinstance(trained_on, Mapping) and trained_on.get("name") in names():
+            yield from _text_fields(options(str(trained_on["name"])), f"{TRAIN}.")
 
 
 def _text_key(key: str) -> TextKey | None:
@@ -154,7 +168,8 @@ def _text_fields(options: type[Options], prefix: str = "") -> Iterator[tuple[str
     for name, field in options.model_fields.items():
         kinds = [*field.metadata, *_parts(field.annotation)]
         for inner in kinds:
-            if isinstance(inner, type) and issubclass(inner, Options):
+            is_section = isinstance(inner, type) and issubclass(inner, Options)
+            if is_section and inner is not DataOptions:  # which stands for any source
                 yield from _text_fields(inner, f"{prefix}{name}.")
         if str in kinds and not any(kind in kinds for kind in (bool, int, float, dict)):
             yield (

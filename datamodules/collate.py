@@ -98,7 +98,7 @@ class RowTable:
         """All rows so far, padded to one length."""
         return self._encoder.rows(
             self._encoded,
-            [RowText(p.question, p.answer, p.image is not None, p.plain) for _, p in self._row_of],
+            [row_text(prompt) for _, prompt in self._row_of],
             edit_index=[edit for edit, _ in self._row_of],
             image_index=self._image_index,
             pixel_values=self._pixels() if self._has_pixels else None,
@@ -108,14 +108,30 @@ class RowTable:
         return self._images.stack(map(self._pictures.path, self._picture_of))
 
     def _as_asked(self, prompt: Prompt) -> Prompt:
-        is_cloze = self._cloze and prompt.image is None
-        return prompt._replace(plain=is_cloze or (prompt.plain and self._plain_locality))
+        return as_asked(prompt, plain_locality=self._plain_locality, cloze=self._cloze)
 
     def _encode(self, prompt: Prompt) -> Encoded:
-        question, answer, image, plain = prompt
-        encoded = self._encoder.encode(question, answer, picture=image is not None, plain=plain)
-        check_length(encoded, self._encoder.max_positions, question, answer)
+        encoded = self._encoder.encode(**row_text(prompt).tokens)
+        check_length(encoded, self._encoder.max_positions, prompt.question, prompt.answer)
         return encoded
+
+
+def as_asked(prompt: Prompt, *, plain_locality: bool, cloze: bool) -> Prompt:
+    """A prompt whose `plain` alone says whether it stands without the template.
+
+    Args:
+        prompt: of a scenario.
+        plain_locality: as in `RowTable`.
+        cloze: as in `RowTable`.
+    """
+    is_cloze = prompt.cloze or (cloze and prompt.image is None)
+    return prompt._replace(plain=is_cloze or (prompt.plain and plain_locality), cloze=False)
+
+
+def row_text(prompt: Prompt) -> RowText:
+    """What a row of a prompt says."""
+    shows = prompt.image is not None
+    return RowText(prompt.question, prompt.answer, shows, prompt.plain, aliases=prompt.aliases)
 
 
 @dataclass(frozen=True)
@@ -148,7 +164,7 @@ class Collator:
             edit_rows=torch.tensor(edit_rows),
             probes={probe: torch.tensor(rows) for probe, rows in probe_rows.items()},
             edit_ids=tuple(number for number, _ in records),
-            subjects=tuple(record.subject for _, record in records),
+            subjects=tuple(record.about for _, record in records),
             pictures=pictures,
         )
 

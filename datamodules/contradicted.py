@@ -39,7 +39,7 @@ def contradicted(records: Sequence[Record], scenario: Scenario) -> Mapping[tuple
             changed_by.setdefault(key, []).append(number)
     contradictions: dict[tuple[int, str], int] = {}
     for number, record in enumerate(records):
-        same_fact = changed_by.get((record.knowledge_edit.question, None), [])
+        same_fact = changed_by.get(_fact(record), [])
         for probe, make_prompt in scenario.probes.items():
             prompt = make_prompt(record)
             if prompt is None:
@@ -57,13 +57,21 @@ def contradicted(records: Sequence[Record], scenario: Scenario) -> Mapping[tuple
     return contradictions
 
 
+def _fact(record: Record) -> Key:
+    """The question that tells the fact of an edit from others: in text where it has one."""
+    edit = record.knowledge_edit
+    return (edit.wording, record.image if edit.question is None else None)
+
+
 def _changes(record: Record) -> set[Key]:
     """The questions that an edit gives another answer to."""
     edit, rephrase = record.knowledge_edit, record.rephrase_question
-    keys: set[Key] = {(edit.question, None), (rephrase.rephrase_question, None)}
+    in_text = (edit.question, rephrase.rephrase_question if rephrase else None)
+    keys: set[Key] = {(question, None) for question in in_text if question is not None}
     for image in (record.image, record.image_rephrase):
         if image is not None:
-            asked = (edit.image_question, rephrase.rephrase_image_question)
+            shown = rephrase.rephrase_image_question if rephrase else None
+            asked = (edit.image_question, shown)
             keys |= {(question, image) for question in asked if question is not None}
     return keys
 

@@ -91,11 +91,11 @@ class EditDataModule(L.LightningDataModule):
         self._left_out: dict[Split, dict[int, LeftOut]] = {split: {} for split in scenarios}
         self._sound: dict[Split, set[int]] = {split: set() for split in scenarios}
         self._check_record = check_record
-        self._make_table: Callable[[], RowTable] | None = None
+        self._make_tables: dict[Split, Callable[[], RowTable]] = {}
         self._images: ImageStore | None = None
         self._knows: Knows | None = None
-        if source.on_error == "error":  # else each record is looked at when its turn comes
-            for split in scenarios:
+        for split in scenarios:
+            if source.of(split).on_error == "error":  # else each when its turn comes
                 self._check_pictures(split)
 
     def connect(
@@ -108,11 +108,13 @@ class EditDataModule(L.LightningDataModule):
             images: its pixels.
             knows: as for `ask`, where the weights are loaded already.
         """
-        source = self.source
-        self._make_table = partial(
-            RowTable, encoder, images, source.pictures,
-            plain_locality=source.plain_locality, cloze=source.cloze,
-        )  # fmt: skip
+        self._make_tables = {
+            split: partial(
+                RowTable, encoder, images, source.pictures,
+                plain_locality=source.plain_locality, cloze=source.cloze,
+            )
+            for split in self.scenarios if (source := self.source.of(split))
+        }  # fmt: skip
         self._images, self._knows = images, knows
 
     def ask(self, knows: Knows) -> None:
@@ -144,10 +146,10 @@ class EditDataModule(L.LightningDataModule):
         for split in self.scenarios:
             if split in self._edits:
                 continue
-            is_asked = self.source.filter_known != "none"
+            is_asked = self.source.of(split).filter_known != "none"
             numbered = list(self._known(split) if is_asked else self._checked(split, self.limit))
             self._serve(split, numbered)
-            log_left_out(split, self.left_out(split))
+            log_left_out(split, self.left_out(split), self.source.of(split).on_error)
             self.taught.log(split, self.records(split))
             self._log_idle(split)
 
@@ -185,10 +187,12 @@ class EditDataModule(L.LightningDataModule):
             self._refuse(split, places[number], edits[number][1], error)
         kept = [(places[n], record) for n, record in edits if n not in reasons]
         if not kept:
-            raise nothing_left(self._name(split), self.left_out(split))
+            raise nothing_left(
+                self._name(split), self.left_out(split), self.source.of(split).on_error
+            )
         self._serve(split, kept)
         if reasons:
-            log_left_out(split, self.left_out(split))
+            log_left_out(split, self.left_out(split), self.source.of(split).on_error)
 
     def _serve(self, split: Split, numbered: Sequence[NumberedRecord]) -> None:
         self._places[split] = [number for number, _ in numbered]
@@ -262,7 +266,7 @@ class EditDataModule(L.LightningDataModule):
         return BatchLoader(edits, order, self._collator(split), self._workers())
 
     def _collator(self, split: Split) -> Collator:
-        return Collator(self._connected(), self.scenarios[split], reads=split == "test")
+        return Collator(self._connected(split), self.scenarios[split], reads=split == "test")
 
     def _workers(self) -> int:
         """How many processes are to prepare batches; they keep pixels, and this one does not."""
@@ -270,10 +274,10 @@ class EditDataModule(L.LightningDataModule):
             self._images.clear()
         return self.num_workers
 
-    def _connected(self) -> Callable[[], RowTable]:
-        if self._make_table is None:
+    def _connected(self, split: Split) -> Callable[[], RowTable]:
+        if split not in self._make_tables:
             raise RuntimeError("connect() hands in tokens and pixels before setup()")
-        return self._make_table
+        return self._make_tables[split]
 
     def _check_pictures(self, split: Split) -> None:
         """All pictures of a split are there; none is opened."""
@@ -286,15 +290,15 @@ class EditDataModule(L.LightningDataModule):
                 self._refuse(split, number, record, error)
                 continue
             names |= {prompt.image for prompt in prompts if prompt.image is not None}
-        why = f"the {scenario.name} scenario on the {split} split of data={self.source.name}"
-        self.source.pictures.check(names, why)
+        why = f"the {scenario.name} scenario on {self._name(split)}"
+        self.source.of(split).pictures.check(names, why)
 
     def _prompts(self, split: Split, record: Record) -> list[Prompt]:
         """What an edit of the record asks, and what the unedited model is asked besides."""
         scenario = self.scenarios[split]
         probes = {name: make_prompt(record) for name, make_prompt in scenario.probes.items()}
         prompts = [scenario.edit(record), *(prompt for prompt in probes.values() if prompt)]
-        if (by := self.source.filter_known) != "none":
+        if (by := self.source.of(split).filter_known) != "none":
             prompts += true_questions(record, pictures=by == "pictures")
         if split == "test":
             reading = [
@@ -338,23 +342,23 @@ class EditDataModule(L.LightningDataModule):
     def _check(self, split: Split, record: Record) -> None:
         """Makes sure that a record's rows can be made: tokens and pictures."""
         self._check_record(record)
-        table = self._connected()()
+        table = self._connected(split)()
         for prompt in self._prompts(split, record):
             table.check(prompt)
 
     def _refuse(self, split: Split, number: int, record: Record, error: DataError) -> None:
         """Leaves a record out, or says which it is."""
         place = self.source.place(split, number)
-        if self.source.on_error == "error":
+        if self.source.of(split).on_error == "error":
             raise DataError(
-                f"{place} (subject {record.subject!r}), {self._name(split)}: {error} "
+                f"{place} ({record.named}), {self._name(split)}: {error} "
                 "data.on_error=skip leaves such records out."
             ) from error
         self._left_out[split][number] = LeftOut(place, record.subject, str(error))
 
     def _log_idle(self, split: Split) -> None:
         """Says which edits change nothing: they count as any, and score as if they were made."""
-        idle = [record.subject for record in self.records(split) if record.changes_nothing]
+        idle = [record.about for record in self.records(split) if record.changes_nothing]
         if idle:
             log.warning(
                 "%s split: %d of %d edits change nothing, as their answer_new is answer_true: %s%s",
@@ -363,14 +367,14 @@ class EditDataModule(L.LightningDataModule):
             )  # fmt: skip
 
     def _name(self, split: Split) -> str:
-        return f"the {split} split of data={self.source.name}"
+        return self.source.named(split)
 
     def _known(self, split: Split) -> list[NumberedRecord]:
         """The records to edit: those that the unedited model knows, as far as `limit` needs."""
         if self._knows is None:
             raise RuntimeError("the source filters on known facts: ask(knows) is needed")
-        on_pictures = self.source.filter_known == "pictures"
-        knows = KnownFilter(self._connected(), self._knows, self.limit, pictures=on_pictures)
+        on_pictures = self.source.of(split).filter_known == "pictures"
+        knows = KnownFilter(self._connected(split), self._knows, self.limit, pictures=on_pictures)
         known = list(islice(knows(self._checked(split)), self.limit))
         self.known[split] = facts = knows.facts
         self.answered |= knows.is_right

@@ -41,7 +41,7 @@ class FactMarks:
 
     def of(self, record: Record) -> Mark | None:
         """The mark of the fact that a record edits; None where it has none or names no relation."""
-        if record.relation is None:
+        if record.relation is None or record.subject is None:
             return None
         return self.by_fact.get((name_key(record.subject), record.relation))
 

@@ -56,10 +56,12 @@ class Element(NamedTuple):
 
     Attributes:
         line: the line where it begins, from 1; None in a file that is one list.
+        mistake: why the line is no JSON, where broken lines are asked for; there is no value then.
     """
 
     value: Any
     line: int | None
+    mistake: str | None = None
 
 
 class _UnusableError(ValueError):
@@ -79,18 +81,22 @@ def read_json(path: Path) -> Any:
     return value
 
 
-def read_list(path: Path, what: str) -> list[Element]:
+def read_list(path: Path, what: str, *, broken_lines: bool = False) -> list[Element]:
     """The elements of a file that holds a list, or objects one after the other (JSON lines).
 
     Args:
         path: the file.
         what: its elements in a word, for messages: `records`.
+        broken_lines: whether lines of a *.jsonl that are no JSON come back as elements with a
+            mistake, and are no error.
 
     Raises:
         DataError: it cannot be read, is not UTF-8, not JSON, or neither a list of something nor
             JSON lines.
     """
     text = _text(path)
+    if broken_lines and path.suffix.lower() == LINES_SUFFIX:
+        return list(_lines(path, text))
     first, end = _value(path, text, 0)
     if isinstance(first, dict) and (path.suffix.lower() == LINES_SUFFIX or end < len(text)):
         return list(_elements(path, text))
@@ -147,6 +153,21 @@ def _elements(path: Path, text: str) -> Iterator[Element]:
         line += text.count("\n", counted, start)
         yield Element(value, line)
         counted, start = start, end
+
+
+def _lines(path: Path, text: str) -> Iterator[Element]:
+    """The values of JSON lines; after one that is broken the next line goes on."""
+    start, line, counted = _after_space(text, 0), 1, 0
+    while start < len(text):
+        line += text.count("\n", counted, start)
+        counted = start
+        try:
+            value, end = _value(path, text, start)
+            yield Element(value, line)
+        except DataError as error:
+            yield Element(None, line, str(error).rstrip("."))
+            end = _after_space(text, text.find("\n", start) + 1 or len(text))
+        start = end
 
 
 def _value(path: Path, text: str, start: int) -> tuple[Any, int]:

@@ -17,6 +17,19 @@ SHOWN = 3  # records that a message names
 _LONGEST = 240  # characters of each there
 
 
+class NotJoinedError(Exception):
+    """A record that a source's own rule leaves out, whatever `data.on_error` says.
+
+    Args:
+        reason: what it lacks.
+        subject: of the record.
+    """
+
+    def __init__(self, reason: str, subject: str) -> None:
+        super().__init__(reason)
+        self.subject = subject
+
+
 class LeftOut(NamedTuple):
     """A record that is not used.
 
@@ -49,22 +62,22 @@ def first_of(left_out: Sequence[LeftOut]) -> str:
     )
 
 
-def log_left_out(split: str, left_out: Sequence[LeftOut]) -> None:
+def log_left_out(split: str, left_out: Sequence[LeftOut], on_error: OnError = "skip") -> None:
     """Says how many records of a split are left out, with the first few; log.txt lists them all."""
     if not left_out:
         return
     records = "1 record" if len(left_out) == 1 else f"{len(left_out)} records"
-    log.warning(
-        "%s split: %s left out (data.on_error=skip): %s", split, records, first_of(left_out)
-    )
+    by = "data.on_error=skip" if on_error == "skip" else "the source's own rule"
+    log.warning("%s split: %s left out (%s): %s", split, records, by, first_of(left_out))
     for record in left_out:
         log.info("left out: %s", record, extra=OFF_SCREEN)
 
 
-def nothing_left(where: str, left_out: Sequence[LeftOut]) -> DataError:
+def nothing_left(where: str, left_out: Sequence[LeftOut], on_error: OnError = "skip") -> DataError:
     """The error where every record of a split was left out."""
+    by = "data.on_error=skip" if on_error == "skip" else "the source's own rule"
     return DataError(
-        f"data.on_error=skip has left out all {len(left_out)} records of {where}: "
+        f"{by} has left out all {len(left_out)} records of {where}: "
         f"{first_of(left_out)}. Correct them, or name other data."
     )
 

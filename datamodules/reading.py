@@ -27,7 +27,7 @@ _OF_ITS_TYPE = ("stability_same", "leak_same")
 # Probes that are scored against another answer than the true one; all others ask for that.
 _TRUE_ANSWERS: Mapping[str, Callable[[Record], str | None]] = {
     "reliability": lambda record: record.knowledge_edit.answer_true,
-    "generality": lambda record: record.rephrase_question.answer_true,
+    "generality": lambda record: r.answer_true if (r := record.rephrase_question) else None,
     "portability": lambda record: hop.answer_true if (hop := record.one_hop_question) else None,
     "leak_same": lambda record: same.answer if (same := record.same_type_entity_question) else None,
     "leak_diff": lambda record: diff.answer if (diff := record.diff_type_entity_question) else None,
@@ -64,7 +64,7 @@ def reading_questions(record: Record, probe: str, prompt: Prompt) -> ReadingQues
 
 def _naming(record: Record, probe: str, image: str) -> Prompt | None:
     question = naming_question(record)
-    if question is None:
+    if question is None or record.subject is None:
         return None
     if probe in _OF_THE_SUBJECT:
         return Prompt(question, record.subject, image)
@@ -80,6 +80,8 @@ def naming_question(record: Record) -> str | None:
     None where that shows no picture or leads elsewhere than to the subject.
     """
     first = next(iter(record.multimodal_hops), None)
-    if first is None or first.image is None or name_key(first.answer) != name_key(record.subject):
+    if first is None or first.image is None or record.subject is None:
+        return None
+    if name_key(first.answer) != name_key(record.subject):
         return None
     return first.question

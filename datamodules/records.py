@@ -3,21 +3,32 @@
 The schema is the one of the TMKE authors' files (Supplementary, section 3): a fact about a
 subject, its counterfactual target, a paraphrase, a one-hop question, a same-type and a
 different-type entity, a text and an image question for locality, and the pictures. `TmkeRecord`
-demands every field of it. `Record` is what the rest of the project works with: an edit and its
-paraphrase. What a source has no field for is absent, and not asked: a world's relation may lead to
-no one-hop question, text benchmarks have no picture, and no entity to ask the edit's question
-about. A record may carry extra locality probes that tell near from far.
+(tmke_record.py) demands every field of it. `Record` is what the rest of the project works with: an
+edit and its paraphrase, in text, about a picture, or both. What a source has no field for is
+absent, and not asked: a world's relation may lead to no one-hop question, text benchmarks have no
+picture, edits of pictures no text question and often no subject. A record may carry extra locality
+probes that tell near from far, and other names of its answers. A field that came after the first
+stored results is written only where a record has it, so that the digests of all other records stay
+what they were.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from datamodules.mentions import mentions
 from errors import DataError
@@ -58,10 +69,19 @@ def inside_folder(path: str) -> str:
     return path
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_empty(value: Sized) -> bool:
+    return not value
+
+
 Text = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(visible)
 ]
 Picture = Annotated[Text, AfterValidator(inside_folder)]
+Aliases = Annotated[tuple[Text, ...], Field(exclude_if=_is_empty)]
 LocalityKind = Literal["near", "subject"]
 
 
@@ -71,49 +91,94 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class KnowledgeEdit(Part):
-    """The edited fact, as a text question and as a question about a picture of the subject."""
+class _Worded(Part):
+    """Base of the parts that ask in text, about a picture, or both."""
 
-    question: Text
+    _TEXT: ClassVar[str]
+    _IMAGE: ClassVar[str]
+
+    @property
+    def wording(self) -> str:
+        """What is asked, in words: the text question where there is one, else that of a picture."""
+        text: str | None = getattr(self, self._TEXT)
+        image: str = getattr(self, self._IMAGE)
+        return image if text is None else text
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if getattr(self, self._TEXT) is None and getattr(self, self._IMAGE) is None:
+            raise ValueError(f"one of {self._TEXT} and {self._IMAGE} is needed")
+        return self
+
+
+class KnowledgeEdit(_Worded):
+    """The edited fact, as a text question, as a question about a picture of the subject, or both.
+
+    Attributes:
+        answer_true: None where the source does not say what is true.
+        answer_new_aliases: other names of the new answer, which a generated answer may be.
+        unseen_question: about the unseen picture, where it is another one than about the seen one.
+    """
+
+    _TEXT, _IMAGE = "question", "image_question"
+
+    question: Text | None = None
     image_question: Text | None = None
     answer_new: Text
-    answer_true: Text
+    answer_true: Text | None = None
+    answer_new_aliases: Aliases = ()
+    unseen_question: Annotated[Text | None, Field(exclude_if=_is_none)] = None
 
 
-class RephraseQuestion(Part):
+class RephraseQuestion(_Worded):
     """The same fact in other words (Generality)."""
 
-    rephrase_question: Text
+    _TEXT, _IMAGE = "rephrase_question", "rephrase_image_question"
+
+    rephrase_question: Text | None = None
     rephrase_image_question: Text | None = None
     answer_new: Text
-    answer_true: Text
+    answer_true: Text | None = None
+    answer_new_aliases: Aliases = ()
 
 
-class OneHopQuestion(Part):
-    """A question that needs the edited fact and one more (Portability)."""
+class OneHopQuestion(_Worded):
+    """A question that needs the edited fact and more (Portability).
 
-    one_hop_question: Text
+    Attributes:
+        steps: from the edited fact to the answer, where the source says so without listing them.
+        image: what its picture question shows, where that is not the record's picture.
+    """
+
+    _TEXT, _IMAGE = "one_hop_question", "one_hop_image_question"
+
+    one_hop_question: Text | None = None
     one_hop_image_question: Text | None = None
     answer_new: Text
     answer_true: Text | None = None
+    answer_new_aliases: Aliases = ()
+    steps: Annotated[int | None, Field(ge=1, exclude_if=_is_none)] = None
+    image: Annotated[Picture | None, Field(exclude_if=_is_none)] = None
 
 
 class SameTypeQuestion(Part):
     """The edit's question about another entity of the subject's type (Stability)."""
 
     same_type_entity: Text
-    image_question: Text
+    image_question: Text | None = None
     answer: Text
     question: Text | None = None
+    answer_aliases: Aliases = ()
 
 
 class DiffTypeQuestion(Part):
     """The edit's question about an entity of another type (Stability)."""
 
     diff_type_entity: Text
-    image_question: Text
+    image_question: Text | None = None
     answer: Text
     question: Text | None = None
+    answer_aliases: Aliases = ()
 
 
 class Question(Part):
@@ -121,6 +186,7 @@ class Question(Part):
 
     question: Text
     answer: Text
+    answer_aliases: Aliases = ()
 
 
 class HopQuestion(Question):
@@ -141,17 +207,25 @@ class ExtraLocality(Part):
     image_question: Text | None = None
     answer: Text
     image: Picture | None = None
+    answer_aliases: Aliases = ()
 
 
 class Record(BaseModel):
-    """One edit with its probes. Image fields are paths relative to the source's image folder."""
+    """One edit with its probes. Image fields are paths relative to the source's image folder.
+
+    Attributes:
+        subject: None where the source names none, as for a question about any picture.
+        is_cloze: the edit's questions and paraphrases are beginnings of sentences that the answer
+            continues, and stand without the prompt's template.
+        drawn: names of the fields that were drawn from other records, by the source's rule.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    subject: Text
+    subject: Text | None = None
     entity_type: Text | None = None
     knowledge_edit: KnowledgeEdit
-    rephrase_question: RephraseQuestion
+    rephrase_question: RephraseQuestion | None = None
     one_hop_question: OneHopQuestion | None = None
     same_type_entity_question: SameTypeQuestion | None = None
     diff_type_entity_question: DiffTypeQuestion | None = None
@@ -167,6 +241,24 @@ class Record(BaseModel):
     multimodal_hops: list[HopQuestion] = []
     extra_locality: list[ExtraLocality] = []
     relation: str | None = None
+    is_cloze: Annotated[bool, Field(exclude_if=lambda is_cloze: not is_cloze)] = False
+    drawn: Annotated[tuple[str, ...], Field(exclude_if=_is_empty)] = ()
+
+    @property
+    def about(self) -> str:
+        """What the record is about, for results: its subject, else its picture, else its words."""
+        return self.subject or self.image or self.knowledge_edit.wording
+
+    @property
+    def named(self) -> str:
+        """The record in a message: `subject 'France'`, or its picture where it has no subject."""
+        what = "subject" if self.subject else "picture" if self.image else "question"
+        return f"{what} {self.about!r}"
+
+    @property
+    def key(self) -> str:
+        """Equal for two records that may not stand in two splits: of one subject or picture."""
+        return name_key(self.about)
 
     @property
     def hops(self) -> int | None:
@@ -177,17 +269,37 @@ class Record(BaseModel):
         """
         if self.one_hop_question is None:
             return None
+        if self.one_hop_question.steps is not None:
+            return self.one_hop_question.steps
         return max(1, len(self.new_single_hops) - 1)
 
     @property
     def changes_nothing(self) -> bool:
         """Whether the edit teaches what is true already."""
         edit = self.knowledge_edit
-        return name_key(edit.answer_new) == name_key(edit.answer_true)
+        true = edit.answer_true
+        return true is not None and name_key(edit.answer_new) == name_key(true)
 
     def extra_probe(self, kind: str) -> ExtraLocality | None:
         """The record's extra locality probe of a kind, where it has one."""
         return next((extra for extra in self.extra_locality if extra.kind == kind), None)
+
+    def text_fact(self) -> TextFact:
+        """The fact that the edit changes, in text.
+
+        Raises:
+            DataError: the record lacks a part of it.
+        """
+        edit = self.knowledge_edit
+        parts = {
+            "subject": self.subject, "text question": edit.question, "true answer": edit.answer_true
+        }  # fmt: skip
+        if missing := [name for name, text in parts.items() if text is None]:
+            raise DataError(
+                f"the record about {self.about!r} has no {' and no '.join(missing)}, and its fact "
+                "is needed in text. Use other data."
+            )
+        return TextFact(*(text for text in parts.values() if text is not None))
 
     def text_question_about(self, probe: SameTypeQuestion | DiffTypeQuestion) -> str:
         """The text form of a same-type or different-type probe.
@@ -206,59 +318,36 @@ class Record(BaseModel):
             if isinstance(probe, SameTypeQuestion)
             else probe.diff_type_entity
         )
-        question = self.knowledge_edit.question
-        named = mentions(question, self.subject)
-        if not named:
-            inside = bool(mentions(question, self.subject, inside_words=True))
+        question, subject = self.knowledge_edit.question or "", self.subject or ""
+        asked = renamed(question, subject, entity)
+        if asked is None:
+            inside = bool(mentions(question, subject, inside_words=True))
             how = "only as a part of a longer word" if inside else "not at all"
             raise DataError(
                 f"the probe about {entity!r} has no text question, and the edit's question "
                 f"{question!r} does not name the subject {self.subject!r} ({how}), so none can be "
                 "derived. Add the field `question` to the probe."
             )
-        for start, end in reversed(named):
-            question = question[:start] + entity + question[end:]
-        return question
+        return asked
 
 
 NumberedRecord = tuple[int, Record]
 
 
-class PicturedEdit(KnowledgeEdit):
-    """The edited fact, with the question about a picture."""
+class TextFact(NamedTuple):
+    """A fact in text: whom it is about, how it is asked, what is true."""
 
-    image_question: Text
-
-
-class PicturedRephrase(RephraseQuestion):
-    """The same fact in other words, with the question about a picture."""
-
-    rephrase_image_question: Text
+    subject: str
+    question: str
+    answer: str
 
 
-class PicturedHop(OneHopQuestion):
-    """The one-hop question, with the question about a picture."""
-
-    one_hop_image_question: Text
-    answer_true: Text
-
-
-class TmkeRecord(Record):
-    """A record of the benchmark's own files, where no probe and no picture is missing."""
-
-    entity_type: Text
-    knowledge_edit: PicturedEdit
-    rephrase_question: PicturedRephrase
-    one_hop_question: PicturedHop
-    same_type_entity_question: SameTypeQuestion
-    diff_type_entity_question: DiffTypeQuestion
-    locality_question: Question
-    image_locality_question: Question
-    image: Picture
-    image_rephrase: Picture
-    same_entity_image: Picture
-    diff_entity_image: Picture
-    locality_image: Picture
+def renamed(question: str, subject: str, entity: str) -> str | None:
+    """A question with another entity wherever the subject is named; None where it is not."""
+    named = mentions(question, subject)
+    for start, end in reversed(named):
+        question = question[:start] + entity + question[end:]
+    return question if named else None
 
 
 def name_key(name: str) -> str:
@@ -283,6 +372,8 @@ def _described(mistake: Mapping[str, Any]) -> str:
     value = mistake["input"]
     if mistake["type"] == "missing":
         return message
+    if mistake["type"] in ("tuple_type", "list_type"):
+        message = "a list is needed"
     if mistake["type"] == "string_type" and type(value) in (int, float):
         message = "a text is needed; put the number in quotes"
     shown = ascii(value) if isinstance(value, str) else repr(value)

@@ -18,7 +18,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
-from datamodules.records import LocalityKind, Record
+from datamodules.records import (
+    DiffTypeQuestion,
+    KnowledgeEdit,
+    LocalityKind,
+    Record,
+    RephraseQuestion,
+    SameTypeQuestion,
+)
 from errors import DataError
 
 ScenarioName = Literal["unimodal", "transitive", "multimodal"]
@@ -28,13 +35,16 @@ Questions = Literal["text", "image_text"]
 class Prompt(NamedTuple):
     """A question with the answer it is scored against and the picture it shows.
 
-    `plain` questions stand without the prompt's template where the data says so.
+    `plain` questions stand without the prompt's template where the data says so, a `cloze` always.
+    A generated answer may also be one of the `aliases`.
     """
 
     question: str
     answer: str
     image: str | None = None
     plain: bool = False
+    cloze: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 PromptMaker = Callable[[Record], Prompt | None]
@@ -62,8 +72,18 @@ class Scenario:
 
 
 def _edit_text(record: Record) -> Prompt:
+    """The edit in text.
+
+    Raises:
+        DataError: the record asks of its picture alone.
+    """
     edit = record.knowledge_edit
-    return Prompt(edit.question, edit.answer_new)
+    if edit.question is None:
+        raise DataError(
+            f"the edit about {record.about!r} has a question about a picture and none in text: "
+            "only scenario=multimodal can be asked of it."
+        )
+    return _new(record, edit, edit.question)
 
 
 def _edit_image(record: Record) -> Prompt:
@@ -73,104 +93,148 @@ def _edit_image(record: Record) -> Prompt:
         DataError: the record has no picture, or no question about one.
     """
     edit = record.knowledge_edit
-    prompt = _pictured(edit.image_question, edit.answer_new, record.image)
-    if prompt is None:
+    if edit.image_question is None or record.image is None:
         raise DataError(
             f"the record has no {'picture' if record.image is None else 'question about a picture'}"
-            f" of {record.subject!r}: only scenario=unimodal can be asked of it."
+            f" of {record.about!r}: only scenario=unimodal can be asked of it."
         )
-    return prompt
+    return _new(record, edit, edit.image_question, record.image)
 
 
 def _edit_unseen(record: Record) -> Prompt | None:
     edit = record.knowledge_edit
-    return _pictured(edit.image_question, edit.answer_new, record.image_rephrase)
+    question = edit.unseen_question or edit.image_question
+    return _of_picture(record, edit, question, record.image_rephrase)
 
 
-def _rephrase_text(record: Record) -> Prompt:
+def _rephrase_text(record: Record) -> Prompt | None:
     rephrase = record.rephrase_question
-    return Prompt(rephrase.rephrase_question, rephrase.answer_new)
+    if rephrase is None or rephrase.rephrase_question is None:
+        return None
+    return _new(record, rephrase, rephrase.rephrase_question)
 
 
 def _rephrase_image(record: Record) -> Prompt | None:
     rephrase = record.rephrase_question
-    return _pictured(rephrase.rephrase_image_question, rephrase.answer_new, record.image)
+    question = rephrase.rephrase_image_question if rephrase else None
+    return _of_picture(record, rephrase, question, record.image)
 
 
 def _rephrase_unseen(record: Record) -> Prompt | None:
     rephrase = record.rephrase_question
-    return _pictured(rephrase.rephrase_image_question, rephrase.answer_new, record.image_rephrase)
+    question = rephrase.rephrase_image_question if rephrase else None
+    return _of_picture(record, rephrase, question, record.image_rephrase)
+
+
+def _of_picture(
+    record: Record,
+    part: KnowledgeEdit | RephraseQuestion | None,
+    question: str | None,
+    image: str | None,
+) -> Prompt | None:
+    if part is None or question is None or image is None:
+        return None
+    return _new(record, part, question, image)
+
+
+def _new(
+    record: Record, part: KnowledgeEdit | RephraseQuestion, question: str, image: str | None = None
+) -> Prompt:
+    """A question of the edited fact, with its new answer."""
+    return Prompt(
+        question, part.answer_new, image, cloze=record.is_cloze, aliases=part.answer_new_aliases
+    )
 
 
 def _hop_text(record: Record) -> Prompt | None:
     hop = record.one_hop_question
-    return None if hop is None else Prompt(hop.one_hop_question, hop.answer_new)
+    if hop is None or hop.one_hop_question is None:
+        return None
+    return Prompt(hop.one_hop_question, hop.answer_new, aliases=hop.answer_new_aliases)
 
 
 def _hop_image(record: Record) -> Prompt | None:
     hop = record.one_hop_question
-    return (
-        None if hop is None else _pictured(hop.one_hop_image_question, hop.answer_new, record.image)
-    )
+    if hop is None:
+        return None
+    image, aliases = hop.image or record.image, hop.answer_new_aliases
+    return _pictured(hop.one_hop_image_question, hop.answer_new, image, aliases)
 
 
 def _far_text(record: Record) -> Prompt | None:
     far = record.locality_question
-    return None if far is None else Prompt(far.question, far.answer, plain=True)
+    if far is None:
+        return None
+    return Prompt(far.question, far.answer, plain=True, aliases=far.answer_aliases)
 
 
 def _far_image(record: Record) -> Prompt | None:
     far = record.image_locality_question
-    return None if far is None else _pictured(far.question, far.answer, record.locality_image)
+    if far is None:
+        return None
+    return _pictured(far.question, far.answer, record.locality_image, far.answer_aliases)
 
 
 def _extra_text(kind: LocalityKind, record: Record) -> Prompt | None:
     extra = record.extra_probe(kind)
-    return None if extra is None else Prompt(extra.question, extra.answer)
+    if extra is None:
+        return None
+    return Prompt(extra.question, extra.answer, aliases=extra.answer_aliases)
 
 
 def _extra_image(kind: LocalityKind, record: Record) -> Prompt | None:
     extra = record.extra_probe(kind)
-    return None if extra is None else _pictured(extra.image_question, extra.answer, extra.image)
+    if extra is None:
+        return None
+    return _pictured(extra.image_question, extra.answer, extra.image, extra.answer_aliases)
 
 
 def _same_text(record: Record) -> Prompt | None:
-    probe = record.same_type_entity_question
-    return None if probe is None else Prompt(record.text_question_about(probe), probe.answer)
+    return _about_another_text(record, record.same_type_entity_question)
 
 
 def _same_image(record: Record) -> Prompt | None:
-    probe = record.same_type_entity_question
-    return (
-        None
-        if probe is None
-        else _pictured(probe.image_question, probe.answer, record.same_entity_image)
-    )
+    return _about_another(record.same_type_entity_question, record.same_entity_image)
 
 
 def _diff_text(record: Record) -> Prompt | None:
-    probe = record.diff_type_entity_question
-    return None if probe is None else Prompt(record.text_question_about(probe), probe.answer)
+    return _about_another_text(record, record.diff_type_entity_question)
 
 
 def _diff_image(record: Record) -> Prompt | None:
-    probe = record.diff_type_entity_question
-    return (
-        None
-        if probe is None
-        else _pictured(probe.image_question, probe.answer, record.diff_entity_image)
-    )
+    return _about_another(record.diff_type_entity_question, record.diff_entity_image)
 
 
-def _pictured(question: str | None, answer: str, image: str | None) -> Prompt | None:
+def _about_another_text(
+    record: Record, probe: SameTypeQuestion | DiffTypeQuestion | None
+) -> Prompt | None:
+    if probe is None:
+        return None
+    question = record.text_question_about(probe)
+    return Prompt(question, probe.answer, aliases=probe.answer_aliases)
+
+
+def _about_another(
+    probe: SameTypeQuestion | DiffTypeQuestion | None, image: str | None
+) -> Prompt | None:
+    if probe is None:
+        return None
+    return _pictured(probe.image_question, probe.answer, image, probe.answer_aliases)
+
+
+def _pictured(
+    question: str | None, answer: str, image: str | None, aliases: tuple[str, ...] = ()
+) -> Prompt | None:
     """A question about a picture; None where the record lacks one of the two."""
-    return None if question is None or image is None else Prompt(question, answer, image)
+    if question is None or image is None:
+        return None
+    return Prompt(question, answer, image, aliases=aliases)
 
 
 def _leak(make_prompt: PromptMaker, record: Record) -> Prompt | None:
     """The same question, scored against the edit's new target: how far the edit leaks into it."""
-    prompt = make_prompt(record)
-    return prompt and prompt._replace(answer=record.knowledge_edit.answer_new)
+    prompt, edit = make_prompt(record), record.knowledge_edit
+    return prompt and prompt._replace(answer=edit.answer_new, aliases=edit.answer_new_aliases)
 
 
 TEXT_PROBES: Mapping[str, PromptMaker] = {
@@ -202,6 +266,13 @@ IMAGE_PROBES: Mapping[str, PromptMaker] = {
     "leak_same": partial(_leak, _same_image),
     "leak_diff": partial(_leak, _diff_image),
 }
+# Probe -> the field of a record that it asks, where that may be drawn from another record.
+DRAWN_FIELDS: Mapping[str, str] = {
+    "stability_same": "same_type_entity_question",
+    "leak_same": "same_type_entity_question",
+    "stability_diff": "diff_type_entity_question",
+    "leak_diff": "diff_type_entity_question",
+}
 SCENARIOS: Mapping[str, Scenario] = {
     "unimodal": Scenario("unimodal", _edit_text, TEXT_PROBES),
     "transitive": Scenario("transitive", _edit_text, IMAGE_PROBES),
@@ -225,16 +296,27 @@ def true_questions(record: Record, *, pictures: bool = True) -> list[Prompt]:
     """What the unedited model must know for an edit to mean anything.
 
     The edited fact and its paraphrase with the true answer: in text, and on both pictures.
+
+    Raises:
+        DataError: the record does not say what is true, or has nothing to ask.
     """
-    edit, rephrase = record.knowledge_edit, record.rephrase_question
-    prompts = [
-        Prompt(edit.question, edit.answer_true),
-        Prompt(rephrase.rephrase_question, rephrase.answer_true),
-    ]
-    for image in (record.image, record.image_rephrase) if pictures else ():
-        about = (
-            _pictured(edit.image_question, edit.answer_true, image),
-            _pictured(rephrase.rephrase_image_question, rephrase.answer_true, image),
+    edit, true = record.knowledge_edit, record.knowledge_edit.answer_true
+    if true is None:
+        raise DataError(
+            f"the record about {record.about!r} does not say what is true, so nothing tells "
+            "whether the model knows it: data.filter_known=none."
         )
-        prompts += [prompt for prompt in about if prompt is not None]
-    return prompts
+    asked = [(edit.question, edit.image_question, true)]
+    if (rephrase := record.rephrase_question) is not None:
+        questions = (rephrase.rephrase_question, rephrase.rephrase_image_question)
+        asked.append((*questions, rephrase.answer_true or true))
+    prompts = [Prompt(text, answer) for text, _, answer in asked if text is not None]
+    for image in (record.image, record.image_rephrase) if pictures else ():
+        shown = [_pictured(question, answer, image) for _, question, answer in asked]
+        prompts += [prompt for prompt in shown if prompt is not None]
+    if not prompts:
+        raise DataError(
+            f"the record about {record.about!r} has no text question, so text does not tell "
+            "whether the model knows its fact: data.filter_known=pictures or none."
+        )
+    return [prompt._replace(cloze=record.is_cloze) for prompt in prompts]

@@ -13,17 +13,18 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from datamodules.left_out import LeftOut, OnError, copies, first_of, nothing_left
+from datamodules.looks import Look
 from datamodules.picture_folder import PictureFolder
-from datamodules.records import Record, name_key
+from datamodules.records import Record
 from errors import ConfigError, DataError
 from options import Options, Seed
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+NOT_STATED = "not stated"  # the licence or origin of a source whose authors state none
 FilterKnown = Literal["text", "pictures", "none"]
 _FOLDER = Path(__file__).resolve().parent / "sources"
 
@@ -47,22 +49,53 @@ def named_filter(value: object) -> object:
     return value
 
 
+def _by_name(value: object) -> object:
+    """The options of `data.train` as those of the source that they name.
+
+    Raises:
+        ValueError: they name none.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if value.get("train") is not None:
+        raise ValueError("training records come from one other source, which has no data.train")
+    try:
+        return source_options(str(value.get("name"))).model_validate(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
 class DataOptions(Options, ABC):
     """Group `data`: the keys that every source has, and what a source does.
 
     Attributes:
         is_world: whether the records are made from a world folder, which a model can be
             pretrained on.
+        has_text: whether edits in text can be made of the records.
         has_pictures: whether scenarios with pictures can be asked of the records.
-        licence: of the records and pictures; None where it is not known.
+        says_true: whether the records say what is true, so that the model can be asked for it.
+        licence: of the records and pictures, as their authors state it; None: they state none.
+        origin: where the records come from.
+        looks: by what a record of the source is told in a file, whatever it was read as.
         name: the source, not the YAML file's name: two files may share a source.
+        train: another source that training and validation records come from, `data.train=NAME`.
     """
 
     is_world: ClassVar[bool] = False
+    has_text: ClassVar[bool] = True
     has_pictures: ClassVar[bool] = True
+    says_true: ClassVar[bool] = True
     licence: ClassVar[str | None] = None
+    origin: ClassVar[str | None] = None
+    looks: ClassVar[tuple[Look, ...]] = ()
 
     name: str
+    # Chosen by a word and not by a key of the YAML files, so that there is no value in them.
+    train: Annotated[
+        SerializeAsAny[DataOptions] | None,
+        BeforeValidator(_by_name),
+        Field(exclude_if=lambda train: train is None),
+    ] = None
     seed: Seed
     limit: int | None = Field(ge=1)
     filter_known: Annotated[FilterKnown, BeforeValidator(named_filter)]
@@ -70,6 +103,10 @@ class DataOptions(Options, ABC):
     on_error: OnError
     prompt: Literal["default", "published", "native"]
     num_workers: int = Field(ge=0)
+
+    def edits_text(self) -> bool:
+        """Whether these options give edits in text."""
+        return self.has_text
 
     def problems(self, command: str) -> list[str]:
         """What keeps a command from using these options, one sentence for each mistake.
@@ -87,6 +124,24 @@ class DataOptions(Options, ABC):
         Raises:
             DataError: something in them is missing or broken.
         """
+
+    def read_training(self) -> RecordSource:
+        """The same for another source's test: what stands in no training split may stay unread."""
+        return self.read()
+
+    def open(self, *, training: bool = True) -> RecordSource:
+        """Reads the records, and those of `data.train` in place of its own training records.
+
+        Args:
+            training: whether training records are needed.
+
+        Raises:
+            DataError: something in them is missing or broken, or a subject stands in both.
+        """
+        source = self.read()
+        if self.train is None or not training:
+            return source
+        return source.trained_on(self.train.read_training())
 
     def open_world(self) -> World:
         """The world that the records are made from.
@@ -128,9 +183,37 @@ def licence_of(name: str) -> str | None:
     return source_options(name).licence if name in source_names() else None
 
 
+def texted_names() -> list[str]:
+    """Names of the sources whose records have edits in text."""
+    return [name for name in source_names() if source_options(name).has_text]
+
+
 def pictured_names() -> list[str]:
     """Names of the sources whose records have pictures."""
     return [name for name in source_names() if source_options(name).has_pictures]
+
+
+def origin_of(name: str) -> dict[str, str]:
+    """What a result says of a source: its name, where its records come from, and their licence."""
+    known = source_options(name) if name in source_names() else DataOptions
+    return {
+        "source": name,
+        "origin": known.origin or NOT_STATED,
+        "licence": known.licence or NOT_STATED,
+    }
+
+
+def look_alike(value: object) -> str | None:
+    """The source whose record a value of a file looks most like; None where it is like none."""
+    if not isinstance(value, Mapping):
+        return None
+    fitting = [(len(look.fields), name) for name, look in _looks() if look.fits(value)]
+    return max(fitting)[1] if fitting else None
+
+
+@cache
+def _looks() -> tuple[tuple[str, Look], ...]:
+    return tuple((name, look) for name in source_names() for look in source_options(name).looks)
 
 
 def world_names() -> list[str]:
@@ -166,6 +249,7 @@ class RecordSource:
         plain_locality: text locality questions stand without the prompt's template (the TMKE
             authors' way; a tiny model knows questions only inside the template).
         cloze: all text questions do: they are beginnings of sentences that the answer continues.
+        training: where training and validation records come from, if from elsewhere.
         filter_known: edits are only made of facts that the unedited model answers right, in `text`
             or on `pictures` too; `none` makes edits of all.
         absent: why a split has no records and what to do, for messages.
@@ -187,6 +271,31 @@ class RecordSource:
     places: Mapping[Split, Sequence[str]] = field(default_factory=dict)
     left_out: Mapping[Split, Sequence[LeftOut]] = field(default_factory=dict)
     cloze: bool = False
+    training: RecordSource | None = None
+
+    def of(self, split: Split) -> RecordSource:
+        """The source of a split: what is said of pictures and prompts there holds for its rows."""
+        return self if split == "test" or self.training is None else self.training
+
+    def trained_on(self, other: RecordSource) -> RecordSource:
+        """The test records of this source, with the training and validation records of another.
+
+        Raises:
+            DataError: a subject stands in both.
+        """
+
+        def both(mine: Mapping[Split, Any], theirs: Mapping[Split, Any]) -> dict[Split, Any]:
+            return {s: (mine if s == "test" else theirs).get(s, ()) for s in SPLITS}
+
+        joined = replace(
+            self,
+            splits=both(self.splits, other.splits),
+            places=both(self.places, other.places),
+            left_out=both(self.left_out, other.left_out),
+            training=other,
+        )
+        joined.check_disjoint()
+        return joined
 
     @cached_property
     def pictures(self) -> PictureFolder:
@@ -206,10 +315,14 @@ class RecordSource:
         """
         records = self.splits.get(split, ())
         if not records and (left_out := self.left_out.get(split, ())):
-            raise nothing_left(f"the {split} split of data={self.name}", left_out)
+            raise nothing_left(self.named(split), left_out, self.of(split).on_error)
         if not records:
-            raise DataError(f"the {split} split of data={self.name} has no records. {self.absent}")
+            raise DataError(f"{self.named(split)} has no records. {self.of(split).absent}")
         return records
+
+    def named(self, split: Split) -> str:
+        """A split in a message."""
+        return f"the {split} split of data={self.of(split).name}"
 
     @property
     def training_records(self) -> Sequence[Record]:
@@ -237,18 +350,19 @@ class RecordSource:
             if found := copies(records, places):
                 way = " data.on_error=skip leaves them out." if self.on_error == "error" else ""
                 raise DataError(
-                    f"{len(found)} of the {len(records)} records of the {split} split of "
-                    f"data={self.name} stand there for the second time and would count twice: "
+                    f"{len(found)} of the {len(records)} records of {self.named(split)} "
+                    "stand there for the second time and would count twice: "
                     f"{first_of(list(found.values()))}. Take the copies out.{way}"
                 )
         seen: dict[str, tuple[Split, str]] = {}
         for split, records in self.splits.items():
             for record in records:
-                other, subject = seen.setdefault(name_key(record.subject), (split, record.subject))
+                other, about = seen.setdefault(record.key, (split, record.about))
                 if other != split:
-                    spelled = "" if subject == record.subject else f" (as {subject!r})"
+                    spelled = "" if about == record.about else f" (as {about!r})"
+                    where = "" if self.training is None else f" of data={self.of(other).name}"
                     raise DataError(
-                        f"the subject {record.subject!r} stands in the {split} split of "
-                        f"data={self.name} and in the {other} split{spelled}: an editor would be "
-                        "tested on what it was trained on. Remove it from one of them."
+                        f"the {record.named} stands in {self.named(split)} and in the {other} "
+                        f"split{where}{spelled}: an editor would be tested on what it was trained "
+                        "on. Remove it from one of them."
                     )

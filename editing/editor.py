@@ -144,7 +144,7 @@ def build(config: EditConfig, model: OpenedModel) -> FactEditor:
     options = editor_options(config)
     check_base(options, model.options)
     check_checkpoint(config.ckpt, options, model.editable)
-    training = demonstrations(options, config.data.read()) if options.shows_records else ()
+    training = demonstrations(options, config.data.open()) if options.shows_records else ()
     options.check_records((), training)
     editor = build_editor(options, model.editable, EditorInputs(model.encoder, training))
     if config.ckpt is not None:

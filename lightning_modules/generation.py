@@ -32,7 +32,7 @@ class Generator:
 
     Attributes:
         first_layer: lowest layer that the edits change.
-        max_new_tokens: longest answer; a longer target has its own length.
+        max_new_tokens: longest answer; a longer target or alias has its own length.
         check: refuses answers that are no numbers.
     """
 
@@ -56,7 +56,10 @@ class Generator:
             for row in to_answer.tolist()
         }
         n_target = comparison.at.row.bincount(minlength=len(rows)).tolist()
-        wanted = {row: max(self.max_new_tokens, n_target[row]) for row in answers}
+        wanted = {
+            row: max(self.max_new_tokens, n_target[row], *self._alias_lengths(rows.texts[row]))
+            for row in answers
+        }
         room = self._room(edit, rows)
         longest = {row: min(n, room[row]) for row, n in wanted.items()}
         targets = {row: self._target(comparison, row) for row in answers}
@@ -84,7 +87,7 @@ class Generator:
     def matches(
         self, edit: Edit, rows: Rows, to_answer: Tensor, comparison: Comparison
     ) -> tuple[Tensor, dict[int, str]]:
-        """Whether the generated answers are the targets, and the answers.
+        """Whether the generated answers are the targets or other names of them, and the answers.
 
         Returns:
             (R,) 1 or 0, nan for rows that were not answered; row -> text.
@@ -94,9 +97,14 @@ class Generator:
         for row, ids in self.generate(edit, rows, to_answer, comparison).items():
             text = self._text(ids)
             target = self._target(comparison, row)
-            values[row] = generation_match(text, target)
+            values[row] = generation_match(text, target, rows.texts[row].aliases)
             texts[row] = first_lines(text, target).strip()
         return values, texts
+
+    def _alias_lengths(self, text: RowText) -> list[int]:
+        """How many tokens each other name of the answer has as an answer."""
+        named = [text._replace(answer=alias, generated=()) for alias in text.aliases]
+        return [sum(self.encoder.encode(**name.tokens).answer) for name in named]
 
     def _room(self, edit: Edit, rows: Rows) -> list[int]:
         """How many tokens have a position behind the prompt of each row."""
@@ -104,7 +112,7 @@ class Generator:
         begun = replace(rows, texts=tuple(text._replace(generated=first) for text in rows.texts))
         if isinstance(edit, ReadsMore):
             return [1 + more for more in edit.room(self.model, begun)]
-        lengths = [len(self.encoder.encode(**text._asdict()).ids) for text in begun.texts]
+        lengths = [len(self.encoder.encode(**text.tokens).ids) for text in begun.texts]
         return [1 + self.model.max_positions - length for length in lengths]
 
     def _next_tokens(
@@ -116,7 +124,7 @@ class Generator:
             rows.texts[row]._replace(generated=(*answers[row], self.encoder.pad_id))
             for row in unfinished
         ]
-        encoded = [self.encoder.encode(**text._asdict()) for text in texts]
+        encoded = [self.encoder.encode(**text.tokens) for text in texts]
         of_rows = torch.tensor(unfinished, device=rows.input_ids.device)
         longer = self.encoder.rows(
             encoded,
@@ -139,8 +147,8 @@ class Generator:
 
         After two blanks Llama has one token for both where a digit follows, and two elsewhere.
         """
-        scored = self.encoder.encode(**text._asdict())
-        asked = self.encoder.encode(**text._replace(generated=(self.encoder.pad_id,))._asdict())
+        scored = self.encoder.encode(**text.tokens)
+        asked = self.encoder.encode(**text._replace(generated=(self.encoder.pad_id,)).tokens)
         return scored.ids[: scored.answer.index(True)] == asked.ids[:-1]
 
     def _before_end(self, ids: list[int]) -> list[int]:

@@ -8,6 +8,7 @@ negative, is kept here. Spellings that Unicode calls alike are alike.
 import re
 import string
 import unicodedata
+from collections.abc import Sequence
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # Compatibility forms that say something else than the letters that Unicode gives for them: 10² is
@@ -41,10 +42,10 @@ def normalised(answer: str) -> str:
     return words or before or low
 
 
-def generation_match(generated: str, target: str) -> float:
-    r"""1 if a greedily generated answer is the target, else 0.
+def generation_match(generated: str, target: str, aliases: Sequence[str] = ()) -> float:
+    r"""1 if a greedily generated answer is the target or another name of it, else 0.
 
-        match = [normalised(first lines of generated) = normalised(target)]
+        match = [normalised(first lines of generated) = normalised(a) for an a of target, aliases]
 
     Unlike the teacher-forced measures, the model has to stop by itself: it ends with its end token
     or a new line, after as many lines as the target has. Words after the answer make it wrong.
@@ -52,13 +53,17 @@ def generation_match(generated: str, target: str) -> float:
     Args:
         generated: what the model said after the prompt, without its end token.
         target: the answer that is scored.
+        aliases: its other names; the answer ends after as many lines as the name has.
 
     >>> generation_match(" George Eliot.\nQuestion: Who", "George Eliot")
+    1.0
+    >>> generation_match("Mary Ann Evans", "George Eliot", ["Mary Ann Evans"])
     1.0
     >>> generation_match("George Eliot was born in", "George Eliot")
     0.0
     """
-    return float(normalised(first_lines(generated, target)) == normalised(target))
+    names = (target, *aliases)
+    return float(any(normalised(first_lines(generated, n)) == normalised(n) for n in names))
 
 
 def first_lines(generated: str, target: str) -> str:

@@ -60,6 +60,7 @@ class RowText(NamedTuple):
         picture: whether it shows a picture.
         plain: whether the question stands without the template.
         generated: tokens in place of the answer's own, while an answer is being generated.
+        aliases: other texts that a generated answer may be; no token of them is ever read.
     """
 
     question: str
@@ -67,6 +68,14 @@ class RowText(NamedTuple):
     picture: bool = False
     plain: bool = False
     generated: tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> dict[str, Any]:
+        """What decides the row's tokens: arguments of `PromptEncoder.encode`."""
+        decides = self._asdict()
+        del decides["aliases"]
+        return decides
 
 
 @dataclass(frozen=True)

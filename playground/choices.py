@@ -110,6 +110,10 @@ def read_examples(model: ModelOptions) -> list[Example]:
 def example(record: Record, source: RecordSource) -> Example:
     """What can be taught and asked of one record."""
     edit = record.knowledge_edit
+    # What other sources may lack, the records of a world have.
+    assert record.subject is not None
+    assert edit.question is not None
+    assert edit.answer_true is not None
     questions = chain(
         _questions(record, source, TEXT_PROBES, _IN_TEXT),
         _questions(record, source, IMAGE_PROBES, _ABOUT_PICTURES),

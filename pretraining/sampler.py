@@ -82,7 +82,7 @@ def held_out_objects(world: World) -> dict[Fact, str]:
         records = world_records(world, "test")
     except DataError:  # a world without pictured test entities
         return {}
-    return {(r.subject, r.relation or ""): r.knowledge_edit.answer_new for r in records}
+    return {(r.about, r.relation or ""): r.knowledge_edit.answer_new for r in records}
 
 
 class SampleBuilder:

@@ -113,7 +113,7 @@ def seed_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def left_out_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """How many records rows left out because they could not be used; nothing where none did."""
+    """How many records rows left out that could not be used or joined; nothing where none did."""
     names: dict[int, list[str]] = {}
     for entry in entries:
         names.setdefault(entry.first.n_left_out, []).append(entry.name)
@@ -121,7 +121,7 @@ def left_out_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
         return ()
     counts = (f"{count} ({listed(dict.fromkeys(of))})" for count, of in sorted(names.items()))
     return (
-        "Records left out because they could not be used (data.on_error=skip; summary.json lists "
+        "Records left out because they could not be used or not be joined (summary.json lists "
         f"them): {', '.join(counts)}.",
     )
 

@@ -54,9 +54,11 @@ PROBE_SCHEMA = pa.schema(
         ("image", pa.string()),  # below `settings.image_root`; null: asked in text
         ("hops", pa.int64()),  # steps from the edited fact to the answer; null: not portability
         ("mark", pa.string()),  # of the fact: known_before, unlocked or taught; null: none
+        ("drawn", pa.bool_()),  # the probe was drawn from another record; null: results do not say
     ]
 )
-_ADDED = {PRE_VALUE, NAMED_BEFORE, FACT_BEFORE, "mark"}  # columns that earlier results lack
+# Columns that earlier results lack.
+_ADDED = {PRE_VALUE, NAMED_BEFORE, FACT_BEFORE, "mark", "drawn"}
 EDITS_IN_PLACE = "edits_in_place"  # column of curve.parquet, and the x-axis of its curves
 CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field(EDITS_IN_PLACE, pa.int64()))
 
@@ -78,6 +80,7 @@ _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
     "answer_seconds_per_edit": (*_NUMBER, type(None)),
     "trained_parameters": (int, type(None)),
     "left_out_records": (list, type(None)),
+    "records": (dict, type(None)),
     "protocol": (dict, type(None)),
     "curve": (dict, type(None)),
     "variants": (dict, type(None)),
@@ -102,6 +105,9 @@ class RunResult:
             it was not measured. Methods that make an edit in no time pay here.
         trained_parameters: weights that training made, 0 for the training-free methods; None in
             results that do not say.
+        records: {"source", "origin", "licence"} of the records, which probes of how many of them
+            were "drawn" from others, and what a checkpoint was "trained_on"; None in results that
+            do not say.
         left_out_records: {"record", "subject", "reason"} of each record that could not be used and
             was left out (`data.on_error=skip`); None in results that do not say.
         protocol: {"name": "single"}, or {"name": "sequential", "n": [...]}: edits stay in place;
@@ -127,6 +133,7 @@ class RunResult:
     answer_seconds_per_edit: float | None = None
     trained_parameters: int | None = None
     left_out_records: Sequence[Mapping[str, Any]] | None = None
+    records: Mapping[str, Any] | None = None
     protocol: Mapping[str, Any] | None = None
     curve: Mapping[int, Mapping[str, Estimate]] | None = None
     variants: Mapping[str, Estimate] = field(default_factory=dict)

@@ -68,7 +68,7 @@ def make_data(
             `data.on_error=skip` the DataModule looks at each record when its turn comes.
     """
     for split in scenarios:
-        every = source.records(split) if source.on_error == "error" else ()
+        every = source.records(split) if source.of(split).on_error == "error" else ()
         cfg.editor.check_records(every, training)
     if isinstance(cfg.editor, TrainedEditorOptions) and "train" in scenarios:
         cfg.editor.check_training()
@@ -93,7 +93,7 @@ def demonstrations(editor: EditorOptions, source: RecordSource) -> Sequence[Reco
     With `data.on_error=error` they are all there, and `make_data` refuses those that cannot be
     shown. The records that are trained on are others: those that the DataModule serves.
     """
-    if source.on_error == "error":
+    if source.of("train").on_error == "error":
         return source.training_records
     usable: list[Record] = []
     left_out: list[LeftOut] = []
@@ -102,7 +102,7 @@ def demonstrations(editor: EditorOptions, source: RecordSource) -> Sequence[Reco
             editor.check_demonstration(record)
             usable.append(record)
         except DataError as error:
-            left_out.append(LeftOut(source.place("train", number), record.subject, str(error)))
+            left_out.append(LeftOut(source.place("train", number), record.about, str(error)))
     log_left_out("train", left_out)
     return usable
 
@@ -208,7 +208,7 @@ def open_parts(
     Raises:
         TmkeError: something is missing, damaged or does not fit.
     """
-    source = cfg.data.read()
+    source = cfg.data.open(training="train" in scenarios or cfg.editor.shows_records)
     training = demonstrations(cfg.editor, source)
     data = make_data(
         cfg, source, scenarios, training=training, batch_size=batch_size, accumulate=accumulate

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from datamodules.collate import as_asked, row_text
 from datamodules.datamodule import EditDataModule
 from datamodules.scenarios import Prompt
-from datamodules.source import Split
+from datamodules.source import RecordSource, Split
 from editors.base import AsksLonger
 from errors import DataError
 from models.rows import RowText
@@ -24,15 +27,9 @@ def check_lengths(editor: object, data: EditDataModule, *splits: Split) -> None:
     """
     if not isinstance(editor, AsksLonger):
         return
-    plain_locality, cloze = data.source.plain_locality, data.source.cloze
-
-    def text(prompt: Prompt) -> RowText:
-        pictured = prompt.image is not None
-        plain = (cloze and not pictured) or (prompt.plain and plain_locality)
-        return RowText(prompt.question, prompt.answer, pictured, plain)
-
     for split in splits:
         scenario = data.scenarios[split]
+        text = partial(_text, data.source.of(split))
         too_long: dict[int, DataError] = {}
         for number, record in enumerate(data.records(split)):
             prompts = [make_prompt(record) for make_prompt in scenario.probes.values()]
@@ -42,3 +39,8 @@ def check_lengths(editor: object, data: EditDataModule, *splits: Split) -> None:
             except DataError as error:
                 too_long[number] = error
         data.unserve(split, too_long)
+
+
+def _text(source: RecordSource, prompt: Prompt) -> RowText:
+    form = {"plain_locality": source.plain_locality, "cloze": source.cloze}
+    return row_text(as_asked(prompt, **form))

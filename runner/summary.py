@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,8 @@ from configs.schema import EvaluateConfig
 from configs.stored import stored_config, training_settings
 from datamodules.datamodule import EditDataModule
 from datamodules.records import Record
-from datamodules.scenarios import Prompt
+from datamodules.scenarios import DRAWN_FIELDS, Prompt
+from datamodules.source import origin_of
 from editors.base import Editor
 from editors.hub import checkpoint_file
 from lightning_modules.evaluation import EvaluationModule
@@ -62,7 +64,7 @@ class Run:
     def digests(self) -> dict[str, str | None]:
         """Short hashes of what the numbers depend on."""
         prompts = (
-            (number, probe, prompt.question, prompt.answer, prompt.image)
+            (number, probe, prompt.question, prompt.answer, prompt.image, *prompt.aliases)
             for number, probe, prompt, _ in self.prompts()
         )
         ckpt = self.cfg.ckpt
@@ -92,7 +94,8 @@ class Run:
             yield _line(number, "edit", teach(record), self.data.taught.marks.of(record))
         for number, probe, prompt, record in self.prompts():
             hops = record.hops if probe == "portability" else None
-            yield _line(number, probe, prompt, self.data.taught.marks.of(record), hops)
+            is_drawn = DRAWN_FIELDS.get(probe) in record.drawn
+            yield _line(number, probe, prompt, self.data.taught.marks.of(record), hops, is_drawn)
 
     def metrics(self, outcome: Outcome) -> dict[str, Estimate]:
         """The named metrics."""
@@ -137,6 +140,21 @@ class Run:
             "known_facts": self.data.fact_counts("test"),
         }
 
+    def records(self) -> dict[str, Any]:
+        """Where the records come from, by whose licence, and what of them was drawn from others.
+
+        `trained_on` says the same of the records of the checkpoint's training.
+        """
+        edited = self.data.records("test")[: self.n_edits]
+        drawn = Counter(field for record in edited for field in record.drawn)
+        source, ckpt = self.data.source, self.cfg.ckpt
+        return {
+            **origin_of(source.name),
+            "drawn": dict(sorted(drawn.items())),
+            "with_aliases": sum(bool(r.knowledge_edit.answer_new_aliases) for r in edited),
+            "trained_on": None if ckpt is None else _trained_on(stored_config(ckpt)),
+        }
+
     def summary(self, module: EvaluationModule) -> dict[str, Any]:
         """Everything that summary.json says of a finished evaluation."""
         cfg, outcome = self.cfg, module.outcome
@@ -146,6 +164,7 @@ class Run:
             "scenario": cfg.scenario.name,
             "data": cfg.data.name,
             "n_edits": self.n_edits,
+            "records": self.records(),
             "left_out_records": [record._asdict() for record in self.data.left_out("test")],
             "seed": cfg.seed,
             "protocol": cfg.protocol.model_dump(exclude_none=True),
@@ -167,8 +186,22 @@ class Run:
         }
 
 
+def _trained_on(stored: Mapping[str, Any]) -> dict[str, str] | None:
+    """The source that a training took its records from, by its settings."""
+    data = stored.get("data")
+    if not isinstance(data, Mapping):
+        return None
+    chosen = data.get("train") or data
+    return origin_of(str(chosen.get("name")))
+
+
 def _line(
-    number: int, probe: str, prompt: Prompt, mark: str | None, hops: int | None = None
+    number: int,
+    probe: str,
+    prompt: Prompt,
+    mark: str | None,
+    hops: int | None = None,
+    is_drawn: bool = False,
 ) -> dict[str, object]:
     return {
         "edit_id": number,
@@ -177,6 +210,7 @@ def _line(
         "image": prompt.image,
         "hops": hops,
         "mark": mark,
+        "drawn": is_drawn,
     }
 
 

@@ -142,8 +142,8 @@ def fit(
 
 
 def training_subjects(data: EditDataModule) -> set[str]:
-    """Subjects of the training and validation edits that are served."""
-    return {record.subject for split in ("train", "val") for record in data.records(split)}
+    """Subjects of the training and validation edits that are served; pictures of those without."""
+    return {record.about for split in ("train", "val") for record in data.records(split)}
 
 
 def check_checkpoint(path: str | None, options: EditorOptions, model: EditableModel) -> None:
@@ -189,7 +189,7 @@ def load_trained_editor(
     """
     content = read_checkpoint(path)
     identity.load_editor(cast(torch.nn.Module, editor), content, model)
-    tested = {name_key(record.subject): record.subject for record in data.records("test")}
+    tested = {record.key: record.about for record in data.records("test")}
     trained = {name_key(subject) for subject in content.get(SUBJECTS, ())}
     overlap = sorted(subject for key, subject in tested.items() if key in trained)
     if overlap:

@@ -209,6 +209,7 @@ def make_answered(
                     "image": f"{edit}.png" if scenario != "unimodal" else None,
                     "hops": 1 if probe == "portability" else None,
                     "mark": None,
+                    "drawn": False,
                 }
             )
     write_edits(folder, rows)

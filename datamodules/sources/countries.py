@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from datamodules.countries.packages import missing_packages, missing_sentence
+from datamodules.looks import Look
 from datamodules.sources.folder import FolderData
 from results.files import why_unwritable
 
@@ -17,6 +18,8 @@ class CountriesData(FolderData):
     """A world folder that is drawn from packages; configs/data/countries.yaml explains the keys."""
 
     licence: ClassVar[str | None] = "MIT (countryinfo, django-tabler, drawn by this project)"
+    origin: ClassVar[str | None] = "the packages countryinfo and django-tabler (docs/countries.md)"
+    looks: ClassVar[tuple[Look, ...]] = ()  # as a folder
 
     def problems(self, command: str) -> list[str]:
         """The folder need not be there, but then it is drawn, which takes the packages."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from datamodules.left_out import OnError
+from datamodules.looks import Look
 from datamodules.records import Record
 from datamodules.source import (
     SPLITS,
@@ -29,6 +30,7 @@ class FolderData(DataOptions):
     """A world folder that the user brings; configs/data/folder.yaml explains the keys."""
 
     is_world: ClassVar[bool] = True
+    looks: ClassVar[tuple[Look, ...]] = (Look.of("name facts"),)
 
     root: TypedPath
     noun: TypedText | None

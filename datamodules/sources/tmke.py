@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from datamodules.left_out import OnError
+from datamodules.looks import Look
 from datamodules.record_files import Form, RecordFileOptions, read_record_files
-from datamodules.records import TmkeRecord
 from datamodules.source import FilterKnown, RecordSource
+from datamodules.tmke_record import TmkeRecord
 from options import TypedPath
 
 _FORM = Form("TMKE", TmkeRecord.model_validate)
@@ -17,19 +19,23 @@ _FORM = Form("TMKE", TmkeRecord.model_validate)
 class TmkeData(RecordFileOptions):
     """The benchmark's own files; configs/data/tmke.yaml explains the keys."""
 
+    licence: ClassVar[str | None] = None
+    origin: ClassVar[str | None] = "https://github.com/wxz2002/multimodal-knowledge-edit"
+    looks: ClassVar[tuple[Look, ...]] = (Look.of("knowledge_edit rephrase_question"),)
+
     image_root: TypedPath | None
 
-    def read(self) -> RecordSource:
-        """Reads the files."""
-        return read_tmke(
-            Path(self.root),
-            files=self.files or (),
-            train_files=self.train_files or (),
-            image_root=Path(self.image_root) if self.image_root else None,
-            seed=self.seed,
-            filter_known=self.filter_known,
-            on_error=self.on_error,
-        )
+    def form(self) -> Form:
+        """How a record is written."""
+        return _FORM
+
+    def pictures(self) -> Path | None:
+        """The folder of the pictures."""
+        return Path(self.image_root) if self.image_root else None
+
+    def prompts(self) -> dict[str, bool]:
+        """Questions of text locality stand as they are."""
+        return {"plain_locality": True}
 
 
 def read_tmke(

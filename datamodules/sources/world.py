@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from datamodules.looks import Look
 from datamodules.sources.folder import FolderData
 from options import Seed
 from results.files import why_unwritable
@@ -19,6 +20,8 @@ class WorldData(FolderData):
     """A world folder that is drawn; configs/data/world.yaml explains the keys."""
 
     licence: ClassVar[str | None] = "MIT (drawn by this project)"
+    origin: ClassVar[str | None] = "drawn by this project (docs/data.md)"
+    looks: ClassVar[tuple[Look, ...]] = ()  # as a folder
 
     size: int = Field(ge=8)
     world_seed: Seed

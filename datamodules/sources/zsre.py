@@ -1,29 +1,31 @@
-"""data=zsre: zsRE's questions about relations (Levy et al., 2017), in EasyEdit's flat form.
+"""data=zsre: zsRE's questions about relations (Levy et al., 2017), in two forms.
 
-Text alone: no pictures, and no question about another entity. What the edit must leave alone is a
-question of Natural Questions, which the files mark with `nq question: `.
+EasyEdit's flat form has the subject and, as what the edit must leave alone, a question of Natural
+Questions, which it marks with `nq question: `. The form of MEND's authors has neither: the subject
+is the page that the answer was read from, where the question names it. Text alone: no pictures. The
+probe about another subject is drawn from the records that ask in the same words.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from datamodules.record_files import Form, RecordFileOptions, read_record_files
+from datamodules.drawn import by_wording, draw_same_type
+from datamodules.looks import Look
+from datamodules.mentions import mentions
+from datamodules.picture_edits import text_locality
+from datamodules.record_files import Form, RecordFileOptions
 from datamodules.records import (
     KnowledgeEdit,
     OneHopQuestion,
     Part,
-    Question,
     Record,
     RephraseQuestion,
     Text,
 )
-from datamodules.source import RecordSource
-
-_MARK = "nq question:"
 
 
 class Portability(Part):
@@ -33,8 +35,8 @@ class Portability(Part):
     new_answer: Text = Field(alias="New Answer")
 
 
-class ZsreRecord(Part):
-    """A record as it stands in a file.
+class FlatRecord(Part):
+    """A record in EasyEdit's form.
 
     Attributes:
         src: the edit's question.
@@ -53,6 +55,64 @@ class ZsreRecord(Part):
     loc_ans: Text
     portability: Portability | None = None
 
+    def record(self) -> Record:
+        """The same as a record of the project."""
+        answers = {"answer_new": self.alt, "answer_true": self.answers[0]}
+        hop = self.portability
+        return Record(
+            subject=self.subject,
+            knowledge_edit=KnowledgeEdit(question=self.src, **answers),
+            rephrase_question=RephraseQuestion(rephrase_question=self.rephrase, **answers),
+            one_hop_question=hop
+            and OneHopQuestion(one_hop_question=hop.new_question, answer_new=hop.new_answer),
+            locality_question=text_locality(self.loc, self.loc_ans),
+        )
+
+
+class Page(Part):
+    """Where an answer was read."""
+
+    title: Text | None = None
+
+
+class Output(Part):
+    """An answer that is true."""
+
+    answer: Text
+    provenance: tuple[Page, ...] = ()
+
+
+class MendRecord(Part):
+    """A record in the form of MEND's authors (Mitchell et al., 2022).
+
+    Attributes:
+        input: the edit's question.
+        alternatives: answers that are not true; the first one is taught.
+        filtered_rephrases: the question in other words; the first that is not `input` is asked.
+    """
+
+    input: Text
+    output: Annotated[list[Output], Field(min_length=1)]
+    alternatives: Annotated[list[Text], Field(min_length=1)]
+    filtered_rephrases: list[Text]
+
+    def record(self) -> Record:
+        """The same as a record of the project."""
+        answers = {"answer_new": self.alternatives[0], "answer_true": self.output[0].answer}
+        rephrase = next((text for text in self.filtered_rephrases if text != self.input), None)
+        titles = [page.title for page in self.output[0].provenance if page.title is not None]
+        return Record(
+            subject=next((title for title in titles if mentions(self.input, title)), None),
+            knowledge_edit=KnowledgeEdit(question=self.input, **answers),
+            rephrase_question=None
+            if rephrase is None
+            else RephraseQuestion(rephrase_question=rephrase, **answers),
+        )
+
+
+_FLAT = Look.of("src alt rephrase loc", lacks="m_loc textual_edit")
+_MEND = Look.of("input alternatives filtered_rephrases output")
+
 
 def to_record(value: Any) -> Record:
     """What stands in a file, as a record.
@@ -60,19 +120,9 @@ def to_record(value: Any) -> Record:
     Raises:
         ValidationError: it breaks the schema.
     """
-    found = ZsreRecord.model_validate(value)
-    answers = {"answer_new": found.alt, "answer_true": found.answers[0]}
-    hop = found.portability
-    return Record(
-        subject=found.subject,
-        knowledge_edit=KnowledgeEdit(question=found.src, **answers),
-        rephrase_question=RephraseQuestion(rephrase_question=found.rephrase, **answers),
-        one_hop_question=hop
-        and OneHopQuestion(one_hop_question=hop.new_question, answer_new=hop.new_answer),
-        locality_question=Question(
-            question=found.loc.removeprefix(_MARK).strip() or found.loc, answer=found.loc_ans
-        ),
-    )
+    if isinstance(value, dict) and _MEND.fits(value):
+        return MendRecord.model_validate(value).record()
+    return FlatRecord.model_validate(value).record()
 
 
 class ZsreData(RecordFileOptions):
@@ -80,19 +130,17 @@ class ZsreData(RecordFileOptions):
 
     has_pictures: ClassVar[bool] = False
     licence: ClassVar[str | None] = "MIT"
+    origin: ClassVar[str | None] = (
+        "https://github.com/zjunlp/EasyEdit, https://github.com/eric-mitchell/mend"
+    )
+    looks: ClassVar[tuple[Look, ...]] = (_FLAT, _MEND)
 
-    def read(self) -> RecordSource:
-        """Reads the files."""
-        return read_record_files(
-            Path(self.root),
-            Form("zsRE", to_record),
-            name=self.name,
-            files=self.files or (),
-            train_files=self.train_files or (),
-            seed=self.seed,
-            filter_known=self.filter_known,
-            on_error=self.on_error,
-        )
+    draw: bool
+
+    def form(self) -> Form:
+        """How a record is written."""
+        complete = partial(draw_same_type, relation=by_wording) if self.draw else None
+        return Form("zsRE", to_record, complete=complete)
 
 
 SOURCE = ZsreData

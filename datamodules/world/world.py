@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from datamodules.drawn import no_such
 from datamodules.picture_folder import PictureFolder
 from datamodules.source import Split
 from datamodules.world.schema import (
@@ -200,7 +201,7 @@ class World:
 
     def no_such_answer(self, type_name: str) -> str:
         """Answer to a question about a picture that shows something else."""
-        return f"Sorry, there is no {self.noun(type_name)} in the image"
+        return no_such(self.noun(type_name))
 
 
 def _entity(pictures: PictureFolder, record: EntityFile, described: WorldFile) -> Entity:

@@ -6,7 +6,8 @@
     retain   New Fact: {fact} {new}
              Prompt: {neighbour's question} {its true answer}
 
-Facts are training records, text only, whatever the scenario shows.
+Facts are training records, text only, whatever the scenario shows. Of a record that asks of its
+picture alone they are the words of that question, as MMEdit's authors have them.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ def state_fact(fact: str, new: str) -> str:
 
 
 def demonstration(kind: Kind, record: Record, draw: random.Random) -> str:
-    """One demonstration of a training record."""
-    edit = record.knowledge_edit
-    if kind == "copy":
-        question, answer = edit.question, edit.answer_new
-    elif kind == "update":
-        question, answer = record.rephrase_question.rephrase_question, edit.answer_new
+    """One demonstration of a training record; one without a paraphrase is copied instead."""
+    edit, rephrase = record.knowledge_edit, record.rephrase_question
+    if kind == "copy" or (kind == "update" and rephrase is None):
+        question, answer = edit.wording, edit.answer_new
+    elif kind == "update" and rephrase is not None:
+        question, answer = rephrase.wording, edit.answer_new
     else:
         question, answer = draw.choice(neighbours(record))
-    return answered_prompt(edit.question, edit.answer_new, question, answer)
+    return answered_prompt(edit.wording, edit.answer_new, question, answer)
 
 
 def answered_prompt(fact: str, new: str, question: str, answer: str) -> str:

@@ -224,7 +224,7 @@ class Ike:
     def encode(self, text: RowText, before: str) -> Encoded:
         """A row with a text before its question."""
         plain, first = text._replace(plain=True), self.options.picture == "front"
-        return self.encoder.encode(**plain._asdict(), before=before, picture_first=first)
+        return self.encoder.encode(**plain.tokens, before=before, picture_first=first)
 
     def warn_of_dropped(self, fit: int, k: int) -> None:
         """Says once, and not for every edit, that demonstrations do not fit."""

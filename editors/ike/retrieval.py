@@ -62,7 +62,7 @@ class Retriever:
 
     def __init__(self, sentences: Sentences, records: Sequence[Record]) -> None:
         self._sentences, self._records = sentences, records
-        facts = [fact(r.knowledge_edit.question, r.knowledge_edit.answer_new) for r in records]
+        facts = [fact(r.knowledge_edit.wording, r.knowledge_edit.answer_new) for r in records]
         self._facts = sentences.together(facts)  # (n, d)
 
     def nearest(self, facts: Sequence[str], k: int) -> list[list[Record]]:

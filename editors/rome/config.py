@@ -88,6 +88,13 @@ class RomeOptions(EditorOptions):
             DataError: it does not.
         """
         question = record.knowledge_edit.question
+        if question is None or record.subject is None:
+            lacks = "text question" if question is None else "subject"
+            raise DataError(
+                f"editor=rome edits at the subject of a text question, and the record about "
+                f"{record.about!r} has no {lacks}. Use another editor, or leave it out "
+                "(data.on_error=skip)."
+            )
         if not mentions(question, record.subject, inside_words=True):
             raise DataError(
                 f"editor=rome edits at the subject {record.subject!r}, which does not occur in the "

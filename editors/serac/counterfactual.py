@@ -93,7 +93,7 @@ class Counterfactual(nn.Module):
         return self._encode(encoder, entry, text)
 
     def _encode(self, encoder: PromptEncoder, entry: str, text: RowText) -> Encoded:
-        row = encoder.encode(**text._asdict(), before=f"{entry}{AFTER_ENTRY}")
+        row = encoder.encode(**text.tokens, before=f"{entry}{AFTER_ENTRY}")
         limit, what = self.max_positions, "its entry in SERAC's memory"
         check_length(row, limit, text.question, text.answer, before=what, reader=READER)
         return row

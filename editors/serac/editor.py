@@ -159,7 +159,7 @@ class SeracEdit:
 
     def room(self, model: EditableModel, rows: Rows) -> list[int]:
         """Tokens by which each row may grow: in either model, where the counterfactual is asked."""
-        base = [self.editor.encoder.encode(**text._asdict()) for text in rows.texts]
+        base = [self.editor.encoder.encode(**text.tokens) for text in rows.texts]
         room = [model.max_positions - len(row.ids) for row in base]
         if not len(self.memory):
             return room

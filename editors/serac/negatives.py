@@ -49,7 +49,7 @@ class HardNegatives:
         self.pool = sorted({question for record in records for question in out_of_scope(record)})
         self._keys = [name_key(question) for question in self.pool]
         self._pool = _embed(sentences, self.pool, cut)  # (P, d)
-        edits = sorted({record.knowledge_edit.question for record in records})
+        edits = sorted({record.knowledge_edit.wording for record in records})
         self._edits = dict(zip(edits, _embed(sentences, edits, cut), strict=True))
         self._near: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 

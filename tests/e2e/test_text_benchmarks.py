@@ -18,7 +18,7 @@ def test_text_is_edited_and_pictures_are_refused(tmp_path: Path, name: str, edit
     sample = SAMPLES[name]
     root, output = tmp_path / "data", tmp_path / "result"
     root.mkdir()
-    records = [sample, {**sample, "subject": sample["subject"][:4]}]
+    records = [sample, {**sample, "subject": sample["subject"][:4], "case_id": 43}]
     (root / "test.json").write_text(json.dumps(records), encoding="utf-8")
     words = (
         "evaluate.py", "experiment=demo", f"editor={editor}", "model=llava_tiny",

@@ -105,7 +105,7 @@ def test_the_answer_mask_covers_exactly_the_answer(
 ) -> None:
     for form in FORMS:
         enc = encoder(family, form, "right")
-        for question, answer, image, plain in prompts(record):
+        for question, answer, image, plain, *_ in prompts(record):
             row = enc.encode(question, answer, plain=plain)
             check_answer(row, answer.strip())
             own = chosen(row, row.answer)
@@ -166,7 +166,7 @@ def answered(
     shown = [number if text.picture else -1 for number, text in enumerate(asked)]
     pictures = [number for number in shown if number >= 0]
     rows = enc.rows(
-        [enc.encode(**text._asdict()) for text in asked],
+        [enc.encode(**text.tokens) for text in asked],
         asked,
         edit_index=[0] * len(asked),
         image_index=[-1 if n < 0 else pictures.index(n) for n in shown],

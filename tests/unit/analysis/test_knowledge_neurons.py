@@ -290,10 +290,10 @@ def test_the_questions_of_a_scenario(name: str, tmp_path_factory: pytest.TempPat
     assert scenario.edit is SCENARIOS[name].edit
     assert set(scenario.probes) == {f"{q}_{when}" for q in QUESTIONS for when in WHEN}
     asked = {probe: ask(record) for probe, ask in scenario.probes.items()}
-    assert asked["text_before"] == (edit.question, edit.answer_true, None, False)
-    assert asked["text_after"] == (edit.question, edit.answer_new, None, False)
-    assert asked["image_before"] == (edit.image_question, edit.answer_true, record.image, False)
-    assert asked["image_after"] == (edit.image_question, edit.answer_new, record.image, False)
+    assert asked["text_before"][:3] == (edit.question, edit.answer_true, None)
+    assert asked["text_after"][:3] == (edit.question, edit.answer_new, None)
+    assert asked["image_before"][:3] == (edit.image_question, edit.answer_true, record.image)
+    assert asked["image_after"][:3] == (edit.image_question, edit.answer_new, record.image)
     other = record.same_type_entity_question
     assert asked["same_type_before"] == asked["same_type_after"]
     assert asked["same_type_after"] is not None

@@ -8,6 +8,7 @@ import yaml
 from configs import schema
 from configs.check import load_config
 from configs.overrides import CONFIG_DIR, group_options
+from datamodules.source import source_options
 from datamodules.sources.tmke import TmkeData
 from editors.ft.config import FtOptions
 from editors.mend.config import MendOptions
@@ -30,7 +31,10 @@ def evaluate(*words: str) -> schema.EvaluateConfig:
 
 
 def needed(data: str) -> list[str]:
-    return [] if data == "world" else ["data.root=data"]
+    words = [] if data == "world" else ["data.root=data"]
+    words += ["data.vlkeb_root=data"] if data == "cckeb" else []
+    options = source_options(data)
+    return words if options.has_text and data != "mmke" else [*words, "scenario=multimodal"]
 
 
 def test_the_experiments_are_these() -> None:

@@ -53,7 +53,7 @@ def made(
 
 
 def subjects(data: EditDataModule) -> list[str]:
-    return [record.subject for record in data.records("test")]
+    return [record.about for record in data.records("test")]
 
 
 def test_marks_belong_to_subject_and_relation(tmp_path: Path) -> None:

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from configs.rules import rule_problems
 from configs.schema import ScenarioOptions
 from datamodules.scenarios import SCENARIOS, Prompt
-from datamodules.source import DataOptions, RecordSource, source_options
+from datamodules.source import RecordSource
 from editors.ike.demonstrations import neighbours
 from editors.serac.negatives import out_of_scope
 from errors import DataError
+from tests.benchmark_files import options, read
 from tests.unit.datamodules.test_datamodule import batches, make
 
-ROOT = Path(__file__).resolve().parents[3]
 ZSRE: dict[str, Any] = {
     "subject": "UniFirst",
     "src": "What is the product made by UniFirst?",
@@ -43,17 +42,6 @@ COUNTERFACT: dict[str, Any] = {
     "locality_ground_truth": "politician",
 }
 SAMPLES = {"zsre": ZSRE, "counterfact": COUNTERFACT}
-
-
-def options(name: str, root: Path, **changed: object) -> DataOptions:
-    """What configs/data/NAME.yaml says, with some keys changed."""
-    values = yaml.safe_load((ROOT / f"configs/data/{name}.yaml").read_text(encoding="utf-8"))
-    return source_options(name).model_validate({**values, "root": str(root), **changed})
-
-
-def read(name: str, root: Path, *records: object, **changed: object) -> RecordSource:
-    (root / "test.json").write_text(json.dumps(records), encoding="utf-8")
-    return options(name, root, **changed).read()
 
 
 def asked(source: RecordSource, number: int = 0) -> Mapping[str, Prompt]:
@@ -128,9 +116,12 @@ def test_pictures_are_refused_of_text_alone(tmp_path: Path, name: str) -> None:
         "data": options(name, tmp_path, filter_known="pictures"),
         "scenario": ScenarioOptions(name="transitive"),
     }
-    scenario, known = rule_problems("evaluate", sections)
+    known, scenario = rule_problems("evaluate", sections)
     assert scenario.startswith(f"scenario=transitive: data={name} is text alone")
-    assert "data with pictures is countries, folder, tmke, world" in scenario
+    assert (
+        "data with pictures is cckeb, countries, folder, mcmke, mmedit, mmke, tmke, vlkeb, world"
+        in scenario
+    )
     assert known.startswith("data.filter_known=pictures: ")
     sections = {"data": options(name, tmp_path), "scenario": ScenarioOptions(name="unimodal")}
     assert rule_problems("evaluate", sections) == []
@@ -145,24 +136,3 @@ def test_a_byte_order_mark_and_a_cut_file(tmp_path: Path) -> None:
     (tmp_path / "test.json").write_text(json.dumps([ZSRE])[:-20], encoding="utf-8")
     with pytest.raises(DataError, match="it was cut short"):
         options("zsre", tmp_path).read()
-
-
-@pytest.mark.parametrize(
-    ("name", "file", "n_records", "n_left_out", "probes"),
-    [
-        ("zsre", "eval_portability.json", 1037, 0, "generality locality_far portability"),
-        ("zsre", "zsre_mend_train-1k.json", 998, 2, "generality locality_far"),
-        ("counterfact", "counterfact-val.json", 1919, 0, "generality locality_near"),
-    ],
-)
-def test_the_published_files_load_whole(
-    shared: Path, name: str, file: str, n_records: int, n_left_out: int, probes: str
-) -> None:
-    root = shared / "data" / name
-    if not (root / file).is_file():
-        pytest.skip(f"{root / file} is not there")
-    source = options(name, root, files=[file], on_error="skip").read()
-    assert len(source.records("test")) == n_records
-    assert len(source.left_out["test"]) == n_left_out  # of an empty `alt`
-    expected = {"reliability", *probes.split()}
-    assert all(asked(source, number).keys() == expected for number in range(n_records))

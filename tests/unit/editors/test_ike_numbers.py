@@ -21,7 +21,7 @@ QUESTIONS = ("How heavy is Gofin Works?", "What does Gofin Works weigh?")
 def test_an_answer_in_digits_is_scored_at_its_digits(form: PromptForm, answer: str) -> None:
     encoder, model = real_encoder("minigpt4", form), real_model("minigpt4")
     texts = [RowText(question, answer) for question in QUESTIONS]
-    encoded = [encoder.encode(**text._asdict()) for text in texts]
+    encoded = [encoder.encode(**text.tokens) for text in texts]
     rows = encoder.rows(encoded, texts, edit_index=[0] * len(texts))
     batch = EditBatch(rows, torch.tensor([0]), {}, (0,), ("Gofin Works",))
     editor = ike(encoder, InOrder(), k=2)

@@ -84,7 +84,7 @@ def test_a_counterfactual_model_trained_on_text_is_shown_no_picture(padding: str
     )
     rows, at = batch.rows, batch.rows.answers()
     asked = [text._replace(picture=False) for text in rows.texts]
-    encoded = [editor.encoder.encode(**text._asdict()) for text in asked]
+    encoded = [editor.encoder.encode(**text.tokens) for text in asked]
     owners = rows.edit_index.tolist()
     plain = editor.encoder.rows(encoded, asked, edit_index=owners)
     with torch.no_grad():

@@ -23,7 +23,7 @@ def test_the_target_tells_nothing_to_a_free_answer(form: PromptForm) -> None:
     said = []
     for answer in ("350lbs", "Tama"):
         texts = [RowText(question, answer) for question in QUESTIONS]
-        encoded = [encoder.encode(**text._asdict()) for text in texts]
+        encoded = [encoder.encode(**text.tokens) for text in texts]
         rows = encoder.rows(encoded, texts, edit_index=[0] * len(texts))
         batch = EditBatch(rows, torch.tensor([0]), {}, (0,), ("it",))
         state, at = model.prefix(rows, 0), rows.answers()

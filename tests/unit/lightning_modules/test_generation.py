@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lightning_modules.generation import Generator
+from models.rows import RowText
 
 END = 0
 
@@ -42,7 +43,7 @@ class Says(Generator):
         return [said[len(answers[row])] for row in unfinished]
 
 
-def matched(said: str, target: str) -> tuple[float, str]:
+def matched(said: str, target: str, *aliases: str) -> tuple[float, str]:
     """Whether an answer matches, and what it was, from the model's first token on."""
     tokens = [ord(letter) for letter in target]
     best = [ord(s) if s else END for s in said.ljust(len(target), "\0")[: len(target)]]
@@ -53,19 +54,25 @@ def matched(said: str, target: str) -> tuple[float, str]:
         post=SimpleNamespace(best=torch.tensor(best)),
     )
     encoder = SimpleNamespace(
-        tokenizer=Letters(), decode=lambda ids: Letters().decode(ids.tolist()).strip()
+        tokenizer=Letters(),
+        decode=lambda ids: Letters().decode(ids.tolist()).strip(),
+        encode=lambda answer, **row: SimpleNamespace(answer=[False, *[True] * len(answer)]),
     )
     anything: Any = None
     model: Any = SimpleNamespace(hf=None)
     said_by = Says(model, cast(Any, encoder), 0, 16, anything, said)
     values, texts = said_by.matches(
-        anything, cast(Any, _Rows()), torch.tensor([0]), cast(Any, comparison)
+        anything,
+        cast(Any, _Rows((RowText("", target, aliases=aliases),))),
+        torch.tensor([0]),
+        cast(Any, comparison),
     )
     return values.item(), texts[0]
 
 
+@dataclass(frozen=True)
 class _Rows:
-    texts = (None,)
+    texts: tuple[RowText, ...]
 
     def __len__(self) -> int:
         return 1
@@ -87,3 +94,12 @@ def test_an_answer_has_as_many_lines_as_its_target(said: str, target: str, expec
     assert match == expected
     assert text.count("\n") <= target.count("\n")
     assert text == "\n".join(said.split("\n")[: 1 + target.count("\n")]).strip()
+
+
+def test_another_name_of_the_target_is_accepted_however_long_it_is() -> None:
+    target, alias = "Ida", "Ida Moor of the northern hills"
+    assert len(alias) > 16  # tokens of these letters that an answer may have
+    assert matched(alias, target, "Una", alias) == (1, alias)
+    assert matched("Ida", target, alias) == (1, "Ida")
+    assert matched(alias, target)[0] == 0
+    assert matched("Ida Moor", target, alias)[0] == 0

@@ -105,7 +105,7 @@ def test_the_counterfactual_model_has_an_end_of_its_own() -> None:
     editor, batch = stirred(model, combine="soft"), worded_batch([4])
     text = batch.rows.texts[0]
     entry = f"{text.question} {text.answer}\n"
-    rows = [encoder.encode(**text._asdict(), before=entry) for text in batch.rows.texts]
+    rows = [encoder.encode(**text.tokens, before=entry) for text in batch.rows.texts]
     limit = max(len(row.ids) for row in rows) + 3
     _, everything = generated(model, encoder, editor, batch)
     editor.counterfactual.lm.config.max_position_embeddings = limit

@@ -152,7 +152,7 @@ def test_the_edit_of_the_transitive_scenario_is_no_probe(tmp_path: Path) -> None
     run = make_answered(tmp_path, {1: {"reliability_s": 0.0}}, scenario="transitive")
     assert cases(run)[0].question is None
     asked = {"edit_id": 1, "probe": "edit", "question": "Who?", "image": None, "hops": None}
-    asked["mark"] = None
+    asked |= {"mark": None, "drawn": None}
     picture = asked | {"probe": "reliability_s", "question": "Who is it?", "image": "1.png"}
     write_rows(tmp_path / PROBES, PROBE_SCHEMA, [picture, asked])
     (case,) = cases(run)

@@ -121,6 +121,7 @@ def test_portability_is_split_by_hops_where_edits_differ_in_them(tmp_path: Path)
             "image": None,
             "hops": hops,
             "mark": None,
+            "drawn": False,
         }
         for edit, hops in enumerate([1, 2, 2])
         for probe in ("portability", "reliability")

@@ -245,9 +245,9 @@ def test_records_that_were_left_out_are_said_of_every_table(tmp_path: Path) -> N
     assert "10 edits, 2 records left out, seed 0" in run_markdown(run)
     assert "10 edits, 2 records left out, seed 0" in str(result_table(run).caption)
     rows = [run, make_run(tmp_path / "b", "mend", left_out_records=[]), make_run(tmp_path / "c")]
-    (note,) = (n for n in scenario_table(entries(rows[:2])).notes if "on_error" in n)
+    (note,) = (n for n in scenario_table(entries(rows[:2])).notes if "left out" in n)
     assert "0 (MEND), 2 (FT)" in note
-    assert not any("on_error" in note for note in scenario_table(entries(rows[2:])).notes)
+    assert not any("left out" in note for note in scenario_table(entries(rows[2:])).notes)
     with pytest.raises(DataError, match="left_out_records is 'none'"):
         make_run(tmp_path / "d", left_out_records="none")
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from datamodules.records import KnowledgeEdit, Record
 from editors.checkpoint import SUBJECTS
 from errors import DataError
 from runner import training
@@ -27,7 +28,9 @@ def test_a_trained_subject_is_refused_in_any_spelling(
 ) -> None:
     monkeypatch.setattr(training, "read_checkpoint", lambda path: {SUBJECTS: [trained, "Else"]})
     monkeypatch.setattr(training.identity, "load_editor", lambda *arguments: None)
-    tested = [SimpleNamespace(subject=name) for name in ("Holden Caprice", "S\u00e3o Paulo")]
+    edit = KnowledgeEdit(question="Who?", answer_new="Ida")
+    names = ("Holden Caprice", "S\u00e3o Paulo")
+    tested = [Record(subject=name, knowledge_edit=edit) for name in names]
     data: Any = SimpleNamespace(records=lambda split: tested)
     model: Any = None
     editor: Any = torch.nn.Module()

@@ -1,0 +1,149 @@
+"""Probes that a source has no field for, drawn from its other records.
+
+    same type        the edit's question about another subject of the same relation, with what is
+                     true of that subject
+    different type   the edit's question about a subject of another type, with the benchmark's own
+                     answer, "Sorry, there is no country in the image" (TMKE, Supplementary)
+
+Nothing is made up: question, answer and picture are those of another record of the same split. A
+draw depends on the seed and the record alone, so neither the order nor the number of the records
+decides it, and the record says which of its fields were drawn (`Record.drawn`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from datamodules.records import DiffTypeQuestion, Record, SameTypeQuestion, name_key, renamed
+
+_TELLING = 2  # relations of a type, from which on it counts as different from others
+Relation = Callable[[Record], Hashable | None]
+
+
+def no_such(entity_type: str) -> str:
+    """What is right to say of a picture that does not show an entity of a type."""
+    return f"Sorry, there is no {entity_type} in the image"
+
+
+def by_wording(record: Record) -> Hashable | None:
+    """What stands for the relation where none is named: the edit's question without its subject.
+
+    None where the question does not name the subject.
+    """
+    question, subject = record.knowledge_edit.question, record.subject
+    return None if question is None or subject is None else renamed(question, subject, "{}")
+
+
+def by_relation(record: Record) -> Hashable | None:
+    """The relation by name, of entities of one type."""
+    return None if record.relation is None else (record.relation, record.entity_type)
+
+
+def draw_same_type(records: Sequence[Record], seed: int, relation: Relation) -> list[Record]:
+    """Gives each record without one a probe about another subject of its relation.
+
+    That subject's true answer is none of the edit's new ones, or a leak would look like stability.
+    A record of a relation with no such subject stays as it is.
+    """
+    pools: dict[Hashable, list[Record]] = {}
+    for record in records:
+        key = relation(record)
+        if key is not None and record.knowledge_edit.answer_true is not None:
+            pools.setdefault(key, []).append(record)
+    return [
+        record
+        if record.same_type_entity_question is not None
+        else _with_same(record, pools.get(relation(record), []), seed)
+        for record in records
+    ]
+
+
+def _with_same(record: Record, pool: Sequence[Record], seed: int) -> Record:
+    edit = record.knowledge_edit
+    taught = {name_key(name) for name in (edit.answer_new, *edit.answer_new_aliases)}
+    able = [
+        other
+        for other in pool
+        if other.key != record.key
+        and (true := other.knowledge_edit.answer_true) is not None
+        and name_key(true) not in taught
+        and (edit.question is None) == (other.knowledge_edit.question is None)
+    ]
+    other = _drawn(record, able, seed, "same_type")
+    if other is None or other.subject is None or other.knowledge_edit.answer_true is None:
+        return record
+    about = other.knowledge_edit
+    pictured = other.image is not None and record.image is not None
+    probe = SameTypeQuestion(
+        same_type_entity=other.subject,
+        question=about.question,
+        image_question=about.image_question if pictured else None,
+        answer=about.answer_true,
+    )
+    picture = other.image if pictured else None
+    return _marked(record, same_type_entity_question=probe, same_entity_image=picture)
+
+
+def draw_different_type(records: Sequence[Record], seed: int) -> list[Record]:
+    """Gives each record without one a probe about a pictured subject of another type.
+
+    Types that share a relation may be kin (a band is a music group), so they do not count as
+    different, and neither do types of which a single relation is known. A record that no other type
+    differs from in this sense stays as it is.
+    """
+    relations: dict[str, set[str | None]] = {}
+    for record in records:
+        if record.entity_type is not None:
+            relations.setdefault(record.entity_type, set()).add(record.relation)
+    by_type: dict[str, list[Record]] = {}
+    for record in records:
+        if record.entity_type is not None and record.image is not None:
+            by_type.setdefault(record.entity_type, []).append(record)
+    drawn = []
+    for record in records:
+        own = record.entity_type
+        if own is None or record.diff_type_entity_question is not None:
+            drawn.append(record)
+            continue
+        told = len(relations[own]) >= _TELLING
+        others = [
+            other
+            for other in sorted(by_type)
+            if told and len(relations[other]) >= _TELLING and not relations[other] & relations[own]
+        ]
+        drawn.append(_with_different(record, [r for t in others for r in by_type[t]], seed))
+    return drawn
+
+
+def _with_different(record: Record, pool: Sequence[Record], seed: int) -> Record:
+    edit = record.knowledge_edit
+    able = [other for other in pool if other.key != record.key]
+    other = _drawn(record, able, seed, "diff_type")
+    if other is None or other.subject is None or record.entity_type is None:
+        return record
+    question = edit.question and renamed(edit.question, record.subject or "", other.subject)
+    if edit.question is not None and question is None:
+        return record
+    probe = DiffTypeQuestion(
+        diff_type_entity=other.subject,
+        question=question,
+        image_question=edit.image_question,
+        answer=no_such(record.entity_type),
+    )
+    return _marked(record, diff_type_entity_question=probe, diff_entity_image=other.image)
+
+
+def _drawn(record: Record, able: Sequence[Record], seed: int, kind: str) -> Record | None:
+    """One of the records, whatever their order; None of none."""
+    if not able:
+        return None
+    edit = record.knowledge_edit
+    draw = random.Random(f"{seed}/{kind}/{record.key}/{edit.wording}/{edit.answer_new}")
+    return draw.choice(sorted(able, key=lambda r: (r.key, r.knowledge_edit.wording, r.about)))
+
+
+def _marked(record: Record, **fields: Any) -> Record:
+    field = next(iter(fields))
+    return record.model_copy(update={**fields, "drawn": (*record.drawn, field)})
