@@ -84,20 +84,20 @@ class TextEdit(Triple):
 class PictureEdit(Triple):
     """A line of `PICTURE_EDITS`."""
 
-    iro_question: Text
+    question: Text = Field(alias="iro_question")
     images: Annotated[list[FileName], Field(min_length=1)]
 
 
 class TextGenerality(Part):
     """Paraphrases of the text question; the first is the question itself."""
 
-    sro_question_paraphrases: Names
+    paraphrases: Names = Field(alias="sro_question_paraphrases")
 
 
 class PictureGenerality(Part):
     """Paraphrases of the question about a picture."""
 
-    iro_question_paraphrases: Names
+    paraphrases: Names = Field(alias="iro_question_paraphrases")
 
 
 class ImageGenerality(Part):
@@ -109,7 +109,7 @@ class ImageGenerality(Part):
 class TextFact(Part):
     """Another fact in text."""
 
-    sro_question: Text
+    question: Text = Field(alias="sro_question")
     orig_loc_output_ent: Text
     orig_loc_output_ent_alias: Names
 
@@ -118,7 +118,7 @@ class PictureFact(Part):
     """Another fact about another picture."""
 
     image: FileName
-    iro_question: Text
+    question: Text = Field(alias="iro_question")
     orig_loc_output_ent: Text
     orig_loc_output_ent_alias: Names
 

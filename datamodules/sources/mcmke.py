@@ -10,7 +10,7 @@ pictures are those of the authors' machine: the name of the file counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -27,8 +27,12 @@ from datamodules.mcmke_files import (
     McmkeRecord,
     PictureEdit,
     PictureFact,
+    PictureGenerality,
+    PictureLocality,
     TextEdit,
     TextFact,
+    TextGenerality,
+    TextLocality,
     read_lines,
 )
 from datamodules.record_files import Form, read_record_files
@@ -60,7 +64,8 @@ def to_record(lines: McmkeRecord) -> Record:
         "answer_true": triple.o,
         "answer_new_aliases": tuple(triple.new_o_alias),
     }
-    in_text, shown = _in_text(lines), _of_picture(lines)
+    in_text = _asked(text, lines.sro_text_generality, lines.sro_locality)
+    shown = _asked(picture, lines.iro_text_generality, lines.iro_locality)
     entity_type = _SHOWN.search(shown.question) if shown.question else None
     image = picture.images[0] if picture is not None else None
     others = lines.iro_image_generality.generality_images if lines.iro_image_generality else []
@@ -94,33 +99,26 @@ class _Asked(NamedTuple):
     far_image: str | None = None
 
 
-def _in_text(lines: McmkeRecord) -> _Asked:
-    edit, generality, locality = lines.sro_edit, lines.sro_text_generality, lines.sro_locality
+def _asked(
+    edit: TextEdit | PictureEdit | None,
+    generality: TextGenerality | PictureGenerality | None,
+    locality: TextLocality | PictureLocality | None,
+) -> _Asked:
+    """What the lines of one form ask."""
     if edit is None:
         return _Asked()
-    rephrased = generality.sro_question_paraphrases if generality else []
-    rephrase = _another(edit.question, rephrased)
+    rephrase = _another(edit.question, generality.paraphrases if generality else [])
     if locality is None:
         return _Asked(edit.question, rephrase)
-    far = next(iter(locality.locality_test_dict.values()))
-    return _Asked(edit.question, rephrase, _far(far.sro_question, far))
-
-
-def _of_picture(lines: McmkeRecord) -> _Asked:
-    edit, generality, locality = lines.iro_edit, lines.iro_text_generality, lines.iro_locality
-    if edit is None:
-        return _Asked()
-    rephrased = generality.iro_question_paraphrases if generality else []
-    rephrase = _another(edit.iro_question, rephrased)
-    if locality is None:
-        return _Asked(edit.iro_question, rephrase)
-    far = next(iter(locality.locality_test_dict.values()))
-    return _Asked(edit.iro_question, rephrase, _far(far.iro_question, far), far.image)
-
-
-def _far(question: str, fact: TextFact | PictureFact) -> Question:
-    names = tuple(fact.orig_loc_output_ent_alias)
-    return Question(question=question, answer=fact.orig_loc_output_ent, answer_aliases=names)
+    facts: Iterable[TextFact | PictureFact] = locality.locality_test_dict.values()
+    fact = next(iter(facts))
+    far = Question(
+        question=fact.question,
+        answer=fact.orig_loc_output_ent,
+        answer_aliases=tuple(fact.orig_loc_output_ent_alias),
+    )
+    image = fact.image if isinstance(fact, PictureFact) else None
+    return _Asked(edit.question, rephrase, far, image)
 
 
 def _fact(edit: TextEdit | PictureEdit) -> tuple[str, str, str, str]:
