@@ -1,0 +1,68 @@
+"""Data sets without a model: what is in one, and what is wrong with it.
+
+    python -m datamodules check data=tmke data.root=DIR
+    python -m datamodules check data=vlkeb data.root=DIR data.files=[eval.json] --json
+
+`check` ends with status 0 where nothing is wrong, 1 where something is. All end with 2 for a
+mistake of the user. The words are those of evaluate.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from configs.sources import data_options
+from errors import exit_status
+from results.screen import screen
+
+CLEAN, PROBLEMS = 0, 1
+_NARROWEST = 120  # columns of a table that goes into a file or a pipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line."""
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    if unknown := [word for word in others if word.startswith("-")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.words += others  # words that stand behind a flag
+    return exit_status(lambda: options.run(options))
+
+
+def check(options: argparse.Namespace) -> int:
+    """Prints what is in a data set and what is wrong with it.
+
+    Raises:
+        TmkeError: it cannot be read at all.
+    """
+    data = data_options(options.words)
+    from datamodules.checking.check import check_data
+    from datamodules.checking.table import show
+
+    report = check_data(data)
+    if options.json:
+        print(report.as_json())
+    else:
+        show(report, screen(highlight=False, narrowest=_NARROWEST))
+    return PROBLEMS if report.problems else CLEAN
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary = (__doc__ or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m datamodules", description=summary)
+    commands = parser.add_subparsers(dest="command", required=True)
+    told = "Says what is in a data set and what is wrong with it, without a model."
+    command = commands.add_parser("check", help=told, description=told)
+    command.set_defaults(run=check)
+    command.add_argument("--json", action="store_true", help="print JSON and no tables")
+    for each in commands.choices.values():
+        each.add_argument(
+            "words", nargs="*", metavar="data=NAME", help="configuration words, as of evaluate.py"
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
