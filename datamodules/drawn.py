@@ -20,6 +20,7 @@ from datamodules.records import DiffTypeQuestion, Record, SameTypeQuestion, name
 
 _TELLING = 2  # relations of a type, from which on it counts as different from others
 Relation = Callable[[Record], Hashable | None]
+Kin = Callable[[str, str], bool]  # whether an entity may be of both types
 
 
 def no_such(entity_type: str) -> str:
@@ -86,35 +87,62 @@ def _with_same(record: Record, pool: Sequence[Record], seed: int) -> Record:
     return _marked(record, same_type_entity_question=probe, same_entity_image=picture)
 
 
-def draw_different_type(records: Sequence[Record], seed: int) -> list[Record]:
+def by_name(record: Record) -> Hashable | None:
+    """The relation by name alone."""
+    return record.relation
+
+
+def no_kin(one: str, other: str) -> bool:
+    """Types that have no entity in common, whatever they are called."""
+    del one, other
+    return False
+
+
+def draw_different_type(
+    records: Sequence[Record],
+    seed: int,
+    *,
+    relation: Relation = by_name,
+    telling: int = _TELLING,
+    are_kin: Kin = no_kin,
+) -> list[Record]:
     """Gives each record without one a probe about a pictured subject of another type.
 
     Types that share a relation may be kin (a band is a music group), so they do not count as
-    different, and neither do types of which a single relation is known. A record that no other type
-    differs from in this sense stays as it is.
+    different, and neither do types of which too few relations are known. A record that no other
+    type differs from in this sense stays as it is.
+
+    Args:
+        records: those of a split.
+        seed: of the draws.
+        relation: what types share.
+        telling: relations of a type, from which on it counts as different from others.
+        are_kin: types that are kin by their names.
     """
-    relations: dict[str, set[str | None]] = {}
+    relations: dict[str, set[Hashable | None]] = {}
     for record in records:
         if record.entity_type is not None:
-            relations.setdefault(record.entity_type, set()).add(record.relation)
+            relations.setdefault(record.entity_type, set()).add(relation(record))
     by_type: dict[str, list[Record]] = {}
     for record in records:
         if record.entity_type is not None and record.image is not None:
             by_type.setdefault(record.entity_type, []).append(record)
-    drawn = []
-    for record in records:
-        own = record.entity_type
-        if own is None or record.diff_type_entity_question is not None:
-            drawn.append(record)
-            continue
-        told = len(relations[own]) >= _TELLING
-        others = [
-            other
-            for other in sorted(by_type)
-            if told and len(relations[other]) >= _TELLING and not relations[other] & relations[own]
+    known = {name for name, of_type in relations.items() if len(of_type) >= telling}
+    different = {
+        own: [
+            record
+            for other in sorted(by_type.keys() & known)
+            if not relations[other] & relations[own] and not are_kin(own, other)
+            for record in by_type[other]
         ]
-        drawn.append(_with_different(record, [r for t in others for r in by_type[t]], seed))
-    return drawn
+        for own in known
+    }
+    return [
+        record
+        if record.entity_type is None or record.diff_type_entity_question is not None
+        else _with_different(record, different.get(record.entity_type, []), seed)
+        for record in records
+    ]
 
 
 def _with_different(record: Record, pool: Sequence[Record], seed: int) -> Record:
