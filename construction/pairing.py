@@ -95,7 +95,9 @@ class Pairing:
         answer = answers.same_type_answer
         if same_fact:  # what the user's table says counts
             answer = same_fact[0].knowledge_edit.answer_true or answer
-        if name_key(answer) in {name_key(name) for name in (edit.answer_new, *edit.answer_new_aliases)}:
+        if name_key(answer) in {
+            name_key(name) for name in (edit.answer_new, *edit.answer_new_aliases)
+        }:
             why = "of the entity that was named, the new answer is true: a leak would look like it"
             return Paired(record, {SAME: why})
         subject, question = record.subject or "", edit.question or ""

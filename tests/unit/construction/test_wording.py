@@ -30,6 +30,8 @@ from construction.wording import about_picture, in_the_image
          "Is ann older than Anna? The person in the image is how old?"),
         ("Ann and Ann: who is who?", "Ann", "person",
          "The person in the image and the person in the image: who is who?"),
+        ("So 'Ann's father' is who?", "Ann", "person",
+         "So 'the person in the image's father' is who?"),
         ("Do you see Bathea Ann?", "Ann", "person", "Do you see Bathea the person in the image?"),
     ],
 )  # fmt: skip
@@ -43,7 +45,8 @@ def test_a_question_that_does_not_name_its_subject_shows_no_picture() -> None:
 
 @given(
     before=st.text("abc x", max_size=12), after=st.text("abc ?", max_size=12),
-    subject=st.text("KLMé", min_size=1, max_size=8), entity_type=st.sampled_from(["book", "car model"]),
+    subject=st.text("KLMé", min_size=1, max_size=8),
+    entity_type=st.sampled_from(["book", "car model"]),
 )  # fmt: skip
 def test_whatever_stands_around_it_stays(
     before: str, after: str, subject: str, entity_type: str
