@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from datamodules.record_table import contents
 from datamodules.records import Record
 from errors import DataError
 from results.log_file import OFF_SCREEN
@@ -92,12 +94,12 @@ def copies(records: Sequence[Record], places: Sequence[str]) -> dict[int, LeftOu
     Returns:
         number -> the record, with the place of the one that it repeats.
     """
-    first: dict[str, int] = {}
+    first: dict[bytes, int] = {}
     found: dict[int, LeftOut] = {}
-    for number, record in enumerate(records):
-        content = unicodedata.normalize("NFC", record.model_dump_json())
-        earlier = first.setdefault(content, number)
+    for number, content in enumerate(contents(records)):
+        composed = unicodedata.normalize("NFC", content.decode())
+        earlier = first.setdefault(hashlib.blake2b(composed.encode()).digest(), number)
         if earlier != number:
             what = f"it is the same as {places[earlier]}"
-            found[number] = LeftOut(places[number], record.subject, what)
+            found[number] = LeftOut(places[number], records[number].subject, what)
     return found

@@ -8,18 +8,13 @@ ever chooses a checkpoint. What differs between benchmarks is their `Form`.
 from __future__ import annotations
 
 import os
-import random
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from datamodules.json_file import SUFFIXES, Element, read_list
-from datamodules.left_out import LeftOut, NotJoinedError, OnError, copies
-from datamodules.records import Record, field_errors, name_key
+from datamodules.forms import Form, Reading
+from datamodules.json_file import SUFFIXES
+from datamodules.left_out import OnError
 from datamodules.source import (
     SPLITS,
     DataOptions,
@@ -27,33 +22,11 @@ from datamodules.source import (
     RecordSource,
     Split,
     folder_problem,
-    look_alike,
     missing_root,
 )
 from errors import DataError
 from options import Files, TypedPath
 from results.files import EDITS, SUMMARY
-
-_VALIDATION_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Form:
-    """How the records of a benchmark are written.
-
-    Attributes:
-        name: of the schema in messages.
-        record: what stands in a file -> the record; raises pydantic's ValidationError, whose
-            places are fields of the file, or DataError.
-        id_field: the field that tells records apart, of files that have one.
-        complete: the records of a split and a seed -> the same records in their order, with what is
-            drawn of the others.
-    """
-
-    name: str
-    record: Callable[[Any], Record]
-    id_field: str | None = None
-    complete: Callable[[Sequence[Record], int], Sequence[Record]] | None = None
 
 
 class RecordFileOptions(DataOptions):
@@ -147,12 +120,13 @@ def read_record_files(
     if (problem := folder_problem(root)) is not None:
         raise DataError(f"data.root is {str(root)!r}, and {problem}.")
     names = _test_files(root, files, train_files, form) if is_test else []
-    test, train = (_Reading.of(root, each, form, on_error, name) for each in (names, train_files))
-    parts: dict[Split, _Reading] = {"test": test}
+    test, train = (
+        Reading.of([root / file for file in files], form, on_error, name)
+        for files in (names, train_files)
+    )
+    parts: dict[Split, Reading] = {"test": test}
     parts["train"], parts["val"] = train.split(seed)
-    if form.complete is not None:
-        for part in parts.values():
-            part.records = list(form.complete(part.records, seed))
+    parts = {split: part.completed(form, seed) for split, part in parts.items()}
     source = RecordSource(
         name=name,
         image_root=image_root or root / "images",
@@ -171,124 +145,6 @@ def read_record_files(
     )
     source.check_disjoint()
     return source
-
-
-@dataclass
-class _Reading:
-    """Records, where each of them stands, and those that cannot be used."""
-
-    records: list[Record] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
-
-    @classmethod
-    def of(
-        cls, root: Path, names: Sequence[str], form: Form, on_error: OnError, source: str
-    ) -> _Reading:
-        """The records of some files.
-
-        Raises:
-            DataError: a file is broken, or with `on_error=error` a record of it.
-        """
-        reading = cls()
-        reader = _Reader(form, on_error, source)
-        for name in names:
-            is_skipped = on_error == "skip"
-            for index, element in enumerate(
-                read_list(root / name, "records", broken_lines=is_skipped)
-            ):
-                reader.add(reading, element, _place(root / name, index, element))
-        if on_error == "error":  # copies among them are told by `check_disjoint`
-            return reading
-        found = copies(reading.records, reading.places)
-        kept = reading._only([n for n in range(len(reading.records)) if n not in found])
-        kept.left_out = [*reading.left_out, *found.values()]
-        return kept
-
-    def split(self, seed: int) -> tuple[_Reading, _Reading]:
-        """What is trained on, and the share of subjects that is held out of it."""
-        spelled: dict[str, str] = {}
-        for record in self.records:
-            spelled[record.key] = min(record.about, spelled.get(record.key, record.about))
-        subjects = sorted(spelled.values())
-        random.Random(seed).shuffle(subjects)
-        held_out = {name_key(s) for s in subjects[: round(len(subjects) * _VALIDATION_SHARE)]}
-        is_val = [record.key in held_out for record in self.records]
-        train, val = (self._only([n for n, v in enumerate(is_val) if v == kind]) for kind in (0, 1))
-        train.left_out = self.left_out
-        return train, val
-
-    def _only(self, numbers: Sequence[int]) -> _Reading:
-        return _Reading([self.records[n] for n in numbers], [self.places[n] for n in numbers])
-
-
-class _Reader:
-    """Makes records of what stands in files, or says why there is none.
-
-    Args:
-        form: how they are written.
-        on_error: whether that is an error, or the record is left out.
-        source: the name that the files are read under.
-    """
-
-    def __init__(self, form: Form, on_error: OnError, source: str) -> None:
-        self._form, self._on_error, self._source = form, on_error, source
-        self._ids: dict[str, str] = {}
-
-    def add(self, reading: _Reading, element: Element, place: str) -> None:
-        """Adds a record to those of the files, or to those left out.
-
-        Raises:
-            DataError: with `on_error=error`, what is wrong with it.
-        """
-        value = element.value
-        try:
-            record = self._record(element, place)
-        except NotJoinedError as error:
-            reading.left_out.append(LeftOut(place, error.subject, str(error)))
-        except DataError as error:
-            if self._on_error == "error":
-                raise DataError(
-                    f"{place} {error}. Correct the record; docs/data.md lists the fields, and "
-                    "data.on_error=skip leaves such records out."
-                ) from error
-            subject = value.get("subject") if isinstance(value, dict) else None
-            named = subject if isinstance(subject, str) else None
-            reading.left_out.append(LeftOut(place, named, f"it {error}"))
-        else:
-            reading.records.append(record)
-            reading.places.append(place)
-
-    def _record(self, element: Element, place: str) -> Record:
-        """The record of an element.
-
-        Raises:
-            DataError: there is none; a clause that goes on after its place.
-        """
-        if element.mistake is not None:
-            raise DataError(f"is no JSON: {element.mistake}")
-        other = look_alike(element.value)
-        if other not in (None, self._source):
-            raise DataError(
-                f"breaks the {self._form.name} schema: this looks like a record of data={other}, "
-                f"so use data={other} for its file"
-            )
-        try:
-            record = self._form.record(element.value)
-        except ValidationError as error:
-            raise DataError(
-                f"breaks the {self._form.name} schema: {field_errors(error)}"
-            ) from error
-        self._check_id(element.value, place)
-        return record
-
-    def _check_id(self, value: Mapping[str, object], place: str) -> None:
-        field = self._form.id_field
-        if field is None or field not in value:
-            return
-        earlier = self._ids.setdefault(repr(value[field]), place)
-        if earlier != place:
-            raise DataError(f"has the {field} of {earlier}, {value[field]!r}")
 
 
 def _test_files(
@@ -351,8 +207,3 @@ def _identity(path: Path) -> Hashable:
     except OSError:  # which reading it will tell
         return os.path.realpath(path)
     return found.st_dev, found.st_ino
-
-
-def _place(file: Path, index: int, element: Element) -> str:
-    line = "" if element.line is None else f" (line {element.line})"
-    return f"record {index}{line} of {file}"

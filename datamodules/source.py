@@ -24,6 +24,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from datamodules.left_out import LeftOut, OnError, copies, first_of, nothing_left
 from datamodules.looks import Look
 from datamodules.picture_folder import PictureFolder
+from datamodules.record_table import contents
 from datamodules.records import Record
 from errors import ConfigError, DataError
 from options import Options, Seed
@@ -333,8 +334,8 @@ class RecordSource:
         """A short hash of all records, to tell whether two results are of the same data."""
         digest = hashlib.sha256(self.content.encode())
         for split in SPLITS:
-            for record in self.splits.get(split, ()):
-                digest.update(record.model_dump_json().encode())
+            for content in contents(self.splits.get(split, ())):
+                digest.update(content)
         return digest.hexdigest()[:16]
 
     def check_disjoint(self) -> None:

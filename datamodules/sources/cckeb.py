@@ -17,11 +17,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationError
 
 from datamodules.drawn import by_wording, draw_same_type
+from datamodules.forms import Form
 from datamodules.json_file import read_list
 from datamodules.left_out import NotJoinedError
 from datamodules.looks import Look
 from datamodules.picture_edits import PictureEdit, QuestionAndAnswer, entity_name, text_locality
-from datamodules.record_files import Form, RecordFileOptions
+from datamodules.record_files import RecordFileOptions
 from datamodules.records import (
     KnowledgeEdit,
     Part,

@@ -16,8 +16,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from datamodules.drawn import by_wording, draw_same_type
+from datamodules.forms import Form
 from datamodules.looks import Look
-from datamodules.record_files import Form, RecordFileOptions
+from datamodules.record_files import RecordFileOptions
 from datamodules.records import (
     ExtraLocality,
     KnowledgeEdit,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from datamodules.drawn import by_relation, draw_different_type, draw_same_type
+from datamodules.forms import Form
 from datamodules.looks import Look
 from datamodules.mcmke_files import (
     PICTURE_FILES,
@@ -35,7 +36,7 @@ from datamodules.mcmke_files import (
     TextLocality,
     read_lines,
 )
-from datamodules.record_files import Form, read_record_files
+from datamodules.record_files import read_record_files
 from datamodules.records import KnowledgeEdit, Question, Record, RephraseQuestion, name_key
 from datamodules.source import DataOptions, RecordSource, missing_root
 from errors import DataError

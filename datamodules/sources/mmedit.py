@@ -11,9 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from datamodules.forms import Form
 from datamodules.looks import Look
 from datamodules.picture_edits import PictureEdit
-from datamodules.record_files import Form, RecordFileOptions
+from datamodules.record_files import RecordFileOptions
 from datamodules.records import Record
 from options import TypedPath
 

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field
 
+from datamodules.forms import Form
 from datamodules.looks import Look
 from datamodules.picture_edits import PictureEdit, QuestionAndAnswer
-from datamodules.record_files import Form, RecordFileOptions
+from datamodules.record_files import RecordFileOptions
 from datamodules.records import (
     KnowledgeEdit,
     OneHopQuestion,

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from datamodules.forms import Form
 from datamodules.left_out import OnError
 from datamodules.looks import Look
-from datamodules.record_files import Form, RecordFileOptions, read_record_files
+from datamodules.record_files import RecordFileOptions, read_record_files
 from datamodules.source import FilterKnown, RecordSource
 from datamodules.tmke_record import TmkeRecord
 from options import TypedPath

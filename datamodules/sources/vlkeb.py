@@ -13,9 +13,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from datamodules.forms import Form
 from datamodules.looks import Look
 from datamodules.picture_edits import PictureEdit, QuestionAndAnswer, entity_name
-from datamodules.record_files import Form, RecordFileOptions
+from datamodules.record_files import RecordFileOptions
 from datamodules.records import OneHopQuestion, Part, Question, Record, Text
 from options import TypedPath
 

@@ -14,10 +14,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from datamodules.drawn import by_wording, draw_same_type
+from datamodules.forms import Form
 from datamodules.looks import Look
 from datamodules.mentions import mentions
 from datamodules.picture_edits import text_locality
-from datamodules.record_files import Form, RecordFileOptions
+from datamodules.record_files import RecordFileOptions
 from datamodules.records import (
     KnowledgeEdit,
     OneHopQuestion,

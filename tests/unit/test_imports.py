@@ -187,7 +187,7 @@ def test_options_load_without_torch() -> None:
         "assert editor_names(), 'no editor found'\n"
         "for name in editor_names(): registration(name)\n"
         "from datamodules.source import source_names, source_options\n"
-        "names = 'cckeb counterfact countries folder mcmke mmedit mmke tmke vlkeb world zsre'\n"
+        "names = 'cckeb counterfact countries folder hub mcmke mmedit mmke tmke vlkeb world zsre'\n"
         "assert source_names() == names.split()\n"
         "for name in source_names(): source_options(name)\n"
         "heavy = 'torch lightning transformers datasets wandb pandas numpy PIL'.split()\n"

@@ -75,8 +75,8 @@ def test_the_example_reads_records(checkout: Path, tmp_path: Path) -> None:
 def test_a_file_that_registers_nothing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = "cckeb, counterfact, countries, folder, mcmke, mmedit, mmke, tmke, vlkeb, world, zsre"
-    with pytest.raises(ConfigError, match=rf"data\.name=wrld: data is one of {names}"):
+    names = "cckeb, counterfact, countries, folder, hub, mcmke, mmedit, mmke, tmke, vlkeb, world"
+    with pytest.raises(ConfigError, match=rf"data\.name=wrld: data is one of {names}, zsre"):
         source_options("wrld")
     (tmp_path / "empty.py").write_text("SOURCE = dict\n")
     monkeypatch.setattr(source, "_FOLDER", tmp_path)

@@ -1,0 +1,67 @@
+"""Folders whose files are named after their split: `train.jsonl`, `validation.jsonl`, `test.jsonl`.
+
+They hold records of the project's own form (`Record`), as JSON lines or as one list.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from datamodules.forms import Form, Reading
+from datamodules.json_file import SUFFIXES
+from datamodules.left_out import OnError
+from datamodules.records import Record
+from datamodules.source import Split
+from errors import DataError
+
+# As hubs of data sets name them; the first one is what we write.
+NAMES: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("validation", "val", "valid", "dev"),
+    "test": ("test",),
+}
+FORM = Form("record", Record.model_validate)
+
+
+def split_files(root: Path) -> dict[Split, Path]:
+    """The file of each split that a folder has one for.
+
+    Raises:
+        DataError: it has several for one.
+    """
+    files: dict[Split, Path] = {}
+    for split, names in NAMES.items():
+        paths = [
+            path
+            for name in names
+            for suffix in SUFFIXES
+            if os.path.isfile(path := root / f"{name}{suffix}")
+        ]
+        if len(paths) > 1:
+            raise DataError(
+                f"data.root {root} holds {' and '.join(path.name for path in paths)}, and either "
+                f"may be the {split} split. Leave one of them there."
+            )
+        if paths:
+            files[split] = paths[0]
+    return files
+
+
+def read_splits(files: Mapping[Split, Path], on_error: OnError, seed: int) -> dict[Split, Reading]:
+    """The records of each split; some of the training records validate where no others do.
+
+    Args:
+        files: as of `split_files`.
+        on_error: whether a record that cannot be used is an error, or left out.
+        seed: draws the validation subjects out of the training ones.
+
+    Raises:
+        DataError: a file is broken, or with `on_error=error` a record of it.
+    """
+    # Records of data=tmke have this form, and what looks like one of them is no mistake.
+    parts = {split: Reading.of([path], FORM, on_error, "tmke") for split, path in files.items()}
+    if "train" in parts and "val" not in parts:
+        parts["train"], parts["val"] = parts["train"].split(seed)
+    return parts
