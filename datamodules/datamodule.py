@@ -269,9 +269,9 @@ class EditDataModule(L.LightningDataModule):
         return Collator(self._connected(split), self.scenarios[split], reads=split == "test")
 
     def _workers(self) -> int:
-        """How many processes are to prepare batches; they keep pixels, and this one does not."""
+        """How many processes are to prepare batches."""
         if self.num_workers and self._images is not None:
-            self._images.clear()
+            self._images.hand_over()
         return self.num_workers
 
     def _connected(self, split: Split) -> Callable[[], RowTable]:

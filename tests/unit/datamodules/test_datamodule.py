@@ -16,6 +16,7 @@ from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
 from datamodules.known_facts import Knows
 from datamodules.picture_file import read_image
+from datamodules.pixel_slab import KEY_BYTES
 from datamodules.prompt_encoder import Encoded, PictureLayout, PromptEncoder
 from datamodules.scenarios import SCENARIOS, Prompt, training_scenario, true_questions
 from datamodules.source import RecordSource
@@ -31,6 +32,14 @@ TOKENIZER = opt_tokenizer()
 
 def pixels(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image.resize((4, 4)))).permute(2, 0, 1).float() / 255
+
+
+MADE: list[tuple[int, int]] = []
+
+
+def counted_pixels(image: Image.Image) -> torch.Tensor:
+    MADE.append(image.size)
+    return pixels(image)
 
 
 @pytest.fixture
@@ -306,34 +315,47 @@ def test_a_look_opens_and_asks_no_more_than_its_edits_need(
 def test_pixels_are_kept_up_to_a_number_of_bytes(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[tuple[int, int]] = []
-
-    def counted(image: Image.Image) -> torch.Tensor:
-        made.append(image.size)
-        return pixels(image)
-
+    MADE.clear()
     paths = [root / "images" / name for name in PICTURES]
-    one = pixels(read_image(paths[0])).nbytes
-    store = ImageStore(counted, room=3 * one)
+    one = pixels(read_image(paths[0])).nbytes + KEY_BYTES
+    store = ImageStore(counted_pixels, room=3 * one)
     for path in paths:
         store.check(path)
         store.check(path)
-    assert len(made) == 3, "the others were opened alone, since there is no room for them"
-    store(paths[0])  # kept, and the latest now
-    store(paths[3])
-    store(paths[0])
-    assert len(made) == 4
-    store(paths[1])
-    assert len(made) == 5
-    assert store._bytes == 3 * one == sum(kept.nbytes for kept in store._kept.values())
-    again = pickle.loads(pickle.dumps(ImageStore(pixels, room=7)))
-    assert (again._bytes, len(again._kept), again._room) == (0, 0, 7)
+    assert len(MADE) == 3, "the others were opened alone, since there is no room for them"
+    assert store.n_kept == 3
+    again = pickle.loads(pickle.dumps(store))
+    assert again.n_kept == 0, "pixels go to processes that share them, and into no file"
+    for path in paths:
+        assert torch.equal(store(path), pixels(read_image(path)))
+    assert len(MADE) == 5
+    assert store.n_kept == 3
     workers = SimpleNamespace(num_workers=3)
     monkeypatch.setattr("datamodules.images.get_worker_info", lambda: workers)
-    store(paths[2])
-    assert store._bytes == one, "each of three processes keeps a third"
+    for path in paths:
+        again(path)
+    assert again.n_kept == 1, "each of three processes that share nothing keeps a third"
     store.clear()
-    assert store._bytes == len(store._kept) == 0
+    assert store.n_kept == 0
+    smaller = ImageStore(pixels, room=one - 1)
+    assert smaller(paths[0]).shape == (3, 4, 4)
+    assert smaller.n_kept == 0
+
+
+def test_without_memory_to_keep_pixels_in_they_are_made_anew(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr("datamodules.images.PixelSlab", refuse)
+    store = ImageStore(pixels)
+    for name in PICTURES:
+        path = root / "images" / name
+        assert torch.equal(store(path), pixels(read_image(path)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "no memory to keep pixels in (Cannot allocate memory): they are decoded anew"
+    ]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
