@@ -101,6 +101,23 @@ def stored_config(ckpt: str) -> dict[str, Any]:
     return with_current_keys(plain)
 
 
+def trained_source(stored: Mapping[str, Any]) -> str | None:
+    """The source that a training took its records from: `data.train`, or `data` where that is none.
+
+    Args:
+        stored: of `stored_config`, or what `training_settings` keeps of it.
+
+    Returns:
+        Its name; None where the settings do not say.
+    """
+    data = stored.get("data")
+    if not isinstance(data, Mapping):
+        return None
+    trained_on = data.get("train")
+    name = (trained_on if isinstance(trained_on, Mapping) else data).get("name")
+    return None if name is None else str(name)
+
+
 def training_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     """What a result says of the training that made its checkpoint: what decides it, and its seed.
 

@@ -179,11 +179,6 @@ def source_options(name: str) -> type[DataOptions]:
     return registered
 
 
-def licence_of(name: str) -> str | None:
-    """The licence of a source's records and pictures; None where it is not known."""
-    return source_options(name).licence if name in source_names() else None
-
-
 def texted_names() -> list[str]:
     """Names of the sources whose records have edits in text."""
     return [name for name in source_names() if source_options(name).has_text]

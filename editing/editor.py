@@ -14,6 +14,7 @@ from configs.check import load_edit_config
 from configs.editing_rules import fact_problem
 from configs.overrides import group_options, leaves
 from configs.schema import EditConfig
+from configs.stored import stored_config, trained_source
 from configs.words import quoted
 from editing.edit import Fact, FactEdit, batch_of, checked_text
 from editing.model import OpenedModel, Picture, model_words
@@ -151,8 +152,14 @@ def build(config: EditConfig, model: OpenedModel) -> FactEditor:
         load_editor(cast("nn.Module", editor), read_checkpoint(config.ckpt), model.editable)
     if isinstance(editor, nn.Module):
         editor.to(model.editable.device).eval()
-    data = config.data.name if options.trained or options.shows_records else None
-    return FactEditor(options, model, editor, config.ckpt, data)
+    return FactEditor(options, model, editor, config.ckpt, _source_name(config, options))
+
+
+def _source_name(config: EditConfig, options: EditorOptions) -> str | None:
+    """What a checkpoint says it was trained on, whatever `data` is now; or what is shown."""
+    if config.ckpt is not None:
+        return trained_source(stored_config(config.ckpt))
+    return (config.data.train or config.data).name if options.shows_records else None
 
 
 def editor_options(config: EditConfig) -> EditorOptions:

@@ -12,7 +12,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from configs.overrides import group_options, leaves
-from datamodules.source import licence_of
+from configs.stored import trained_source
+from datamodules.source import origin_of
 from editing.card import UNKNOWN, Card
 from editing.readme import readme
 from models.folder import is_local
@@ -69,7 +70,7 @@ def editor_card(repository: str, licence: str | None, trained: Trained) -> str:
     Raises:
         DataError: the results cannot share a table.
     """
-    name, data = str(trained.editor["name"]), trained.training.get("data", {}).get("name")
+    name, data = str(trained.editor["name"]), trained_source(trained.training)
     method, model = editor_label(name), markdown_text(model_label(str(trained.model.get("name"))))
     reference, scenario = f"{HUB}{repository}", trained.training.get("scenario", {}).get("name")
     parts = [
@@ -97,7 +98,7 @@ def editor_card(repository: str, licence: str | None, trained: Trained) -> str:
         _table(leaves({"editor": trained.editor, **trained.training})),
         "## Licences",
         f"- What is in this repository: {licence or UNKNOWN}\n"
-        f"- The data (`data={data}`): {licence_of(str(data)) or UNKNOWN}\n"
+        f"- The data (`data={data}`): {_terms(data)}\n"
         "- The base model, which is not here: under its own licence",
     ]
     metadata = ModelCardData(
@@ -110,6 +111,14 @@ def editor_card(repository: str, licence: str | None, trained: Trained) -> str:
         eval_results=[_result(run, *n) for run in trained.runs for n in headline_numbers(run)],
     )
     return _page(metadata, parts)
+
+
+def _terms(source: str | None) -> str:
+    """Licence and origin of records, as their authors state them."""
+    if source is None:
+        return f"licence {UNKNOWN}"
+    said = origin_of(source)
+    return f"licence {said['licence']}; origin {said['origin']}"
 
 
 def edit_card(repository: str, licence: str | None, card: Card) -> str:

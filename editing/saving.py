@@ -13,7 +13,7 @@ from torch import Tensor
 
 from configs.overrides import CONFIG_DIR
 from datamodules.picture_file import read_image
-from datamodules.source import licence_of
+from datamodules.source import origin_of
 from editing.card import (
     CARD,
     DELTAS,
@@ -211,8 +211,9 @@ def _sources(methods: Sequence[Method]) -> list[Source]:
     for method in methods:
         if method.data is not None:
             what = "demonstrations" if method.ckpt is None else "training of the editor"
-            licence = licence_of(method.data) or UNKNOWN
-            sources.append(Source(what=what, source=f"data={method.data}", licence=licence))
+            said = origin_of(method.data)
+            source = f"data={method.data} ({said['origin']})"
+            sources.append(Source(what=what, source=source, licence=said["licence"]))
     return list({str(source): source for source in sources}.values())
 
 

@@ -48,6 +48,7 @@ from reporting.gallery import CASES, read_gallery
 from reporting.labels import editor_note, model_label
 from reporting.markdown import markdown_page
 from reporting.naming import typed
+from reporting.origins import origin_notes
 from reporting.page import html_page
 from reporting.pairs import paired_table
 from reporting.reading import gain_table, reading_table
@@ -296,7 +297,8 @@ def _label(sources: Sources, folder: Path) -> list[str]:
 
 
 def _provenance_section(entries: Sequence[Entry]) -> Section:
-    items = [_provenance(entry, run) for entry in entries for run in entry.runs]
+    items = [spans(note) for note in origin_notes(entries)]
+    items += [_provenance(entry, run) for entry in entries for run in entry.runs]
     return Section("Provenance", (Items(tuple(items)),))
 
 

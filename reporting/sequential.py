@@ -14,6 +14,7 @@ from reporting.comparable import check_comparable, data_and_seeds, in_order, mea
 from reporting.entries import Entry
 from reporting.formats import ResultTable, Row, fewer_records, metric_column
 from reporting.labels import editor_note, model_label
+from reporting.origins import origin_notes
 from reporting.pairs import hops_of, scores_by_record
 from reporting.paper import paper_columns
 from reporting.tables import left_out_notes, metric_cell, seed_notes
@@ -104,6 +105,7 @@ def sequential_table(entries: Sequence[Entry]) -> ResultTable:
         *fewer_records(rows, columns),
         *measure_notes(entries),
         *left_out_notes(entries),
+        *origin_notes(entries),
         *editor_note(entry.editor for entry in entries),
     )
     title = (

@@ -46,6 +46,7 @@ from reporting.labels import (
     lower_is_better,
     model_label,
 )
+from reporting.origins import origin_notes, origin_phrase
 from reporting.pairs import Pair, excludes_zero, interval_notes, paired_differences
 from reporting.paper import deviations, paper_columns, paper_row, paper_tables
 from results.folder import SEQUENTIAL, RunResult
@@ -94,6 +95,7 @@ def scenario_table(entries: Sequence[Entry], columns: Sequence[str] | None = Non
         *_tie_note(ties, entries),
         *measure_notes(entries),
         *left_out_notes(entries),
+        *origin_notes(entries),
         *(_paper_notes(in_order(entries)) if columns is None else ()),
         *editor_note(entry.editor for entry in entries),
     )
@@ -185,6 +187,7 @@ def run_markdown(run: RunResult) -> str:
         f"Data {run.data}, {run.n_edits} edits{left_out_phrase(run)}, seed {run.seed}. Means in "
         "percent over records with 95 % bootstrap intervals; n is the number of records.\n"
     )
+    title += f"\n{origin}\n" if (origin := origin_phrase(run)) else ""
     lines = ["| Metric | Mean | 95 % interval | n |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {' | '.join(line)} |" for line in metric_lines(run, run.metrics)]
     return title + "\n" + "\n".join(lines) + "\n" + _beside_markdown(run)

@@ -215,6 +215,7 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
     metrics = _parse_metrics("metrics", summary.get("metrics"), wrong)
     variants = _parse_metrics("variants", summary.get("variants"), wrong)
     curve = _parse_curve(summary.get("curve"), wrong)
+    wrong += _wrong_records(summary.get("records"))
     protocol = summary.get("protocol")
     if isinstance(protocol, dict) and protocol.get("name") not in (SINGLE, SEQUENTIAL):
         wrong.append(f"protocol.name is {protocol.get('name')!r}")
@@ -309,6 +310,26 @@ def _parse_metrics(key: str, raw: object, wrong: list[str]) -> dict[str, Estimat
         else:
             metrics[name] = estimate
     return metrics
+
+
+def _wrong_records(raw: object) -> list[str]:
+    """What is not well formed of where the records come from; nothing where it is not said."""
+    if not isinstance(raw, dict):
+        return []
+    trained_on, drawn = raw.get("trained_on"), raw.get("drawn") or {}
+    wrong = _wrong_texts("records", raw)
+    if isinstance(trained_on, dict):
+        wrong += _wrong_texts("records.trained_on", trained_on)
+    elif trained_on is not None:
+        wrong.append(f"records.trained_on is {trained_on!r}")
+    if not (isinstance(drawn, dict) and all(_is_a(n, (int,)) for n in drawn.values())):
+        wrong.append(f"records.drawn is {drawn!r}")
+    return wrong
+
+
+def _wrong_texts(key: str, source: Mapping[str, Any]) -> list[str]:
+    names = [name for name in ("source", "origin", "licence") if not _is_a(source.get(name), _TEXT)]
+    return [f"{key}.{name} is {source.get(name)!r}" for name in names]
 
 
 def _parse_curve(raw: object, wrong: list[str]) -> dict[int, dict[str, Estimate]] | None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from configs.rundir import settings_that_decide
 from configs.schema import EvaluateConfig
-from configs.stored import stored_config, training_settings
+from configs.stored import stored_config, trained_source, training_settings
 from datamodules.datamodule import EditDataModule
 from datamodules.records import Record
 from datamodules.scenarios import DRAWN_FIELDS, Prompt
@@ -147,12 +147,13 @@ class Run:
         """
         edited = self.data.records("test")[: self.n_edits]
         drawn = Counter(field for record in edited for field in record.drawn)
-        source, ckpt = self.data.source, self.cfg.ckpt
+        ckpt = self.cfg.ckpt
+        trained_on = None if ckpt is None else trained_source(stored_config(ckpt))
         return {
-            **origin_of(source.name),
+            **origin_of(self.data.source.name),
             "drawn": dict(sorted(drawn.items())),
             "with_aliases": sum(bool(r.knowledge_edit.answer_new_aliases) for r in edited),
-            "trained_on": None if ckpt is None else _trained_on(stored_config(ckpt)),
+            "trained_on": None if trained_on is None else origin_of(trained_on),
         }
 
     def summary(self, module: EvaluationModule) -> dict[str, Any]:
@@ -184,15 +185,6 @@ class Run:
             "config": cfg.plain(),
             **module.summary_fields(self.metrics),
         }
-
-
-def _trained_on(stored: Mapping[str, Any]) -> dict[str, str] | None:
-    """The source that a training took its records from, by its settings."""
-    data = stored.get("data")
-    if not isinstance(data, Mapping):
-        return None
-    chosen = data.get("train") or data
-    return origin_of(str(chosen.get("name")))
 
 
 def _line(

@@ -110,4 +110,7 @@ def test_mend_is_trained_on_zsre_and_judged_on_cckeb(tmp_path: Path) -> None:
     assert (summary["data"], summary["n_edits"]) == ("cckeb", 2)
     assert summary["records"]["trained_on"]["source"] == "zsre"
     assert summary["settings"]["training"]["data"]["train"]["name"] == "zsre"
+    table = (result / "table.md").read_text()
+    assert "Records of cckeb: licence BSD-3-Clause (CCKEB and VLKEB); origin" in table
+    assert "Trained on records of zsre (MEND): licence MIT" in table
     assert [record["subject"] for record in summary["left_out_records"]] == ["Nobody Known"]

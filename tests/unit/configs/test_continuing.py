@@ -6,7 +6,7 @@ from configs import schema
 from configs.check import load_config
 from configs.continuing import changes
 from configs.rundir import check_output_dir, output_folder, resumes
-from configs.stored import merge_stored, training_settings, with_current_keys
+from configs.stored import merge_stored, trained_source, training_settings, with_current_keys
 from errors import ConfigError
 
 
@@ -122,3 +122,20 @@ def test_a_job_that_is_started_again_goes_on(monkeypatch: pytest.MonkeyPatch) ->
 def test_resume_and_overwrite_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="leave one of them out"):
         train("output_dir=run", "resume=true", "overwrite=true")
+
+
+@pytest.mark.parametrize(
+    ("stored", "source"),
+    [
+        ({"data": {"name": "zsre"}}, "zsre"),
+        ({"data": {"name": "cckeb", "train": {"name": "zsre"}}}, "zsre"),
+        ({"data": {"name": "cckeb", "train": None}}, "cckeb"),
+        ({"data": {}}, None),
+        ({}, None),
+    ],
+)
+def test_a_training_took_its_records_from_what_it_was_told(
+    stored: dict[str, object], source: str | None
+) -> None:
+    assert trained_source(stored) == source
+    assert trained_source(training_settings(stored)) == source

@@ -187,9 +187,25 @@ def test_the_card_says_what_it_is_and_names_no_place_of_this_machine(
     assert [(one.what, one.licence.split()[0]) for one in card.data] == [
         ("facts", "unknown"), ("training of the editor", "MIT"),
     ]  # fmt: skip
+    assert card.data[1].source == "data=world (drawn by this project (docs/data.md))"
     assert {"torch", "transformers", "tmke"} <= card.versions.keys()
     assert str(tmp_path.parent) not in text
     assert str(root) not in text
+
+
+def test_its_licence_is_that_of_what_its_editor_was_trained_on(
+    opened: Callable[[str], FactEditor], record: Record, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The records it is judged on, or those of the command line, are others."""
+    stored = {"data": {"name": "mcmke", "train": {"name": "zsre"}}}
+    monkeypatch.setattr("editing.editor.stored_config", lambda _: stored)
+    known = opened("serac")
+    editor = open_editor("serac", known.model, "data=world", ckpt=known.ckpt)
+    folder = teach(editor, record).save(tmp_path / "edit")
+    source = read_card(folder).data[1]
+    assert (source.source.split()[0], source.licence) == ("data=zsre", "MIT")
+    assert "data=zsre" in (folder / "README.md").read_text()
 
 
 def test_nothing_is_overwritten_silently(edit: FactEdit, saved: Path, tmp_path: Path) -> None:

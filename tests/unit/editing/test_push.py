@@ -19,6 +19,7 @@ from editing import load_edit, open_editor
 from editing.__main__ import main
 from editing.edit import FactEdit
 from editing.model import OpenedModel
+from editing.model_card import Trained, editor_card
 from editors.checkpoint import SUBJECTS, read_checkpoint
 from editors.hub import checkpoint_file, pinned
 from models.__main__ import main as models_main
@@ -130,6 +131,14 @@ def test_its_page_says_what_it_is(hub: HubStandIn, run: Path, result: Path) -> N
         "| optimiser steps | 4 |",
     ):
         assert text in card.text, text
+
+
+def test_its_page_names_the_licence_of_what_it_was_trained_on() -> None:
+    settings = {"data": {"name": "cckeb", "train": {"name": "mcmke"}}}
+    trained = Trained({"name": "mend"}, {"name": "llava_tiny"}, "0", settings, ())
+    page = editor_card("alice/mend", None, trained)
+    assert "(`data=mcmke`): licence not stated; origin https://arxiv.org/abs/2406.13219" in page
+    assert "datasets:\n- mcmke" in page
 
 
 def test_the_unedited_model_may_stand_beside_it(
