@@ -68,7 +68,8 @@ def _advice(config: schema.RunConfig, error: Exception) -> str:
     ways = [*_batch_sizes(config)]
     if isinstance(error, MemoryError) or _OF_HOST.search(str(error)):
         workers = config.data.num_workers
-        ways += [f"lower data.num_workers (now {workers})"] if workers else []
+        to = "set data.num_workers=0" if workers == "auto" else "lower data.num_workers"
+        ways += [f"{to} (now {workers})"] if workers else []
         ways.append("give the job more memory (SLURM: --mem)")
     elif isinstance(config, schema.EditingConfig):
         ways += _ways_to_load(config.model)

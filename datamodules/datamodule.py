@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -31,6 +31,7 @@ from datamodules.reading import reading_questions
 from datamodules.records import NumberedRecord, Record
 from datamodules.scenarios import Prompt, Scenario, true_questions
 from datamodules.source import RecordSource, Split
+from datamodules.workers import automatic_workers
 from errors import DataError
 from models.rows import EditBatch
 
@@ -45,7 +46,7 @@ class EditDataModule(L.LightningDataModule):
         batch_size: edits per training batch.
         accumulate: training batches per optimiser step.
         eval_batch_size: edits side by side in validation and test.
-        num_workers: processes that prepare batches.
+        num_workers: processes that prepare batches; `auto`: none where all pixels are kept.
         seed: draws the order of training edits.
         limit: use the first `limit` edits of each split.
         overfit: train on so many batches alone, and validate on their edits.
@@ -69,7 +70,7 @@ class EditDataModule(L.LightningDataModule):
         batch_size: int = 1,
         accumulate: int = 1,
         eval_batch_size: int = 32,
-        num_workers: int = 0,
+        num_workers: int | Literal["auto"] = 0,
         seed: int = 0,
         limit: int | None = None,
         overfit: int | None = None,
@@ -232,7 +233,7 @@ class EditDataModule(L.LightningDataModule):
     def train_dataloader(self) -> EditLoader:
         """Training edits, shuffled anew each epoch; goes on where a checkpoint was written."""
         return EditLoader(
-            self._edits["train"], self.train_order(), self._collator("train"), self._workers()
+            self._edits["train"], self.train_order(), self._collator("train"), **self._preparing()
         )
 
     def val_dataloader(self) -> BatchLoader:
@@ -263,16 +264,22 @@ class EditDataModule(L.LightningDataModule):
         self, split: Split, order: EditOrder, edits: list[NumberedRecord] | None = None
     ) -> BatchLoader:
         edits = self._edits[split] if edits is None else edits
-        return BatchLoader(edits, order, self._collator(split), self._workers())
+        return BatchLoader(edits, order, self._collator(split), **self._preparing())
 
     def _collator(self, split: Split) -> Collator:
         return Collator(self._connected(split), self.scenarios[split], reads=split == "test")
 
-    def _workers(self) -> int:
-        """How many processes are to prepare batches."""
-        if self.num_workers and self._images is not None:
-            self._images.hand_over()
-        return self.num_workers
+    def _preparing(self) -> dict[str, Any]:
+        """How many processes are to prepare batches, and whether from there a GPU fetches them."""
+        n_workers, images, trainer = self.num_workers, self._images, self.trainer
+        if n_workers == "auto":
+            edits = max(self.batch_size, self.eval_batch_size)
+            siblings = trainer.num_devices if trainer else 1
+            n_workers = 0 if images is None else automatic_workers(images, edits, siblings)
+        if n_workers and images is not None:
+            images.hand_over()
+        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        return {"num_workers": n_workers, "pin_memory": on_gpu}
 
     def _connected(self, split: Split) -> Callable[[], RowTable]:
         if split not in self._make_tables:

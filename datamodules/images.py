@@ -72,9 +72,19 @@ class ImageStore:
         self._sound.add(key)
 
     @property
+    def n_sound(self) -> int:
+        """Pictures that were checked."""
+        return len(self._sound)
+
+    @property
     def n_kept(self) -> int:
         """Pictures whose pixels are kept."""
         return 0 if self._kept is None else len(self._kept)
+
+    @property
+    def picture_bytes(self) -> int:
+        """Of the pixels of one picture; 0 as long as none was looked at."""
+        return 0 if self._kept is None else self._kept.picture_bytes
 
     def hand_over(self) -> None:
         """For processes that take over: gives pixels back that they cannot share."""

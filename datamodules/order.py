@@ -113,6 +113,7 @@ class BatchLoader(DataLoader[EditBatch]):
         order: their numbers, batch by batch.
         collate: makes a batch; picklable, as processes need that are not forked.
         num_workers: processes that prepare batches; 0 prepares them here.
+        pin_memory: whether batches lie where a GPU fetches them without waiting for it.
 
     Attributes:
         keeps_workers: whether the processes stay from one epoch to the next.
@@ -126,12 +127,15 @@ class BatchLoader(DataLoader[EditBatch]):
         order: EditOrder,
         collate: Collate,
         num_workers: int = 0,
+        *,
+        pin_memory: bool = False,
     ) -> None:
         super().__init__(
             edits,  # type: ignore[arg-type]
             batch_sampler=order,
             collate_fn=SendErrors(collate) if num_workers else collate,
             num_workers=num_workers,
+            pin_memory=pin_memory,
             persistent_workers=self.keeps_workers and num_workers > 0,
             worker_init_fn=outlive_signals,
         )

@@ -43,6 +43,9 @@ class PixelSlab:
         like: pixels of the shape and type that all have.
         room: bytes at most; at least those of one picture.
 
+    Attributes:
+        picture_bytes: of the pixels of one picture.
+
     Raises:
         OSError: the memory cannot be had.
     """
@@ -92,8 +95,8 @@ class PixelSlab:
         """Maps the memory behind a file descriptor, which is this object's to close."""
         keys_end = _COUNT_BYTES + KEY_BYTES * self._n_slots
         self._begin = -keys_end % mmap.PAGESIZE + keys_end
-        self._slot_bytes = math.prod(self._shape) * self._dtype.itemsize
-        size = self._begin + self._n_slots * self._slot_bytes
+        self.picture_bytes = math.prod(self._shape) * self._dtype.itemsize
+        size = self._begin + self._n_slots * self.picture_bytes
         self._file, self._threads = file, threading.Lock()
         memory: Any
         if file is None:
@@ -122,8 +125,8 @@ class PixelSlab:
         if self._file is None:
             return True
         try:
-            begin = self._begin + slot * self._slot_bytes
-            os.posix_fallocate(self._file, begin, self._slot_bytes)
+            begin = self._begin + slot * self.picture_bytes
+            os.posix_fallocate(self._file, begin, self.picture_bytes)
         except OSError:
             self._n_slots = slot
             return False

@@ -103,7 +103,7 @@ class DataOptions(Options, ABC):
     taught: bool
     on_error: OnError
     prompt: Literal["default", "published", "native"]
-    num_workers: int = Field(ge=0)
+    num_workers: Annotated[int, Field(ge=0)] | Literal["auto"]
 
     def edits_text(self) -> bool:
         """Whether these options give edits in text."""

@@ -7,14 +7,60 @@ A DataLoader raises a worker's error anew, with the worker's traceback as its me
 the user has one paragraph to say: it comes over in the place of its batch and is raised as it is.
 """
 
+from __future__ import annotations
+
+import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from errors import STOPPING, DataError, TmkeError
+
+if TYPE_CHECKING:
+    from datamodules.images import ImageStore
+
+log = logging.getLogger(__name__)
+MOST = 4  # processes, or threads, that decode pictures where nobody says how many
+_SHARED_MEMORY = "/dev/shm"  # through which batches go from one process to another
+_PICTURES_OF_AN_EDIT = 8  # at most: none of the probes shows more than one of its own
+_BATCHES_AHEAD = 2  # that each process prepares: DataLoader's own prefetch_factor
+
+
+def cores(n_siblings: int = 1) -> int:
+    """The cores that this process may use, of as many processes of a run on this machine."""
+    usable = getattr(os, "sched_getaffinity", None)  # which macOS and Windows have not
+    return max(1, (len(usable(0)) if usable else os.cpu_count() or 1) // n_siblings)
+
+
+def automatic_workers(pictures: ImageStore, n_edits: int, n_siblings: int = 1) -> int:
+    """How many processes prepare batches with `data.num_workers=auto`; the log has the reason.
+
+    Args:
+        pictures: all that the run shows, each of which was looked at.
+        n_edits: of the largest batch.
+        n_siblings: processes of this run on this machine, each of which asks for as many.
+    """
+    n, n_kept = pictures.n_sound, pictures.n_kept
+    if n_kept >= n:
+        if n:
+            log.info("no process is started to decode pictures: the pixels of all %d are kept", n)
+        return 0
+    n_workers, why = min(MOST, cores(n_siblings) - 1), "as there are cores"
+    if os.path.isdir(_SHARED_MEMORY):
+        batch = min(n, n_edits * _PICTURES_OF_AN_EDIT) * pictures.picture_bytes
+        free = shutil.disk_usage(_SHARED_MEMORY).free // n_siblings
+        n_fitting = max(0, (free // max(1, batch) - 1) // _BATCHES_AHEAD)
+        if n_fitting < n_workers:
+            n_workers, why = n_fitting, f"as batches have room in {_SHARED_MEMORY}"
+    log.info(
+        "processes that prepare batches (data.num_workers=auto): %d%s; the pixels of %d of %d "
+        "pictures are kept", n_workers, "" if n_workers == MOST else f", {why}", n_kept, n,
+    )  # fmt: skip
+    return n_workers
 
 
 def outlive_signals(worker: int) -> None:

@@ -8,7 +8,7 @@ tokens of all rows together.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -118,12 +118,19 @@ class Rows:
 
     def to(self, device: torch.device | str) -> Rows:
         """The same rows on a device."""
-        moved: dict[str, Any] = {
-            field.name: value.to(device, non_blocking=True)
+        return self._with_tensors(lambda value: value.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Rows:
+        """The same rows in memory from which a GPU fetches them by itself."""
+        return self._with_tensors(Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Rows:
+        changed: dict[str, Any] = {
+            field.name: change(value)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
         }
-        return replace(self, **moved)
+        return replace(self, **changed)
 
     def select(self, rows: Tensor) -> Rows:
         """A selection of rows; pictures that no selected row shows are left out."""
@@ -199,6 +206,10 @@ class PictureQuestions:
         """The same questions on a device."""
         return self if self.rows is None else replace(self, rows=self.rows.to(device))
 
+    def pin_memory(self) -> PictureQuestions:
+        """The same questions, as `Rows.pin_memory` has them."""
+        return self if self.rows is None else replace(self, rows=self.rows.pin_memory())
+
 
 @dataclass(frozen=True)
 class EditBatch:
@@ -232,6 +243,11 @@ class EditBatch:
             probes={name: rows.to(device) for name, rows in self.probes.items()},
             pictures=self.pictures and self.pictures.to(device),
         )
+
+    def pin_memory(self) -> EditBatch:
+        """The same batch, as `Rows.pin_memory` has it; a DataLoader with `pin_memory` asks."""
+        pictures = self.pictures and self.pictures.pin_memory()
+        return replace(self, rows=self.rows.pin_memory(), pictures=pictures)
 
 
 def text_rows(ids: Tensor, mask: Tensor | None = None) -> Rows:

@@ -90,7 +90,7 @@ def _evaluations() -> Iterator[Case]:
         "data.limit": ("0", "-1", "1.5", "all", "[1]", "nan", "inf"),
         "data.seed": ("-1", "null", "1e3"),
         "data.prompt": ("publishd", "null", "1", "''"),
-        "data.num_workers": ("100000", "-1", "null", "1.5"),
+        "data.num_workers": ("100000", "-1", "null", "1.5", "all"),
         "data.filter_known": ("2", "null"),
         "evaluate.batch_size": ("0", "-1", "null", "1.5", "nan"),
         "metrics.max_new_tokens": ("0", "null", "1.5"),

@@ -70,8 +70,10 @@ def test_an_evaluation_keeps_what_is_done_and_goes_on_with_smaller_batches() -> 
 
 def test_a_machine_without_memory_is_no_matter_of_the_model_s_type() -> None:
     message = message_of("evaluate", MemoryError(), "editor=ft", "data.num_workers=3")
-    assert "data.num_workers (now 3)" in message
+    assert "lower data.num_workers (now 3)" in message
     assert "quantise" not in message
+    message = message_of("evaluate", MemoryError(), "editor=ft", "data.num_workers=auto")
+    assert "set data.num_workers=0 (now auto)" in message
 
 
 def test_a_model_that_does_not_fit_is_loaded_smaller() -> None:

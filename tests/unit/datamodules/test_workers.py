@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import time
@@ -10,6 +11,7 @@ from dataclasses import fields
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +22,10 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
 from datamodules.order import EditLoader, EditOrder
+from datamodules.pixel_slab import KEY_BYTES
 from datamodules.scenarios import SCENARIOS
 from datamodules.sources.tmke import read_tmke
+from datamodules.workers import automatic_workers
 from errors import DataError
 from models.processor import _pixels
 from models.rows import EditBatch, Rows
@@ -129,3 +133,102 @@ def test_workers_make_the_same_batches_and_meet_the_same_errors(
     assert not before & set(active_children()), "they end before the error goes on"
     assert str(error.value) == str(expected.value)
     assert "z.jpeg cannot be read" in str(error.value)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Cores and bytes of shared memory that a machine has."""
+    has = {"cores": 8, "shared": 2**30}
+    monkeypatch.setattr("datamodules.workers._SHARED_MEMORY", "/")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(has["cores"]), raising=False)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=has["shared"]))
+    return has
+
+
+def pictures(n: int, n_kept: int, picture_bytes: int = 100) -> Any:
+    return SimpleNamespace(n_sound=n, n_kept=n_kept, picture_bytes=picture_bytes)
+
+
+def test_processes_are_started_for_pictures_that_are_decoded_again(
+    machine: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert automatic_workers(pictures(0, 0), 32) == 0
+    assert not caplog.messages, "nothing is said of pictures where there are none"
+    assert automatic_workers(pictures(9, 9), 32) == 0
+    assert "the pixels of all 9 are kept" in caplog.messages[-1]
+    assert automatic_workers(pictures(10, 9), 32) == 4
+    assert caplog.messages[-1].endswith("auto): 4; the pixels of 9 of 10 pictures are kept")
+
+
+@pytest.mark.parametrize(("n_cores", "n_siblings", "expected"), [
+    (1, 1, 0), (2, 1, 1), (4, 1, 3), (5, 1, 4), (64, 1, 4), (8, 2, 3), (8, 8, 0), (2, 4, 0),
+])  # fmt: skip
+def test_no_more_processes_than_free_cores(
+    n_cores: int, n_siblings: int, expected: int, machine: dict[str, int]
+) -> None:
+    machine["cores"] = n_cores
+    assert automatic_workers(pictures(10, 9), 32, n_siblings) == expected
+
+
+@pytest.mark.parametrize(("room", "expected"), [(0, 0), (2, 0), (3, 1), (6, 2), (8, 3), (9, 4)])
+def test_no_more_batches_than_the_shared_memory_holds(
+    room: int, expected: int, machine: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two are prepared ahead by each process, and one is in use."""
+    caplog.set_level(logging.INFO)
+    machine["shared"] = room * 2 * 8 * 100
+    assert automatic_workers(pictures(99, 9), 2) == expected
+    machine["shared"] *= 2
+    assert automatic_workers(pictures(99, 9), 2, n_siblings=2) == min(expected, 3)
+    assert ("as batches have room in /" in caplog.messages[0]) == (expected < 4)
+
+
+@pytest.mark.usefixtures("machine")
+def test_batches_are_the_same_whoever_decodes_the_pictures(data: EditDataModule) -> None:
+    """Where not all pixels are kept, processes are started, and share the first ones."""
+    data.num_workers = "auto"
+    loader = data.test_dataloader()
+    assert loader.num_workers == 0, "all pixels are kept"
+    here = [list(loader), list(data.train_dataloader())]
+    images = data._images
+    assert images is not None
+    few = ImageStore(images._process, room=2 * (3 * 8 * 8 * 4 + KEY_BYTES))
+    data.connect(prompt_encoder(), few)
+    data._edits.clear()
+    data._sound = {split: set() for split in data._sound}
+    data.setup()
+    assert (few.n_sound, few.n_kept) == (6, 2)
+    loaders = data.test_dataloader(), data.train_dataloader()
+    assert [loader.num_workers for loader in loaders] == [4, 4]
+    for expected, loader in zip(here, loaders, strict=True):
+        assert_equal(expected, list(loader))
+    assert few.n_kept == 2
+
+
+def test_a_gpu_fetches_batches_from_pinned_memory(
+    data: EditDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not data.test_dataloader().pin_memory
+    for device in ("cpu", "cuda"):
+        strategy = SimpleNamespace(root_device=torch.device(device))
+        data.trainer = SimpleNamespace(num_devices=1, strategy=strategy)  # type: ignore[assignment]
+        for loader in (data.test_dataloader(), data.train_dataloader()):
+            assert loader.pin_memory == (device == "cuda")
+    data.trainer = None
+    batch = next(iter(data.test_dataloader()))
+    pinned: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    again = batch.pin_memory()
+    assert_equal([batch], [again])
+    assert batch.pictures is not None
+    assert batch.pictures.rows is not None
+    for rows in (batch.rows, batch.pictures.rows):
+        for field in fields(Rows):
+            value = getattr(rows, field.name)
+            assert not isinstance(value, torch.Tensor) or any(value is one for one in pinned)
