@@ -31,10 +31,12 @@ from pydantic import (
 )
 
 from datamodules.mentions import mentions
+from datamodules.renamed_fields import field_names, instead_of
 from errors import DataError
 
 _INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # Unicode's categories of what shows nothing
 _MAY_LEAVE = re.compile(r"^/|\.\.|[\\:\0]")
+_ADDRESS = re.compile(r"[a-z]{2,}:/", re.IGNORECASE)
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -54,14 +56,20 @@ def inside_folder(path: str) -> str:
     """A picture's path, if it stays inside the folder of the pictures.
 
     Raises:
-        ValueError: it does not, or its folders are parted by a backslash.
+        ValueError: it does not, its folders are parted by a backslash, or it is an address.
     """
     if not _MAY_LEAVE.search(path):  # a world has thousands of paths, and nearly all are such
         return path
+    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute():
+        raise ValueError(
+            "a path relative to the folder of the pictures is needed, and this one holds on one "
+            "machine alone: write what stands below that folder, such as "
+            f"{PureWindowsPath(path).name!r}"
+        )
     if "\\" in path:
         raise ValueError("a path has / between its folders, and no backslash")
-    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute():
-        raise ValueError("a path relative to the folder of the pictures is needed")
+    if _ADDRESS.match(path):
+        raise ValueError("a file is needed, and this is an address: fetch it, and name the file")
     if ".." in PurePosixPath(path).parts:
         raise ValueError("a path inside the folder of the pictures is needed, without ..")
     if "\0" in path:
@@ -371,7 +379,8 @@ def _described(mistake: Mapping[str, Any]) -> str:
     message = mistake["msg"].removeprefix("Value error, ")
     value = mistake["input"]
     if mistake["type"] == "missing":
-        return message
+        field = str(mistake["loc"][-1])
+        return message + instead_of(field, value, field_names((Part, Record)))
     if mistake["type"] in ("tuple_type", "list_type"):
         message = "a list is needed"
     if mistake["type"] == "string_type" and type(value) in (int, float):

@@ -89,7 +89,10 @@ def test_a_source_in_another_sources_format_is_told(tmp_path: Path, name: str) -
 def test_a_missing_or_renamed_field_is_named(tmp_path: Path, name: str, field: str) -> None:
     sample = SAMPLES[name][0]
     renamed = {key if key != field else f"{key}s": value for key, value in sample.items()}
-    said = rf"record 1 of .*test\.json breaks the \S+ schema: {field}.*: Field required"
+    said = (
+        rf"record 1 of .*test\.json breaks the \S+ schema: {field}.*: Field required "
+        rf"\(the record has '{field}s': rename it if that is meant\)\. Correct"
+    )
     with pytest.raises(DataError, match=said):
         read_one(name, tmp_path, sample, renamed)
 
@@ -98,8 +101,12 @@ def test_a_missing_or_renamed_field_is_named(tmp_path: Path, name: str, field: s
     ("path", "said"),
     [
         ("../m.0a1/a.jpg", "a path inside the folder of the pictures is needed, without .."),
-        ("/home/someone/m.0a1/a.jpg", "a path relative to the folder of the pictures is needed"),
+        ("/home/someone/m.0a1/a.jpg", "holds on one machine alone: write what stands below"),
+        ("/home/someone/m.0a1/a.jpg", "such as 'a.jpg' (it is '/home/someone/m.0a1/a.jpg')"),
         ("C:/pictures/a.jpg", "a path relative to the folder of the pictures is needed"),
+        (r"C:\pictures\a.jpg", "such as 'a.jpg'"),
+        ("https://example.org/m.0a1/a.jpg", "this is an address: fetch it, and name the file"),
+        ("file:///m.0a1/a.jpg", "this is an address"),
         ("m.0a1\\a.jpg", "a path has / between its folders"),
         ("", "image_rephrase: "),
     ],
