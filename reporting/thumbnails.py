@@ -49,9 +49,14 @@ class Picture:
 
 
 class Thumbnails:
-    """Reads each picture file once; equal pictures share one thumbnail."""
+    """Reads each picture file once; equal pictures share one thumbnail.
 
-    def __init__(self) -> None:
+    Args:
+        side: pixels of the longer side.
+    """
+
+    def __init__(self, side: int = SIDE) -> None:
+        self._side = side
         self.by_key: dict[str, Thumbnail] = {}  # in the order in which they were first asked for
         self._pictures: dict[tuple[str, str], Picture] = {}
         self._folders: dict[str, PictureFolder] = {}
@@ -79,7 +84,7 @@ class Thumbnails:
         if path is None:
             return Picture(name, None, f"not found under image_root {root}")
         try:
-            thumbnail = _as_jpeg(shrink(path))
+            thumbnail = _as_jpeg(shrink(path, self._side))
         except DataError as error:
             return Picture(name, None, f"is not shown: {error}")
         key = hashlib.sha256(thumbnail.data).hexdigest()[:16]
@@ -87,14 +92,14 @@ class Thumbnails:
         return Picture(name, key)
 
 
-def shrink(path: Path) -> Image.Image:
-    """A copy of at most `SIDE` pixels of what a model sees, without the file's metadata.
+def shrink(path: Path, side: int = SIDE) -> Image.Image:
+    """A copy of at most `side` pixels of what a model sees, without the file's metadata.
 
     Raises:
         DataError: the file cannot be read.
     """
-    small = read_image(path, about=2 * SIDE)
-    small.thumbnail((SIDE, SIDE))
+    small = read_image(path, about=2 * side)
+    small.thumbnail((side, side))
     return small
 
 

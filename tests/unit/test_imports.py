@@ -45,7 +45,7 @@ ARROWS = {
     "runner": {
         "metrics", "models", "datamodules", "editors", "results", "configs", "lightning_modules",
     },
-    "construction": {"datamodules", "results", "configs"},
+    "construction": {"datamodules", "results", "configs", "reporting.thumbnails"},
     "editing": {
         "models", "datamodules", "editors", "results", "configs", "lightning_modules", "runner",
         "reporting.card", "reporting.formats", "reporting.labels", "reporting.naming",

@@ -1,0 +1,59 @@
+"""The folder that data=hub reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from construction.data_set import write_data_set
+from construction.records import construct_records
+from datamodules.picture_folder import PictureFolder
+from errors import ConfigError, DataError
+from tests.answered_rows import book, draw, person, with_locality
+from tests.benchmark_files import options
+
+ROWS = [with_locality(book(n), "snow.png") for n in (1, 3)] + [person(1), person(3)]
+
+
+def test_data_hub_reads_the_records_and_their_pictures(tmp_path: Path) -> None:
+    constructed = construct_records(ROWS)
+    pictures = PictureFolder(draw(ROWS, tmp_path / "drawn"))
+    write_data_set(tmp_path / "set", constructed, pictures, overwrite=False)
+    source = options("hub", tmp_path / "set").read()
+    assert list(source.records("test")) == [one.record for one in constructed]
+    needed = {name for one in ROWS for name in one.row.pictures}
+    files = (path for path in (tmp_path / "set/images").rglob("*") if path.is_file())
+    assert {path.relative_to(tmp_path / "set/images").as_posix() for path in files} == needed
+    for name in needed:
+        assert (tmp_path / "set/images" / name).read_bytes() == (pictures.root / name).read_bytes()
+    lines = (tmp_path / "set/test.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [one.row.id for one in ROWS]
+
+
+def test_complete_records_are_the_benchmarks_own(tmp_path: Path) -> None:
+    constructed = construct_records(ROWS)[:2]
+    pictures = PictureFolder(draw(ROWS, tmp_path / "drawn"))
+    write_data_set(tmp_path / "set", constructed, pictures, overwrite=False)
+    records = options("tmke", tmp_path / "set").read().records("test")
+    assert [record.subject for record in records] == ["Book 1", "Book 3"]
+
+
+def test_missing_pictures_are_counted_and_nothing_is_written(tmp_path: Path) -> None:
+    pictures = PictureFolder(draw(ROWS[1:], tmp_path / "drawn"))
+    with pytest.raises(DataError, match=r"2 of the 9 pictures .* missing in .*book/1_seen\.png"):
+        write_data_set(tmp_path / "set", construct_records(ROWS), pictures, overwrite=False)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_folder_that_is_there_gives_way_only_where_that_is_asked(tmp_path: Path) -> None:
+    constructed = construct_records(ROWS)
+    pictures = PictureFolder(draw(ROWS, tmp_path / "drawn"))
+    write_data_set(tmp_path / "set", constructed[:1], pictures, overwrite=False)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match=r"holds something already.*overwrite=true"):
+        write_data_set(tmp_path / "set", constructed, pictures, overwrite=False)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    write_data_set(tmp_path / "set", constructed, pictures, overwrite=True)
+    assert len(options("hub", tmp_path / "set").read().records("test")) == 4
