@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from construction.decisions import picture_names
@@ -36,43 +36,49 @@ def check_pictures(constructed: Iterable[Constructed], pictures: PictureFolder) 
         )
 
 
-def check_free(folder: Path, *, overwrite: bool) -> None:
-    """Refuses a folder that holds something which would be replaced.
+def check_ours(folder: Path, names: Collection[str]) -> None:
+    """Refuses to replace a folder that holds something else than we write there.
+
+    Args:
+        folder: need not be there.
+        names: what we write there.
 
     Raises:
-        ConfigError: it does, and may not be.
+        ConfigError: it does; what, and what to do.
     """
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, and a folder is written there; move it away.")
+    others = sorted(path.name for path in folder.glob("*") if path.name not in names)
+    if others:
         raise ConfigError(
-            f"{folder} holds something already; name another output_dir, or add overwrite=true to "
-            "replace it."
+            f"{folder} would be written anew and holds what is not ours: {some_of(others)}. Move "
+            "that away, or name another output_dir."
         )
 
 
 def write_data_set(
-    folder: Path, constructed: Sequence[Constructed], pictures: PictureFolder, *, overwrite: bool
+    folder: Path, constructed: Sequence[Constructed], pictures: PictureFolder
 ) -> None:
-    """Writes the folder whole or not at all.
+    """Writes the folder whole or not at all; an earlier one of ours gives way.
 
     Args:
         folder: made if it does not exist.
         constructed: the records.
         pictures: where their pictures are, which are copied.
-        overwrite: whether what is there gives way.
 
     Raises:
-        ConfigError: the folder is taken.
+        ConfigError: something else is there.
         DataError: there is no record, a picture is missing, or something cannot be written.
     """
     if not constructed:
         raise DataError(f"there is no record to write into {folder}.")
-    check_free(folder, overwrite=overwrite)
+    check_ours(folder, (TEST, IMAGES))
     check_pictures(constructed, pictures)
     lines = [
         json.dumps({"id": one.id, **one.record.model_dump(mode="json")}, ensure_ascii=False)
         for one in constructed
     ]
-    with replacing_folder(folder, overwrite=overwrite) as temporary:
+    with replacing_folder(folder) as temporary:
         copy_pictures(_names(constructed), pictures, temporary / IMAGES)
         (temporary / TEST).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

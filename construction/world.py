@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from construction.data_set import check_free, copy_pictures
+from construction.data_set import IMAGES, check_ours, copy_pictures
 from datamodules.picture_folder import PictureFolder
 from datamodules.records import Question, Record, name_key, renamed
 from datamodules.world.schema import ENTITIES_FILE, WORLD_FILE
@@ -53,23 +53,20 @@ class WorldCounts(NamedTuple):
     contradicted: list[str]
 
 
-def write_world(
-    folder: Path, records: Sequence[Record], pictures: PictureFolder, *, overwrite: bool
-) -> WorldCounts:
-    """Writes a world folder whole or not at all.
+def write_world(folder: Path, records: Sequence[Record], pictures: PictureFolder) -> WorldCounts:
+    """Writes a world folder whole or not at all; an earlier one of ours gives way.
 
     Args:
         folder: made if it does not exist.
         records: with subject and text question.
         pictures: where their pictures are, which are copied.
-        overwrite: whether what is there gives way.
 
     Raises:
-        ConfigError: the folder is taken.
+        ConfigError: something else is there.
         DataError: fewer than two subjects have a seen and an unseen picture, or something cannot
             be written.
     """
-    check_free(folder, overwrite=overwrite)
+    check_ours(folder, (ENTITIES_FILE, WORLD_FILE, IMAGES))
     gathered = _gather(records)
     entities = [entity.as_json(f"e{n}") for n, entity in enumerate(gathered.entities.values())]
     shown = [entity for entity in gathered.entities.values() if entity.is_pictured]
@@ -85,9 +82,9 @@ def write_world(
         "relations": {name: relation.as_json() for name, relation in gathered.relations.items()},
         "views": {"seen": seen, "unseen": unseen},
     }
-    with replacing_folder(folder, overwrite=overwrite) as temporary:
+    with replacing_folder(folder) as temporary:
         names = (name for entity in shown for name in (*entity.seen, *entity.unseen))
-        copy_pictures(sorted(set(names)), pictures, temporary)
+        copy_pictures(sorted(set(names)), pictures, temporary / IMAGES)
         for name, content in ((ENTITIES_FILE, entities), (WORLD_FILE, described)):
             text = json.dumps(content, ensure_ascii=False, indent=1)
             (temporary / name).write_text(f"{text}\n", encoding="utf-8")
@@ -119,9 +116,10 @@ class _Entity:
         return bool(self.seen) and bool(self.unseen)
 
     def views(self, kind: str) -> dict[str, str]:
-        """Name of a view -> picture; none where the entity has but one kind."""
+        """Name of a view -> its path; none where the entity has but one kind."""
         names = self.seen if kind == _SEEN else self.unseen
-        return {f"{kind}_{n}": name for n, name in enumerate(names)} if self.is_pictured else {}
+        paths = {f"{kind}_{n}": f"{IMAGES}/{name}" for n, name in enumerate(names)}
+        return paths if self.is_pictured else {}
 
     def as_json(self, name: str) -> dict[str, Any]:
         """The entity in entities.json."""

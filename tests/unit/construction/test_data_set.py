@@ -20,7 +20,7 @@ ROWS = [with_locality(book(n), "snow.png") for n in (1, 3)] + [person(1), person
 def test_data_hub_reads_the_records_and_their_pictures(tmp_path: Path) -> None:
     constructed = construct_records(ROWS)
     pictures = PictureFolder(draw(ROWS, tmp_path / "drawn"))
-    write_data_set(tmp_path / "set", constructed, pictures, overwrite=False)
+    write_data_set(tmp_path / "set", constructed, pictures)
     source = options("hub", tmp_path / "set").read()
     assert list(source.records("test")) == [one.record for one in constructed]
     needed = {name for one in ROWS for name in one.row.pictures}
@@ -35,7 +35,7 @@ def test_data_hub_reads_the_records_and_their_pictures(tmp_path: Path) -> None:
 def test_complete_records_are_the_benchmarks_own(tmp_path: Path) -> None:
     constructed = construct_records(ROWS)[:2]
     pictures = PictureFolder(draw(ROWS, tmp_path / "drawn"))
-    write_data_set(tmp_path / "set", constructed, pictures, overwrite=False)
+    write_data_set(tmp_path / "set", constructed, pictures)
     records = options("tmke", tmp_path / "set").read().records("test")
     assert [record.subject for record in records] == ["Book 1", "Book 3"]
 
@@ -43,17 +43,18 @@ def test_complete_records_are_the_benchmarks_own(tmp_path: Path) -> None:
 def test_missing_pictures_are_counted_and_nothing_is_written(tmp_path: Path) -> None:
     pictures = PictureFolder(draw(ROWS[1:], tmp_path / "drawn"))
     with pytest.raises(DataError, match=r"2 of the 9 pictures .* missing in .*book/1_seen\.png"):
-        write_data_set(tmp_path / "set", construct_records(ROWS), pictures, overwrite=False)
+        write_data_set(tmp_path / "set", construct_records(ROWS), pictures)
     assert not (tmp_path / "set").exists()
 
 
-def test_a_folder_that_is_there_gives_way_only_where_that_is_asked(tmp_path: Path) -> None:
+def test_an_earlier_folder_gives_way_and_what_is_not_ours_stays(tmp_path: Path) -> None:
     constructed = construct_records(ROWS)
     pictures = PictureFolder(draw(ROWS, tmp_path / "drawn"))
-    write_data_set(tmp_path / "set", constructed[:1], pictures, overwrite=False)
-    before = sorted(path.name for path in tmp_path.rglob("*"))
-    with pytest.raises(ConfigError, match=r"holds something already.*overwrite=true"):
-        write_data_set(tmp_path / "set", constructed, pictures, overwrite=False)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == before
-    write_data_set(tmp_path / "set", constructed, pictures, overwrite=True)
+    write_data_set(tmp_path / "set", constructed[:1], pictures)
+    write_data_set(tmp_path / "set", constructed, pictures)
     assert len(options("hub", tmp_path / "set").read().records("test")) == 4
+    (tmp_path / "set" / "train.jsonl").write_text("{}")
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match=r"holds what is not ours: train\.jsonl\. Move"):
+        write_data_set(tmp_path / "set", constructed, pictures)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
