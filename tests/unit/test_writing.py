@@ -44,6 +44,7 @@ PLACES = {
     ("editing/saving.py", "write_deltas"): "in the same folder",
     ("editing/hub.py", "_edit_parcel"): "in a temporary folder, which is sent",
     ("editing/hub.py", "_editor_parcel"): "in the same folder",
+    ("construction/data_set.py", "copy_pictures"): "in the folder that `replacing_folder` gave",
     ("edit.py", "main"): "no file: `save` of the prompt, see `editing.saving`",
     ("editing/prompt.py", "save"): "the same",
     ("editing/session.py", "save"): "the same",
