@@ -89,7 +89,7 @@ def config_text(command: str, words: Iterable[str]) -> str:
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
-def _load(command: str, words: Iterable[str]) -> schema.CommandConfig:
+def _load(command: str, words: Iterable[str]) -> schema.AnyConfig:
     with hydra_ready():
         words = checked_words(command, quote_words(words))
         plain = compose_plain(command, words)
@@ -165,7 +165,7 @@ def build(
 
 def _build(
     command: str, plain: dict[str, Any], words: Iterable[str], job: int | None = None
-) -> schema.CommandConfig:
+) -> schema.AnyConfig:
     merged, differences = _under_checkpoint(command, plain, words)
     if "output_dir" in merged:
         merged["output_dir"] = default_output_dir(command, merged, job)
@@ -173,7 +173,8 @@ def _build(
     if problems:
         raise ConfigError(_message(command, problems))
     config = schema.COMMANDS[command](**sections)
-    for warning in [*differences, *settings_warnings(config, parse_words(words).keys)]:
+    warned = cast("schema.CommandConfig", config)
+    for warning in [*differences, *settings_warnings(warned, parse_words(words).keys)]:
         log.warning("%s", warning)
     return config
 

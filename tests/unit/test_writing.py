@@ -21,6 +21,7 @@ DUMPS = {"dump", "safe_dump", "dump_all"}  # into a stream, where one is given
 PLACES = {
     ("loggers/curve_file.py", "_append"): "lines are added, and a cut one is taken back",
     ("loggers/curve_file.py", "save"): "Lightning's own name for it; see `_append`, `_rewrite`",
+    ("construction/journal.py", "opened"): "lines are added, and a cut one is taken back",
     ("lightning_modules/checkpoints.py", "_stream"): "into the file that `replacing` gave",
     ("results/files.py", "_to_disk"): "opened to be brought to the disk",
     ("results/log_file.py", "write"): "lines are added",
