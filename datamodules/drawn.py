@@ -13,8 +13,9 @@ decides it, and the record says which of its fields were drawn (`Record.drawn`).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from copy import copy
+from typing import Any, overload
 
 from datamodules.records import DiffTypeQuestion, Record, SameTypeQuestion, name_key, renamed
 
@@ -42,37 +43,80 @@ def by_relation(record: Record) -> Hashable | None:
     return None if record.relation is None else (record.relation, record.entity_type)
 
 
+class _Pool(Sequence[Record]):
+    """Records that may be drawn, in an order of their own, without some of them.
+
+    Nothing is compared record by record, so that a draw costs the same whatever their number.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records = sorted(records, key=lambda r: (r.key, r.knowledge_edit.wording, r.about))
+        self._about: dict[str, list[int]] = {}
+        self._true: dict[str, list[int]] = {}
+        for number, record in enumerate(self._records):
+            self._about.setdefault(record.key, []).append(number)
+            if (true := record.knowledge_edit.answer_true) is not None:
+                self._true.setdefault(name_key(true), []).append(number)
+        self._absent: list[int] = []
+
+    def without(self, subject: str, true: Iterable[str] = ()) -> _Pool:
+        """Those about other subjects, of whom none of some answers is true.
+
+        Args:
+            subject: key of the subject.
+            true: keys of the answers.
+        """
+        absent = {*self._about.get(subject, ()), *(n for k in true for n in self._true.get(k, ()))}
+        others = copy(self)
+        others._absent = sorted(absent)
+        return others
+
+    def __len__(self) -> int:
+        return len(self._records) - len(self._absent)
+
+    @overload
+    def __getitem__(self, number: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Record]: ...
+
+    def __getitem__(self, number: int | slice) -> Record | Sequence[Record]:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        for absent in self._absent:
+            number += absent <= number
+        return self._records[number]
+
+
 def draw_same_type(records: Sequence[Record], seed: int, relation: Relation) -> list[Record]:
     """Gives each record without one a probe about another subject of its relation.
 
     That subject's true answer is none of the edit's new ones, or a leak would look like stability.
     A record of a relation with no such subject stays as it is.
     """
-    pools: dict[Hashable, list[Record]] = {}
+    members: dict[Hashable, list[Record]] = {}
     for record in records:
         key = relation(record)
         if key is not None and record.knowledge_edit.answer_true is not None:
-            pools.setdefault(key, []).append(record)
+            members.setdefault((key, record.knowledge_edit.question is None), []).append(record)
+    pools = {key: _Pool(of_relation) for key, of_relation in members.items()}
+    nobody = _Pool([])
     return [
         record
         if record.same_type_entity_question is not None
-        else _with_same(record, pools.get(relation(record), []), seed)
+        else _with_same(
+            record,
+            pools.get((relation(record), record.knowledge_edit.question is None), nobody),
+            seed,
+        )
         for record in records
     ]
 
 
-def _with_same(record: Record, pool: Sequence[Record], seed: int) -> Record:
+def _with_same(record: Record, pool: _Pool, seed: int) -> Record:
     edit = record.knowledge_edit
     taught = {name_key(name) for name in (edit.answer_new, *edit.answer_new_aliases)}
-    able = [
-        other
-        for other in pool
-        if other.key != record.key
-        and (true := other.knowledge_edit.answer_true) is not None
-        and name_key(true) not in taught
-        and (edit.question is None) == (other.knowledge_edit.question is None)
-    ]
-    other = _drawn(record, able, seed, "same_type")
+    other = _drawn(record, pool.without(record.key, taught), seed, "same_type")
     if other is None or other.subject is None or other.knowledge_edit.answer_true is None:
         return record
     about = other.knowledge_edit
@@ -129,26 +173,26 @@ def draw_different_type(
             by_type.setdefault(record.entity_type, []).append(record)
     known = {name for name, of_type in relations.items() if len(of_type) >= telling}
     different = {
-        own: [
+        own: _Pool(
             record
             for other in sorted(by_type.keys() & known)
             if not relations[other] & relations[own] and not are_kin(own, other)
             for record in by_type[other]
-        ]
+        )
         for own in known
     }
+    nobody = _Pool([])
     return [
         record
         if record.entity_type is None or record.diff_type_entity_question is not None
-        else _with_different(record, different.get(record.entity_type, []), seed)
+        else _with_different(record, different.get(record.entity_type, nobody), seed)
         for record in records
     ]
 
 
-def _with_different(record: Record, pool: Sequence[Record], seed: int) -> Record:
+def _with_different(record: Record, pool: _Pool, seed: int) -> Record:
     edit = record.knowledge_edit
-    able = [other for other in pool if other.key != record.key]
-    other = _drawn(record, able, seed, "diff_type")
+    other = _drawn(record, pool.without(record.key), seed, "diff_type")
     if other is None or other.subject is None or record.entity_type is None:
         return record
     question = edit.question and renamed(edit.question, record.subject or "", other.subject)
@@ -163,13 +207,13 @@ def _with_different(record: Record, pool: Sequence[Record], seed: int) -> Record
     return _marked(record, diff_type_entity_question=probe, diff_entity_image=other.image)
 
 
-def _drawn(record: Record, able: Sequence[Record], seed: int, kind: str) -> Record | None:
+def _drawn(record: Record, able: _Pool, seed: int, kind: str) -> Record | None:
     """One of the records, whatever their order; None of none."""
     if not able:
         return None
     edit = record.knowledge_edit
     draw = random.Random(f"{seed}/{kind}/{record.key}/{edit.wording}/{edit.answer_new}")
-    return draw.choice(sorted(able, key=lambda r: (r.key, r.knowledge_edit.wording, r.about)))
+    return draw.choice(able)
 
 
 def _marked(record: Record, **fields: Any) -> Record:
