@@ -26,6 +26,7 @@ _OF_THE_TRAINING = {
 _FREE = {
     "ckpt", "output_dir", "overwrite", "resume", "threads", "logger", "trainer", "evaluate",
     "callbacks", "data.root", "data.image_root", "data.num_workers",
+    "data.allow_overlap", "data.train.allow_overlap",
     "data.vlkeb_root", "data.train.root", "data.train.image_root", "data.train.num_workers",
     "model.path",
     "editor.scope.encoder", "editor.counterfactual.path", "editor.batch_size",

@@ -15,7 +15,7 @@ from editors.options import EditorOptions, TrainedEditorOptions
 
 TRAIN = "data.train"  # the key that chooses another source to train on
 # Of a run, not of a source: `data.train` has them as every source does, and nothing reads them.
-_OF_THE_RUN = ("limit", "prompt", "num_workers", "taught")
+_OF_THE_RUN = ("limit", "prompt", "num_workers", "taught", "allow_overlap")
 _OF_DATA = re.compile(r"\bdata\.")
 
 

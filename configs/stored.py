@@ -50,10 +50,11 @@ _DECIDES_TRAINING = {
 }  # fmt: skip
 # The keys that a training keeps of this group; an earlier one kept all, and looked at none.
 _OF_TRAINED_METRICS = {"positions"}
-# What says of its data where they are, and not what they are; `taught` is about test edits.
-_DATA_IS_WHERE = ("root", "num_workers", "on_error", "taught")
+# What says of its data where they are, and not what they are; `taught` and `allow_overlap` are
+# about test edits.
+_DATA_IS_WHERE = ("root", "num_workers", "on_error", "taught", "allow_overlap")
 # Keys of `SECTIONS` that are the new run's own.
-_NEVER_TAKEN = {"evaluate": ("data.limit", "data.num_workers")}
+_NEVER_TAKEN = {"evaluate": ("data.limit", "data.num_workers", "data.allow_overlap")}
 
 
 def stored_config(ckpt: str) -> dict[str, Any]:
@@ -180,7 +181,13 @@ def _of_source(data: Mapping[str, Any]) -> dict[str, Any]:
     name = data.get("name")
     # No probe was drawn from other records then.
     draws = name in source_names() and "draw" in source_options(str(name)).model_fields
-    return {"taught": False, **({"draw": False} if draws else {}), **data, **known}
+    return {
+        "taught": False,
+        "allow_overlap": False,
+        **({"draw": False} if draws else {}),
+        **data,
+        **known,
+    }
 
 
 def stored_groups(stored: dict[str, Any], command: str, typed: Collection[str]) -> list[str]:

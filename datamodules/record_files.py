@@ -74,6 +74,8 @@ class RecordFileOptions(DataOptions):
             filter_known=self.filter_known,
             on_error=self.on_error,
             is_test=is_test,
+            allow_overlap=self.allow_overlap,
+            entity_folders=self.entity_folders,
             **self.prompts(),
         )
 
@@ -96,6 +98,8 @@ def read_record_files(
     filter_known: FilterKnown = "none",
     on_error: OnError = "error",
     is_test: bool = True,
+    allow_overlap: bool = False,
+    entity_folders: bool = False,
 ) -> RecordSource:
     """Reads a benchmark's files.
 
@@ -113,6 +117,8 @@ def read_record_files(
         filter_known: keep only edits of facts that the unedited model knows, and by what.
         on_error: whether a record that breaks the schema, or is a copy, is an error or left out.
         is_test: whether test files are read; no: the files to train on alone.
+        allow_overlap: as in `RecordSource`.
+        entity_folders: as in `RecordSource`.
 
     Raises:
         DataError: a folder, file, record or field is missing or broken, or a file is named twice.
@@ -142,6 +148,8 @@ def read_record_files(
         on_error=on_error,
         places={split: parts[split].places for split in SPLITS},
         left_out={split: parts[split].left_out for split in SPLITS},
+        allow_overlap=allow_overlap,
+        entity_folders=entity_folders,
     )
     source.check_disjoint()
     return source

@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from datamodules.left_out import LeftOut, OnError, copies, first_of, nothing_left
 from datamodules.looks import Look
+from datamodules.overlap import NO_TEST, Overlap, Traces, overlap
 from datamodules.picture_folder import PictureFolder
 from datamodules.record_table import contents
 from datamodules.records import Record
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_HELD_AGAINST: tuple[tuple[Split, Split], ...] = (
+    ("test", "train"),
+    ("test", "val"),
+    ("val", "train"),
+)
 NOT_STATED = "not stated"  # the licence or origin of a source whose authors state none
 FilterKnown = Literal["text", "pictures", "none"]
 _FOLDER = Path(__file__).resolve().parent / "sources"
@@ -78,8 +84,12 @@ class DataOptions(Options, ABC):
         licence: of the records and pictures, as their authors state it; None: they state none.
         origin: where the records come from.
         looks: by what a record of the source is told in a file, whatever it was read as.
+        entity_folders: whether pictures lie in a folder for each entity, so that two records whose
+            pictures share one are about the same.
         name: the source, not the YAML file's name: two files may share a source.
         train: another source that training and validation records come from, `data.train=NAME`.
+        allow_overlap: whether test records may share subjects with those that are trained on; they
+            are counted then, and results say so.
     """
 
     is_world: ClassVar[bool] = False
@@ -89,6 +99,7 @@ class DataOptions(Options, ABC):
     licence: ClassVar[str | None] = None
     origin: ClassVar[str | None] = None
     looks: ClassVar[tuple[Look, ...]] = ()
+    entity_folders: ClassVar[bool] = False
 
     name: str
     # Chosen by a word and not by a key of the YAML files, so that there is no value in them.
@@ -102,6 +113,7 @@ class DataOptions(Options, ABC):
     filter_known: Annotated[FilterKnown, BeforeValidator(named_filter)]
     taught: bool
     on_error: OnError
+    allow_overlap: bool
     prompt: Literal["default", "published", "native"]
     num_workers: Annotated[int, Field(ge=0)] | Literal["auto"]
 
@@ -142,7 +154,8 @@ class DataOptions(Options, ABC):
         source = self.read()
         if self.train is None or not training:
             return source
-        return source.trained_on(self.train.read_training())
+        train = self.train.model_copy(update={"allow_overlap": self.allow_overlap})
+        return source.trained_on(train.read_training())
 
     def open_world(self) -> World:
         """The world that the records are made from.
@@ -254,6 +267,8 @@ class RecordSource:
         places: split -> where each of its records stands, `record 3 of a.json`; a split without
             them has records that stand in no file.
         left_out: split -> what reading has left out of it.
+        allow_overlap: whether a subject may stand in two splits; `overlaps` counts them.
+        entity_folders: whether a folder of pictures is an entity.
     """
 
     name: str
@@ -268,6 +283,8 @@ class RecordSource:
     left_out: Mapping[Split, Sequence[LeftOut]] = field(default_factory=dict)
     cloze: bool = False
     training: RecordSource | None = None
+    allow_overlap: bool = False
+    entity_folders: bool = False
 
     def of(self, split: Split) -> RecordSource:
         """The source of a split: what is said of pictures and prompts there holds for its rows."""
@@ -336,10 +353,8 @@ class RecordSource:
     def check_disjoint(self) -> None:
         """Makes sure that no record stands there twice, and no subject in two splits.
 
-        A subject is the same however it is spelled.
-
         Raises:
-            DataError: one does.
+            DataError: one does; with `allow_overlap` a subject may.
         """
         for split, records in self.splits.items():
             places = [self.place(split, number) for number in range(len(records))]
@@ -350,15 +365,32 @@ class RecordSource:
                     "stand there for the second time and would count twice: "
                     f"{first_of(list(found.values()))}. Take the copies out.{way}"
                 )
-        seen: dict[str, tuple[Split, str]] = {}
-        for split, records in self.splits.items():
-            for record in records:
-                other, about = seen.setdefault(record.key, (split, record.about))
-                if other != split:
-                    spelled = "" if about == record.about else f" (as {about!r})"
-                    where = "" if self.training is None else f" of data={self.of(other).name}"
-                    raise DataError(
-                        f"the {record.named} stands in {self.named(split)} and in the {other} "
-                        f"split{where}{spelled}: an editor would be tested on what it was trained "
-                        "on. Remove it from one of them."
-                    )
+        told = [
+            f"{self.named(split)} shares {shared} with {self.named(other)}"
+            for (split, other), shared in self.overlaps.items()
+            if shared
+        ]
+        if told and not self.allow_overlap:
+            raise DataError(f"{'; '.join(told)}. {NO_TEST}")
+
+    @cached_property
+    def overlaps(self) -> Mapping[tuple[Split, Split], Overlap]:
+        """What the records of a split share with those that a training sees before them.
+
+        Validation records are held against training records by their subjects alone, by which they
+        are drawn.
+        """
+        found: dict[tuple[Split, Split], Overlap] = {}
+        traces = {other: self.traces(other) for other in {other for _, other in _HELD_AGAINST}}
+        for split, other in _HELD_AGAINST:
+            records, learnt = self.splits.get(split, ()), traces[other]
+            if records and learnt.subjects:
+                learnt = learnt if split == "test" else learnt.without_facts()
+                folders = self.of(split).entity_folders
+                found[split, other] = overlap(records, learnt, entity_folders=folders)
+        return found
+
+    def traces(self, *splits: Split) -> Traces:
+        """By what the records of some splits are known again."""
+        every = (record for split in splits for record in self.splits.get(split, ()))
+        return Traces.of(every, entity_folders=self.of(splits[0]).entity_folders)

@@ -21,6 +21,7 @@ from models.editable import EditableModel
 IDENTITY = "tmke"
 CONFIG = "config"  # the resolved configuration inside a checkpoint
 SUBJECTS = "subjects"  # of the training and validation edits
+TRACES = "traces"  # by what else those are known again (`datamodules.overlap`)
 _EDITOR = "editor."  # the attribute that holds the editor in every training module
 
 

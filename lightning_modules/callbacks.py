@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch.optim.lr_scheduler import LambdaLR
 
-from editors.checkpoint import CONFIG, SUBJECTS
+from editors.checkpoint import CONFIG, SUBJECTS, TRACES
 
 
 class ProgressBar(RichProgressBar):
@@ -33,17 +33,23 @@ class ProgressBar(RichProgressBar):
 
 
 class StoreConfig(Callback):
-    """Puts the configuration and the subjects trained on into every checkpoint, as plain Python."""
+    """Puts the configuration and what was trained on into every checkpoint, as plain Python.
 
-    def __init__(self, plain: dict[str, Any], subjects: list[str]) -> None:
-        self._plain, self._subjects = plain, subjects
+    Args:
+        plain: the configuration.
+        subjects: of the training and validation edits.
+        traces: by what else those are known again, `datamodules.overlap.Traces.stored`.
+    """
+
+    def __init__(self, plain: dict[str, Any], subjects: list[str], traces: dict[str, Any]) -> None:
+        self._content = {CONFIG: plain, SUBJECTS: subjects, TRACES: traces}
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds both."""
+        """Adds them."""
         del trainer, pl_module
-        checkpoint[CONFIG], checkpoint[SUBJECTS] = self._plain, self._subjects
+        checkpoint.update(self._content)
 
 
 class TypedRates(Callback):

@@ -5,6 +5,7 @@ from rich.table import Table
 from reporting.beside import BESIDE, beside_lines
 from reporting.labels import UNEDITED, editor_label, model_label
 from reporting.origins import licence_phrase
+from reporting.overlap import overlap_phrase
 from reporting.paper import paper_columns
 from reporting.tables import left_out_phrase, metric_lines
 from results.files import TABLE
@@ -46,6 +47,7 @@ def result_table(run: RunResult) -> Table:
         title=f"{editor_label(run.editor)} on {model_label(run.model)}, {run.scenario} scenario",
         caption=f"{run.data}, {run.n_edits} edits{left_out_phrase(run)}, seed {run.seed}{cost}"
         + (f"\n{licences}" if (licences := licence_phrase(run)) else "")
+        + (f"\nOverlap: {told[2:]}" if (told := overlap_phrase(run)) else "")
         + (f"\n{further} more metrics: {TABLE}" if further else ""),
     )
     table.add_column("Metric", no_wrap=True)

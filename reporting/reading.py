@@ -16,6 +16,7 @@ from reporting.comparable import are_comparable, check_comparable, data_and_seed
 from reporting.entries import Entry
 from reporting.formats import HIGHER, Cell, Column, ResultTable, Row
 from reporting.labels import UNEDITED, editor_note, model_label
+from reporting.overlap import marked_name
 from reporting.pairs import difference_cell
 from reporting.paper import paper_columns
 from reporting.tables import metric_cell
@@ -55,7 +56,7 @@ def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> Re
     )  # fmt: skip
     rows = tuple(
         Row(
-            (model_label(entry.model), entry.name, picture),
+            (model_label(entry.model), marked_name(entry), picture),
             str(entry.n_edits),
             (
                 metric_cell(_text_reliability(entry, in_text)),
@@ -106,7 +107,7 @@ def gain_table(entries: Sequence[Entry]) -> ResultTable | None:
     )
     rows = tuple(
         Row(
-            (model_label(entry.model), entry.name),
+            (model_label(entry.model), marked_name(entry)),
             str(entry.n_edits),
             tuple(gain_cell(entry.variants.get(name)) for name in shown),
             seeds=len(entry.runs),

@@ -15,6 +15,7 @@ from reporting.entries import Entry
 from reporting.formats import ResultTable, Row, fewer_records, metric_column
 from reporting.labels import editor_note, model_label
 from reporting.origins import origin_notes
+from reporting.overlap import marked_name, overlap_notes
 from reporting.pairs import hops_of, scores_by_record
 from reporting.paper import paper_columns
 from reporting.tables import left_out_notes, metric_cell, seed_notes
@@ -93,7 +94,7 @@ def sequential_table(entries: Sequence[Entry]) -> ResultTable:
     names, rows = paper_columns(entries[0].scenario), []
     for entry in in_order(entries):
         for edits_in_place, metrics in curve_over_seeds(entry).items():
-            heads = (model_label(entry.model), entry.name, f"{edits_in_place:,}")
+            heads = (model_label(entry.model), marked_name(entry), f"{edits_in_place:,}")
             n = max((value.n for value in metrics.values()), default=0)
             cells = tuple(metric_cell(metrics.get(name)) for name in names)
             rows.append(Row(heads, str(n), cells, seeds=len(entry.runs)))
@@ -106,6 +107,7 @@ def sequential_table(entries: Sequence[Entry]) -> ResultTable:
         *measure_notes(entries),
         *left_out_notes(entries),
         *origin_notes(entries),
+        *overlap_notes(entries),
         *editor_note(entry.editor for entry in entries),
     )
     title = (

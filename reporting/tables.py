@@ -47,6 +47,7 @@ from reporting.labels import (
     model_label,
 )
 from reporting.origins import origin_notes, origin_phrase
+from reporting.overlap import marked_name, overlap_notes, overlap_phrase
 from reporting.pairs import Pair, excludes_zero, interval_notes, paired_differences
 from reporting.paper import deviations, paper_columns, paper_row, paper_tables
 from results.folder import SEQUENTIAL, RunResult
@@ -85,7 +86,7 @@ def scenario_table(entries: Sequence[Entry], columns: Sequence[str] | None = Non
                 )
                 for name in names
             )
-            heads = (model_label(entry.model), entry.name)
+            heads = (model_label(entry.model), marked_name(entry))
             rows.append(Row(heads, str(entry.n_edits), cells, seeds=len(entry.runs)))
             rows += _paper_rows(entry) if columns is None else []
     titled = tuple(metric_column(name) for name in names)
@@ -96,6 +97,7 @@ def scenario_table(entries: Sequence[Entry], columns: Sequence[str] | None = Non
         *measure_notes(entries),
         *left_out_notes(entries),
         *origin_notes(entries),
+        *overlap_notes(entries),
         *(_paper_notes(in_order(entries)) if columns is None else ()),
         *editor_note(entry.editor for entry in entries),
     )
@@ -184,7 +186,8 @@ def run_markdown(run: RunResult) -> str:
     """All metrics of one run, one a line: the content of `table.md`."""
     title = (
         f"# {editor_label(run.editor)} on {model_label(run.model)}, {run.scenario} scenario\n\n"
-        f"Data {run.data}, {run.n_edits} edits{left_out_phrase(run)}, seed {run.seed}. Means in "
+        f"Data {run.data}, {run.n_edits} edits{left_out_phrase(run)}{overlap_phrase(run)}, "
+        f"seed {run.seed}. Means in "
         "percent over records with 95 % bootstrap intervals; n is the number of records.\n"
     )
     title += f"\n{origin}\n" if (origin := origin_phrase(run)) else ""

@@ -106,8 +106,8 @@ class RunResult:
         trained_parameters: weights that training made, 0 for the training-free methods; None in
             results that do not say.
         records: {"source", "origin", "licence"} of the records, which probes of how many of them
-            were "drawn" from others, and what a checkpoint was "trained_on"; None in results that
-            do not say.
+            were "drawn" from others, what a checkpoint was "trained_on", and what edits share with
+            what was learnt from ("overlap"); None in results that do not say.
         left_out_records: {"record", "subject", "reason"} of each record that could not be used and
             was left out (`data.on_error=skip`); None in results that do not say.
         protocol: {"name": "single"}, or {"name": "sequential", "n": [...]}: edits stay in place;
@@ -142,6 +142,12 @@ class RunResult:
     def n_left_out(self) -> int:
         """Records that could not be used and were left out."""
         return len(self.left_out_records or ())
+
+    @property
+    def overlap(self) -> Mapping[str, Any] | None:
+        """What edits share with what was learnt from (`records.overlap`); None: nothing is told."""
+        shared = (self.records or {}).get("overlap")
+        return shared if isinstance(shared, Mapping) and shared.get("edits") else None
 
     @property
     def protocol_name(self) -> str:

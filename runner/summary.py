@@ -26,6 +26,7 @@ from metrics.headlines import variant_of
 from results import provenance
 from results.outcome import Outcome
 from runner.assembly import Parts
+from runner.learnt import learnt_by, overlap_counts
 from runner.start import Placement
 
 # How rows are read and answers scored, as far as no setting says it; raised where that changes
@@ -143,17 +144,20 @@ class Run:
     def records(self) -> dict[str, Any]:
         """Where the records come from, by whose licence, and what of them was drawn from others.
 
-        `trained_on` says the same of the records of the checkpoint's training.
+        `trained_on` says the same of the records of the checkpoint's training, `overlap` what the
+        edits share with what was learnt from.
         """
         edited = self.data.records("test")[: self.n_edits]
         drawn = Counter(field for record in edited for field in record.drawn)
-        ckpt = self.cfg.ckpt
+        source, ckpt = self.data.source, self.cfg.ckpt
         trained_on = None if ckpt is None else trained_source(stored_config(ckpt))
+        learnt = learnt_by(ckpt, source, shows_records=self.cfg.editor.shows_records)
         return {
-            **origin_of(self.data.source.name),
+            **origin_of(source.name),
             "drawn": dict(sorted(drawn.items())),
             "with_aliases": sum(bool(r.knowledge_edit.answer_new_aliases) for r in edited),
             "trained_on": None if trained_on is None else origin_of(trained_on),
+            "overlap": overlap_counts(learnt, edited, source),
         }
 
     def summary(self, module: EvaluationModule) -> dict[str, Any]:

@@ -18,21 +18,22 @@ from configs.overrides import leaves
 from configs.schema import EditingConfig, TrainConfig
 from configs.signals import signals
 from datamodules.datamodule import EditDataModule
-from datamodules.records import name_key
+from datamodules.overlap import Traces
 from datamodules.scenarios import Scenario, training_scenario
 from editors import checkpoint as identity
 from editors.base import Editor, EditorInputs
-from editors.checkpoint import SUBJECTS, read_checkpoint
+from editors.checkpoint import read_checkpoint
 from editors.hub import checkpoint_file
 from editors.objective import Objective
 from editors.options import EditorOptions, TrainedEditorOptions
 from editors.registry import training_class
-from errors import ConfigError, DataError, ModelError, Stopped
+from errors import ConfigError, ModelError, Stopped
 from lightning_modules.callbacks import StoreConfig, TypedRates
 from lightning_modules.checkpoints import MONITOR, Checkpoints
 from lightning_modules.limits import StopInTime
 from models.editable import EditableModel
 from results.files import CHECKPOINTS
+from runner.learnt import check_new
 
 
 def trained_options(cfg: EditingConfig) -> TrainedEditorOptions:
@@ -104,7 +105,7 @@ def make_callbacks(
         logged: whether there is a logger to send rates to.
     """
     callbacks: list[Callback] = [
-        StoreConfig(cfg.plain(), sorted(training_subjects(data))),
+        StoreConfig(cfg.plain(), sorted(training_subjects(data)), _traces(data).stored()),
         TypedRates(cfg.trainer.patience),
         Checkpoints(folder / CHECKPOINTS, save_every=cfg.trainer.save_every, stop=signals),
     ]
@@ -146,6 +147,12 @@ def training_subjects(data: EditDataModule) -> set[str]:
     return {record.about for split in ("train", "val") for record in data.records(split)}
 
 
+def _traces(data: EditDataModule) -> Traces:
+    """By what the training and validation edits that are served are known again."""
+    served = (record for split in ("train", "val") for record in data.records(split))
+    return Traces.of(served, entity_folders=data.source.of("train").entity_folders)
+
+
 def check_checkpoint(path: str | None, options: EditorOptions, model: EditableModel) -> None:
     """Refuses a checkpoint that does not fit, before anything is computed with the base model.
 
@@ -185,16 +192,8 @@ def load_trained_editor(
 
     Raises:
         ModelError: the checkpoint belongs to another editor or base model, or is damaged.
-        DataError: the editor was trained on a subject that is to be tested.
+        DataError: the editor was trained on a subject that is to be tested, and
+            `data.allow_overlap` does not allow that.
     """
-    content = read_checkpoint(path)
-    identity.load_editor(cast(torch.nn.Module, editor), content, model)
-    tested = {record.key: record.about for record in data.records("test")}
-    trained = {name_key(subject) for subject in content.get(SUBJECTS, ())}
-    overlap = sorted(subject for key, subject in tested.items() if key in trained)
-    if overlap:
-        raise DataError(
-            f"ckpt={path} was trained on {len(overlap)} of the {len(tested)} subjects of the test "
-            f"split ({', '.join(overlap[:3])}, ...): the result would not be a test. Use the data "
-            "options of its training (data.seed above all), or other data."
-        )
+    identity.load_editor(cast(torch.nn.Module, editor), read_checkpoint(path), model)
+    check_new(path, data.records("test"), data.source)

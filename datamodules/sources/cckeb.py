@@ -136,6 +136,7 @@ class CckebData(RecordFileOptions):
 
     licence: ClassVar[str | None] = "BSD-3-Clause (CCKEB and VLKEB)"
     origin: ClassVar[str | None] = "MemEIC (NeurIPS 2025) and https://github.com/VLKEB/VLKEB"
+    entity_folders: ClassVar[bool] = True  # named for Freebase's number of the entity
     looks: ClassVar[tuple[Look, ...]] = (Look.of("src alt textual_edit port_new m_loc"),)
 
     vlkeb_root: TypedPath

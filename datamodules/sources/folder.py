@@ -56,6 +56,7 @@ class FolderData(DataOptions):
             targets_per_fact=self.targets_per_fact,
             filter_known=self.filter_known,
             on_error=self.on_error,
+            allow_overlap=self.allow_overlap,
         )
 
 
@@ -67,6 +68,7 @@ def read_world(
     targets_per_fact: int = 8,
     filter_known: FilterKnown = "pictures",
     on_error: OnError = "error",
+    allow_overlap: bool = False,
 ) -> RecordSource:
     """Makes the records of a world.
 
@@ -78,6 +80,7 @@ def read_world(
             have one each.
         filter_known: keep only edits of facts that the unedited model knows, and by what.
         on_error: whether a record that cannot be used is an error or left out.
+        allow_overlap: as in `RecordSource`; of use where another source is trained on.
 
     Returns:
         The records by split, shuffled so that the first n are a fair sample.
@@ -102,6 +105,7 @@ def read_world(
         ),
         content=world.digest,
         on_error=on_error,
+        allow_overlap=allow_overlap,
     )
 
 

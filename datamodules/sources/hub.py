@@ -53,6 +53,7 @@ class HubData(DataOptions):
             on_error=self.on_error,
             places={split: part.places for split, part in parts.items()},
             left_out={split: part.left_out for split, part in parts.items()},
+            allow_overlap=self.allow_overlap,
         )
         source.check_disjoint()
         return source

@@ -178,6 +178,7 @@ class McmkeData(DataOptions):
             seed=self.seed,
             filter_known=self.filter_known,
             on_error=self.on_error,
+            allow_overlap=self.allow_overlap,
         )
 
 

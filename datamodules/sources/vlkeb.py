@@ -91,6 +91,7 @@ class VlkebData(RecordFileOptions):
     says_true: ClassVar[bool] = False
     licence: ClassVar[str | None] = "BSD-3-Clause"
     origin: ClassVar[str | None] = "https://github.com/VLKEB/VLKEB"
+    entity_folders: ClassVar[bool] = True  # named for Freebase's number of the entity
     looks: ClassVar[tuple[Look, ...]] = (
         Look.of("src alt rephrase image m_loc", lacks="textual_edit knowledge_type", image=r"m\."),
     )

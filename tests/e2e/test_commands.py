@@ -161,6 +161,23 @@ def test_a_checkpoint_is_held_to_what_it_was_trained_as(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_result_on_what_was_trained_on_says_so(mend_on_llava: Path, tmp_path: Path) -> None:
+    printed = run(
+        "evaluate.py", f"ckpt={mend_on_llava}/checkpoints/best.ckpt", "data.seed=1",
+        "data.allow_overlap=true", "data.limit=12", "logger=none", f"output_dir={tmp_path}/out",
+    )  # fmt: skip
+    shared = summary(tmp_path / "out")["records"]["overlap"]
+    assert (shared["with"], shared["is_read"], shared["of"]) == ("checkpoint", True, 12)
+    assert 0 < shared["subject"]["n"] <= shared["edits"]
+    said = f"{shared['edits']} of 12 edits overlap with the checkpoint's training"
+    assert said in " ".join(printed.split())
+    assert "data.allow_overlap=true: ckpt=" in printed
+    run("report.py", tmp_path / "out", "--output", tmp_path / "report")
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert "MEND (overlap)" in report
+    assert said in report
+
+
 def test_overwriting_never_removes_what_is_not_a_run(world: Path, tmp_path: Path) -> None:
     mine = tmp_path / "checkpoints" / "mine.txt"
     mine.parent.mkdir()

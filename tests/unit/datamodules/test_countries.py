@@ -66,6 +66,7 @@ def options(root: Path) -> CountriesData:
     return CountriesData(
         name="countries", root=str(root), seed=0, noun=None, targets_per_fact=1, num_workers=0,
         filter_known="text", taught=False, on_error="error", limit=None, prompt="default",
+        allow_overlap=False,
     )  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def test_a_subject_in_two_splits_is_found_however_it_is_spelled(
 ) -> None:
     write(tmp_path / "test.json", other(one))
     write(tmp_path / "train.json", other(two), other("Another"))
-    with pytest.raises(DataError, match=r"stands in the test split .*and in the train split"):
+    with pytest.raises(DataError, match=r"test split .* shares 1 of 1 subjects .* train split"):
         read_tmke(tmp_path, train_files=["train.json"])
 
 

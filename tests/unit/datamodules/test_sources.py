@@ -137,7 +137,7 @@ def test_splits_are_disjoint_by_subject(tmp_path: Path) -> None:
     assert not subjects[0] & subjects[1]
     assert not (subjects[0] | subjects[1]) & subjects[2]
     write(tmp_path / "train.json", RECORD)
-    with pytest.raises(DataError, match="stands in the"):
+    with pytest.raises(DataError, match="shares 1 of 1 subjects"):
         read_tmke(tmp_path, train_files=["train.json"])
 
 

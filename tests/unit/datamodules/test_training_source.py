@@ -77,8 +77,8 @@ def test_a_subject_of_both_sources_is_refused(words: list[str], tmp_path: Path) 
     write_json(tmp_path / "zsre" / "train.json", [{**ZSRE, "subject": "IDA  stone"}])
     with pytest.raises(
         DataError,
-        match=r"'Ida Stone' stands in the test split of data=cckeb and in the train split of "
-        r"data=zsre \(as 'IDA  stone'\): an editor would be tested on what it was trained on",
+        match=r"test split of data=cckeb shares 1 of 2 subjects \(Ida Stone \(there 'IDA  stone'"
+        r"\)\) with the train split of data=zsre. An editor would be judged on what it was",
     ):
         train(*words).data.open()
 

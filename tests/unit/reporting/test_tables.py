@@ -252,6 +252,39 @@ def test_records_that_were_left_out_are_said_of_every_table(tmp_path: Path) -> N
         make_run(tmp_path / "d", left_out_records="none")
 
 
+def test_edits_that_overlap_with_the_training_are_said_beside_every_number(tmp_path: Path) -> None:
+    shared = {
+        "with": "checkpoint", "is_read": True, "edits": 4, "of": 10,
+        "subject": {"n": 3, "of": 9, "first": ["Oslo"]},
+        "fact": {"n": 0, "of": 10, "first": []},
+        "folder": {"n": 1_173, "of": 2_847, "first": ["m.01"]},
+    }  # fmt: skip
+    unread = {**shared, "with": "data", "is_read": False}
+    origin = {"source": "vlkeb", "origin": "there", "licence": "MIT"}
+    run = make_run(tmp_path / "a", records={**origin, "overlap": shared})
+    others = [
+        make_run(tmp_path / "b", "ft", records={**origin, "overlap": unread}),
+        make_run(tmp_path / "c", "lora", records={**origin, "overlap": {**shared, "edits": 0}}),
+        make_run(tmp_path / "d", "none", records={**origin, "overlap": None}),
+    ]
+    said = (
+        "4 of 10 edits overlap with the checkpoint's training: 3 of 9 subjects, "
+        "1,173 of 2,847 picture folders"
+    )
+    assert said in run_markdown(run)
+    assert f"\nOverlap: {said}" in str(result_table(run).caption)
+    table = scenario_table(entries([run, *others]))
+    assert [row.heads[1] for row in table.rows] == [
+        "Unedited", "FT", "MEND (overlap)", "LoRA"
+    ]  # fmt: skip
+    (note,) = (note for note in table.notes if "verlap" in note)
+    assert f"{said} (MEND)" in note
+    assert "the training records, which this editor does not read: 3 of" in note
+    assert "LoRA" not in note
+    for clean in others[1:]:
+        assert "verlap" not in run_markdown(clean) + str(result_table(clean).caption)
+
+
 def test_a_list_with_both_kinds_of_ft_says_which_is_which(tmp_path: Path) -> None:
     run = make_run(tmp_path / "ft", "ft")
     as_run = make_run(tmp_path / "as_run", "ft_as_run")
