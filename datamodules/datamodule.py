@@ -11,10 +11,12 @@ error, or with `data.on_error=skip` left out and counted; edits are numbered aft
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -27,9 +29,9 @@ from datamodules.known_facts import KnownFacts, KnownFilter, Knows, log_known, n
 from datamodules.left_out import SHOWN, LeftOut, log_left_out, nothing_left
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
 from datamodules.prompt_encoder import PromptEncoder
-from datamodules.reading import reading_questions
+from datamodules.reading import all_prompts
 from datamodules.records import NumberedRecord, Record
-from datamodules.scenarios import Prompt, Scenario, true_questions
+from datamodules.scenarios import Prompt, Scenario
 from datamodules.source import RecordSource, Split
 from datamodules.workers import automatic_workers
 from errors import DataError
@@ -292,30 +294,16 @@ class EditDataModule(L.LightningDataModule):
         names: set[str] = set()
         for number, record in enumerate(self.source.records(split)):
             try:
-                prompts = self._prompts(split, record)
+                names.update(p.image for p in self._prompts(split, record) if p.image is not None)
             except DataError as error:  # a question that is left out and cannot be derived
                 self._refuse(split, number, record, error)
-                continue
-            names |= {prompt.image for prompt in prompts if prompt.image is not None}
         why = f"the {scenario.name} scenario on {self._name(split)}"
         self.source.of(split).pictures.check(names, why)
 
     def _prompts(self, split: Split, record: Record) -> list[Prompt]:
         """What an edit of the record asks, and what the unedited model is asked besides."""
-        scenario = self.scenarios[split]
-        probes = {name: make_prompt(record) for name, make_prompt in scenario.probes.items()}
-        prompts = [scenario.edit(record), *(prompt for prompt in probes.values() if prompt)]
-        if (by := self.source.of(split).filter_known) != "none":
-            prompts += true_questions(record, pictures=by == "pictures")
-        if split == "test":
-            reading = [
-                question
-                for probe, prompt in probes.items()
-                for question in (reading_questions(record, probe, prompt) if prompt else ())
-                if question is not None
-            ]
-            prompts += dict.fromkeys(question for question in reading if question not in prompts)
-        return prompts
+        by = self.source.of(split).filter_known
+        return all_prompts(self.scenarios[split], record, filter_known=by, reads=split == "test")
 
     def _checked(self, split: Split, upto: int | None = None) -> Iterator[NumberedRecord]:
         """The first records of a split that can be used, each checked when its turn comes.
@@ -327,24 +315,40 @@ class EditDataModule(L.LightningDataModule):
         return islice(self._usable(split), upto)
 
     def _usable(self, split: Split) -> Iterator[NumberedRecord]:
-        left_out, sound, is_empty = self._left_out[split], self._sound[split], True
-        for number, record in enumerate(self.source.records(split)):
-            if number in left_out:
-                continue
-            if self.taught.leaves_out(split, number, record):
-                continue
-            try:
-                if number not in sound:
-                    self._check(split, record)
-            except DataError as error:
-                self._refuse(split, number, record, error)
-            else:
-                sound.add(number)
-                is_empty = False
-                yield number, record
+        sound, is_empty = self._sound[split], True
+        with closing(self._candidates(split)) as candidates:
+            for number, record in candidates:
+                try:
+                    if number not in sound:
+                        self._check(split, record)
+                except DataError as error:
+                    self._refuse(split, number, record, error)
+                else:
+                    sound.add(number)
+                    is_empty = False
+                    yield number, record
         if is_empty:
             where, left = self._name(split), self.left_out(split)
             raise self.taught.nothing_left(where) or nothing_left(where, left)
+
+    def _candidates(self, split: Split) -> Generator[NumberedRecord, None, None]:
+        """Records that are not left out so far; the pictures of the next ones are looked at."""
+        self._connected(split)
+        left_out, sound = self._left_out[split], self._sound[split]
+        folder, images = self.source.of(split).pictures, self.scenarios[split].images
+        records = (
+            (number, record)
+            for number, record in enumerate(self.source.records(split))
+            if number not in left_out and not self.taught.leaves_out(split, number, record)
+        )
+
+        def pictures(numbered: NumberedRecord) -> list[Path]:
+            with suppress(DataError):  # which comes when its turn does
+                return [] if numbered[0] in sound else [*map(folder.path, images(numbered[1]))]
+            return []
+
+        if self._images is not None:
+            yield from self._images.ahead(records, pictures, self.limit)
 
     def _check(self, split: Split, record: Record) -> None:
         """Makes sure that a record's rows can be made: tokens and pictures."""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from multiprocessing import context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -16,10 +22,13 @@ from torch.utils.data import get_worker_info
 
 from datamodules.picture_file import read_image
 from datamodules.pixel_slab import KEY_BYTES, PixelSlab
+from datamodules.workers import MOST, cores
 from errors import DataError
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 ROOM = 2**30  # bytes of pixels that a run keeps: 790 pictures of 336 x 336, more of smaller ones
+_AHEAD = 16  # records whose pictures are looked at before their turn
 
 
 class ImageStore:
@@ -32,10 +41,20 @@ class ImageStore:
     Args:
         process: a PIL image -> (C, H, W) float tensor.
         room: bytes of pixels that are kept at most.
+        in_threads: whether threads may call `process` at the same time.
     """
 
-    def __init__(self, process: Callable[[Image.Image], Tensor], room: int = ROOM) -> None:
-        self._process, self._room = process, room
+    def __init__(
+        self,
+        process: Callable[[Image.Image], Tensor],
+        room: int = ROOM,
+        *,
+        in_threads: bool = False,
+    ) -> None:
+        self._process, self._room, self._in_threads = process, room, in_threads
+        self._threads: ThreadPoolExecutor | None = None
+        self._expected: dict[bytes, Future[None]] = {}
+        self._making = threading.Lock()
         self.clear()
 
     def __call__(self, path: Path) -> Tensor:
@@ -65,11 +84,61 @@ class ImageStore:
         key = _key(path)
         if key in self._sound:
             return
+        expected = self._expected.pop(key, None)
+        if expected is None:
+            self._look(path)
+        else:
+            expected.result()
+        self._sound.add(key)
+
+    def ahead(
+        self, records: Iterable[T], paths: Callable[[T], Iterable[Path]], n_certain: int | None
+    ) -> Generator[T, None, None]:
+        """The same records, while threads look at the pictures that `check` will be called for.
+
+        Close it as soon as no other record is taken: the threads end then.
+
+        Args:
+            records: what is checked, in order.
+            paths: the pictures of one of them.
+            n_certain: how many records are taken for certain; None: all. No picture of any other
+                is opened before its turn.
+        """
+        coming: deque[T] = deque()
+        with self._looking():
+            for number, record in enumerate(records, start=1):
+                for path in paths(record):
+                    self._expect(path)
+                coming.append(record)
+                is_last = number >= (math.inf if n_certain is None else n_certain)
+                while coming and (is_last or len(coming) > _AHEAD):
+                    yield coming.popleft()
+            yield from coming
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        n_threads = min(MOST, cores())
+        if not self._in_threads or n_threads == 1:
+            yield
+            return
+        with ThreadPoolExecutor(n_threads, thread_name_prefix="pictures") as self._threads:
+            try:
+                yield
+            finally:
+                self._threads.shutdown(cancel_futures=True)
+                self._threads = None
+                self._expected.clear()
+
+    def _expect(self, path: Path) -> None:
+        key = _key(path)
+        if self._threads and not (key in self._sound or key in self._expected):
+            self._expected[key] = self._threads.submit(self._look, path)
+
+    def _look(self, path: Path) -> None:
         if self._kept is not None and self._kept.is_full:
             read_image(path)
         else:
             self(path)
-        self._sound.add(key)
 
     @property
     def n_sound(self) -> int:
@@ -97,16 +166,24 @@ class ImageStore:
         self._sound: set[bytes] = set()
 
     def _keep(self, key: bytes, pixels: Tensor) -> None:
-        worker = get_worker_info()
-        room = self._room if worker is None else self._room // worker.num_workers
-        if self._kept is None and room >= pixels.nbytes + KEY_BYTES:
-            try:
-                self._kept = PixelSlab(pixels, room)
-            except OSError as error:
-                log.warning("no memory to keep pixels in (%s): they are decoded anew", error)
-                self._room = 0
+        with self._making:
+            if self._kept is None:
+                self._kept = self._slab(pixels)
         if self._kept is not None:
             self._kept.keep(key, pixels)
+
+    def _slab(self, pixels: Tensor) -> PixelSlab | None:
+        """Room for pixels like these; None without any."""
+        worker = get_worker_info()
+        room = self._room if worker is None else self._room // worker.num_workers
+        if room < pixels.nbytes + KEY_BYTES:
+            return None
+        try:
+            return PixelSlab(pixels, room)
+        except OSError as error:
+            log.warning("no memory to keep pixels in (%s): they are decoded anew", error)
+            self._room = 0
+            return None
 
     def _processed(self, path: Path) -> Tensor:
         image = read_image(path)
@@ -120,13 +197,12 @@ class ImageStore:
                 "leave its record out."
             ) from error
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """For another process: with the pixels where it is started now and can share them."""
-        state = vars(ImageStore(self._process, self._room))
         starts = context.get_spawning_popen() is not None
-        if starts and self._kept is not None and self._kept.is_shared:
-            state["_kept"] = self._kept
-        return state
+        shares = starts and self._kept is not None and self._kept.is_shared
+        state = {"_kept": self._kept if shares else None}
+        return partial(ImageStore, in_threads=self._in_threads), (self._process, self._room), state
 
 
 def _key(path: Path) -> bytes:

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from datamodules.records import Record, name_key
-from datamodules.scenarios import Prompt
+from datamodules.scenarios import Prompt, Scenario, true_questions
+from datamodules.source import FilterKnown
 
 _OF_THE_SUBJECT = (
     "reliability_s", "reliability_u", "generality_s", "generality_u", "portability",
@@ -85,3 +86,32 @@ def naming_question(record: Record) -> str | None:
     if name_key(first.answer) != name_key(record.subject):
         return None
     return first.question
+
+
+def all_prompts(
+    scenario: Scenario, record: Record, *, filter_known: FilterKnown, reads: bool
+) -> list[Prompt]:
+    """What an edit of a record asks, and what the unedited model is asked besides.
+
+    Args:
+        scenario: what is taught and asked.
+        record: the edit.
+        filter_known: by which of its facts edits are chosen.
+        reads: whether the model is also asked which pictures it reads.
+
+    Raises:
+        DataError: the record lacks what the scenario rests on.
+    """
+    probes = {name: make_prompt(record) for name, make_prompt in scenario.probes.items()}
+    prompts = [scenario.edit(record), *(prompt for prompt in probes.values() if prompt)]
+    if filter_known != "none":
+        prompts += true_questions(record, pictures=filter_known == "pictures")
+    if reads:
+        reading = [
+            question
+            for probe, prompt in probes.items()
+            for question in (reading_questions(record, probe, prompt) if prompt else ())
+            if question is not None
+        ]
+        prompts += dict.fromkeys(question for question in reading if question not in prompts)
+    return prompts

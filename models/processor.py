@@ -41,6 +41,8 @@ class Processor:
         picture_ids: all tokens of a picture where the family puts others around and between its
             slots (model=auto); empty where there are none.
         max_positions: tokens that the language model reads at once.
+        in_threads: whether threads may make `pixels` at the same time; not where the tokenizer has
+            a part in it (model=auto).
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -51,6 +53,7 @@ class Processor:
     before_bos: bool = False
     picture_ids: tuple[int, ...] = ()
     max_positions: int = UNLIMITED
+    in_threads: bool = True
 
 
 def load_processor(family: str, path: str, *, revision: str | None = None) -> Processor:
@@ -79,7 +82,7 @@ def load_processor(family: str, path: str, *, revision: str | None = None) -> Pr
         form = open_pictures(path, revision, config, tokenizer)
         return Processor(
             tokenizer, form.pixels, form.slots, form.token, form.chat,
-            picture_ids=form.ids, max_positions=max_positions(config),
+            picture_ids=form.ids, max_positions=max_positions(config), in_threads=False,
         )  # fmt: skip
     slots, token = entry.slots(config), _image_token(config)
     _check_slots(slots, path, revision)

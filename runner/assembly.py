@@ -219,7 +219,7 @@ def open_parts(
     processor = open_processor(cfg.model)
     check_base(cfg.editor, cfg.model)
     encoder = make_encoder(processor, cfg.data.prompt)
-    data.connect(encoder, ImageStore(processor.pixels))
+    data.connect(encoder, ImageStore(processor.pixels, in_threads=processor.in_threads))
     data.check()
     model = open_model(cfg.model, device)
     check_checkpoint(cfg.ckpt, cfg.editor, model)

@@ -63,7 +63,7 @@ def make(
     **options: int,
 ) -> EditDataModule:
     data = EditDataModule(source, {"test": SCENARIOS[scenario]}, **options)
-    data.connect(encoder or prompt_encoder(), ImageStore(pixels), knows)
+    data.connect(encoder or prompt_encoder(), ImageStore(pixels, in_threads=True), knows)
     return data
 
 
@@ -290,7 +290,7 @@ def test_a_look_opens_and_asks_no_more_than_its_edits_need(
     source = read_tmke(root, files=["t.json"], train_files=["train.json"], filter_known="pictures")
     scenarios = dict.fromkeys(("train", "test"), SCENARIOS["multimodal"])
     data = EditDataModule(source, scenarios, limit=2)
-    data.connect(prompt_encoder(), ImageStore(pixels), misses(asked=asked))
+    data.connect(prompt_encoder(), ImageStore(pixels, in_threads=True), misses(asked=asked))
     checked: list[Prompt] = []
     check = RowTable.check
 

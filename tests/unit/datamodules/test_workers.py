@@ -75,7 +75,7 @@ def data(root: Path) -> EditDataModule:
     source = read_tmke(root, files=["t.json"], train_files=["train.json"])
     scenarios = dict.fromkeys(("train", "test"), SCENARIOS["multimodal"])
     data = EditDataModule(source, scenarios, batch_size=4, eval_batch_size=1)
-    data.connect(prompt_encoder(), ImageStore(process))
+    data.connect(prompt_encoder(), ImageStore(process, in_threads=True))
     data.setup()
     return data
 
