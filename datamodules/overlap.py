@@ -14,17 +14,22 @@ import hashlib
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from datamodules.records import Record, name_key
+from errors import DataError
+
+if TYPE_CHECKING:
+    from datamodules.source import RecordSource, Split
 
 Kind = Literal["subject", "fact", "folder"]
 PLURALS: Mapping[Kind, str] = {
     "subject": "subjects", "fact": "facts", "folder": "picture folders"
 }  # fmt: skip
-NO_TEST = (
-    "An editor would be judged on what it was trained on. Take them out of one of the two, or say "
-    "data.allow_overlap=true, which counts them in the result and in its report."
+_HELD_AGAINST: tuple[tuple[Split, Split], ...] = (
+    ("test", "train"),
+    ("test", "val"),
+    ("val", "train"),
 )
 _SHOWN = 3  # of a kind, in a message and in a result
 _DIGITS = 16  # of a digest: a million facts, and no two of them alike by chance
@@ -162,6 +167,37 @@ def overlap(tested: Iterable[Record], learnt: Traces, *, entity_folders: bool) -
         for kind, names in shared.items()
     }
     return Overlap(edits, of, kinds)
+
+
+def split_overlaps(source: RecordSource) -> dict[tuple[Split, Split], Overlap]:
+    """What the records of a split share with those that a training sees before them.
+
+    Validation records are held against training records by their subjects alone, by which they are
+    drawn.
+    """
+    found: dict[tuple[Split, Split], Overlap] = {}
+    traces = {other: source.traces(other) for other in {other for _, other in _HELD_AGAINST}}
+    for split, other in _HELD_AGAINST:
+        records, learnt = source.splits.get(split, ()), traces[other]
+        if records and learnt.subjects:
+            learnt = learnt if split == "test" else learnt.without_facts()
+            folders = source.of(split).entity_folders
+            found[split, other] = overlap(records, learnt, entity_folders=folders)
+    return found
+
+
+def overlap_error(
+    source: RecordSource, overlaps: Mapping[tuple[Split, Split], Overlap]
+) -> DataError:
+    """The error of splits that may not share what they do."""
+    told = "; ".join(
+        f"{source.named(split)} shares {shared} with {source.named(other)}"
+        for (split, other), shared in overlaps.items()
+    )
+    return DataError(
+        f"{told}. An editor would be judged on what it was trained on. Take them out of one of the "
+        "two, or say data.allow_overlap=true, which counts them in the result and in its report."
+    )
 
 
 def _values(record: Record, learnt: Traces) -> dict[Kind, dict[str, str]]:

@@ -23,7 +23,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from datamodules.left_out import LeftOut, OnError, copies, first_of, nothing_left
 from datamodules.looks import Look
-from datamodules.overlap import NO_TEST, Overlap, Traces, overlap
+from datamodules.overlap import Overlap, Traces, overlap_error, split_overlaps
 from datamodules.picture_folder import PictureFolder
 from datamodules.record_table import contents
 from datamodules.records import Record
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_HELD_AGAINST: tuple[tuple[Split, Split], ...] = (
-    ("test", "train"),
-    ("test", "val"),
-    ("val", "train"),
-)
 NOT_STATED = "not stated"  # the licence or origin of a source whose authors state none
 FilterKnown = Literal["text", "pictures", "none"]
 _FOLDER = Path(__file__).resolve().parent / "sources"
@@ -365,30 +360,14 @@ class RecordSource:
                     "stand there for the second time and would count twice: "
                     f"{first_of(list(found.values()))}. Take the copies out.{way}"
                 )
-        told = [
-            f"{self.named(split)} shares {shared} with {self.named(other)}"
-            for (split, other), shared in self.overlaps.items()
-            if shared
-        ]
-        if told and not self.allow_overlap:
-            raise DataError(f"{'; '.join(told)}. {NO_TEST}")
+        shared = {pair: found for pair, found in self.overlaps.items() if found}
+        if shared and not self.allow_overlap:
+            raise overlap_error(self, shared)
 
     @cached_property
     def overlaps(self) -> Mapping[tuple[Split, Split], Overlap]:
-        """What the records of a split share with those that a training sees before them.
-
-        Validation records are held against training records by their subjects alone, by which they
-        are drawn.
-        """
-        found: dict[tuple[Split, Split], Overlap] = {}
-        traces = {other: self.traces(other) for other in {other for _, other in _HELD_AGAINST}}
-        for split, other in _HELD_AGAINST:
-            records, learnt = self.splits.get(split, ()), traces[other]
-            if records and learnt.subjects:
-                learnt = learnt if split == "test" else learnt.without_facts()
-                folders = self.of(split).entity_folders
-                found[split, other] = overlap(records, learnt, entity_folders=folders)
-        return found
+        """What the records of a split share with those that a training sees before them."""
+        return split_overlaps(self)
 
     def traces(self, *splits: Split) -> Traces:
         """By what the records of some splits are known again."""
