@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return exit_status(lambda: _construct([*options.words, *unknown]))
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        print(f"{stopped}: the same command goes on", file=sys.stderr)
         return stopped.status
     finally:
         signals.conclude()

@@ -138,10 +138,12 @@ class _Asking:
         try:
             reply = await complete(client, request)
         except EndpointError as error:
+            self._journal.failed(request, str(error))
             self.outcome.error = self.outcome.error or error
             self._halt("the endpoint cannot be used")
             return _NOT_SENT
         except RequestError as error:
+            self._journal.failed(request, str(error))
             self._failures_in_a_row += 1
             if self._failures_in_a_row >= self._endpoint.give_up_after:
                 self._halt(
@@ -171,7 +173,7 @@ class _Asking:
                 task.cancel()
                 return
             self.outcome.signal = number
-            self._halt(f"stopped by {signal.Signals(number).name}")
+            self._halt(f"{signal.Signals(number).name} came")
 
         with suppress(NotImplementedError, ValueError, RuntimeError):  # Windows, or another thread
             for number in STOPPING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 from configs.schema import ConstructionConfig
@@ -70,21 +70,20 @@ class _Batches:
         while True:
             for batch in list(self._journal.open_batches):
                 await self._finish(client, batch)
-            chunk = list(islice(self._due(), self._options.batch.size))
+            waiting = list(islice(self._due(), self._options.batch.size))
+            chunk = list(takewhile(self._budget.admit, waiting))
             if not chunk:
+                if waiting:
+                    self.outcome.halted = self._budget.refusal(waiting[0])
                 return
             await self._make(client, await self._upload(client, chunk))
 
     def _due(self) -> Iterator[Request]:
-        """Requests that may go out, as far as the budget goes."""
+        """Requests that are to go out and have not failed in this run."""
         for request in due(self._questions, self._journal.replies):
             self._requests[request.key] = request
-            if (request.row, request.prompt) in self.outcome.failed:
-                continue
-            if not self._budget.admit(request):
-                self.outcome.halted = self._budget.refusal(request)
-                return
-            yield request
+            if (request.row, request.prompt) not in self.outcome.failed:
+                yield request
 
     async def _upload(self, client: AsyncOpenAI, requests: Sequence[Request]) -> str:
         lines = "".join(

@@ -3,6 +3,7 @@
     DIR/journal.jsonl    {"kind": "journal", ...}    first line: questions, model, endpoint
                          {"kind": "sent", "request": KEY, ...}       before a request goes out
                          {"kind": "reply", "request": KEY, ...}      brought to the disk (fsync)
+                         {"kind": "failed", "request": KEY, ...}     no reply came
                          {"kind": "upload" | "batch" | "ended", ...} of the Batch API
 
 Lines are only added. A request is known by the hash of what it sends, so a reply is used by every
@@ -44,7 +45,7 @@ class Journal:
         batched: keys of those replies that came from the Batch API, which costs less.
         open_batches: id of a batch -> keys of its requests, for those that have not ended.
         uploads: id of a file -> keys of its requests, for those that no batch was made of.
-        lost: keys of requests that were sent and never answered.
+        lost: keys of requests of which nobody knows whether they were answered.
     """
 
     def __init__(
@@ -108,6 +109,11 @@ class Journal:
         self._add({**line, **({"in_batch": True} if in_batch else {})}, to_disk=True)
         self._note_reply(key, reply, in_batch=in_batch)
 
+    def failed(self, request: Request, why: str) -> None:
+        """Notes that a request came to nothing, so that it does not count as one under way."""
+        self._add({"kind": "failed", "request": request.key, "at": _now(), "why": why})
+        self.lost.discard(request.key)
+
     def upload(self, file: str, keys: Sequence[str]) -> None:
         """Notes a file of requests that lies at the endpoint."""
         self._add({"kind": "upload", "file": file, "requests": list(keys)}, to_disk=True)
@@ -143,6 +149,8 @@ class Journal:
                 values = {name: line[name] for name in Reply._fields}
                 in_batch = line.get("in_batch", False)
                 self._note_reply(line["request"], Reply(**values), in_batch=in_batch)
+            elif kind == "failed":
+                self.lost.discard(line["request"])
             elif kind == "upload":
                 self.uploads[line["file"]] = list(line["requests"])
             elif kind == "batch":

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -93,9 +94,12 @@ class Row(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_id(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping) or value.get("id") is not None:
+        if not isinstance(value, Mapping):
             return value
-        return {**value, "id": _digest([value.get(name) for name in _FACT])}
+        name = value.get("id")
+        if name is None:
+            name = _digest([value.get(column) for column in _FACT])
+        return {**value, "id": str(name) if isinstance(name, int) else name}
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -231,7 +235,7 @@ def _from_csv(path: Path) -> Iterator[_Cells]:
         ) from error
     except OSError as error:
         raise DataError(f"the table {path} cannot be read ({error.strerror}).") from error
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
     try:
         names = [name.strip() for name in next(reader, [])]

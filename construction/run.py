@@ -95,7 +95,7 @@ def run(config: ConstructionConfig) -> int:
     if outcome.error is not None:
         raise outcome.error
     if outcome.signal:
-        raise Stopped(outcome.signal, "after the requests under way: the same command goes on")
+        raise Stopped(outcome.signal, "after the requests under way")
     return INCOMPLETE if incomplete else COMPLETE
 
 

@@ -148,10 +148,13 @@ def test_a_row_that_fails_twice_is_listed_and_the_others_go_on(
     assert len(construction.server.requests) == 12
 
 
-def test_a_failed_request_is_sent_again_by_the_next_run(started: Started) -> None:
+def test_a_failed_request_is_sent_again_by_the_next_run(
+    started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
     construction = started(instead("paraphrase", Failure(500), subject="Middlemarch"))
     assert construction.run() == 1
     assert construction.run() == 0
+    assert "under way" not in capsys.readouterr().err
     assert len(construction.server.requests) == 11
     assert not construction.server.paid_twice
 

@@ -73,6 +73,17 @@ def test_a_cell_may_hold_commas_quotes_and_line_breaks(tmp_path: Path) -> None:
     assert [left.subject for left in rows.left_out] == ["George Rankin"]
 
 
+def test_only_line_breaks_end_a_row(tmp_path: Path) -> None:
+    row = {**WOMAN, "answer_true": "John\u2028Fowles", "relation": "author\x0cof"}
+    assert read_rows(as_csv(tmp_path / "a.csv", [row])).rows[0].relation == "author\x0cof"
+
+
+def test_numbers_of_a_table_are_ids(tmp_path: Path) -> None:
+    rows = [{"id": 7, **WOMAN}, {"id": 8, **RANKIN}]
+    for path in (as_lines(tmp_path / "a.jsonl", rows), as_parquet(tmp_path / "a.parquet", rows)):
+        assert [row.id for row in read_rows(path).rows] == ["7", "8"]
+
+
 def test_ids_are_those_of_the_file_where_it_has_them(tmp_path: Path) -> None:
     path = as_csv(tmp_path / "a.csv", [{"id": "7", **WOMAN}, {"id": "8", **RANKIN}])
     assert [row.id for row in read_rows(path).rows] == ["7", "8"]

@@ -1,0 +1,177 @@
+"""The Batch API: nothing is uploaded, made or paid twice, wherever a run has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from configs.construction import BatchOptions, BudgetOptions
+from configs.schema import ConstructionConfig
+from construction.asking import Outcome
+from construction.batches import ask_in_batches
+from construction.budget import Budget
+from construction.journal import Journal
+from construction.requests import Question, questions
+from construction.rows import Row
+from tests.construction_plans import good
+from tests.openai_calls import OpenAIStandIn
+from tests.openai_replies import Failure
+from tests.openai_stand_in import serving
+from tests.unit.construction.test_budget import PRICES
+from tests.unit.construction.test_command import FACTS, instead
+from tests.unit.construction.test_requests import ENDPOINT
+
+
+class _KilledError(BaseException):
+    """Ends a run where it stands."""
+
+
+class Batches:
+    """Ten questions about three rows, a journal, and the server that they go to."""
+
+    def __init__(self, server: OpenAIStandIn, path: Path) -> None:
+        self.server = server
+        endpoint = ENDPOINT.model_copy(update={"base_url": server.url})
+        self.config = ConstructionConfig(
+            rows="facts.jsonl", pictures=None, output_dir=str(path), on_error="error", limit=None,
+            dry_run=False, overwrite=False, attempts=1, endpoint=endpoint, prices=PRICES,
+            budget=BudgetOptions(dollars=None, tokens=None),
+            batch=BatchOptions(use=True, size=10, poll=0.01),
+        )  # fmt: skip
+        rows = [Row.model_validate({**fact, "image": None}) for fact in FACTS]
+        self.questions: list[Question] = [q for row in rows for q in questions(row, endpoint)]
+
+    def run(
+        self, say: Callable[[str], None] = lambda line: None, dollars: float | None = None
+    ) -> Outcome:
+        journal = self.journal
+        with journal.opened():
+            limits = BudgetOptions(dollars=dollars, tokens=None)
+            spent = Budget(limits, PRICES, in_batches=True)
+            return ask_in_batches(self.questions, self.config, journal, spent, say)
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(Path(self.config.output_dir) / "journal.jsonl", {})
+
+    @property
+    def replies(self) -> int:
+        journal = self.journal
+        journal.read()
+        return len(journal.replies)
+
+    def made(self, what: str) -> int:
+        return self.server.calls.count(f"POST /v1/{what}")
+
+
+@pytest.fixture
+def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batches]:
+    with serving(good) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield Batches(server, tmp_path)
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, method: str, *, before: bool) -> None:
+    """The next call of a method of the journal ends the run, before or after its line is there."""
+    whole = getattr(Journal, method)
+
+    def killed(self: Journal, *arguments: object, **named: object) -> None:
+        if not before:
+            whole(self, *arguments, **named)
+        raise _KilledError
+
+    monkeypatch.setattr(Journal, method, killed)
+
+
+@pytest.mark.parametrize(
+    ("method", "before", "uploads"),
+    [
+        ("upload", True, 2),  # its id is known to nobody: the file lies there unused
+        ("upload", False, 1),
+        ("batch", True, 1),  # the batch is looked up by its file
+        ("batch", False, 1),
+        ("reply", True, 1),
+        ("reply", False, 1),
+        ("ended", True, 1),
+        ("ended", False, 1),
+    ],
+)
+def test_a_run_that_was_killed_goes_on_with_its_batch(
+    batches: Batches, method: str, before: bool, uploads: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, method, before=before)
+        with pytest.raises(_KilledError):
+            batches.run()
+    assert batches.run().failed == {}
+    assert batches.replies == 10
+    assert (batches.made("files"), batches.made("batches")) == (uploads, 1)
+    assert not batches.server.paid_twice
+
+
+def test_lines_that_fail_are_listed_and_sent_again_by_the_next_run(batches: Batches) -> None:
+    batches.server.plan = instead("paraphrase", Failure(500, "overloaded"), subject="Rankin")
+    ((row, prompt),) = (outcome := batches.run()).failed
+    assert (prompt, row) == ("paraphrase", batches.questions[4].row.id)
+    assert "status 500: overloaded" in outcome.failed[row, prompt]
+    assert batches.replies == 9
+    assert batches.run().failed == {}
+    assert (batches.replies, batches.server.paid_twice) == (10, {})
+
+
+def test_a_batch_that_is_refused_is_an_error(batches: Batches) -> None:
+    refused = {"code": "token_limit_exceeded", "message": "Enqueued token limit reached"}
+
+    def fail(line: str) -> None:
+        if line.endswith("10 requests"):
+            (batch,) = batches.server.batches.values()
+            batch |= {"status": "failed", "errors": {"object": "list", "data": [refused]}}
+
+    error = str(batches.run(fail).error)
+    assert "has failed (Enqueued token limit reached)" in error
+    assert batches.run().error is None
+    assert (batches.replies, batches.server.paid_twice) == (10, {})
+
+
+def test_a_batch_that_expired_is_made_again_of_what_is_left(batches: Batches) -> None:
+    done: list[str] = []
+
+    def expire(line: str) -> None:
+        batch = next(iter(batches.server.batches.values()), None)
+        if batch is None or done or "in_progress" not in line:
+            return
+        done.append(line)
+        whole = batches.server.files[batch["input_file_id"]]
+        batches.server.files[batch["input_file_id"]] = b"".join(whole.splitlines(True)[:4])
+        batches.server.polls = 0
+
+    outcome = batches.run(expire)
+    assert (outcome.failed, batches.replies, len(batches.server.batches)) == ({}, 10, 2)
+    assert not batches.server.paid_twice
+
+
+def test_a_budget_holds_for_batches(batches: Batches) -> None:
+    """Requests are batched again and again, as long as one more is allowed."""
+    outcome = batches.run(dollars=0.002)
+    assert "budget.dollars=0.002 is reached" in outcome.halted
+    assert batches.made("batches") > 1
+    assert 0 < batches.replies < 10
+    lines = [json.loads(line) for line in batches.journal.path.read_text().splitlines()]
+    replies = [line for line in lines if line["kind"] == "reply"]
+    tokens = [sum(line[f"{name}_tokens"] for line in replies) for name in ("input", "output")]
+    assert 0.5 * (2.5 * tokens[0] + 10 * tokens[1]) / 1e6 <= 0.002
+
+
+def test_an_endpoint_without_batches_is_an_error(batches: Batches) -> None:
+    batches.config = batches.config.model_copy(
+        update={
+            "endpoint": batches.config.endpoint.model_copy(
+                update={"base_url": batches.server.url.replace("/v1", "/v2")}
+            )
+        }
+    )
+    assert "no such model or address" in str(batches.run().error)
