@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from datamodules.forms import Form, Reading
 from datamodules.json_file import SUFFIXES
 from datamodules.left_out import OnError
 from datamodules.records import Record
+from datamodules.renamed_fields import unread_fields
 from datamodules.source import Split
 from errors import DataError
 
@@ -22,7 +24,22 @@ NAMES: Mapping[Split, tuple[str, ...]] = {
     "val": ("validation", "val", "valid", "dev"),
     "test": ("test",),
 }
-FORM = Form("record", Record.model_validate)
+
+
+def read_record(value: Any) -> Record:
+    """A record of the project's own form, from what stands in a file.
+
+    Raises:
+        ValidationError: it breaks the schema.
+        DataError: a field that looks misspelled would not be read.
+    """
+    record = Record.model_validate(value)
+    if unread := unread_fields(value, Record):
+        raise DataError(f"breaks the record schema: {'; '.join(unread)}")
+    return record
+
+
+FORM = Form("record", read_record)
 
 
 def split_files(root: Path) -> dict[Split, Path]:

@@ -7,7 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler
+from io import BytesIO
 from threading import Event, Lock
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,6 +45,8 @@ class OpenAIStandIn:
         polls: how often a batch is looked at until it is done.
         files: id -> content.
         batches: id -> its state.
+        faults: call, such as `POST /v1/batches` -> what comes of the next ones in place of a reply:
+            a `Failure` before anything is done, a `Cut` after it.
         mistakes: of the plan; `serving` raises the first one when it ends.
     """
 
@@ -57,6 +61,7 @@ class OpenAIStandIn:
     polls: int = 2
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, Json] = field(default_factory=dict)
+    faults: dict[str, list[Reply]] = field(default_factory=dict)
     mistakes: list[Exception] = field(default_factory=list)
     closing: Event = field(default_factory=Event)
     lock: Lock = field(default_factory=Lock)
@@ -108,11 +113,24 @@ class Call(BaseHTTPRequestHandler):
             return
         for pattern, answer in self.routes.items():
             if match := re.fullmatch(pattern, f"{self.command} {path}"):
-                answer(self, *match.groups())
+                self._answer(partial(answer, self, *match.groups()), f"{self.command} {path}")
                 return
         self.fail(Failure(404, f"Invalid URL ({self.command} {path})"))
 
     do_POST = do_GET  # noqa: N815
+
+    def _answer(self, answer: Callable[[], None], call: str) -> None:
+        """Answers, or does what is to come of this call in place of that."""
+        faults = self.stand_in.faults.get(call)
+        fault = faults.pop(0) if faults else None
+        if isinstance(fault, Failure):
+            self.fail(fault)
+        elif isinstance(fault, Cut):
+            connection, self.wfile = self.wfile, BytesIO()
+            answer()
+            self.wfile, self.close_connection = connection, True
+        else:
+            answer()
 
     def json(self, content: object, status: int = 200, headers: Json | None = None) -> None:
         data = json.dumps(content).encode()

@@ -5,9 +5,15 @@ from pydantic import Field, ValidationError
 
 from datamodules.records import Part, Record, field_errors
 from datamodules.renamed_fields import field_names, instead_of
+from datamodules.split_files import read_record
 from datamodules.tmke_record import TmkeRecord
+from errors import DataError
 from tests.unit.datamodules.test_sources import RECORD
 
+OURS = {
+    "subject": "Middlemarch",
+    "knowledge_edit": {"question": "Who wrote Middlemarch?", "answer_new": "Jane Doe"},
+}
 KNOWN = {"question", "image_question", "answer_true"}
 
 
@@ -49,3 +55,33 @@ def test_a_nested_field_is_told_by_what_lies_beside_it() -> None:
         "knowledge_edit.answer_new: Field required "
         "(the record has 'answers_new': rename it if that is meant)"
     )
+
+
+@pytest.mark.parametrize(
+    ("renamed", "said"),
+    [
+        ({"images": "a.png"}, "images: no field is called so, .* rename it to 'image'"),
+        ({"Relation": "author"}, "Relation: .* rename it to 'relation'"),
+        ({"single_hop": []}, "single_hop: .* rename it to 'single_hops'"),
+        (
+            {"knowledge_edit": {"question": "?", "answer_new": "a", "answer_trues": "b"}},
+            r"knowledge_edit\.answer_trues: .* rename it to 'answer_true'",
+        ),
+        (
+            {"new_single_hops": [{"question": "?", "answer": "a", "answer_alias": ["b"]}]},
+            r"new_single_hops\.answer_alias: .* rename it to 'answer_aliases'",
+        ),
+    ],
+)
+def test_an_optional_field_under_another_name_is_not_lost_in_silence(
+    renamed: dict[str, object], said: str
+) -> None:
+    with pytest.raises(DataError, match=f"breaks the record schema: {said}"):
+        read_record({**OURS, **renamed})
+
+
+@pytest.mark.parametrize(
+    "beside", [{"image_id": 3}, {"image": "a.png", "images": ["a.png"]}, {"note": "?"}, {}]
+)
+def test_a_field_of_someone_elses_is_passed_over(beside: dict[str, object]) -> None:
+    assert read_record({**OURS, **beside}).subject == "Middlemarch"
