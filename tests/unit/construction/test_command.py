@@ -27,7 +27,7 @@ MIDDLEMARCH = {
     "hop_question": "Where was Jane Doe born?",
     "hop_answer": "Bath",
 }
-FACTS = [WOMAN, {**RANKIN, "image": None}, MIDDLEMARCH]  # ten requests
+FACTS: list[dict[str, Any]] = [WOMAN, {**RANKIN, "image": None}, MIDDLEMARCH]  # ten requests
 
 
 class Construction:
