@@ -20,7 +20,7 @@ from configs.schema import ConstructionConfig
 from construction.budget import Budget
 from construction.endpoint import EndpointError, RequestError, complete, connected
 from construction.journal import Journal
-from construction.requests import Question, Request
+from construction.requests import Question, Request, due
 from errors import STOPPING, Stopped
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def ask(
     Raises:
         Stopped: a second signal came.
     """
+    if next(due(questions, journal.replies), None) is None:
+        return Outcome()
     return asyncio.run(_Asking(questions, config, journal, budget, progress).run())
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ class Prompt:
             {"role": "user", "content": self.user(row)},
         ]
 
-    def repair(self, content: str, mistakes: list[str]) -> list[Message]:
+    def repair(self, content: str, mistakes: Sequence[str]) -> list[Message]:
         """What is sent after an answer that cannot be used: the answer, and why it cannot."""
         why = "\n".join(f"- {mistake}" for mistake in mistakes)
         return [
@@ -118,7 +118,7 @@ PROMPTS = (
         title="entity type (Table 7)",
         task=(
             "You are given a subject and a question about it. Say what type of entity the subject "
-            "is, in one to three words without an article, so that they can stand in "
+            "is, in one to three words, in lower case and without an article, as they stand in "
             '"the ... in the image".'
         ),
         lines=_fact,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -143,23 +144,32 @@ class Reply(NamedTuple):
     model: str
 
 
-def judged(reply: Reply, form: type[Form], row: Row) -> tuple[Form | None, list[str]]:
-    """The answer that a reply holds, if it can be used, and a sentence for each mistake in it."""
+class Judgement(NamedTuple):
+    """The answer that a reply holds, if it can be used; else a sentence for each mistake in it."""
+
+    answer: Form | None
+    mistakes: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=2**16)  # a run looks at the same replies several times
+def judged(reply: Reply, form: type[Form], row: Row) -> Judgement:
+    """What is in a reply about a row."""
     if reply.refusal:
-        return None, [f"the model refused: {' '.join(reply.refusal.split())}"]
+        return Judgement(None, (f"the model refused: {' '.join(reply.refusal.split())}",))
     if reply.finish_reason == "length":
-        return None, ["the answer was cut at endpoint.max_tokens: answer in fewer words"]
+        cut = "the answer was cut at endpoint.max_tokens: answer in fewer words"
+        return Judgement(None, (cut,))
     if reply.finish_reason == "content_filter":
-        return None, ["the answer was held back by the endpoint's content filter"]
+        return Judgement(None, ("the answer was held back by the endpoint's content filter",))
     try:
         answer = form.model_validate(json.loads(_json_of(reply.content or "")))
     except ValidationError as error:
-        return None, [f"it is not {form.summary}: {field_errors(error)}"]
+        return Judgement(None, (f"it is not {form.summary}: {field_errors(error)}",))
     except ValueError as error:
         what = "nothing" if not (reply.content or "").strip() else f"no JSON ({error})"
-        return None, [f"it is {what}; a JSON object is needed and nothing else"]
-    mistakes = list(answer.mistakes(row))
-    return (None if mistakes else answer), mistakes
+        return Judgement(None, (f"it is {what}; a JSON object is needed and nothing else",))
+    mistakes = tuple(answer.mistakes(row))
+    return Judgement(None if mistakes else answer, mistakes)
 
 
 def _json_of(text: str) -> str:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from construction.prompts import PROMPTS
-from construction.replies import EntityType, Form, Reply, judged, schema_of
+from construction.replies import EntityType, Judgement, Reply, judged, schema_of
 from construction.rows import Row
 from tests.unit.construction.test_rows import WOMAN
 
@@ -30,7 +30,7 @@ def reply(content: object, refusal: str | None = None, finish: str = "stop") -> 
     return Reply(text, refusal, finish, 10, 5, "gpt-4o")
 
 
-def answer(name: str, content: object) -> tuple[Form | None, list[str]]:
+def answer(name: str, content: object) -> Judgement:
     return judged(reply(content), FORMS[name], ROW)
 
 
@@ -38,7 +38,7 @@ def answer(name: str, content: object) -> tuple[Form | None, list[str]]:
 def test_a_good_answer(name: str) -> None:
     form, mistakes = answer(name, GOOD[name])
     assert form is not None
-    assert (form.model_dump(), mistakes) == (GOOD[name], [])
+    assert (form.model_dump(), mistakes) == (GOOD[name], ())
 
 
 @pytest.mark.parametrize(

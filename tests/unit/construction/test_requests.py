@@ -167,5 +167,5 @@ def test_the_entity_type_of_a_row_is_taken_as_it_is() -> None:
 
 def test_the_questions_have_not_changed() -> None:
     """Journals are refused whose answers are of other wordings: change this with the wordings."""
-    assert VERSION == "489ba2cedc49"
+    assert VERSION == "8507da9aae3d"
     assert json.loads(PROMPTS[1].system.rpartition("Answer: ")[2])["paraphrase"].startswith("What")
