@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from options import Options, Seed, TypedText
+from options import Options, Seed, TypedPath, TypedText
 
 
 def _is_address(address: str) -> str:
@@ -68,3 +68,12 @@ class BatchOptions(Options):
     use: bool
     size: int = Field(ge=1, le=50_000)
     poll: float = Field(gt=0)
+
+
+class RecordsOptions(Options):
+    """Section `records`: how records are made of rows and answers."""
+
+    seed: Seed
+    stand_ins: bool
+    kin: list[TypedText]
+    entity_pictures: TypedPath | None

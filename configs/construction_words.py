@@ -78,6 +78,11 @@ def _rule_problems(sections: Sections) -> list[str]:
     rows, output = sections.get("rows"), sections.get("output_dir")
     if rows is not None and not Path(rows).is_file():
         problems.append(f"rows={rows}: there is no such file")
+    if (decisions := sections.get("decisions")) is not None and not Path(decisions).is_file():
+        problems.append(
+            f"decisions={decisions}: there is no such file; the review page saves it with "
+            '"Save decisions"'
+        )
     endpoint, prices, budget = (cast("Any", sections.get(name)) for name in _PRICED)
     are_sound = endpoint is not None and prices is not None and budget is not None
     if are_sound and budget.dollars is not None and not prices.are_of(endpoint.model):

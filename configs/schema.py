@@ -21,7 +21,13 @@ from pydantic import (
 )
 
 from configs.around import LanguageModelOptions, RecipeOptions
-from configs.construction import BatchOptions, BudgetOptions, EndpointOptions, PriceOptions
+from configs.construction import (
+    BatchOptions,
+    BudgetOptions,
+    EndpointOptions,
+    PriceOptions,
+    RecordsOptions,
+)
 from configs.pretraining import PretrainOptions
 from datamodules.left_out import OnError
 from datamodules.records import visible
@@ -276,6 +282,9 @@ class ConstructionConfig(AnyConfig):
     dry_run: bool
     overwrite: bool
     attempts: int = Field(ge=1, le=100)
+    decisions: TypedPath | None
+    world: bool
+    records: RecordsOptions
     endpoint: EndpointOptions
     prices: PriceOptions
     budget: BudgetOptions

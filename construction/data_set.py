@@ -18,6 +18,7 @@ from errors import ConfigError, DataError, some_of
 from results.files import replacing_folder
 
 TEST, IMAGES = "test.jsonl", "images"
+FILES = (TEST, IMAGES)  # what we write there
 
 
 def check_pictures(constructed: Iterable[Constructed], pictures: PictureFolder) -> None:
@@ -72,7 +73,7 @@ def write_data_set(
     """
     if not constructed:
         raise DataError(f"there is no record to write into {folder}.")
-    check_ours(folder, (TEST, IMAGES))
+    check_ours(folder, FILES)
     check_pictures(constructed, pictures)
     lines = [
         json.dumps({"id": one.id, **one.record.model_dump(mode="json")}, ensure_ascii=False)

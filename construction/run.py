@@ -2,9 +2,9 @@
 
     DIR/journal.jsonl        what was sent and answered
     DIR/answers.jsonl        rows that are complete, with their answers
-    DIR/construction.json    what was read, asked, paid and left out
+    DIR/construction.json    what was read, asked, paid, left out and made
 
-Everything but the journal is written anew by each run.
+What is made of the answers is in `making`. Everything but the journal is written anew by each run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from construction.budget import Budget
 from construction.dry_run import forecast, show_forecast
 from construction.endpoint import require_client
 from construction.journal import JOURNAL, Journal, put_aside
+from construction.making import Made, Maker
 from construction.progress import shown
 from construction.prompts import VERSION
 from construction.requests import Question, Unanswered, answers_of, questions
@@ -67,7 +68,7 @@ def run(config: ConstructionConfig) -> int:
         TmkeError: a mistake of the user.
         Stopped: a signal came; what was answered is kept.
     """
-    table = read_table(config)
+    table, maker = read_table(config), Maker(config)
     of_rows = [questions(row, config.endpoint, config.attempts) for row in table.rows]
     console = screen(stderr=True, highlight=False)
     _tell_left_out(table, console)
@@ -89,9 +90,13 @@ def run(config: ConstructionConfig) -> int:
             answered, incomplete = sorted_out(table.rows, of_rows, journal, outcome)
             write_answers(folder / ANSWERS, answered)
             summary = summary_of(config, table, answered, incomplete, outcome, budget)
-            # Records, the page for their review and a world are made of `answered` here.
+            is_cut = bool(outcome.signal) or outcome.error is not None
+            made = Made() if is_cut else maker.make(answered)
+            summary |= made.summary
             write_text(folder / SUMMARY, f"{json.dumps(summary, indent=2, ensure_ascii=False)}\n")
     _tell(config, answered, incomplete, outcome, budget)
+    for line in made.lines:
+        screen(highlight=False).print(line, soft_wrap=True, markup=False)
     if outcome.error is not None:
         raise outcome.error
     if outcome.signal:

@@ -29,6 +29,7 @@ from datamodules.world.schema import ENTITIES_FILE, WORLD_FILE
 from errors import DataError
 from results.files import replacing_folder
 
+FILES = (ENTITIES_FILE, WORLD_FILE, IMAGES)  # what we write there
 _SUBJECT = "{s}"  # stands for the subject in a wording
 _MOST = 12  # wordings of a relation; each is a row of the model's curriculum
 _AGAIN = ("Answer this: {}", "Tell me: {}")  # further wordings where a relation has but one
@@ -66,7 +67,7 @@ def write_world(folder: Path, records: Sequence[Record], pictures: PictureFolder
         DataError: fewer than two subjects have a seen and an unseen picture, or something cannot
             be written.
     """
-    check_ours(folder, (ENTITIES_FILE, WORLD_FILE, IMAGES))
+    check_ours(folder, FILES)
     gathered = _gather(records)
     entities = [entity.as_json(f"e{n}") for n, entity in enumerate(gathered.entities.values())]
     shown = [entity for entity in gathered.entities.values() if entity.is_pictured]
