@@ -2,6 +2,7 @@
 
     python -m datamodules check data=tmke data.root=DIR
     python -m datamodules check data=vlkeb data.root=DIR data.files=[eval.json] --json
+    python -m datamodules export data=vlkeb data.root=DIR data.files=[eval.json] --output SET
 
 `check` ends with status 0 where nothing is wrong, 1 where something is. All end with 2 for a
 mistake of the user. The words are those of evaluate.py.
@@ -14,7 +15,9 @@ import sys
 from collections.abc import Sequence
 
 from configs.sources import data_options
+from datamodules.packed.folder import check_free
 from errors import exit_status
+from options import path_flag
 from results.screen import screen
 
 CLEAN, PROBLEMS = 0, 1
@@ -49,6 +52,32 @@ def check(options: argparse.Namespace) -> int:
     return PROBLEMS if report.problems else CLEAN
 
 
+def export(options: argparse.Namespace) -> int:
+    """Writes a data set with its pictures as Parquet, which data=hub and `datasets` read.
+
+    Raises:
+        TmkeError: it cannot be read or written, or pictures are missing.
+    """
+    data = data_options(options.words)
+    check_free(options.output)
+    from datamodules.packed.export import export as write
+
+    written = write(
+        data.open(),
+        options.output,
+        words=options.words,
+        limit=data.limit,
+        allow_missing=options.allow_missing,
+    )
+    for split, counts in written.counts.items():
+        print(f"{split}: {counts.records:,} records")
+    if written.absent:
+        print(f"{len(written.absent):,} pictures are named alone, as their files are missing")
+    print(f"{options.output}: {len(written.files)} Parquet files; read it with data=hub "
+          f"data.root={options.output}")  # fmt: skip
+    return CLEAN
+
+
 def _parser() -> argparse.ArgumentParser:
     summary = (__doc__ or "").split("\n\n")[0]
     parser = argparse.ArgumentParser(prog="python -m datamodules", description=summary)
@@ -57,6 +86,17 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("check", help=told, description=told)
     command.set_defaults(run=check)
     command.add_argument("--json", action="store_true", help="print JSON and no tables")
+    told = "Writes a data set, with its pictures, as Parquet for data=hub, `datasets` and the hub."
+    command = commands.add_parser("export", help=told, description=told)
+    command.set_defaults(run=export)
+    command.add_argument(
+        "--output", type=path_flag, required=True, metavar="DIR", help="empty, or not there yet"
+    )
+    command.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="name pictures that are not there, and leave their bytes out",
+    )
     for each in commands.choices.values():
         each.add_argument(
             "words", nargs="*", metavar="data=NAME", help="configuration words, as of evaluate.py"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.images import ImageStore
-from datamodules.picture_folder import PictureFolder
+from datamodules.pictures import Pictures
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.reading import ReadingQuestions, reading_questions
 from datamodules.records import NumberedRecord
@@ -34,7 +34,7 @@ class RowTable:
         self,
         encoder: PromptEncoder,
         images: ImageStore,
-        pictures: PictureFolder,
+        pictures: Pictures,
         *,
         plain_locality: bool,
         cloze: bool = False,

@@ -16,7 +16,6 @@ from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -28,6 +27,7 @@ from datamodules.images import ImageStore
 from datamodules.known_facts import KnownFacts, KnownFilter, Knows, log_known, nothing_known
 from datamodules.left_out import SHOWN, LeftOut, log_left_out, nothing_left
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
+from datamodules.pictures import PictureFile
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.reading import all_prompts
 from datamodules.records import NumberedRecord, Record
@@ -342,7 +342,7 @@ class EditDataModule(L.LightningDataModule):
             if number not in left_out and not self.taught.leaves_out(split, number, record)
         )
 
-        def pictures(numbered: NumberedRecord) -> list[Path]:
+        def pictures(numbered: NumberedRecord) -> list[PictureFile]:
             with suppress(DataError):  # which comes when its turn does
                 return [] if numbered[0] in sound else [*map(folder.path, images(numbered[1]))]
             return []

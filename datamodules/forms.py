@@ -64,13 +64,27 @@ class Reading:
         Raises:
             DataError: a file is broken, or with `on_error=error` a record of it.
         """
+        elements = (
+            (element, _place(path, index, element))
+            for path in paths
+            for index, element in enumerate(
+                read_list(path, "records", broken_lines=on_error == "skip")
+            )
+        )
+        return cls.of_elements(elements, form, on_error, source)
+
+    @classmethod
+    def of_elements(
+        cls, elements: Iterable[tuple[Element, str]], form: Form, on_error: OnError, source: str
+    ) -> Reading:
+        """The records of some values, each with the place where it stands; else as `of`.
+
+        Raises:
+            DataError: with `on_error=error`, a value is no record.
+        """
         with _Reader(form, on_error, source) as reader:
-            for path in paths:
-                is_skipped = on_error == "skip"
-                for index, element in enumerate(
-                    read_list(path, "records", broken_lines=is_skipped)
-                ):
-                    reader.add(element, _place(path, index, element))
+            for element, place in elements:
+                reader.add(element, place)
             reading = reader.reading()
         if on_error == "error":  # copies among them are told by `check_disjoint`
             return reading

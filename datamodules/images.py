@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import context
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from datamodules.picture_file import read_image
+from datamodules.pictures import PictureFile
 from datamodules.pixel_slab import KEY_BYTES, PixelSlab
 from datamodules.workers import MOST, cores
 from errors import DataError
@@ -57,7 +57,7 @@ class ImageStore:
         self._making = threading.Lock()
         self.clear()
 
-    def __call__(self, path: Path) -> Tensor:
+    def __call__(self, path: PictureFile) -> Tensor:
         """The picture's pixels, (C, H, W), which are not the caller's to change.
 
         Raises:
@@ -70,12 +70,12 @@ class ImageStore:
         self._keep(key, pixels)
         return pixels
 
-    def stack(self, paths: Iterable[Path]) -> Tensor | None:
+    def stack(self, paths: Iterable[PictureFile]) -> Tensor | None:
         """Distinct pictures as (P, C, H, W), or None for none."""
         pixels = [self(path) for path in paths]
         return torch.stack(pixels) if pixels else None
 
-    def check(self, path: Path) -> None:
+    def check(self, path: PictureFile) -> None:
         """Makes sure, once, that the picture can be decoded; keeps its pixels while there is room.
 
         Raises:
@@ -92,7 +92,10 @@ class ImageStore:
         self._sound.add(key)
 
     def ahead(
-        self, records: Iterable[T], paths: Callable[[T], Iterable[Path]], n_certain: int | None
+        self,
+        records: Iterable[T],
+        paths: Callable[[T], Iterable[PictureFile]],
+        n_certain: int | None,
     ) -> Generator[T, None, None]:
         """The same records, while threads look at the pictures that `check` will be called for.
 
@@ -129,12 +132,12 @@ class ImageStore:
                 self._threads = None
                 self._expected.clear()
 
-    def _expect(self, path: Path) -> None:
+    def _expect(self, path: PictureFile) -> None:
         key = _key(path)
         if self._threads and not (key in self._sound or key in self._expected):
             self._expected[key] = self._threads.submit(self._look, path)
 
-    def _look(self, path: Path) -> None:
+    def _look(self, path: PictureFile) -> None:
         if self._kept is not None and self._kept.is_full:
             read_image(path)
         else:
@@ -185,7 +188,7 @@ class ImageStore:
             self._room = 0
             return None
 
-    def _processed(self, path: Path) -> Tensor:
+    def _processed(self, path: PictureFile) -> Tensor:
         image = read_image(path)
         try:
             return self._process(image)
@@ -205,5 +208,5 @@ class ImageStore:
         return partial(ImageStore, in_threads=self._in_threads), (self._process, self._room), state
 
 
-def _key(path: Path) -> bytes:
+def _key(path: PictureFile) -> bytes:
     return hashlib.blake2b(str(path).encode(), digest_size=KEY_BYTES).digest()

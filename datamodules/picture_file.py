@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from datamodules.pictures import PictureFile
 from errors import DataError
 
 BACKDROP = (128, 128, 128, 255)
@@ -35,7 +36,7 @@ class _UnclearError(Exception):
     """Levels of grey whose meaning cannot be known."""
 
 
-def read_image(path: Path, *, about: int | None = None) -> Image.Image:
+def read_image(path: PictureFile, *, about: int | None = None) -> Image.Image:
     """A picture as upright RGB.
 
     Args:
@@ -47,7 +48,7 @@ def read_image(path: Path, *, about: int | None = None) -> Image.Image:
         DataError: the file is missing, no picture, damaged, too large, or of unclear levels.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if isinstance(path, Path) else path.open()) as image:
             if about is not None:
                 image.draft("RGB", (about, about))
             return _as_rgb(image)
@@ -134,7 +135,7 @@ def _over_backdrop(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", above.size, BACKDROP), above).convert("RGB")
 
 
-def _reason(path: Path | None, error: Exception) -> str:
+def _reason(path: PictureFile | None, error: Exception) -> str:
     """What is wrong and what to do."""
     if isinstance(error, _UnclearError):
         return f"{error}. Save it with 8 bits a colour, {_LEAVE}"
@@ -151,7 +152,7 @@ def _reason(path: Path | None, error: Exception) -> str:
     return f"it is damaged, cut short or of a kind that Pillow cannot decode ({said}). {_ADVICE}"
 
 
-def _content(path: Path) -> str:
+def _content(path: PictureFile) -> str:
     """What a file that is no picture holds instead."""
     with path.open("rb") as file:
         begins = file.read(256).lstrip()

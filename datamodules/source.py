@@ -25,6 +25,7 @@ from datamodules.left_out import LeftOut, OnError, copies, first_of, nothing_lef
 from datamodules.looks import Look
 from datamodules.overlap import Overlap, Traces, overlap_error, split_overlaps
 from datamodules.picture_folder import PictureFolder
+from datamodules.pictures import Pictures
 from datamodules.record_table import contents
 from datamodules.records import Record
 from errors import ConfigError, DataError
@@ -264,6 +265,9 @@ class RecordSource:
         left_out: split -> what reading has left out of it.
         allow_overlap: whether a subject may stand in two splits; `overlaps` counts them.
         entity_folders: whether a folder of pictures is an entity.
+        packed: the pictures, where they are no files of `image_root`.
+        licence: of these records, where the data says so itself.
+        origin: where they come from, where the data says so itself.
     """
 
     name: str
@@ -280,6 +284,9 @@ class RecordSource:
     training: RecordSource | None = None
     allow_overlap: bool = False
     entity_folders: bool = False
+    packed: Pictures | None = None
+    licence: str | None = None
+    origin: str | None = None
 
     def of(self, split: Split) -> RecordSource:
         """The source of a split: what is said of pictures and prompts there holds for its rows."""
@@ -306,9 +313,15 @@ class RecordSource:
         return joined
 
     @cached_property
-    def pictures(self) -> PictureFolder:
-        """The files that image fields name."""
-        return PictureFolder(self.image_root)
+    def pictures(self) -> Pictures:
+        """What image fields name."""
+        return self.packed or PictureFolder(self.image_root)
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """What results say of the records: source, origin and licence."""
+        said = {"origin": self.origin, "licence": self.licence}
+        return origin_of(self.name) | {key: text for key, text in said.items() if text is not None}
 
     def place(self, split: Split, number: int) -> str:
         """Where a record of a split stands."""

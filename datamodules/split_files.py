@@ -13,17 +13,11 @@ from typing import Any
 from datamodules.forms import Form, Reading
 from datamodules.json_file import SUFFIXES
 from datamodules.left_out import OnError
+from datamodules.packed.folder import NAMES
 from datamodules.records import Record
 from datamodules.renamed_fields import unread_fields
 from datamodules.source import Split
 from errors import DataError
-
-# As hubs of data sets name them; the first one is what we write.
-NAMES: Mapping[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("validation", "val", "valid", "dev"),
-    "test": ("test",),
-}
 
 
 def read_record(value: Any) -> Record:
@@ -66,19 +60,15 @@ def split_files(root: Path) -> dict[Split, Path]:
     return files
 
 
-def read_splits(files: Mapping[Split, Path], on_error: OnError, seed: int) -> dict[Split, Reading]:
-    """The records of each split; some of the training records validate where no others do.
+def read_splits(files: Mapping[Split, Path], on_error: OnError) -> dict[Split, Reading]:
+    """The records of each split.
 
     Args:
         files: as of `split_files`.
         on_error: whether a record that cannot be used is an error, or left out.
-        seed: draws the validation subjects out of the training ones.
 
     Raises:
         DataError: a file is broken, or with `on_error=error` a record of it.
     """
     # Records of data=tmke have this form, and what looks like one of them is no mistake.
-    parts = {split: Reading.of([path], FORM, on_error, "tmke") for split, path in files.items()}
-    if "train" in parts and "val" not in parts:
-        parts["train"], parts["val"] = parts["train"].split(seed)
-    return parts
+    return {split: Reading.of([path], FORM, on_error, "tmke") for split, path in files.items()}

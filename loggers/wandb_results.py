@@ -21,7 +21,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from datamodules.picture_folder import PictureFolder
+from datamodules.pictures import PictureFile, open_pictures
 from errors import DataError
 from loggers.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
@@ -197,7 +197,7 @@ def _send_edits(
     probes: Sequence[Row],
     number: int,
 ) -> None:
-    pictures = PictureFolder(Path(summary["settings"]["image_root"]))
+    pictures = open_pictures(Path(summary["settings"]["image_root"]))
     picture = cache(lambda name: thumbnail(pictures.path(name)))
     edit_ids = choose_edits(rows, number, summary["seed"])
     columns, lines = edit_table(edit_ids, rows, probes, picture)
@@ -205,7 +205,7 @@ def _send_edits(
     logger.log_metrics({"edits": wandb.Table(columns=columns, data=lines, allow_mixed_types=True)})
 
 
-def thumbnail(path: Path) -> Any:
+def thumbnail(path: PictureFile) -> Any:
     """A small copy of a picture as a `wandb.Image`; None where the file cannot be read any more."""
     try:
         image = shrink(path)

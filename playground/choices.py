@@ -123,7 +123,7 @@ def example(record: Record, source: RecordSource) -> Example:
         edit.question,
         edit.answer_true,
         edit.answer_new,
-        None if record.image is None else source.pictures.path(record.image),
+        _file(source, record.image),
         edit.image_question,
         tuple(questions),
     )
@@ -141,8 +141,15 @@ def _questions(
         Question(
             title,
             prompt.question,
-            None if prompt.image is None else source.pictures.path(prompt.image),
+            _file(source, prompt.image),
         )
         for title, prompt in asked
         if prompt is not None
     ]
+
+
+def _file(source: RecordSource, name: str | None) -> Path | None:
+    """The picture of a name."""
+    path = None if name is None else source.pictures.path(name)
+    assert path is None or isinstance(path, Path)  # those of a world are files
+    return path

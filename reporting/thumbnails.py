@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from datamodules.picture_file import read_image
-from datamodules.picture_folder import PictureFolder
+from datamodules.pictures import PictureFile, Pictures, open_pictures
 from errors import DataError
 
 SIDE = 160  # pixels of the longer side
@@ -59,7 +59,7 @@ class Thumbnails:
         self._side = side
         self.by_key: dict[str, Thumbnail] = {}  # in the order in which they were first asked for
         self._pictures: dict[tuple[str, str], Picture] = {}
-        self._folders: dict[str, PictureFolder] = {}
+        self._folders: dict[str, Pictures] = {}
 
     def of(self, name: str, root: str | None) -> Picture:
         """The picture of this name.
@@ -80,10 +80,12 @@ class Thumbnails:
     def _read(self, name: str, root: str | None) -> Picture:
         if root is None:
             return Picture(name, None, "the results do not say where pictures lie (image_root)")
-        path = self._folders.setdefault(root, PictureFolder(Path(root))).find(name)
-        if path is None:
-            return Picture(name, None, f"not found under image_root {root}")
         try:
+            if root not in self._folders:
+                self._folders[root] = open_pictures(Path(root))
+            path = self._folders[root].find(name)
+            if path is None:
+                return Picture(name, None, f"not found under image_root {root}")
             thumbnail = _as_jpeg(shrink(path, self._side))
         except DataError as error:
             return Picture(name, None, f"is not shown: {error}")
@@ -92,7 +94,7 @@ class Thumbnails:
         return Picture(name, key)
 
 
-def shrink(path: Path, side: int = SIDE) -> Image.Image:
+def shrink(path: PictureFile, side: int = SIDE) -> Image.Image:
     """A copy of at most `side` pixels of what a model sees, without the file's metadata.
 
     Raises:

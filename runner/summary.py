@@ -153,7 +153,7 @@ class Run:
         trained_on = None if ckpt is None else trained_source(stored_config(ckpt))
         learnt = learnt_by(ckpt, source, shows_records=self.cfg.editor.shows_records)
         return {
-            **origin_of(source.name),
+            **source.terms,
             "drawn": dict(sorted(drawn.items())),
             "with_aliases": sum(bool(r.knowledge_edit.answer_new_aliases) for r in edited),
             "trained_on": None if trained_on is None else origin_of(trained_on),

@@ -25,7 +25,7 @@ from huggingface_hub.utils import close_session
 
 from editors import hub as references
 
-LARGE = (".ckpt", ".safetensors", ".png")
+LARGE = (".ckpt", ".safetensors", ".png", ".parquet")
 TOKEN, OWNER = "hf_stand_in", "alice"
 Files = dict[str, bytes]
 
@@ -316,12 +316,12 @@ _CALLS: list[tuple[str, Callable[..., None]]] = [
     (r"/api/whoami-v2", _whoami),
     (r"/api/repos/create", _create),
     (r"/api/validate-yaml", lambda call: call.json({"errors": [], "warnings": []})),
-    (rf"/api/models/{_NAME}/tree/(.+)", _tree),
-    (rf"/api/models/{_NAME}/preupload/(.+)", _preupload),
-    (rf"/api/models/{_NAME}/commit/(.+)", _commit),
-    (rf"/api/models/{_NAME}/branch/(.+)", _branch),
-    (rf"/api/models/{_NAME}(?:/revision/(.+))?", _info),
+    (rf"/api/(?:models|datasets)/{_NAME}/tree/(.+)", _tree),
+    (rf"/api/(?:models|datasets)/{_NAME}/preupload/(.+)", _preupload),
+    (rf"/api/(?:models|datasets)/{_NAME}/commit/(.+)", _commit),
+    (rf"/api/(?:models|datasets)/{_NAME}/branch/(.+)", _branch),
+    (rf"/api/(?:models|datasets)/{_NAME}(?:/revision/(.+))?", _info),
     (rf"/{_NAME}\.git/info/lfs/objects/batch", _batch),
     (r"/lfs/(\w+)", _upload),
-    (rf"/{_NAME}/resolve/([^/]+)/(.+)", _resolve),
+    (rf"/(?:datasets/)?{_NAME}/resolve/([^/]+)/(.+)", _resolve),
 ]

@@ -1,62 +1,110 @@
-"""data=hub: records of the project's own form, in a folder or in a repository of a hub.
+"""data=hub: records of the project's own form, in a folder or in a data set of a hub.
 
-A folder has a file for each split, `train.jsonl`, `validation.jsonl` and `test.jsonl` (or `.json`),
-of which any may be missing, and the pictures beside them. Where there are training records and none
-to validate on, a tenth of their subjects validates.
+A folder holds either a file for each split, `train.jsonl`, `validation.jsonl` and `test.jsonl` (or
+`.json`), with the pictures beside them, or Parquet as `python -m datamodules export` writes it,
+with the pictures inside. Any split may be missing. Where there are training records and none to
+validate on, a tenth of their subjects validates.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from datamodules.hub_folder import download, hub_name
 from datamodules.source import DataOptions, RecordSource, missing_root
-from options import TypedPath
+from options import PathOrHub, TypedPath, TypedText
+
+if TYPE_CHECKING:
+    from datamodules.forms import Reading
+    from datamodules.source import Split
 
 PICTURES = "images"  # the folder of the pictures, beside the files
 
 
 class HubData(DataOptions):
-    """A folder of split files; configs/data/hub.yaml explains the keys."""
+    """A folder of split files or of Parquet; configs/data/hub.yaml explains the keys."""
 
-    root: TypedPath
+    root: PathOrHub
+    revision: TypedText | None
     image_root: TypedPath | None
 
     def problems(self, command: str) -> list[str]:
-        """The folder has to be there, and files in it."""
+        """The folder has to be there, and a split in it."""
         del command
-        from datamodules.split_files import NAMES, split_files
+        from datamodules.packed.folder import NAMES, is_packed
+        from datamodules.split_files import split_files
 
-        if problems := missing_root(self.root):
-            return problems
-        if split_files(Path(self.root)):
+        if hub_name(self.root):
             return []
+        problems = missing_root(self.root)
+        if self.revision is not None:
+            problems.append(
+                f"data.revision={self.revision}: data.root={self.root} is no data set of the hub "
+                "(OWNER/NAME), and nothing else has revisions; leave data.revision out"
+            )
+        root = Path(self.root)
+        if problems or split_files(root) or is_packed(root):
+            return problems
         names = ", ".join(f"{names[0]}.jsonl" for names in NAMES.values())
         return [
-            f"data.root={self.root}: the folder holds no split; a split is a file named {names}, "
-            "or the same as .json"
+            f"data.root={self.root}: the folder holds no data set; that is files named {names} "
+            "(or the same as .json), or Parquet files as python -m datamodules export writes them"
         ]
 
     def read(self) -> RecordSource:
-        """Reads the files that are there."""
+        """Reads the splits that are there."""
+        name = hub_name(self.root)
+        root = Path(self.root) if name is None else download(name, self.revision)
+        from datamodules.split_files import split_files
+
+        source = self._read_files(root) if split_files(root) else self._read_set(root)
+        source.check_disjoint()
+        return source
+
+    def _read_files(self, root: Path) -> RecordSource:
         from datamodules.split_files import read_splits, split_files
 
-        root = Path(self.root)
         files = split_files(root)
-        parts = read_splits(files, self.on_error, self.seed)
-        source = RecordSource(
-            name=self.name,
+        return self._source(
+            read_splits(files, self.on_error),
             image_root=Path(self.image_root) if self.image_root else root / PICTURES,
-            splits={split: part.records for split, part in parts.items()},
-            plain_locality=False,
-            filter_known=self.filter_known,
             absent=f"{root} has {', '.join(path.name for path in files.values())}.",
+        )
+
+    def _read_set(self, root: Path) -> RecordSource:
+        from datamodules.packed.data_set import open_set
+        from datamodules.packed.records import check_columns, read_rows
+
+        files = Path(self.image_root) if self.image_root else root / PICTURES
+        check_columns(root)
+        data = open_set(root, files)
+        parts = {
+            split: read_rows(root, split, columns, self.on_error)
+            for split, columns in data.columns.items()
+        }
+        has = ", ".join([*data.columns, *data.others]) or "none"
+        return self._source(
+            parts,
+            image_root=root,
+            absent=f"{root} has the splits {has}.",
+            packed=data.pictures,
+            **data.said,
+        )
+
+    def _source(self, parts: dict[Split, Reading], **facts: Any) -> RecordSource:
+        if "train" in parts and "val" not in parts:
+            parts["train"], parts["val"] = parts["train"].split(self.seed)
+        return RecordSource(
+            name=self.name,
+            splits={split: part.records for split, part in parts.items()},
+            filter_known=self.filter_known,
             on_error=self.on_error,
             places={split: part.places for split, part in parts.items()},
             left_out={split: part.left_out for split, part in parts.items()},
             allow_overlap=self.allow_overlap,
+            **{"plain_locality": False, **facts},
         )
-        source.check_disjoint()
-        return source
 
 
 SOURCE = HubData

@@ -35,11 +35,11 @@ ARROWS = {
     },
     "reporting": {
         "results", "metrics.bootstrap", "metrics.headlines", "metrics.seeds",
-        "datamodules.picture_file", "datamodules.picture_folder",
+        "datamodules.picture_file", "datamodules.pictures",
     },
     "loggers": {
         "results", "configs", "metrics.bootstrap", "metrics.headlines",
-        "reporting.gallery", "reporting.thumbnails", "datamodules.picture_folder",
+        "reporting.gallery", "reporting.thumbnails", "datamodules.pictures",
     },
     "lightning_modules": {"metrics", "models", "datamodules", "editors", "results"},
     "runner": {

@@ -29,6 +29,7 @@ PLACES = {
     ("results/lock.py", "locked"): "a label: the lock is on the file that is there",
     ("datamodules/world/generate.py", "_write"): "in the folder that `replacing_folder` gave",
     ("datamodules/world/generate.py", "_write_views"): "in the same folder",
+    ("datamodules/packed/export.py", "_write_split"): "in the folder that `replacing_folder` gave",
     ("datamodules/countries/generate.py", "_write"): "in the folder that `replacing_folder` gave",
     ("datamodules/countries/generate.py", "_write_pictures"): "in the same folder",
     ("pretraining/vision/alignment.py", "align"): "no file: a tower is put on a device",

@@ -75,7 +75,7 @@ def test_what_is_wrong_is_said_with_file_line_and_field(folder: Path) -> None:
 
 
 def test_a_folder_without_splits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.root=.*holds no split; .*test\.jsonl"):
+    with pytest.raises(ConfigError, match=r"data\.root=.*holds no data set; .*test\.jsonl"):
         read(tmp_path)
 
 

@@ -129,7 +129,9 @@ def asked(editor: FactEditor, scenario: str, data: EditDataModule) -> tuple[Answ
     unedited: Answers = {}
 
     def picture(name: str | None) -> Path | None:
-        return None if name is None else data.source.pictures.path(name)
+        path = None if name is None else data.source.pictures.path(name)
+        assert path is None or isinstance(path, Path)
+        return path
 
     for number, record in enumerate(data.records("test")):
         taught = SCENARIOS[scenario].edit(record)

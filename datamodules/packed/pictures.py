@@ -1,0 +1,102 @@
+"""The pictures of a data set, by name: views of the mapped file, decoded by whoever shows them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datamodules.packed.columns import Columns
+from datamodules.picture_folder import PictureFolder
+from datamodules.pictures import PackedPicture, PictureFile
+from errors import DataError, some_of
+
+_PLACES = 2**32  # pictures of one array; which array it is stands above
+
+
+class PackedPictures:
+    """Pictures that lie beside records; one that is named without content is looked for as a file.
+
+    Args:
+        root: the folder of the data set.
+        columns: of each split.
+        files: where pictures lie that the set names and does not hold.
+
+    Raises:
+        DataError: two pictures have one name.
+    """
+
+    def __init__(self, root: Path, columns: Iterable[Columns], files: Path) -> None:
+        self.root, self._files = root, PictureFolder(files)
+        self._contents: list[pa.Array] = []
+        self._places: dict[str, int] = {}
+        for split in columns:
+            for names, contents in split:
+                self._add(names, contents)
+
+    def find(self, name: str) -> PictureFile | None:
+        """The picture of this name, None where there is none."""
+        if name in self._places:
+            return PackedPicture(self.root, name, self)
+        return self._files.find(name)
+
+    def path(self, name: str) -> PictureFile:
+        """The picture of this name, or the path where its file should be."""
+        return self.find(name) or self._files.root / name
+
+    def check(self, names: Iterable[str], why: str) -> None:
+        """Makes sure that all pictures of these names are there.
+
+        Raises:
+            DataError: some are not; their number and the first few.
+        """
+        needed = sorted(set(names))
+        missing = [name for name in needed if self.find(name) is None]
+        if missing:
+            raise DataError(
+                f"{why} needs {len(needed)} pictures, and {len(missing)} of them are neither in "
+                f"the data set {self.root} nor in {self._files.root}: {some_of(missing)}. Write "
+                "the set again with its pictures, point data.image_root at the folder that has "
+                "them, or use scenario=unimodal, which shows no picture."
+            )
+
+    def read(self, name: str) -> IO[bytes]:
+        """The content of a picture that the set holds."""
+        array, place = divmod(self._places[name], _PLACES)
+        return BytesIO(self._contents[array][place].as_buffer())
+
+    def _add(self, names: pa.Array, contents: pa.Array) -> None:
+        lengths = pc.binary_length(contents).to_pylist()
+        base = len(self._contents) * _PLACES
+        self._contents.append(contents)
+        for row, (name, length) in enumerate(zip(names.to_pylist(), lengths, strict=True)):
+            if length is None:
+                continue
+            earlier = self._places.setdefault(name, base + row)
+            if earlier != base + row and self._length(earlier) != length:
+                raise DataError(
+                    f"the data set {self.root} has two pictures of the name {name!r}, of "
+                    f"{self._length(earlier)} and of {length} bytes, and records tell pictures by "
+                    "their names. A set loses the folders of its pictures where `push_to_hub` "
+                    "writes it: upload the folder that `python -m datamodules export` wrote as it "
+                    "is (`hf upload NAME DIR --repo-type dataset`)."
+                )
+
+    def _length(self, place: int) -> int:
+        array, row = divmod(place, _PLACES)
+        return len(self._contents[array][row].as_buffer())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a process that is not forked: it opens the set anew."""
+        return _open, (self.root, self._files.root)
+
+
+def _open(root: str | os.PathLike[str], files: Path) -> PackedPictures:
+    from datamodules.packed.data_set import open_set
+
+    return open_set(Path(root), files).pictures

@@ -1,0 +1,372 @@
+"""Data sets in Parquet: what is written is read back, record by record and picture by picture."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.sources import data_options
+from datamodules.__main__ import main
+from datamodules.packed.columns import Columns
+from datamodules.packed.data_set import PAGE
+from datamodules.packed.export import export
+from datamodules.packed.features import record_features, with_pictures
+from datamodules.packed.records import without_nulls
+from datamodules.picture_file import read_image
+from datamodules.records import Record
+from datamodules.source import RecordSource
+from errors import ConfigError, DataError
+from tests.disks import files_up_to
+from tests.hub_stand_in import HubStandIn, serving
+from tests.unit.datamodules.packed_cases import (
+    NAMES,
+    few,
+    full,
+    read,
+    write_files,
+    write_table,
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of records, and the data set that was exported of them."""
+    folder = tmp_path_factory.mktemp("packed")
+    write_files(folder / "files")
+    words = ["data=hub", f"data.root={folder / 'files'}"]
+    assert main(["export", *words, "--output", str(folder / "set")]) == 0
+    return folder
+
+
+@pytest.fixture
+def changed(written: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the set whose test file is changed."""
+
+    def change(how: Callable[[pa.Table], pa.Table]) -> Path:
+        copy = Path(shutil.copytree(written / "set", tmp_path / "set"))
+        (file,) = (copy / "data").glob("test-*")
+        pq.write_table(how(pq.read_table(file)), file)
+        return copy
+
+    return change
+
+
+def test_records_and_pictures_come_back(written: Path) -> None:
+    before, after = read(written / "files"), read(written / "set")
+    assert after.digest() == before.digest()
+    assert {s: list(r) for s, r in after.splits.items()} == {
+        s: list(r) for s, r in before.splits.items()
+    }
+    for name in NAMES:
+        packed, file = after.pictures.path(name), before.pictures.path(name)
+        assert packed.open("rb").read() == file.open("rb").read()
+        assert read_image(packed).tobytes() == read_image(file).tobytes()
+    assert after.pictures.find("m.0/2.png") is None
+    assert after.place("test", 1) == f"row 1 of the test split of the data set {written / 'set'}"
+
+
+def test_the_library_opens_it_alone(written: Path) -> None:
+    sets = datasets.load_dataset(str(written / "set"))
+    assert {name: len(split) for name, split in sets.items()} == {
+        "train": 2, "validation": 1, "test": 3
+    }  # fmt: skip
+    row = sets["test"][1]
+    assert row["image"].size == (8, 8)
+    assert row["extra_locality"][0]["image"].size == (14, 8)
+    assert row["one_hop_question"]["image"].size == (13, 8)
+
+
+def test_a_picture_of_a_set_is_one_key_and_is_sent_to_other_processes(written: Path) -> None:
+    source = read(written / "set")
+    one = source.pictures.path(NAMES[0])
+    assert one == read(written / "set").pictures.path(NAMES[0])
+    assert hash(one) == hash(source.pictures.path(NAMES[0]))
+    assert one != source.pictures.path(NAMES[1])
+    assert str(one) == f"{NAMES[0]} of the data set {written / 'set'}"
+    sent = pickle.loads(pickle.dumps(one))
+    assert sent.open().read() == one.open().read()
+
+
+def test_what_the_source_says_of_its_records_is_read_from_the_page(tmp_path: Path) -> None:
+    source = read(write_files(tmp_path / "files"))
+    said = {
+        "plain_locality": True,
+        "cloze": True,
+        "content": "0",
+        "licence": "MIT",
+        "origin": "o",
+        "entity_folders": True,
+    }
+    export(replace(source, **said), tmp_path / "set", words=["data=x", "data.root=/home/me/x"])
+    back = read(tmp_path / "set", "data.allow_overlap=true")
+    assert {name: getattr(back, name) for name in said} == said
+    assert back.terms == {"source": "hub", "origin": "o", "licence": "MIT"}
+    page = (tmp_path / "set" / PAGE).read_text()
+    assert "license: mit" in page
+    assert "export data=x data.root=x --output DIR" in page
+    assert "/home" not in page
+
+
+def test_a_licence_that_is_not_stated_is_named_as_such(written: Path) -> None:
+    page = (written / "set" / PAGE).read_text()
+    assert "license: unknown" in page
+    assert "- Licence: not stated" in page
+    assert "That is no permission" in page
+    assert read(written / "set").terms["licence"] == "not stated"
+
+
+def test_the_page_counts(written: Path) -> None:
+    page = (written / "set" / PAGE).read_text()
+    assert "| records | 2 | 1 | 3 |" in page
+    assert "| maker | 1 | 0 | 2 |" in page
+    assert "| locality_i_near | 1 | 0 | 2 |" in page
+    assert "| same_type_entity_question | 1 | 0 | 2 |" in page
+
+
+def test_limit_takes_the_first_records_of_each_split(tmp_path: Path) -> None:
+    root = write_files(tmp_path / "files")
+    words = ["data=hub", f"data.root={root}", "data.limit=1"]
+    assert main(["export", *words, "--output", str(tmp_path / "set")]) == 0
+    splits = {split: [r.subject for r in rs] for split, rs in read(tmp_path / "set").splits.items()}
+    assert splits == {"train": ["Car A"], "val": ["Car C"], "test": ["Car D"]}
+
+
+def test_files_are_parted_where_pictures_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datamodules.packed.export._GROUP_BYTES", 1)
+    monkeypatch.setattr("datamodules.packed.export._FILE_BYTES", 1)
+    root = write_files(tmp_path / "files")
+    assert main(["export", "data=hub", f"data.root={root}", "--output", str(tmp_path / "s")]) == 0
+    names = sorted(path.name for path in (tmp_path / "s" / "data").glob("test-*"))
+    assert names == [f"test-0000{n}-of-00002.parquet" for n in range(2)]
+    assert read(tmp_path / "s").digest() == read(root).digest()
+    (tmp_path / "s" / "data" / names[1]).unlink()
+    with pytest.raises(DataError, match=r"test split of .* has 2 records, and README\.md says 3"):
+        read(tmp_path / "s")
+
+
+TEXT = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=8)
+LISTS = st.lists(st.fixed_dictionaries({"question": TEXT, "answer": TEXT}), max_size=2)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    """A record of which any part may be there or not."""
+    value = full(draw(TEXT))
+    for name in [name for name in value if name not in ("subject", "knowledge_edit")]:
+        if draw(st.booleans()):
+            del value[name]
+    value["single_hops"], value["new_single_hops"] = draw(LISTS), draw(LISTS)
+    return Record.model_validate(value)
+
+
+@given(st.lists(records(), min_size=1, max_size=4), st.integers(1, 3))
+def test_any_record_comes_back_from_its_cells(made: list[Record], at_once: int) -> None:
+    features = dict(record_features())
+    rows = [
+        with_pictures(record.model_dump(), features, lambda n: {"bytes": n.encode(), "path": n})
+        for record in made
+    ]
+    table = pa.Table.from_pylist(rows, schema=record_features().arrow_schema)
+    columns = Columns.of(pa.Table.from_batches(table.to_batches(at_once)), "test")
+    cells = [cell for batch in columns.rows for cell in batch.to_pylist()]
+    assert [Record.model_validate(without_nulls(cell)) for cell in cells] == made
+    for names, contents in columns:
+        for name, content in zip(names.to_pylist(), contents.to_pylist(), strict=True):
+            assert content == (None if name is None else name.encode())
+
+
+def test_pictures_without_names_get_one(tmp_path: Path) -> None:
+    row = {**few("Car A"), "image": {"bytes": b"abc", "path": None}}
+    root = write_table(tmp_path / "set", [few("Car B"), row])
+    source = read(root)
+    name = source.records("test")[1].image
+    assert name is not None
+    assert source.pictures.path(name).open().read() == b"abc"
+
+
+def test_pictures_that_are_only_named_lie_in_a_folder(written: Path, tmp_path: Path) -> None:
+    row = {**few("Car A"), "image": {"bytes": None, "path": NAMES[1]}}
+    root = write_table(tmp_path / "set", [row])
+    folder = written / "files" / "images"
+    source = read(root, f"data.image_root={folder}")
+    assert source.pictures.find(NAMES[1]) == folder / NAMES[1]
+    with pytest.raises(DataError, match=r"1 of them are neither in the data set .*m\.1/1\.png"):
+        read(root).pictures.check([NAMES[1]], "the test")
+
+
+class TestWhatIsRefused:
+    def test_an_output_that_holds_something(
+        self, written: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["data=hub", f"data.root={written / 'files'}"]
+        before = sorted((written / "set").rglob("*"))
+        assert main(["export", *words, "--output", str(written / "set")]) == 2
+        assert "is there already, and nothing is overwritten" in capsys.readouterr().err
+        assert sorted((written / "set").rglob("*")) == before
+
+    def test_missing_pictures_unless_their_names_are_enough(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = write_files(tmp_path / "files")
+        (root / "images" / NAMES[6]).unlink()
+        words = ["data=hub", f"data.root={root}", "--output", str(tmp_path / "set")]
+        assert main(["export", *words]) == 2
+        assert "1 pictures of data=hub are not in" in capsys.readouterr().err
+        assert not (tmp_path / "set").exists()
+        assert main(["export", *words, "--allow-missing"]) == 0
+        assert "1 pictures are named and not here" in (tmp_path / "set" / PAGE).read_text()
+        back = read(tmp_path / "set")
+        assert back.digest() == read(root).digest()
+        assert (back.pictures.find(NAMES[5]), back.pictures.find(NAMES[6])) == (
+            back.pictures.path(NAMES[5]), None
+        )  # fmt: skip
+
+    def test_two_sources_in_one_set(self, written: Path, tmp_path: Path) -> None:
+        words = ["data=hub", f"data.root={written / 'files'}", "data.train=world"]
+        with pytest.raises(ConfigError, match=r"a data set has one source"):
+            export(joined(words), tmp_path / "set", words=words)
+
+    def test_a_full_disk(
+        self, written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["data=hub", f"data.root={written / 'files'}"]
+        with files_up_to(4000):
+            assert main(["export", *words, "--output", str(tmp_path / "set")]) == 2
+        assert "cannot be written" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_full_disk_of_the_cache(self, written: Path) -> None:
+        with files_up_to(2000), pytest.raises(DataError, match=r"HF_DATASETS_CACHE names another"):
+            read(written / "set")
+
+    def test_a_folder_without_a_set(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"the folder holds no data set"):
+            read(tmp_path)
+
+    def test_a_missing_split(self, written: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(written / "set", tmp_path / "set"))
+        (file,) = (copy / "data").glob("test-*")
+        file.unlink()
+        (copy / PAGE).unlink()
+        with pytest.raises(DataError, match=r"test split .* no records.*has the splits train, val"):
+            read(copy).records("test")
+
+    def test_a_file_that_the_page_counts_is_missing(self, written: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(written / "set", tmp_path / "set"))
+        (file,) = (copy / "data").glob("test-*")
+        file.unlink()
+        with pytest.raises(
+            DataError, match=r"names data/test-\* for the test split, and no such file"
+        ):
+            read(copy)
+
+    def test_a_column_of_another_name(self, changed: Callable[..., Path]) -> None:
+        root = changed(lambda table: table.rename_columns({"subject": "subjects"}))
+        with pytest.raises(
+            DataError, match=r"test-0.* has no column 'subject', and a column 'subjects'\. Ren"
+        ):
+            read(root)
+
+    def test_a_column_that_every_record_needs(self, changed: Callable[..., Path]) -> None:
+        root = changed(lambda table: table.drop_columns(["knowledge_edit"]))
+        with pytest.raises(DataError, match=r"no column 'knowledge_edit', without which"):
+            read(root)
+
+    def test_a_damaged_file(self, written: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(written / "set", tmp_path / "set"))
+        (file,) = (copy / "data").glob("test-*")
+        file.write_bytes(file.read_bytes()[:-100])
+        with pytest.raises(
+            DataError, match=r"test-0.*parquet is no Parquet file that can be read .*Fetch it"
+        ):
+            read(copy)
+
+    def test_a_damaged_picture(self, tmp_path: Path) -> None:
+        row = {**few("Car A"), "image": {"bytes": b"no picture", "path": "a/b.png"}}
+        source = read(write_table(tmp_path / "set", [row]))
+        with pytest.raises(DataError, match=r"picture a/b\.png of the data set .* is no picture"):
+            read_image(source.pictures.path("a/b.png"))
+
+    def test_two_pictures_of_one_name(self, tmp_path: Path) -> None:
+        rows = [{**few(f"Car {n}"), "image": {"bytes": b"a" * n, "path": "1.png"}} for n in (1, 2)]
+        with pytest.raises(DataError, match=r"two pictures of the name '1\.png', of 1 and of 2"):
+            read(write_table(tmp_path / "set", rows))
+
+    def test_rows_that_are_no_records(self, tmp_path: Path) -> None:
+        empty: dict[str, Any] = {"subject": "Car B"}
+        root = write_table(tmp_path / "set", [few("Car A"), empty])
+        with pytest.raises(DataError, match=r"row 1 of the test split of .*knowledge_edit: Field"):
+            read(root)
+        assert [left.subject for left in read(root, "data.on_error=skip").left_out["test"]] == [
+            "Car B"
+        ]
+
+
+def joined(words: list[str]) -> RecordSource:
+    """A source whose training records are another's."""
+    source = data_options(words[:2]).open()
+    return replace(source, training=source)
+
+
+class TestHub:
+    @pytest.fixture
+    def hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+        with serving(tmp_path / "hub", monkeypatch) as stand_in:
+            yield stand_in
+
+    @pytest.mark.parametrize("form", ["set", "files"])
+    def test_a_data_set_of_the_hub_is_the_folder_that_was_sent(
+        self, hub: HubStandIn, written: Path, form: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = written / form
+        commit = hub.put("alice/edits", content(folder))
+        source = read("alice/edits")
+        assert source.digest() == read(folder).digest()
+        picture = source.pictures.path(NAMES[0])
+        assert picture.open("rb").read() == (written / "files/images" / NAMES[0]).read_bytes()
+        hub.put("alice/edits", {"train.jsonl": b"{}"})
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        again = read("hub:alice/edits", f"data.revision={commit}")
+        assert again.digest() == source.digest()
+
+    def test_what_is_not_there_is_said(self, hub: HubStandIn, written: Path) -> None:
+        with pytest.raises(DataError, match=r"data\.root=alice/none: .* no such data set"):
+            read("alice/none")
+        hub.put("alice/edits", content(written / "set"))
+        with pytest.raises(DataError, match=r"data\.revision=v9: .*no such revision"):
+            read("alice/edits", "data.revision=v9")
+
+    def test_offline(self) -> None:
+        with pytest.raises(DataError, match=r"data\.root=alice/edits: no such folder is here, and"):
+            read("alice/edits")
+
+    def test_a_folder_has_no_revision(self, written: Path) -> None:
+        with pytest.raises(ConfigError, match=r"data\.revision=v1: .* leave data\.revision out"):
+            read(written / "set", "data.revision=v1")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Name -> content of the files of a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
