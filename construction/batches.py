@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from configs.schema import ConstructionConfig
 from construction.asking import Outcome
 from construction.budget import Budget
-from construction.endpoint import EndpointError, RequestError, connected, explained, reply_of
+from construction.endpoint import (
+    EndpointError,
+    RequestError,
+    connected,
+    explained,
+    may_pass,
+    reply_of,
+)
 from construction.journal import Journal
 from construction.requests import Question, Request, due
 
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 
 _CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _ENDED = {"completed", "failed", "expired", "cancelled"}
+FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds between two tries, as the client has them
 _LISTED = 100  # batches that are looked through for one whose id was not noted
 
 
@@ -100,19 +108,31 @@ class _Batches:
         return str(file.id)
 
     async def _make(self, client: AsyncOpenAI, file: str) -> None:
-        """Makes a batch of a file, unless there is one whose id was not noted."""
-        made = await self._made_of(client, file)
-        if made is None:
-            made = await _called(
-                client,
-                client.batches.create(
+        """Makes a batch of a file, unless there is one whose id was not noted.
+
+        The client would repeat a call whose reply was lost, and the batch would be there twice. So
+        it makes one try, and before another one it is looked whether the batch is there.
+        """
+        made, waits = await self._made_of(client, file), self._waits()
+        while made is None:
+            try:
+                made = await client.with_options(max_retries=0).batches.create(
                     input_file_id=file, endpoint=_CHAT, completion_window="24h"
-                ),
-            )  # fmt: skip
+                )
+            except Exception as error:
+                wait = next(waits, None)
+                if wait is None or not may_pass(error):
+                    raise _without_batches(error, client) from error
+                await asyncio.sleep(wait)
+                made = await self._made_of(client, file)
         count = len(self._journal.uploads[file])
         self._journal.batch(made.id, file)
         self.outcome.sent += count
         self._say(f"batch {made.id}: {count} requests")
+
+    def _waits(self) -> Iterator[float]:
+        """Seconds before each further try."""
+        return (min(FIRST_WAIT * 2**n, LONGEST_WAIT) for n in range(self._options.endpoint.retries))
 
     async def _made_of(self, client: AsyncOpenAI, file: str) -> Any:
         page = await _called(client, client.batches.list(limit=_LISTED))
@@ -189,7 +209,11 @@ async def _called(client: AsyncOpenAI, call: Any) -> Any:
     try:
         return await call
     except Exception as error:
-        meaning = explained(error, client)
-        if isinstance(meaning, RequestError):
-            raise EndpointError(f"the Batch API cannot be used: {meaning}.") from error
-        raise meaning from error
+        raise _without_batches(error, client) from error
+
+
+def _without_batches(error: Exception, client: AsyncOpenAI) -> Exception:
+    meaning = explained(error, client)
+    if isinstance(meaning, RequestError):
+        return EndpointError(f"the Batch API cannot be used: {meaning}.")
+    return meaning

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _SHOWN = 200  # characters of what an endpoint says
+_PASSING = {408, 409, 429}  # statuses that the client tries again, besides those from 500 on
 _OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"}
 
 
@@ -131,6 +132,15 @@ def explained(error: Exception, client: AsyncOpenAI) -> Exception:
     if isinstance(error, openai.OpenAIError | ValueError):
         return RequestError(f"the answer cannot be read ({_short(str(error))})")
     return error
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same call may succeed later, or has succeeded although its reply was lost."""
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in _PASSING or error.status_code >= 500
+    return isinstance(error, openai.APIConnectionError)
 
 
 def web_page(text: str, client: AsyncOpenAI) -> EndpointError:
