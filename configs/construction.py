@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 
 from options import Options, Seed, TypedPath, TypedText
 
+JOURNAL = "journal.jsonl"  # in the output folder: what was sent and answered
+
 
 def _is_address(address: str) -> str:
     parts = urlsplit(address)

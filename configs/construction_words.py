@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from configs import schema
 from configs.check import numbered, type_sections
+from configs.construction import JOURNAL
 from configs.overrides import CONFIG_DIR, check_words, compose_plain, hydra_ready
 from configs.rules import Sections
 from configs.words import quote_words
@@ -95,9 +96,26 @@ def _rule_problems(sections: Sections) -> list[str]:
         return problems
     if output is not None and (reason := why_unwritable(Path(output))):
         problems.append(f"output_dir={output} cannot be written ({reason})")
-    if not os.environ.get(KEY, "").strip():
-        problems.append(
-            f"{KEY} is not set, and the key is read from there alone: type `export {KEY}=...` "
-            "first, or dry_run=true, which needs none. A server that asks for no key takes any text"
-        )
+    is_begun = output is not None and (Path(output) / JOURNAL).is_file()
+    problems += [] if is_begun else key_problem()  # a journal may have all answers
     return problems
+
+
+def key_problem() -> list[str]:
+    """A sentence where no key is set."""
+    if os.environ.get(KEY, "").strip():
+        return []
+    return [
+        f"{KEY} is not set, and the key is read from there alone: type `export {KEY}=...` first, "
+        "or dry_run=true, which needs none. A server that asks for no key takes any text"
+    ]
+
+
+def require_key() -> None:
+    """Makes sure that a key is set.
+
+    Raises:
+        ConfigError: none is.
+    """
+    for problem in key_problem():
+        raise ConfigError(f"{problem}.")

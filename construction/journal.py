@@ -28,7 +28,6 @@ from construction.requests import Request
 from errors import DataError
 from results.files import UnwritableError, differences
 
-JOURNAL = "journal.jsonl"
 _FORM = 1  # of the lines
 
 

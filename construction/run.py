@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from configs.construction import JOURNAL
+from configs.construction_words import require_key
 from configs.schema import ConstructionConfig
 from configs.signals import signals
 from construction.answers import ANSWERS, AnsweredRow, write_answers
@@ -25,11 +27,11 @@ from construction.batches import ask_in_batches
 from construction.budget import Budget
 from construction.dry_run import forecast, show_forecast
 from construction.endpoint import require_client
-from construction.journal import JOURNAL, Journal, put_aside
-from construction.making import Made, Maker
+from construction.journal import Journal, put_aside
+from construction.making import Maker
 from construction.progress import shown
 from construction.prompts import VERSION
-from construction.requests import Question, Unanswered, answers_of, questions
+from construction.requests import Question, Unanswered, answers_of, due, questions
 from construction.rows import Row, Rows, read_rows
 from datamodules.left_out import LeftOut, first_of
 from datamodules.picture_folder import PictureFolder
@@ -79,7 +81,6 @@ def run(config: ConstructionConfig) -> int:
             journal.read()
         show_forecast(forecast([q for of_row in of_rows for q in of_row], journal), config)
         return COMPLETE
-    require_client()
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         if config.overwrite and (aside := _other_journal(journal)):
@@ -87,20 +88,20 @@ def run(config: ConstructionConfig) -> int:
             journal = Journal(folder / JOURNAL, header_of(config), signals.held)
         with journal.opened():
             outcome, budget = _ask(config, of_rows, journal, console)
-            answered, incomplete = sorted_out(table.rows, of_rows, journal, outcome)
-            write_answers(folder / ANSWERS, answered)
-            summary = summary_of(config, table, answered, incomplete, outcome, budget)
-            is_cut = bool(outcome.signal) or outcome.error is not None
-            made = Made() if is_cut else maker.make(answered)
-            summary |= made.summary
-            write_text(folder / SUMMARY, f"{json.dumps(summary, indent=2, ensure_ascii=False)}\n")
-    _tell(config, answered, incomplete, outcome, budget)
+        answered, incomplete = sorted_out(table.rows, of_rows, journal, outcome)
+        write_answers(folder / ANSWERS, answered)
+        summary = summary_of(config, table, answered, incomplete, outcome, budget)
+        summary["answered_by"] = sorted({reply.model for reply in journal.replies.values()})
+        _write_summary(folder, summary)
+        _tell(config, answered, incomplete, outcome, budget)
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.signal:
+            raise Stopped(outcome.signal, "after the requests under way")
+        made = maker.make(answered)
+        _write_summary(folder, summary | made.summary)
     for line in made.lines:
         screen(highlight=False).print(line, soft_wrap=True, markup=False)
-    if outcome.error is not None:
-        raise outcome.error
-    if outcome.signal:
-        raise Stopped(outcome.signal, "after the requests under way")
     return INCOMPLETE if incomplete else COMPLETE
 
 
@@ -173,6 +174,10 @@ def _ask(
         config.budget, config.prices, in_batches=config.batch.use, single=single, batched=batched
     )
     flat = [question for of_row in of_rows for question in of_row]
+    is_asked = next(due(flat, journal.replies), None) is not None
+    if is_asked or journal.open_batches or journal.uploads:
+        require_key()
+        require_client()
     if config.batch.use:
         outcome = ask_in_batches(flat, config, journal, budget, console.print)
         return outcome, budget
@@ -225,6 +230,11 @@ def summary_of(
         "dollars": round(budget.spent.dollars(config.prices), 6) if is_priced else None,
         "prices": config.prices.model_dump() if is_priced else None,
     }  # fmt: skip
+
+
+def _write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+    text = json.dumps(summary, indent=2, ensure_ascii=False)
+    write_text(folder / SUMMARY, f"{text}\n")
 
 
 def _tell_left_out(table: Rows, console: Console) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.construction import BatchOptions, BudgetOptions
-from configs.schema import ConstructionConfig
+from configs.construction import BudgetOptions
+from configs.construction_words import load_construction_config
 from construction.asking import Outcome
 from construction.batches import ask_in_batches
 from construction.budget import Budget
@@ -22,7 +22,7 @@ from tests.openai_replies import Failure
 from tests.openai_stand_in import serving
 from tests.unit.construction.test_budget import PRICES
 from tests.unit.construction.test_command import FACTS, instead
-from tests.unit.construction.test_requests import ENDPOINT
+from tests.unit.construction.test_rows import as_lines
 
 
 class _KilledError(BaseException):
@@ -34,15 +34,17 @@ class Batches:
 
     def __init__(self, server: OpenAIStandIn, path: Path) -> None:
         self.server = server
-        endpoint = ENDPOINT.model_copy(update={"base_url": server.url})
-        self.config = ConstructionConfig(
-            rows="facts.jsonl", pictures=None, output_dir=str(path), on_error="error", limit=None,
-            dry_run=False, overwrite=False, attempts=1, endpoint=endpoint, prices=PRICES,
-            budget=BudgetOptions(dollars=None, tokens=None),
-            batch=BatchOptions(use=True, size=10, poll=0.01),
+        self.config = load_construction_config(
+            [
+                f"rows={as_lines(path / 'facts.jsonl', FACTS)}", f"output_dir={path}",
+                f"endpoint.base_url={server.url}", "endpoint.retries=0", "batch.use=true",
+                "batch.size=10", "batch.poll=0.01",
+            ]
         )  # fmt: skip
         rows = [Row.model_validate({**fact, "image": None}) for fact in FACTS]
-        self.questions: list[Question] = [q for row in rows for q in questions(row, endpoint)]
+        self.questions: list[Question] = [
+            question for row in rows for question in questions(row, self.config.endpoint)
+        ]
 
     def run(
         self, say: Callable[[str], None] = lambda line: None, dollars: float | None = None

@@ -93,6 +93,18 @@ def test_every_row_is_complete_and_nothing_is_paid_twice(started: Started) -> No
     assert (construction.summary["calls"], construction.summary["complete"]) == (10, 3)
 
 
+def test_no_key_is_needed_where_the_journal_answers(
+    started: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    construction = started()
+    assert construction.run("limit=2") == 0
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert construction.run("limit=2") == 0
+    assert construction.summary["answered_by"] == ["gpt-4o-2024-08-06"]
+    assert construction.run() == 2
+    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
+
+
 def test_requests_are_under_way_at_one_time(started: Started) -> None:
     construction = started(delay=0.1)
     assert construction.run("endpoint.concurrency=3") == 0
