@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from configs.construction import JOURNAL
 from construction.__main__ import main
 from construction.answers import read_answers
-from construction.journal import JOURNAL
 from construction.requests import Request as Sent
 from tests.construction_plans import good
 from tests.e2e.commands import ROOT, environment

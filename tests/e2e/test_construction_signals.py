@@ -59,24 +59,6 @@ def journal(server: OpenAIStandIn, path: Path, monkeypatch: pytest.MonkeyPatch) 
     return book
 
 
-def test_what_is_under_way_is_waited_for_after_the_first_signal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with serving(good, delay=0.5) as server:
-        with started(server, tmp_path) as process:
-            process.send_signal(signal.SIGTERM)
-            printed, errors = process.communicate(timeout=60)
-        assert process.returncode == 128 + signal.SIGTERM
-        assert "stopped by SIGTERM after the requests under way: the same command goes on" in errors
-        assert "1 of 3 rows complete; 4 requests sent now" in printed
-        assert "stopped: SIGTERM came." in printed
-        book = journal(server, tmp_path, monkeypatch)
-        assert (len(book.replies), book.lost) == (AT_ONCE, set())
-        with started(server, tmp_path) as process:
-            assert "3 of 3 rows complete" in process.communicate(timeout=60)[0]
-        assert (process.returncode, server.paid_twice) == (0, {})
-
-
 def test_a_second_signal_ends_the_run_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

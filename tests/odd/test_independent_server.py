@@ -18,9 +18,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from configs.construction import JOURNAL
 from construction.__main__ import main
 from construction.answers import read_answers
-from construction.journal import JOURNAL
 from construction.prompts import PROMPTS
 from construction.rows import Row
 from tests.construction_plans import good

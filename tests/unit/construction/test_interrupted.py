@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from configs.construction import JOURNAL
 from construction.__main__ import main
 from construction.answers import read_answers
-from construction.journal import JOURNAL
 from tests.construction_plans import good, prompt_name
 from tests.openai_calls import OpenAIStandIn
 from tests.openai_replies import Answer, Cut, Failure, Hang, Reply, Request, faults_first
