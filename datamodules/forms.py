@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from datamodules.json_file import Element, read_list
+from datamodules.json_file import Element, elements
 from datamodules.left_out import LeftOut, NotJoinedError, OnError, copies
 from datamodules.record_table import RecordTable, RecordWriter
 from datamodules.records import Record, field_errors, name_key
@@ -64,18 +64,18 @@ class Reading:
         Raises:
             DataError: a file is broken, or with `on_error=error` a record of it.
         """
-        elements = (
+        placed = (
             (element, _place(path, index, element))
             for path in paths
             for index, element in enumerate(
-                read_list(path, "records", broken_lines=on_error == "skip")
+                elements(path, "records", broken_lines=on_error == "skip")
             )
         )
-        return cls.of_elements(elements, form, on_error, source)
+        return cls.of_elements(placed, form, on_error, source)
 
     @classmethod
     def of_elements(
-        cls, elements: Iterable[tuple[Element, str]], form: Form, on_error: OnError, source: str
+        cls, placed: Iterable[tuple[Element, str]], form: Form, on_error: OnError, source: str
     ) -> Reading:
         """The records of some values, each with the place where it stands; else as `of`.
 
@@ -83,7 +83,7 @@ class Reading:
             DataError: with `on_error=error`, a value is no record.
         """
         with _Reader(form, on_error, source) as reader:
-            for element, place in elements:
+            for element, place in placed:
                 reader.add(element, place)
             reading = reader.reading()
         if on_error == "error":  # copies among them are told by `check_disjoint`

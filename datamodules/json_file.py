@@ -1,5 +1,7 @@
 """Reading JSON files of data: every mistake names the file, the line and the column.
 
+Lists of records may be Parquet as well, whose rows are the same objects (parquet_file.py).
+
 A file is UTF-8 text (RFC 8259) with or without a byte order mark. Records are one list, or JSON
 lines: objects one after the other. What Python's reader lets pass in silence is refused here: NaN
 and infinities, numbers beyond 64-bit floats, and a key that stands twice in one object.
@@ -17,7 +19,9 @@ from typing import Any, NamedTuple, NoReturn
 from errors import DataError
 
 LINES_SUFFIX = ".jsonl"  # of files that hold an object a line, be it a single one
-SUFFIXES = (".json", LINES_SUFFIX)
+JSON_SUFFIXES = (".json", LINES_SUFFIX)
+PARQUET_SUFFIX = ".parquet"
+SUFFIXES = (*JSON_SUFFIXES, PARQUET_SUFFIX)  # of files of records
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _TOKEN = re.compile(
@@ -82,7 +86,15 @@ def read_json(path: Path) -> Any:
 
 
 def read_list(path: Path, what: str, *, broken_lines: bool = False) -> list[Element]:
+    """The elements of a file of records; else as `elements`."""
+    return list(elements(path, what, broken_lines=broken_lines))
+
+
+def elements(path: Path, what: str, *, broken_lines: bool = False) -> Iterator[Element]:
     """The elements of a file that holds a list, or objects one after the other (JSON lines).
+
+    One is made when it is asked for, and a mistake is told when its turn comes. A *.parquet file
+    has a row for each.
 
     Args:
         path: the file.
@@ -94,18 +106,31 @@ def read_list(path: Path, what: str, *, broken_lines: bool = False) -> list[Elem
         DataError: it cannot be read, is not UTF-8, not JSON, or neither a list of something nor
             JSON lines.
     """
+    suffix = path.suffix.lower()
+    if suffix == PARQUET_SUFFIX:
+        from datamodules.parquet_file import read_rows
+
+        yield from (Element(row, None) for row in read_rows(path))
+        return
     text = _text(path)
-    if broken_lines and path.suffix.lower() == LINES_SUFFIX:
-        return list(_lines(path, text))
+    if broken_lines and suffix == LINES_SUFFIX:
+        yield from _lines(path, text)
+        return
+    if text[_after_space(text, 0)] == "[":
+        yield from _listed(path, text, what)
+        return
     first, end = _value(path, text, 0)
-    if isinstance(first, dict) and (path.suffix.lower() == LINES_SUFFIX or end < len(text)):
-        return list(_elements(path, text))
-    kind = "an empty list" if first == [] else _KINDS.get(type(first), "a number")
+    if isinstance(first, dict) and (suffix == LINES_SUFFIX or end < len(text)):
+        yield from _elements(path, text)
+        return
+    kind = _KINDS.get(type(first), "a number")
     if end < len(text):
         _refuse(path, text, end, f"more text follows {kind}. Take it out")
-    if isinstance(first, list) and first:
-        return [Element(element, None) for element in first]
-    raise DataError(
+    raise _no_list(path, what, kind)
+
+
+def _no_list(path: Path, what: str, kind: str) -> DataError:
+    return DataError(
         f"{path} should hold a list of {what}, and holds {kind}. Put the {what} between [ and ], "
         f"with commas between them, or write one a line into a file that ends in {LINES_SUFFIX}."
     )
@@ -143,6 +168,26 @@ def _text(path: Path) -> str:
     if not text.strip():
         raise DataError(f"{path} is empty. {_AGAIN}")
     return text
+
+
+def _listed(path: Path, text: str, what: str) -> Iterator[Element]:
+    """The values of a list, one at a time."""
+    position, last = _after_space(text, _after_space(text, 0) + 1), "["
+    if text[position : position + 1] == "]":
+        raise _no_list(path, what, "an empty list")
+    while last != "]":
+        try:
+            value, position = _value(path, text, position)
+        except DataError:
+            _value(path, text, 0)  # says the same of the whole list
+            raise
+        yield Element(value, None)
+        last = text[position : position + 1]
+        if last not in (",", "]"):
+            _value(path, text, 0)  # says what is wrong there
+        position = _after_space(text, position + 1)
+    if position < len(text):
+        _refuse(path, text, position, "more text follows a list. Take it out")
 
 
 def _elements(path: Path, text: str) -> Iterator[Element]:

@@ -26,7 +26,7 @@ from datamodules.source import (
 )
 from errors import DataError
 from options import Files, TypedPath
-from results.files import EDITS, SUMMARY
+from results.files import EDITS, RUN_FILES
 
 
 class RecordFileOptions(DataOptions):
@@ -107,8 +107,8 @@ def read_record_files(
         root: the folder with the files.
         form: how a record is written.
         name: the data set's name in results.
-        files: names of the test files in it; default: every *.json and *.jsonl that is not a train
-            file and not hidden.
+        files: names of the test files in it; default: every *.json, *.jsonl and *.parquet that is
+            not a train file and not hidden.
         train_files: names of the files to train on.
         image_root: the pictures' folder; default: `root`/images.
         seed: draws the validation subjects out of the training ones.
@@ -184,7 +184,7 @@ def _other_files(root: Path, training: Mapping[Hashable, str]) -> list[str]:
         if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(".")  # what macOS and editors leave behind
         and not os.path.isdir(path)
-        and not (holds_result and path.name == SUMMARY)  # of a run whose output_dir this is
+        and not (holds_result and path.name in RUN_FILES)  # of a run whose output_dir this is
         and _identity(path) not in training
     )
 

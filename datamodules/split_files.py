@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.forms import Form, Reading
-from datamodules.json_file import SUFFIXES
+from datamodules.json_file import JSON_SUFFIXES
 from datamodules.left_out import OnError
 from datamodules.packed.folder import NAMES
 from datamodules.records import Record
@@ -47,7 +47,7 @@ def split_files(root: Path) -> dict[Split, Path]:
         paths = [
             path
             for name in names
-            for suffix in SUFFIXES
+            for suffix in JSON_SUFFIXES
             if os.path.isfile(path := root / f"{name}{suffix}")
         ]
         if len(paths) > 1:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 _PICTURE = {"bytes", "path"}
+_AT_ONCE = 256  # rows as values of Python
 
 
 @dataclass
@@ -49,6 +51,12 @@ class Columns:
     def __iter__(self) -> Iterator[tuple[pa.Array, pa.Array]]:
         return zip(self.names, self.contents, strict=True)
 
+    def values(self) -> Iterator[dict[str, Any]]:
+        """The rows as values of Python; a field that is null is absent."""
+        for batch in self.rows:
+            for start in range(0, len(batch), _AT_ONCE):
+                yield from map(without_nulls, batch.slice(start, _AT_ONCE).to_pylist())
+
     def _without_bytes(self, array: pa.Array, where: str) -> pa.Array:
         kind = array.type
         if pa.types.is_struct(kind):
@@ -77,3 +85,12 @@ class Columns:
         self.names.append(names)
         self.contents.append(contents)
         return names
+
+
+def without_nulls(value: Any) -> Any:
+    """A value of Arrow without the fields that are null, which stand for fields that are absent."""
+    if isinstance(value, dict):
+        return {key: without_nulls(part) for key, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [without_nulls(part) for part in value]
+    return value

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +17,6 @@ from datamodules.records import Record
 from datamodules.split_files import FORM
 from errors import DataError, some_of
 
-_AT_ONCE = 256  # rows as values of Python
 _CLOSE = 0.8  # likeness of two names, one of which is a slip of the other
 
 
@@ -38,25 +35,9 @@ def read_rows(root: Path, split: str, columns: Columns, on_error: OnError) -> Re
     where = f"the {split} split of the data set {root}"
     elements = (
         (Element(value, None), f"row {number} of {where}")
-        for number, value in enumerate(_values(columns))
+        for number, value in enumerate(columns.values())
     )
     return Reading.of_elements(elements, FORM, on_error, "tmke")
-
-
-def _values(columns: Columns) -> Iterator[Mapping[str, Any]]:
-    for batch in columns.rows:
-        for start in range(0, len(batch), _AT_ONCE):
-            for row in batch.slice(start, _AT_ONCE).to_pylist():
-                yield without_nulls(row)
-
-
-def without_nulls(value: Any) -> Any:
-    """A value of Arrow without the fields that are null, which stand for fields that are absent."""
-    if isinstance(value, dict):
-        return {key: without_nulls(part) for key, part in value.items() if part is not None}
-    if isinstance(value, list):
-        return [without_nulls(part) for part in value]
-    return value
 
 
 def check_columns(root: Path) -> None:

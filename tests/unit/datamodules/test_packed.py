@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 
 from configs.sources import data_options
 from datamodules.__main__ import main
-from datamodules.packed.columns import Columns
+from datamodules.packed.columns import Columns, without_nulls
 from datamodules.packed.data_set import PAGE
 from datamodules.packed.export import export
 from datamodules.packed.features import record_features, with_pictures
-from datamodules.packed.records import without_nulls
 from datamodules.picture_file import read_image
 from datamodules.records import Record
 from datamodules.source import RecordSource
