@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.hub_folder import download, hub_name
 from datamodules.source import DataOptions, RecordSource, missing_root
+from errors import DataError
 from options import PathOrHub, TypedPath, TypedText
 
 if TYPE_CHECKING:
@@ -30,11 +31,8 @@ class HubData(DataOptions):
     image_root: TypedPath | None
 
     def problems(self, command: str) -> list[str]:
-        """The folder has to be there, and a split in it."""
+        """The folder has to be there, or the name of a data set of the hub in its place."""
         del command
-        from datamodules.packed.folder import NAMES, is_packed
-        from datamodules.split_files import split_files
-
         if hub_name(self.root):
             return []
         problems = missing_root(self.root)
@@ -43,22 +41,25 @@ class HubData(DataOptions):
                 f"data.revision={self.revision}: data.root={self.root} is no data set of the hub "
                 "(OWNER/NAME), and nothing else has revisions; leave data.revision out"
             )
-        root = Path(self.root)
-        if problems or split_files(root) or is_packed(root):
-            return problems
-        names = ", ".join(f"{names[0]}.jsonl" for names in NAMES.values())
-        return [
-            f"data.root={self.root}: the folder holds no data set; that is files named {names} "
-            "(or the same as .json), or Parquet files as python -m datamodules export writes them"
-        ]
+        return problems
 
     def read(self) -> RecordSource:
         """Reads the splits that are there."""
         name = hub_name(self.root)
         root = Path(self.root) if name is None else download(name, self.revision)
+        from datamodules.packed.folder import is_packed
         from datamodules.split_files import split_files
 
-        source = self._read_files(root) if split_files(root) else self._read_set(root)
+        if split_files(root):
+            source = self._read_files(root)
+        elif is_packed(root):
+            source = self._read_set(root)
+        else:
+            raise DataError(
+                f"data.root={self.root} holds no data set: that is files named train.jsonl, "
+                "validation.jsonl, test.jsonl (or the same as .json), or Parquet files as "
+                "python -m datamodules export writes them. Name another folder."
+            )
         source.check_disjoint()
         return source
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from configs.check import load_config
 from datamodules.source import RecordSource
-from errors import ConfigError, DataError
+from errors import DataError
 from tests.unit.datamodules.test_sources import RECORD, other
 
 
@@ -75,7 +75,7 @@ def test_what_is_wrong_is_said_with_file_line_and_field(folder: Path) -> None:
 
 
 def test_a_folder_without_splits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.root=.*holds no data set; .*test\.jsonl"):
+    with pytest.raises(DataError, match=r"data\.root=.*holds no data set: .*test\.jsonl"):
         read(tmp_path)
 
 

@@ -257,7 +257,7 @@ class TestWhatIsRefused:
             read(written / "set")
 
     def test_a_folder_without_a_set(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"the folder holds no data set"):
+        with pytest.raises(DataError, match=r"holds no data set"):
             read(tmp_path)
 
     def test_a_missing_split(self, written: Path, tmp_path: Path) -> None:
