@@ -79,3 +79,4 @@ class RecordsOptions(Options):
     stand_ins: bool
     kin: list[TypedText]
     entity_pictures: TypedPath | None
+    licence: TypedText | None

@@ -10,15 +10,19 @@ import json
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import yaml
 
 from construction.decisions import picture_names
 from construction.records import Constructed
+from datamodules.packed.data_set import OURS, PAGE
 from datamodules.picture_folder import PictureFolder
 from errors import ConfigError, DataError, some_of
 from results.files import replacing_folder
 
 TEST, IMAGES = "test.jsonl", "images"
-FILES = (TEST, IMAGES)  # what we write there
+FILES = (TEST, IMAGES, PAGE)  # what we write there
 
 
 def check_pictures(constructed: Iterable[Constructed], pictures: PictureFolder) -> None:
@@ -57,8 +61,20 @@ def check_ours(folder: Path, names: Collection[str]) -> None:
         )
 
 
+class Terms(NamedTuple):
+    """Where records come from, and what may be done with them.
+
+    Attributes:
+        origin: how they were made.
+        licence: None where the user has stated none.
+    """
+
+    origin: str
+    licence: str | None = None
+
+
 def write_data_set(
-    folder: Path, constructed: Sequence[Constructed], pictures: PictureFolder
+    folder: Path, constructed: Sequence[Constructed], pictures: PictureFolder, terms: Terms
 ) -> None:
     """Writes the folder whole or not at all; an earlier one of ours gives way.
 
@@ -66,6 +82,7 @@ def write_data_set(
         folder: made if it does not exist.
         constructed: the records.
         pictures: where their pictures are, which are copied.
+        terms: origin and licence.
 
     Raises:
         ConfigError: something else is there.
@@ -81,7 +98,23 @@ def write_data_set(
     ]
     with replacing_folder(folder) as temporary:
         copy_pictures(_names(constructed), pictures, temporary / IMAGES)
+        (temporary / PAGE).write_text(_page(constructed, terms), encoding="utf-8")
         (temporary / TEST).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _page(constructed: Sequence[Constructed], terms: Terms) -> str:
+    """README.md: metadata as the hub's pages have them, and a sentence or two."""
+    facts = {"origin": terms.origin, **({"licence": terms.licence} if terms.licence else {})}
+    files = [{"split": "test", "path": TEST}]
+    metadata = {"configs": [{"config_name": "default", "data_files": files}], OURS: facts}
+    complete = sum(one.is_complete for one in constructed)
+    stated = f"Licence: {terms.licence}." if terms.licence else "No licence is stated."
+    return (
+        f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n\n"
+        f"{len(constructed)} edits of knowledge with their probes, {complete} of them with every "
+        f"field of the TMKE schema. {terms.origin[0].upper()}{terms.origin[1:]}. {stated}\n\n"
+        "```bash\npython evaluate.py editor=ft data=hub data.root=DIR scenario=transitive\n```\n"
+    )
 
 
 def copy_pictures(names: Iterable[str], pictures: PictureFolder, folder: Path) -> None:

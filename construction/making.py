@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from configs.schema import ConstructionConfig
 from construction import data_set, world
 from construction.answers import AnsweredRow
-from construction.data_set import check_ours, write_data_set
+from construction.data_set import Terms, check_ours, write_data_set
 from construction.decisions import (
     Decision,
     Reviewed,
@@ -96,7 +96,7 @@ class Maker:
             kin=[group.split("/") for group in options.kin],
         )
         folder = self._folder / RECORDS
-        write_data_set(folder, constructed, self._pictures)
+        write_data_set(folder, constructed, self._pictures, self._terms())
         _tell_records(made, constructed, folder)
         page, title = self._folder / PAGE, Path(self._config.rows).name
         write_text(page, review_page(title, constructed, self._pictures, self._decisions))
@@ -123,9 +123,19 @@ class Maker:
         if not reviewed.records:
             raise DataError(f"decisions={file} accepts none of the {len(constructed)} records.")
         folder = self._folder / REVIEWED
-        write_data_set(folder, reviewed.records, self._pictures)
+        write_data_set(folder, reviewed.records, self._pictures, self._terms("reviewed"))
         _tell_review(made, reviewed, folder)
         return reviewed.records
+
+    def _terms(self, *steps: str) -> Terms:
+        """What is said of the records' origin and licence."""
+        config = self._config
+        ways = ", ".join(["made", *steps])
+        origin = (
+            f"{ways} with `python -m construction` of {Path(config.rows).name} and answers of "
+            f"{config.endpoint.model}"
+        )
+        return Terms(origin, config.records.licence)
 
 
 def _read_entities(path: Path, pictures: PictureFolder) -> dict[str, str]:

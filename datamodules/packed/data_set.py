@@ -59,13 +59,7 @@ class DataSet:
     @property
     def said(self) -> dict[str, Any]:
         """What its page says of the records: fields of `RecordSource`."""
-        ours = self.page.get(OURS)
-        ours = ours if isinstance(ours, Mapping) else {}
-        said = {name: ours[name] for name in FACTS if isinstance(ours.get(name), FACTS[name])}
-        licence = self.page.get("license")
-        if "licence" not in said and isinstance(licence, str) and licence != UNKNOWN_LICENCE:
-            said["licence"] = licence
-        return said
+        return facts_of(self.page)
 
 
 def open_set(root: Path, files: Path | None = None) -> DataSet:
@@ -78,7 +72,7 @@ def open_set(root: Path, files: Path | None = None) -> DataSet:
     Raises:
         DataError: it cannot be read, or the cache has no room for it.
     """
-    page = _page(root)
+    page = read_page(root)
     _check_files(root, page)
     tables = _load(root)
     _check_counts(root, page, tables)
@@ -170,8 +164,8 @@ def _silent(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _page(root: Path) -> dict[str, Any]:
-    """The metadata of a set's page; none where there is no page.
+def read_page(root: Path) -> dict[str, Any]:
+    """The metadata of a data set's page; none where there is no page.
 
     Raises:
         DataError: they are no YAML.
@@ -189,6 +183,17 @@ def _page(root: Path) -> dict[str, Any]:
             f"the first lines of {path} cannot be read ({_line(error)}): they are YAML between two "
             "lines of ---. Correct them."
         ) from error
+    return said
+
+
+def facts_of(page: Mapping[str, Any]) -> dict[str, Any]:
+    """What a page's metadata say of the records: fields of `RecordSource`."""
+    ours = page.get(OURS)
+    ours = ours if isinstance(ours, Mapping) else {}
+    said = {name: ours[name] for name in FACTS if isinstance(ours.get(name), FACTS[name])}
+    licence = page.get("license")
+    if "licence" not in said and isinstance(licence, str) and licence != UNKNOWN_LICENCE:
+        said["licence"] = licence
     return said
 
 

@@ -64,6 +64,7 @@ class HubData(DataOptions):
         return source
 
     def _read_files(self, root: Path) -> RecordSource:
+        from datamodules.packed.data_set import facts_of, read_page
         from datamodules.split_files import read_splits, split_files
 
         files = split_files(root)
@@ -71,6 +72,7 @@ class HubData(DataOptions):
             read_splits(files, self.on_error),
             image_root=Path(self.image_root) if self.image_root else root / PICTURES,
             absent=f"{root} has {', '.join(path.name for path in files.values())}.",
+            **facts_of(read_page(root)),
         )
 
     def _read_set(self, root: Path) -> RecordSource:

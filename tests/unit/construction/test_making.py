@@ -54,6 +54,11 @@ def test_records_and_a_page_are_made_and_what_they_lack_is_said(make: Make, tmp_
     made = make()
     source = options("hub", tmp_path / "out/records").read()
     assert list(source.records("test")) == [one.record for one in construct_records(ROWS)]
+    assert source.terms == {
+        "source": "hub",
+        "origin": "made with `python -m construction` of facts.jsonl and answers of gpt-4o",
+        "licence": "not stated",
+    }
     page = (tmp_path / "out/review.html").read_text()
     assert "<title>Review of facts.jsonl</title>" in page
     assert all(one.row.subject in page for one in ROWS)
@@ -72,8 +77,11 @@ def test_accepted_records_are_a_set_of_their_own_and_the_world_is_theirs(
 ) -> None:
     verdicts = {"Book_2": "reject", "Person_4": "reject", "Person_3": ""}
     file = decide(tmp_path, construct_records(ROWS), **verdicts)
-    made = make(f"decisions={file}", "world=true")
-    subjects = [r.subject for r in options("hub", tmp_path / "out/reviewed").read().records("test")]
+    made = make(f"decisions={file}", "world=true", "records.licence=CC-BY-4.0")
+    source = options("hub", tmp_path / "out/reviewed").read()
+    assert source.terms["origin"].startswith("made, reviewed with `python -m construction` of ")
+    assert source.terms["licence"] == "CC-BY-4.0"
+    subjects = [record.subject for record in source.records("test")]
     assert subjects == ["Book 1", "Book 3", "Book 4", "Person 1", "Person 2"]
     assert len(options("hub", tmp_path / "out/records").read().records("test")) == 8
     rejected = [one.row.id for one in ROWS if one.row.subject in ("Book 2", "Person 4")]
