@@ -100,8 +100,9 @@ class Maker:
         _tell_records(made, constructed, folder)
         page, title = self._folder / PAGE, Path(self._config.rows).name
         write_text(page, review_page(title, constructed, self._pictures, self._decisions))
-        made.lines.append(f"review them on {page}, and go on with decisions=FILE")
-        if self._config.decisions is not None:
+        if self._config.decisions is None:
+            made.lines.append(f"review them on {page}, and go on with decisions=FILE")
+        else:
             constructed = self._review(made, constructed, Path(self._config.decisions))
         if self._config.world:
             folder = self._folder / WORLD
