@@ -79,4 +79,5 @@ class RecordsOptions(Options):
     stand_ins: bool
     kin: list[TypedText]
     entity_pictures: TypedPath | None
+    locality: TypedPath | None
     licence: TypedText | None

@@ -28,6 +28,7 @@ from construction.decisions import (
     check_current,
     read_decisions,
 )
+from construction.locality import FarQuestions, read_far_questions, with_locality
 from construction.records import Constructed, construct_records, count_lacks
 from construction.review import PAGE, review_page
 from construction.world import WorldCounts, write_world
@@ -76,6 +77,9 @@ class Maker:
         self._entities: Mapping[str, str] = {}
         if config.records.entity_pictures is not None:
             self._entities = _read_entities(Path(config.records.entity_pictures), self._pictures)
+        self._far = FarQuestions()
+        if config.records.locality is not None:
+            self._far = read_far_questions(Path(config.records.locality), self._pictures)
 
     def make(self, answered: Sequence[AnsweredRow]) -> Made:
         """Writes everything that is asked for.
@@ -89,7 +93,7 @@ class Maker:
             return made
         options = self._config.records
         constructed = construct_records(
-            answered,
+            with_locality(answered, self._far, options.seed),
             seed=options.seed,
             stand_ins=options.stand_ins,
             pictures=self._entities,

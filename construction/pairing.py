@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from construction.answers import Answers
 from construction.wording import about_picture
-from datamodules.drawn import by_relation, by_wording, draw_different_type, draw_same_type
+from datamodules.drawn import by_wording, draw_different_type, draw_same_type
 from datamodules.records import Record, SameTypeQuestion, name_key, renamed
 
 SAME, SAME_IMAGE = "same_type_entity_question", "same_entity_image"
@@ -160,4 +160,5 @@ class Pairing:
 
 def relation_of(record: Record) -> Hashable | None:
     """What is asked: the relation that the row names, else the wording, of entities of one type."""
-    return by_relation(record) or (by_wording(record), record.entity_type)
+    kind = name_key(record.entity_type or "")
+    return (by_wording(record), kind) if record.relation is None else (record.relation, kind)

@@ -122,9 +122,12 @@ def test_kin_stand_ins_and_pictures_of_entities_are_the_users(make: Make, tmp_pa
     assert {record.diff_type_entity_question for record in records} == {None}
     assert records[0].same_entity_image == "book/9_seen.png"
     assert records[4].drawn == ("same_type_entity_question",)
-    make("records.stand_ins=false")
+    far = tmp_path / "far.jsonl"
+    far.write_text('{"question": "What falls in winter?", "answer": "snow"}')
+    make("records.stand_ins=false", f"records.locality={far}")
     records = options("hub", tmp_path / "out/records").read().records("test")
     assert {record.same_entity_image for record in records} == {None}
+    assert {r.locality_question.answer for r in records if r.locality_question} == {"snow"}
 
 
 @pytest.mark.parametrize(

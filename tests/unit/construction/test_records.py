@@ -94,6 +94,14 @@ def test_a_row_stands_in_for_an_entity_without_a_picture_and_says_so() -> None:
     assert without.lacks["same_entity_image"] == NO_PICTURE
 
 
+def test_a_type_is_one_however_it_is_spelled() -> None:
+    other = book(3)
+    answers = other.answers.model_copy(update={"entity_type": "Book"})
+    one = first(book(1), other.model_copy(update={"answers": answers}))
+    assert one.record.same_entity_image == "book/3_seen.png"
+    assert one.record.diff_type_entity_question is None
+
+
 def test_a_picture_of_the_named_entity_may_be_given() -> None:
     one = first(book(1), book(3), pictures={"EMMA": "emma.png"})
     assert one.record.same_entity_image == "emma.png"
