@@ -12,6 +12,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ PARTIAL = "partial"  # folder: batches of an evaluation that is going on
 STAGES = "stages"  # folder: what the stages of a pretraining have come to
 PARTS = "parts"  # folder: what a pretraining adds to the language model that it builds around
 REJECTED = "rejected"  # folder: a pretrained model that missed its targets, kept for inspection
+_WAITING = 16  # threads that wait until files are on the disk
 
 # What our commands leave in `output_dir`; nothing else is ever removed.
 RUN_FILES = (
@@ -163,9 +165,7 @@ def replacing_folder(folder: Path, *, overwrite: bool = True) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        for path in temporary.rglob("*"):
-            _folder_to_disk(path) if path.is_dir() else _to_disk(path)
-        _folder_to_disk(temporary)
+        _all_to_disk(temporary)
         if overwrite and final.is_dir() and any(final.iterdir()):
             final.rename(former)
         try:
@@ -202,6 +202,20 @@ def _to_disk(file: Path) -> None:
     """Waits until a file's content is on the disk: a rename may get there before it."""
     with file.open("rb+") as content:
         os.fsync(content.fileno())
+
+
+def _all_to_disk(folder: Path) -> None:
+    """The same for all files below a folder and their names.
+
+    Several threads wait: a disk writes what many wait for in little more time than for one of them.
+    """
+    folders, files = [folder], list[Path]()
+    for path in folder.rglob("*"):
+        (folders if path.is_dir() else files).append(path)
+    with ThreadPoolExecutor(min(_WAITING, len(files) or 1)) as threads:
+        list(threads.map(_to_disk, files))
+    for below in folders:
+        _folder_to_disk(below)
 
 
 def _folder_to_disk(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -52,10 +53,35 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, calls: li
     assert temporary.endswith(".json")
     assert (renamed, name) == (f"rename {temporary} summary.json", "fsync run")
     calls.clear()
+    names = [f"weights-{number}" for number in range(40)]
     with replacing_folder(tmp_path / "model") as temporary_folder:
-        (temporary_folder / "weights").write_bytes(b"1")
-    assert calls[0] == "fsync weights"
-    assert calls[-2:] == [f"rename {temporary_folder.name} model", f"fsync {tmp_path.name}"]
+        (temporary_folder / "part").mkdir()
+        for name in names:
+            (temporary_folder / "part" / name).write_bytes(b"1")
+    assert sorted(calls[:40]) == sorted(f"fsync {name}" for name in names)
+    assert calls[40:] == [
+        f"fsync {temporary_folder.name}", "fsync part", f"rename {temporary_folder.name} model",
+        f"fsync {tmp_path.name}",
+    ]  # fmt: skip
+
+
+def test_a_folder_of_which_a_file_does_not_reach_the_disk_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == 23:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fsync)
+
+    def write() -> None:
+        with replacing_folder(tmp_path / "model") as folder:
+            for number in range(40):
+                (folder / str(number)).write_bytes(b"1" * number)
+
+    with pytest.raises(UnwritableError, match="Input/output error"):
+        write()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system here")
