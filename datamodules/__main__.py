@@ -2,6 +2,7 @@
 
     python -m datamodules check data=tmke data.root=DIR
     python -m datamodules check data=vlkeb data.root=DIR data.files=[eval.json] --json
+    python -m datamodules check data=zsre data.root=DIR --tokenizer llava --strict
     python -m datamodules export data=vlkeb data.root=DIR data.files=[eval.json] --output SET
 
 `check` ends with status 0 where nothing is wrong, 1 where something is. All end with 2 for a
@@ -13,15 +14,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from configs.models import model_options
+from configs.overrides import group_options
 from configs.sources import data_options
+from datamodules.checking.command import CLEAN, add_check, run_check
 from datamodules.packed.folder import check_free
 from errors import exit_status
 from options import path_flag
-from results.screen import screen
 
-CLEAN, PROBLEMS = 0, 1
-_NARROWEST = 120  # columns of a table that goes into a file or a pipe
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,21 +39,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Prints what is in a data set and what is wrong with it.
+    """Says what is in a data set and what is wrong with it.
 
     Raises:
-        TmkeError: it cannot be read at all.
+        TmkeError: it, or a tokenizer, cannot be read at all.
     """
     data = data_options(options.words)
-    from datamodules.checking.check import check_data
-    from datamodules.checking.table import show
+    tokenizers = [(name, _tokenizer(name)) for name in dict.fromkeys(options.tokenizer)]
+    return run_check(options, data, tokenizers)
 
-    report = check_data(data)
-    if options.json:
-        print(report.as_json())
-    else:
-        show(report, screen(highlight=False, narrowest=_NARROWEST))
-    return PROBLEMS if report.problems else CLEAN
+
+def _tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model of configs/model, of a folder, or of the hub."""
+    from models.tokenizer import named_tokenizer
+
+    if name not in group_options("model"):
+        return named_tokenizer(name)
+    model = model_options([f"model={name}"])
+    return named_tokenizer(model.path, model.revision)
 
 
 def export(options: argparse.Namespace) -> int:
@@ -82,10 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     summary = (__doc__ or "").split("\n\n")[0]
     parser = argparse.ArgumentParser(prog="python -m datamodules", description=summary)
     commands = parser.add_subparsers(dest="command", required=True)
-    told = "Says what is in a data set and what is wrong with it, without a model."
-    command = commands.add_parser("check", help=told, description=told)
-    command.set_defaults(run=check)
-    command.add_argument("--json", action="store_true", help="print JSON and no tables")
+    add_check(commands).set_defaults(run=check)
     told = "Writes a data set, with its pictures, as Parquet for data=hub, `datasets` and the hub."
     command = commands.add_parser("export", help=told, description=told)
     command.set_defaults(run=export)

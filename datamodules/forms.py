@@ -15,9 +15,9 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from datamodules.json_file import Element, elements
-from datamodules.left_out import LeftOut, NotJoinedError, OnError, copies
+from datamodules.left_out import Kind, LeftOut, NotJoinedError, OnError, copies
 from datamodules.record_table import RecordTable, RecordWriter
-from datamodules.records import Record, field_errors, name_key
+from datamodules.records import Record, field_errors, is_blank, name_key
 from datamodules.source import look_alike
 from errors import DataError
 
@@ -153,7 +153,7 @@ class _Reader:
         try:
             record = self._record(element, place)
         except NotJoinedError as error:
-            self._left_out.append(LeftOut(place, error.subject, str(error)))
+            self._left_out.append(LeftOut(place, error.subject, str(error), "not joined"))
         except DataError as error:
             if self._on_error == "error":
                 raise DataError(
@@ -162,7 +162,8 @@ class _Reader:
                 ) from error
             subject = value.get("subject") if isinstance(value, dict) else None
             named = subject if isinstance(subject, str) else None
-            self._left_out.append(LeftOut(place, named, f"it {error}"))
+            kind: Kind = "empty" if _lacks_text(error.__cause__) else "unusable"
+            self._left_out.append(LeftOut(place, named, f"it {error}", kind))
         else:
             self._records.add(record)
             self._places.append(place)
@@ -197,6 +198,14 @@ class _Reader:
         earlier = self._ids.setdefault(repr(value[field]), place)
         if earlier != place:
             raise DataError(f"has the {field} of {earlier}, {value[field]!r}")
+
+
+def _lacks_text(error: BaseException | None) -> bool:
+    """Whether a record breaks the schema by a text that holds nothing."""
+    return isinstance(error, ValidationError) and any(
+        isinstance(mistake["input"], str) and is_blank(mistake["input"])
+        for mistake in error.errors()
+    )
 
 
 def _place(file: Path, index: int, element: Element) -> str:

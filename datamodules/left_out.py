@@ -15,6 +15,7 @@ from results.log_file import OFF_SCREEN
 
 log = logging.getLogger(__name__)
 OnError = Literal["error", "skip"]
+Kind = Literal["unusable", "empty", "copy", "not joined"]
 SHOWN = 3  # records that a message names
 _LONGEST = 240  # characters of each there
 
@@ -39,11 +40,13 @@ class LeftOut(NamedTuple):
         record: where it stands, `record 3 of a.json`.
         subject: None where it could not be read.
         reason: what is wrong with it.
+        kind: of that.
     """
 
     record: str
     subject: str | None
     reason: str
+    kind: Kind = "unusable"
 
     def __str__(self) -> str:
         about = "" if self.subject is None else f" (subject {self.subject!r})"
@@ -101,5 +104,5 @@ def copies(records: Sequence[Record], places: Sequence[str]) -> dict[int, LeftOu
         earlier = first.setdefault(hashlib.blake2b(composed.encode()).digest(), number)
         if earlier != number:
             what = f"it is the same as {places[earlier]}"
-            found[number] = LeftOut(places[number], records[number].subject, what)
+            found[number] = LeftOut(places[number], records[number].subject, what, "copy")
     return found

@@ -46,10 +46,14 @@ def visible(text: str) -> str:
     Raises:
         ValueError: it does not.
     """
-    hidden = (unicodedata.category(letter) in _INVISIBLE for letter in text)
-    if not text[:1].isalnum() and all(hidden):  # nearly every text begins so
+    if not text[:1].isalnum() and is_blank(text):  # nearly every text begins so
         raise ValueError("the text holds nothing that can be seen")
     return text
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing."""
+    return all(unicodedata.category(letter) in _INVISIBLE for letter in text)
 
 
 def inside_folder(path: str) -> str:

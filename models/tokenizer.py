@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import cached_file
+
+from errors import ModelError
 
 
 def load_tokenizer(
@@ -31,6 +34,25 @@ def load_tokenizer(
     if is_llama and _is_there(path, revision, "tokenizer.json"):
         reader = PreTrainedTokenizerFast
     return reader.from_pretrained(path, revision=revision or "main")
+
+
+def named_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or of the hub, with or without a model around it.
+
+    Raises:
+        ModelError: there is none that can be read.
+    """
+    try:
+        if not _is_there(path, revision, "config.json"):
+            return PreTrainedTokenizerFast.from_pretrained(path, revision=revision or "main")
+        config = AutoConfig.from_pretrained(path, revision=revision or "main")
+        return load_tokenizer(path, revision, config)
+    except (OSError, ValueError) as error:
+        why = next(iter(str(error).splitlines()), "").rstrip(".")
+        raise ModelError(
+            f"no tokenizer can be read from {path!r} ({why}). Name an option of configs/model, a "
+            "folder with a tokenizer.json, or a repository of the hub that is in its cache."
+        ) from error
 
 
 def _is_there(path: str, revision: str | None, name: str) -> bool:

@@ -46,6 +46,7 @@ from models.positions import max_positions
 from models.processor import Processor, load_processor
 from results.files import PROFILE
 from results.partial import PartialResults
+from runner.checked import log_contents
 from runner.learnt import log_overlaps
 from runner.lengths import check_lengths
 from runner.training import check_checkpoint, load_trained_editor
@@ -212,6 +213,7 @@ def open_parts(
     source = cfg.data.open(training="train" in scenarios or cfg.editor.shows_records)
     if cfg.ckpt is None or "train" in scenarios:  # a checkpoint has its own records
         log_overlaps(source)
+    log_contents(source, scenarios)
     training = demonstrations(cfg.editor, source)
     data = make_data(
         cfg, source, scenarios, training=training, batch_size=batch_size, accumulate=accumulate

@@ -13,6 +13,7 @@ from torch import nn
 from configs.rundir import settings_that_decide
 from configs.schema import EvaluateConfig
 from configs.stored import stored_config, trained_source, training_settings
+from datamodules.checking.tally import Tally
 from datamodules.datamodule import EditDataModule
 from datamodules.records import Record
 from datamodules.scenarios import DRAWN_FIELDS, Prompt
@@ -145,7 +146,7 @@ class Run:
         """Where the records come from, by whose licence, and what of them was drawn from others.
 
         `trained_on` says the same of the records of the checkpoint's training, `overlap` what the
-        edits share with what was learnt from.
+        edits share with what was learnt from, `check` what is worth knowing of the edits.
         """
         edited = self.data.records("test")[: self.n_edits]
         drawn = Counter(field for record in edited for field in record.drawn)
@@ -158,7 +159,12 @@ class Run:
             "with_aliases": sum(bool(r.knowledge_edit.answer_new_aliases) for r in edited),
             "trained_on": None if trained_on is None else origin_of(trained_on),
             "overlap": overlap_counts(learnt, edited, source),
+            "check": Tally.of(edited, self._place).as_dict("test"),
         }
+
+    def _place(self, number: int) -> str:
+        """Where the record of an edit stands."""
+        return self.data.source.place("test", self.data.served["test"][number])
 
     def summary(self, module: EvaluationModule) -> dict[str, Any]:
         """Everything that summary.json says of a finished evaluation."""

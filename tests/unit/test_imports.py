@@ -19,7 +19,8 @@ ARROWS = {
     "metrics": set(),
     "results": {"metrics"},
     "models": {"metrics.functional", "metrics.precision", "results.files"},
-    "datamodules": {"models.chat", "models.rows", "results.files", "results.log_file"},
+    "datamodules": {"models.chat", "models.rows", "results.files", "results.log_file",
+                    "results.screen"},
     "editors": {
         "metrics.functional", "metrics.precision", "models", "datamodules.records",
         "datamodules.mentions", "datamodules.scenarios", "datamodules.prompt_encoder",
