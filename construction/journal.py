@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -172,16 +172,22 @@ class Journal:
             )
 
     def _add(self, line: Mapping[str, Any], *, to_disk: bool = False) -> None:
-        """Adds a line with one write."""
-        if self._file is None:
+        """Adds a line; one that a full disk takes half of is taken back."""
+        file = self._file
+        if file is None:
             raise RuntimeError("the journal is not open")
-        text = json.dumps(line, ensure_ascii=False) + "\n"
+        content = memoryview(f"{json.dumps(line, ensure_ascii=False)}\n".encode())
         with self._held():
-            content = memoryview(text.encode())
-            while content:
-                content = content[self._file.write(content) :]
-            if to_disk:
-                os.fsync(self._file.fileno())
+            end = os.fstat(file.fileno()).st_size
+            try:
+                while content:
+                    content = content[file.write(content) :]
+                if to_disk:
+                    os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(end)
+                raise
 
 
 def put_aside(path: Path) -> Path | None:

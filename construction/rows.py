@@ -228,7 +228,7 @@ def _kind(path: Path) -> str:
 def _from_csv(path: Path) -> Iterator[_Cells]:
     """Rows of a CSV file, by the numbers of their first lines."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # line breaks in cells stay what they are
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text (byte {error.start}). Save it as CSV in UTF-8."

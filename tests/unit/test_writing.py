@@ -22,6 +22,7 @@ PLACES = {
     ("loggers/curve_file.py", "_append"): "lines are added, and a cut one is taken back",
     ("loggers/curve_file.py", "save"): "Lightning's own name for it; see `_append`, `_rewrite`",
     ("construction/journal.py", "opened"): "lines are added, and a cut one is taken back",
+    ("construction/journal.py", "_add"): "the same",
     ("lightning_modules/checkpoints.py", "_stream"): "into the file that `replacing` gave",
     ("results/files.py", "_to_disk"): "opened to be brought to the disk",
     ("results/log_file.py", "write"): "lines are added",

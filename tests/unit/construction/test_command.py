@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import pytest
 
 from construction.__main__ import main
 from construction.answers import read_answers
+from construction.journal import Journal
+from results.lock import locked
 from tests.construction_plans import good, prompt_name
 from tests.openai_calls import OpenAIStandIn
 from tests.openai_replies import Answer, Failure, Page, Plan, Reply, Request
@@ -231,6 +236,48 @@ def test_failures_in_a_row_end_the_run(
     shown = capsys.readouterr().out
     assert f"stopped: 2 requests in a row failed for good; the last one: {message}" in shown
     assert len(construction.server.requests) == 2
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing_paid(
+    started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    construction = started()
+    whole, calls = Journal.reply, count(1)
+
+    def full(self: Journal, *arguments: Any, **named: Any) -> None:
+        if next(calls) > 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "reply", full)
+        assert construction.run("endpoint.concurrency=1") == 2
+    assert "journal.jsonl cannot be written (No space left on device)" in capsys.readouterr().err
+    assert len(construction.server.requests) == 5
+    assert construction.run() == 0
+    assert "1 requests were under way when an earlier run ended" in capsys.readouterr().err
+    assert len(construction.server.requests) == 11
+
+
+def test_one_run_at_a_time_in_a_folder(
+    started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    construction = started()
+    construction.output.mkdir()
+    with locked(construction.output):
+        assert construction.run() == 2
+    assert "is in use" in capsys.readouterr().err
+    assert not construction.server.requests
+
+
+def test_a_pipe_gets_a_line_now_and_then(
+    started: Started, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("construction.progress.EVERY", 0.0)
+    assert started().run() == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[-1].startswith("10 of 10 answered, ")
 
 
 def test_the_key_is_written_nowhere(started: Started) -> None:

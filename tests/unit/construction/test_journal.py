@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +17,7 @@ from hypothesis import strategies as st
 from construction.journal import Journal, put_aside
 from construction.requests import Request, questions
 from errors import DataError
+from results.files import UnwritableError
 from tests.unit.construction.test_replies import ROW, reply
 from tests.unit.construction.test_requests import ENDPOINT, request_of
 
@@ -133,3 +139,46 @@ def test_a_journal_that_is_not_open_takes_nothing(tmp_path: Path) -> None:
     request: Request = REQUESTS[0]
     with pytest.raises(RuntimeError, match="not open"):
         journal(tmp_path).sent(request)
+
+
+class _FullDisk:
+    """A file whose disk is full after so many bytes."""
+
+    def __init__(self, file: FileIO, room: int) -> None:
+        self._file, self._room = file, room
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, content: memoryview) -> int:
+        if not self._room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        part = content[: self._room]
+        self._room -= len(part)
+        return self._file.write(part)
+
+
+@pytest.mark.parametrize("room", [0, 1, 100, 10_000])
+def test_a_full_disk_leaves_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    content = write(tmp_path, answered=0)
+    book = journal(tmp_path)
+    with suppress(UnwritableError), book.opened():
+        assert book._file is not None
+        monkeypatch.setattr(book, "_file", _FullDisk(book._file, room))
+        for request in REQUESTS:
+            book.reply(request.key, REPLY)
+    after = book.path.read_bytes()
+    assert after.startswith(content)
+    assert after.endswith(b"\n")
+    assert len(after) <= len(content) + room
+    again = journal(tmp_path)
+    again.read()
+    assert len(again.replies) == (4 if room == 10_000 else 0)
+
+
+def test_an_error_of_the_disk_names_the_journal(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"journal\.jsonl cannot be read .Is a directory"):
+        journal(tmp_path).read()

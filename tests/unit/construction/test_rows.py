@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from construction.rows import COLUMNS, Row, read_rows
 from errors import DataError
@@ -190,3 +192,22 @@ def test_a_file_that_is_not_there(tmp_path: Path, suffix: str) -> None:
 def test_every_column_is_explained() -> None:
     explained = Row.__doc__ or ""
     assert not [name for name in COLUMNS if name not in explained and name != "question"]
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS))
+@example(texts=("a\rb", 'c"\r\nd', "\ufeffe,f", "g\u2028h"))
+def test_any_text_is_read_alike_from_all_kinds_of_files(
+    tmp_path_factory: pytest.TempPathFactory, texts: tuple[str, str, str, str]
+) -> None:
+    subject, relation, true, new = (f"x{text}y" for text in texts)
+    row = {
+        "subject": subject, "question": f"Who is {subject} ?", "answer_true": f"{true} 1",
+        "answer_new": f"{new} 2", "relation": relation,
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("rows")
+    read = [read_rows(write(folder / f"a{kind}", [row])).rows for kind, write in WRITERS.items()]
+    assert read[0] == read[1] == read[2]
