@@ -146,7 +146,7 @@ class _Asking:
             return _NOT_SENT
         except RequestError as error:
             self._journal.failed(request, str(error))
-            self._failures_in_a_row += 1
+            self._failures_in_a_row += not error.is_of_content
             if self._failures_in_a_row >= self._endpoint.give_up_after:
                 self._halt(
                     f"{self._failures_in_a_row} requests in a row failed for good; the last one: "

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+_LEFT_OVER = {"batch_expired", "batch_cancelled"}  # why a line was not asked: it is due again
 _ENDED = {"completed", "failed", "expired", "cancelled"}
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds between two tries, as the client has them
 _LISTED = 100  # batches that are looked through for one whose id was not noted
@@ -145,8 +146,8 @@ class _Batches:
         replies = 0
         for file in filter(None, (batch.output_file_id, batch.error_file_id)):
             content = await _called(client, client.files.content(file))
-            for line in content.text.splitlines():
-                replies += self._take(json.loads(line))
+            for line in _lines(content.text, batch_id):
+                replies += self._take(line)
         self._journal.ended(batch_id, batch.status)
         for key in keys:
             self._budget.settle(key, None)
@@ -175,9 +176,11 @@ class _Batches:
     def _take(self, line: dict[str, Any]) -> bool:
         """Takes one line of a batch's result; whether it is an answer."""
         key, response = str(line["custom_id"]), line.get("response") or {}
+        error = line.get("error") or (response.get("body") or {}).get("error") or {}
+        if error.get("code") in _LEFT_OVER:
+            return False
         try:
             if response.get("status_code") != 200:
-                error = line.get("error") or (response.get("body") or {}).get("error") or {}
                 raise RequestError(
                     f"status {response.get('status_code')}: {error.get('message', 'no reason')}"
                 )
@@ -198,6 +201,22 @@ class _Batches:
             )
         if request is not None:
             self.outcome.failed[request.row, request.prompt] = why
+
+
+def _lines(text: str, batch_id: str) -> list[dict[str, Any]]:
+    """The lines of a result.
+
+    Raises:
+        EndpointError: they are none.
+    """
+    try:
+        lines = [json.loads(line) for line in text.split("\n") if line.strip()]
+        return [{**line, "custom_id": line["custom_id"]} for line in lines]
+    except (ValueError, TypeError, KeyError) as error:
+        raise EndpointError(
+            f"the result of the batch {batch_id} cannot be read ({type(error).__name__}: {error}). "
+            "The same command fetches it again."
+        ) from error
 
 
 async def _called(client: AsyncOpenAI, call: Any) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 200  # characters of what an endpoint says
 _PASSING = {408, 409, 429}  # statuses that the client tries again, besides those from 500 on
+_UNWANTED = {"content_filter", "content_policy_violation", "invalid_prompt"}
 _OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "account_deactivated"}
 
 
@@ -33,7 +34,15 @@ class EndpointError(TmkeError):
 
 
 class RequestError(Exception):
-    """One request failed for good, after all retries."""
+    """One request failed for good, after all retries.
+
+    Attributes:
+        is_of_content: whether the endpoint does not want what it says, and would take others.
+    """
+
+    def __init__(self, why: str, *, is_of_content: bool = False) -> None:
+        super().__init__(why)
+        self.is_of_content = is_of_content
 
 
 def require_client() -> None:
@@ -117,7 +126,8 @@ def explained(error: Exception, client: AsyncOpenAI) -> Exception:
             return EndpointError(f"{at} says that the account is out of money ({_said(error)}).")
         wait = error.response.headers.get("retry-after")
         asks = f"; it asks to wait: Retry-After: {wait}" if wait else ""
-        return RequestError(f"status {error.status_code}: {_said(error)}{asks}")
+        why = f"status {error.status_code}: {_said(error)}{asks}"
+        return RequestError(why, is_of_content=error.code in _UNWANTED)
     if isinstance(error, openai.APITimeoutError):
         return RequestError(
             f"no answer within endpoint.timeout={client.timeout} seconds, in "

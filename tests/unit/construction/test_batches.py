@@ -147,13 +147,32 @@ def test_a_batch_that_expired_is_made_again_of_what_is_left(batches: Batches) ->
         if batch is None or done or "in_progress" not in line:
             return
         done.append(line)
-        whole = batches.server.files[batch["input_file_id"]]
-        batches.server.files[batch["input_file_id"]] = b"".join(whole.splitlines(True)[:4])
+        lines = batches.server.files[batch["input_file_id"]].splitlines(True)
+        batches.server.files[batch["input_file_id"]] = b"".join(lines[:4])
+        expired = {"code": "batch_expired", "message": "could not be executed in time"}
+        left = [{**json.loads(line), "response": None, "error": expired} for line in lines[4:]]
+        batches.server.files["left"] = "\n".join(map(json.dumps, left)).encode()
+        batch["error_file_id"] = "left"
         batches.server.polls = 0
 
     outcome = batches.run(expire)
     assert (outcome.failed, batches.replies, len(batches.server.batches)) == ({}, 10, 2)
     assert not batches.server.paid_twice
+
+
+def test_a_result_that_is_no_json_is_an_error_and_is_fetched_again(batches: Batches) -> None:
+    files: dict[str, bytes] = {}
+
+    def damage(line: str) -> None:
+        batch = next(iter(batches.server.batches.values()), None)
+        if batch is not None and "in_progress" in line and not files:
+            files["page"] = batches.server.files["page"] = b"<html>Sign in</html>"
+            batch["error_file_id"] = "page"
+
+    assert "the result of the batch batch_0 cannot be read" in str(batches.run(damage).error)
+    batches.server.files["page"] = b""
+    assert batches.run().error is None
+    assert (batches.replies, batches.server.paid_twice) == (10, {})
 
 
 def test_a_budget_holds_for_batches(batches: Batches) -> None:

@@ -217,6 +217,14 @@ def test_an_endpoint_that_cannot_be_used_ends_the_run(
     assert len(construction.server.requests) == 1
 
 
+def test_rows_whose_content_is_not_wanted_end_no_run(started: Started) -> None:
+    unwanted = Failure(400, "your prompt was filtered", "content_filter")
+    construction = started(lambda request: unwanted)
+    assert construction.run("endpoint.concurrency=1", "endpoint.give_up_after=1") == 1
+    assert construction.summary["halted"] is None
+    assert len(construction.summary["incomplete"]) == 3
+
+
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
