@@ -104,6 +104,12 @@ class Source(_Part):
     source: str
     licence: str
 
+    @property
+    def data(self) -> str | None:
+        """`data.name` of records; None of anything else."""
+        name = self.source.partition(" ")[0]
+        return name.removeprefix("data=") if name.startswith("data=") else None
+
 
 class Shown(_Part):
     """What IKE puts before questions, per edit; names as in `editors.ike.editor.IkeEdit`."""

@@ -14,8 +14,8 @@ from configs.check import load_edit_config
 from configs.editing_rules import fact_problem
 from configs.overrides import group_options, leaves
 from configs.schema import EditConfig
-from configs.stored import stored_config, trained_source
 from configs.words import quoted
+from editing.card import Source
 from editing.edit import Fact, FactEdit, batch_of, checked_text
 from editing.model import OpenedModel, Picture, model_words
 from editors.base import AsksLonger, Editor, EditorInputs
@@ -24,6 +24,7 @@ from editors.options import EditorOptions
 from editors.registry import build_editor
 from errors import ConfigError, DataError
 from runner.assembly import check_base, demonstrations
+from runner.learnt import terms_of_training
 from runner.training import check_checkpoint
 
 
@@ -37,6 +38,7 @@ class FactEditor:
         editor: the method.
         ckpt: where its trained weights come from; None of a method that has none.
         data: `data.name` of what it was trained on, or shows; None of neither.
+        source: where that is from and by whose licence.
     """
 
     options: EditorOptions
@@ -44,6 +46,7 @@ class FactEditor:
     editor: Editor
     ckpt: str | None = None
     data: str | None = None
+    source: Source | None = None
 
     def edit(
         self,
@@ -145,21 +148,22 @@ def build(config: EditConfig, model: OpenedModel) -> FactEditor:
     options = editor_options(config)
     check_base(options, model.options)
     check_checkpoint(config.ckpt, options, model.editable)
-    training = demonstrations(options, config.data.open()) if options.shows_records else ()
+    records = config.data.open() if options.shows_records else None
+    training = () if records is None else demonstrations(options, records)
     options.check_records((), training)
     editor = build_editor(options, model.editable, EditorInputs(model.encoder, training))
     if config.ckpt is not None:
         load_editor(cast("nn.Module", editor), read_checkpoint(config.ckpt), model.editable)
     if isinstance(editor, nn.Module):
         editor.to(model.editable.device).eval()
-    return FactEditor(options, model, editor, config.ckpt, _source_name(config, options))
-
-
-def _source_name(config: EditConfig, options: EditorOptions) -> str | None:
-    """What a checkpoint says it was trained on, whatever `data` is now; or what is shown."""
-    if config.ckpt is not None:
-        return trained_source(stored_config(config.ckpt))
-    return (config.data.train or config.data).name if options.shows_records else None
+    what, terms = "demonstrations", None if records is None else records.of("train").terms
+    if config.ckpt is not None:  # whatever `data` is now
+        what, terms = "training of the editor", terms_of_training(config.ckpt)
+    if terms is None:
+        return FactEditor(options, model, editor, config.ckpt)
+    data = terms["source"]
+    source = Source(what=what, source=f"data={data} ({terms['origin']})", licence=terms["licence"])
+    return FactEditor(options, model, editor, config.ckpt, data, source)
 
 
 def editor_options(config: EditConfig) -> EditorOptions:

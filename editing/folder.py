@@ -281,7 +281,8 @@ class _Kept:
 
     def _kept(self, method: Method, editor: Any) -> FactEditor:
         options = self._options(method)
-        return KeptFactEditor(options, self.model, editor, None, method.data, method=method)
+        source = next((one for one in self.card.data if one.data == method.data), None)
+        return KeptFactEditor(options, self.model, editor, None, method.data, source, method=method)
 
     def _options(self, method: Method) -> EditorOptions:
         """The options of a method.

@@ -42,6 +42,7 @@ from reporting.labels import UNEDITED
 from results.files import BEST, CHECKPOINTS, CONFIG
 from results.folder import RunResult, read_run
 from results.provenance import file_digest
+from runner.learnt import terms_of_training
 
 PAGE = "README.md"
 _KEY = "--to"
@@ -212,7 +213,8 @@ def _editor_parcel(
         **training_settings(settings),
     }
     editor = without_places(options)[0]
-    trained = Trained(editor, settings["model"], base["fingerprint"], training, runs)
+    terms = terms_of_training(ckpt)
+    trained = Trained(editor, settings["model"], base["fingerprint"], terms, training, runs)
     (folder / PAGE).write_text(editor_card(repository, licence, trained), encoding="utf-8")
     return Parcel("a trained editor", folder, tuple(left_out))
 

@@ -12,8 +12,6 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from configs.overrides import group_options, leaves
-from configs.stored import trained_source
-from datamodules.source import origin_of
 from editing.card import UNKNOWN, Card
 from editing.readme import readme
 from models.folder import is_local
@@ -36,6 +34,7 @@ class Trained:
         editor: its options.
         model: options of its base model, as they are sent.
         fingerprint: of the base model's weights.
+        terms: source, origin and licence of what it was trained on; None: not known.
         training: what else decided it, in sections, and how far it has come.
         runs: evaluations of it.
     """
@@ -43,6 +42,7 @@ class Trained:
     editor: Mapping[str, Any]
     model: Mapping[str, Any]
     fingerprint: str
+    terms: Mapping[str, str] | None
     training: Mapping[str, Any]
     runs: Sequence[RunResult]
 
@@ -70,7 +70,7 @@ def editor_card(repository: str, licence: str | None, trained: Trained) -> str:
     Raises:
         DataError: the results cannot share a table.
     """
-    name, data = str(trained.editor["name"]), trained_source(trained.training)
+    name, terms = str(trained.editor["name"]), trained.terms
     method, model = editor_label(name), markdown_text(model_label(str(trained.model.get("name"))))
     reference, scenario = f"{HUB}{repository}", trained.training.get("scenario", {}).get("name")
     parts = [
@@ -98,13 +98,13 @@ def editor_card(repository: str, licence: str | None, trained: Trained) -> str:
         _table(leaves({"editor": trained.editor, **trained.training})),
         "## Licences",
         f"- What is in this repository: {licence or UNKNOWN}\n"
-        f"- The data (`data={data}`): {_terms(data)}\n"
+        f"- {_data_line(terms)}\n"
         "- The base model, which is not here: under its own licence",
     ]
     metadata = ModelCardData(
         base_model=trained.on_hub,
         license=licence,
-        datasets=[data] if data else None,
+        datasets=None if terms is None else [terms["source"]],
         tags=["knowledge-editing", "multimodal", name],
         library_name=LIBRARY,
         model_name=repository.partition("/")[2] if trained.runs else None,
@@ -113,12 +113,12 @@ def editor_card(repository: str, licence: str | None, trained: Trained) -> str:
     return _page(metadata, parts)
 
 
-def _terms(source: str | None) -> str:
-    """Licence and origin of records, as their authors state them."""
-    if source is None:
-        return f"licence {UNKNOWN}"
-    said = origin_of(source)
-    return f"licence {said['licence']}; origin {said['origin']}"
+def _data_line(terms: Mapping[str, str] | None) -> str:
+    """Licence and origin of the records that were trained on, as their authors state them."""
+    if terms is None:
+        return f"The data: licence {UNKNOWN}"
+    said = f"licence {terms['licence']}; origin {terms['origin']}"
+    return f"The data (`data={terms['source']}`): {said}"
 
 
 def edit_card(repository: str, licence: str | None, card: Card) -> str:

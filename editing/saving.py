@@ -13,7 +13,6 @@ from torch import Tensor
 
 from configs.overrides import CONFIG_DIR
 from datamodules.picture_file import read_image
-from datamodules.source import origin_of
 from editing.card import (
     CARD,
     DELTAS,
@@ -187,7 +186,7 @@ def _card(
         methods=methods,
         facts=facts,
         prompt=edit.model.encoder.form,
-        data=_sources(methods),
+        data=_sources(makers),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=_versions(),
         shown=shown,
@@ -205,15 +204,10 @@ def _method(maker: FactEditor) -> Method:
     return Method(label=maker.options.label, options=options, ckpt=ckpt, data=maker.data)
 
 
-def _sources(methods: Sequence[Method]) -> list[Source]:
+def _sources(makers: Sequence[FactEditor]) -> list[Source]:
     """Where facts, demonstrations and the training of an editor come from, as far as is known."""
     sources = [Source(what="facts", source="given by whoever made the edit", licence=UNKNOWN)]
-    for method in methods:
-        if method.data is not None:
-            what = "demonstrations" if method.ckpt is None else "training of the editor"
-            said = origin_of(method.data)
-            source = f"data={method.data} ({said['origin']})"
-            sources.append(Source(what=what, source=source, licence=said["licence"]))
+    sources += [maker.source for maker in makers if maker.source is not None]
     return list({str(source): source for source in sources}.values())
 
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from configs.overrides import CONFIG_DIR
 from configs.stored import SECTIONS
-from editors.checkpoint import CONFIG, IDENTITY, SUBJECTS, TRACES
+from editors.checkpoint import CONFIG, IDENTITY, SUBJECTS, TERMS, TRACES
 from errors import ModelError, some_of
 from lightning_modules.checkpoints import PROGRESS
 
 _CHECKOUT = CONFIG_DIR.parent
 # Of a configuration. The others say where a run took place; callbacks may be code of one's own.
 _SECTIONS = [name for name in SECTIONS["train"] if name != "callbacks"]
-_WEIGHTS = ("state_dict", IDENTITY, CONFIG, SUBJECTS, TRACES, "epoch", "global_step")
+_WEIGHTS = ("state_dict", IDENTITY, CONFIG, SUBJECTS, TRACES, TERMS, "epoch", "global_step")
 # What a training needs to go on with.
 _TRAINING = (
     "pytorch-lightning_version", "loops", "callbacks", "optimizer_states", "lr_schedulers",

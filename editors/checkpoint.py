@@ -22,6 +22,7 @@ IDENTITY = "tmke"
 CONFIG = "config"  # the resolved configuration inside a checkpoint
 SUBJECTS = "subjects"  # of the training and validation edits
 TRACES = "traces"  # by what else those are known again (`datamodules.overlap`)
+TERMS = "terms"  # source, origin and licence of those edits
 _EDITOR = "editor."  # the attribute that holds the editor in every training module
 
 

@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch.optim.lr_scheduler import LambdaLR
 
-from editors.checkpoint import CONFIG, SUBJECTS, TRACES
+from editors.checkpoint import CONFIG, SUBJECTS, TERMS, TRACES
 
 
 class ProgressBar(RichProgressBar):
@@ -39,10 +39,17 @@ class StoreConfig(Callback):
         plain: the configuration.
         subjects: of the training and validation edits.
         traces: by what else those are known again, `datamodules.overlap.Traces.stored`.
+        terms: their source, origin and licence, `datamodules.source.RecordSource.terms`.
     """
 
-    def __init__(self, plain: dict[str, Any], subjects: list[str], traces: dict[str, Any]) -> None:
-        self._content = {CONFIG: plain, SUBJECTS: subjects, TRACES: traces}
+    def __init__(
+        self,
+        plain: dict[str, Any],
+        subjects: list[str],
+        traces: dict[str, Any],
+        terms: dict[str, str],
+    ) -> None:
+        self._content = {CONFIG: plain, SUBJECTS: subjects, TRACES: traces, TERMS: terms}
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]

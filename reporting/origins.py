@@ -5,22 +5,26 @@
 Where the authors of a source state no licence, it says "licence not stated".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reporting.entries import Entry, listed
 from results.folder import RunResult
 
+# Of other records: how a sentence and how a short list begins.
+_LEARNT = {"trained_on": ("Trained on", "trained on"), "shown": ("Shown are", "shows")}
+_TERMS = ("source", "origin", "licence")
+
 
 def origin_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """What rows were judged on, and what trained editors learned on where that is another source.
+    """What rows were judged on, and what editors learned on or show where that is another source.
 
     Returns:
         A sentence per source, and one on the probes that were drawn from other records; nothing
         of results that do not say.
     """
     judged: dict[str, None] = {}
-    trained: dict[tuple[str, str], dict[str, None]] = {}
+    learnt: dict[tuple[str, str], dict[str, None]] = {}
     drawn: dict[str, None] = {}
     for entry in entries:
         for run in entry.runs:
@@ -28,26 +32,24 @@ def origin_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
                 continue
             judged[f"Records of {run.records['source']}: {_terms(run.records)}."] = None
             drawn |= dict.fromkeys(_drawn(run.records))
-            if (source := other_training_source(run)) is not None:
-                trained.setdefault((source["source"], _terms(source)), {})[entry.name] = None
+            for (how, _), source in _other_sources(run):
+                what = f"{how} records of {source['source']}"
+                learnt.setdefault((what, _terms(source)), {})[entry.name] = None
     notes = [
         *judged,
-        *(
-            f"Trained on records of {source} ({listed(names)}): {terms}."
-            for (source, terms), names in trained.items()
-        ),
+        *(f"{what} ({listed(names)}): {terms}." for (what, terms), names in learnt.items()),
     ]
     notes += [f"Drawn from other records of the source: {', '.join(drawn)}."] if drawn else []
     return tuple(notes)
 
 
-def other_training_source(run: RunResult) -> Mapping[str, Any] | None:
-    """Source, origin and licence of what a checkpoint learned on, if it is not judged on that."""
+def _other_sources(run: RunResult) -> Iterator[tuple[tuple[str, str], Mapping[str, Any]]]:
+    """What an editor learned on or shows, if it is not judged on that: in words, and its terms."""
     records = run.records or {}
-    trained_on: Mapping[str, Any] | None = records.get("trained_on")
-    if trained_on is None or trained_on["source"] == records["source"]:
-        return None
-    return trained_on
+    for key, how in _LEARNT.items():
+        source: Mapping[str, Any] | None = records.get(key)
+        if source is not None and any(source[key] != records[key] for key in _TERMS):
+            yield how, source
 
 
 def origin_phrase(run: RunResult) -> str:
@@ -59,13 +61,16 @@ def licence_phrase(run: RunResult) -> str:
     """`vlkeb: licence MIT; trained on zsre: licence not stated`; empty where it does not say."""
     if not run.records:
         return ""
-    other = other_training_source(run)
-    trained = "" if other is None else f"; trained on {other['source']}: licence {other['licence']}"
-    return f"{run.records['source']}: licence {run.records['licence']}{trained}"
+    others = (f"{how} {s['source']}: {_licence(s)}" for (_, how), s in _other_sources(run))
+    return "; ".join((f"{run.records['source']}: {_licence(run.records)}", *others))
 
 
 def _terms(source: Mapping[str, Any]) -> str:
-    return f"licence {source['licence']}; origin {source['origin']}"
+    return f"{_licence(source)}; origin {source['origin']}"
+
+
+def _licence(source: Mapping[str, Any]) -> str:
+    return f"licence {source['licence']}"
 
 
 def _drawn(records: Mapping[str, Any]) -> list[str]:

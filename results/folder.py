@@ -322,12 +322,13 @@ def _wrong_records(raw: object) -> list[str]:
     """What is not well formed of where the records come from; nothing where it is not said."""
     if not isinstance(raw, dict):
         return []
-    trained_on, drawn = raw.get("trained_on"), raw.get("drawn") or {}
-    wrong = _wrong_texts("records", raw)
-    if isinstance(trained_on, dict):
-        wrong += _wrong_texts("records.trained_on", trained_on)
-    elif trained_on is not None:
-        wrong.append(f"records.trained_on is {trained_on!r}")
+    wrong, drawn = _wrong_texts("records", raw), raw.get("drawn") or {}
+    for key in ("trained_on", "shown"):
+        source = raw.get(key)
+        if isinstance(source, dict):
+            wrong += _wrong_texts(f"records.{key}", source)
+        elif source is not None:
+            wrong.append(f"records.{key} is {source!r}")
     if not (isinstance(drawn, dict) and all(_is_a(n, (int,)) for n in drawn.values())):
         wrong.append(f"records.drawn is {drawn!r}")
     return wrong

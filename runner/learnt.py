@@ -10,10 +10,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from configs.stored import stored_config, trained_source
 from datamodules.overlap import Overlap, Traces, overlap
 from datamodules.records import Record
-from datamodules.source import RecordSource
-from editors.checkpoint import SUBJECTS, TRACES, read_checkpoint
+from datamodules.source import NOT_STATED, RecordSource, origin_of
+from editors.checkpoint import SUBJECTS, TERMS, TRACES, read_checkpoint
 from errors import DataError
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,23 @@ def learnt_by(ckpt: str | None, source: RecordSource, *, shows_records: bool) ->
         return Learnt(CHECKPOINT, True, traces)
     traces = source.traces("train", "val")
     return Learnt(DATA, shows_records, traces) if traces.subjects else None
+
+
+def terms_of_training(ckpt: str) -> dict[str, str] | None:
+    """Source, origin and licence of the records that a checkpoint was trained on.
+
+    Returns:
+        As the checkpoint says, or else as the source of its settings does; None where neither does.
+
+    Raises:
+        ModelError: the checkpoint cannot be read.
+        ConfigError: its settings cannot.
+    """
+    terms = read_checkpoint(ckpt).get(TERMS)
+    if isinstance(terms, dict):
+        return {key: str(terms.get(key, NOT_STATED)) for key in ("source", "origin", "licence")}
+    source = trained_source(stored_config(ckpt))
+    return None if source is None else origin_of(source)
 
 
 def check_new(ckpt: str, tested: Sequence[Record], source: RecordSource) -> None:

@@ -12,12 +12,11 @@ from torch import nn
 
 from configs.rundir import settings_that_decide
 from configs.schema import EvaluateConfig
-from configs.stored import stored_config, trained_source, training_settings
+from configs.stored import stored_config, training_settings
 from datamodules.checking.tally import Tally
 from datamodules.datamodule import EditDataModule
 from datamodules.records import Record
 from datamodules.scenarios import DRAWN_FIELDS, Prompt
-from datamodules.source import origin_of
 from editors.base import Editor
 from editors.hub import checkpoint_file
 from lightning_modules.evaluation import EvaluationModule
@@ -27,7 +26,7 @@ from metrics.headlines import variant_of
 from results import provenance
 from results.outcome import Outcome
 from runner.assembly import Parts
-from runner.learnt import learnt_by, overlap_counts
+from runner.learnt import learnt_by, overlap_counts, terms_of_training
 from runner.start import Placement
 
 # How rows are read and answers scored, as far as no setting says it; raised where that changes
@@ -145,19 +144,20 @@ class Run:
     def records(self) -> dict[str, Any]:
         """Where the records come from, by whose licence, and what of them was drawn from others.
 
-        `trained_on` says the same of the records of the checkpoint's training, `overlap` what the
-        edits share with what was learnt from, `check` what is worth knowing of the edits.
+        `trained_on` says the same of the records of the checkpoint's training, `shown` of those
+        that the editor shows, `overlap` what the edits share with what was learnt from, `check`
+        what is worth knowing of the edits.
         """
         edited = self.data.records("test")[: self.n_edits]
         drawn = Counter(field for record in edited for field in record.drawn)
         source, ckpt = self.data.source, self.cfg.ckpt
-        trained_on = None if ckpt is None else trained_source(stored_config(ckpt))
         learnt = learnt_by(ckpt, source, shows_records=self.cfg.editor.shows_records)
         return {
             **source.terms,
             "drawn": dict(sorted(drawn.items())),
             "with_aliases": sum(bool(r.knowledge_edit.answer_new_aliases) for r in edited),
-            "trained_on": None if trained_on is None else origin_of(trained_on),
+            "trained_on": None if ckpt is None else terms_of_training(ckpt),
+            **({"shown": source.of("train").terms} if self.cfg.editor.shows_records else {}),
             "overlap": overlap_counts(learnt, edited, source),
             "check": Tally.of(edited, self._place).as_dict("test"),
         }

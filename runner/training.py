@@ -105,7 +105,12 @@ def make_callbacks(
         logged: whether there is a logger to send rates to.
     """
     callbacks: list[Callback] = [
-        StoreConfig(cfg.plain(), sorted(training_subjects(data)), _traces(data).stored()),
+        StoreConfig(
+            cfg.plain(),
+            sorted(training_subjects(data)),
+            _traces(data).stored(),
+            data.source.of("train").terms,
+        ),
         TypedRates(cfg.trainer.patience),
         Checkpoints(folder / CHECKPOINTS, save_every=cfg.trainer.save_every, stop=signals),
     ]

@@ -198,14 +198,17 @@ def test_its_licence_is_that_of_what_its_editor_was_trained_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The records it is judged on, or those of the command line, are others."""
-    stored = {"data": {"name": "mcmke", "train": {"name": "zsre"}}}
-    monkeypatch.setattr("editing.editor.stored_config", lambda _: stored)
+    terms = {"source": "hub", "origin": "https://example.org/set", "licence": "CC-BY-4.0"}
+    monkeypatch.setattr("editing.editor.terms_of_training", lambda _: terms)
     known = opened("serac")
     editor = open_editor("serac", known.model, "data=world", ckpt=known.ckpt)
     folder = teach(editor, record).save(tmp_path / "edit")
-    source = read_card(folder).data[1]
-    assert (source.source.split()[0], source.licence) == ("data=zsre", "MIT")
-    assert "data=zsre" in (folder / "README.md").read_text()
+    card = read_card(folder)
+    assert card.methods[0].data == card.data[1].data == "hub"
+    assert card.data[1].source == "data=hub (https://example.org/set)"
+    assert card.data[1].licence == "CC-BY-4.0"
+    read = load_edit(folder, known.model, ckpt=known.ckpt)
+    assert read_card(read.save(tmp_path / "again")).data == card.data
 
 
 def test_nothing_is_overwritten_silently(edit: FactEdit, saved: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, constants
 
 from configs.check import load_config
 from datamodules.records import Record
+from datamodules.source import origin_of
 from editing import load_edit, open_editor
 from editing.__main__ import main
 from editing.edit import FactEdit
@@ -134,8 +135,10 @@ def test_its_page_says_what_it_is(hub: HubStandIn, run: Path, result: Path) -> N
 
 
 def test_its_page_names_the_licence_of_what_it_was_trained_on() -> None:
-    settings = {"data": {"name": "cckeb", "train": {"name": "mcmke"}}}
-    trained = Trained({"name": "mend"}, {"name": "llava_tiny"}, "0", settings, ())
+    trained = Trained(
+        {"name": "mend"}, {"name": "llava_tiny"}, "0", origin_of("mcmke"),
+        {"data": {"name": "cckeb", "train": {"name": "mcmke"}}}, (),
+    )  # fmt: skip
     page = editor_card("alice/mend", None, trained)
     assert "(`data=mcmke`): licence not stated; origin https://arxiv.org/abs/2406.13219" in page
     assert "datasets:\n- mcmke" in page

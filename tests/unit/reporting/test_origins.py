@@ -41,10 +41,18 @@ def test_what_trained_an_editor_is_named_where_it_is_another_source(tmp_path: Pa
         judged(tmp_path / "a", "ft", trained_on=None),
         judged(tmp_path / "b", "mend", trained_on=MIT),
         judged(tmp_path / "c", "serac", trained_on=SILENT),
+        judged(tmp_path / "d", "lora", trained_on={**SILENT, "licence": "MIT"}),
     ]
     assert origin_notes(entries(rows))[1:] == (
         "Trained on records of zsre (MEND): licence MIT; origin https://example.org/zsre.",
+        "Trained on records of mcmke (LoRA): licence MIT; origin https://example.org/a_b.",
     )
+
+
+def test_what_an_editor_shows_is_named_where_it_is_another_source(tmp_path: Path) -> None:
+    run = judged(tmp_path, "ike", trained_on=None, shown=MIT)
+    said = "Shown are records of zsre (IKE): licence MIT; origin https://example.org/zsre."
+    assert origin_notes(entries([run]))[1:] == (said,)
 
 
 def test_how_many_probes_were_drawn_is_said(tmp_path: Path) -> None:
@@ -87,6 +95,7 @@ def test_results_that_do_not_say_are_shown_without_it(tmp_path: Path) -> None:
         ({**SILENT, "licence": None}, "records.licence is None"),
         ({**SILENT, "trained_on": "zsre"}, "records.trained_on is 'zsre'"),
         ({**SILENT, "trained_on": {**MIT, "origin": 3}}, "records.trained_on.origin is 3"),
+        ({**SILENT, "shown": []}, r"records.shown is \[\]"),
         ({**SILENT, "drawn": {"a": "b"}}, r"records.drawn is \{'a': 'b'\}"),
     ],
 )

@@ -13,7 +13,7 @@ import torch
 from datamodules.overlap import Traces
 from datamodules.records import KnowledgeEdit, Record
 from datamodules.source import RecordSource
-from editors.checkpoint import SUBJECTS, TRACES
+from editors.checkpoint import SUBJECTS, TERMS, TRACES
 from errors import DataError
 from runner import learnt, training
 
@@ -111,3 +111,17 @@ def test_without_a_checkpoint_the_training_records_of_the_data_count() -> None:
         assert (counts["with"], counts["is_read"]) == ("data", shows_records)
         assert (counts["edits"], counts["subject"]["n"], counts["fact"]["n"]) == (2, 2, 1)
         assert "folder" not in counts  # the source does not keep them by entity
+
+
+def test_a_checkpoint_says_whose_records_it_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    terms = {"source": "hub", "origin": "not stated", "licence": "CC-BY-4.0"}
+    content: dict[str, object] = {TERMS: terms}
+    monkeypatch.setattr(learnt, "read_checkpoint", lambda path: content)
+    monkeypatch.setattr(learnt, "stored_config", lambda path: {"data": {"name": "mcmke"}})
+    assert learnt.terms_of_training("a.ckpt") == terms
+    del content[TERMS]  # an earlier one: by its settings
+    earlier = learnt.terms_of_training("a.ckpt")
+    assert earlier is not None
+    assert (earlier["source"], earlier["licence"]) == ("mcmke", "not stated")
+    monkeypatch.setattr(learnt, "stored_config", lambda path: {})
+    assert learnt.terms_of_training("a.ckpt") is None
