@@ -11,7 +11,7 @@ error, or with `data.on_error=skip` left out and counted; edits are numbered aft
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
@@ -32,6 +32,7 @@ from datamodules.prompt_encoder import PromptEncoder
 from datamodules.reading import all_prompts
 from datamodules.records import NumberedRecord, Record
 from datamodules.scenarios import Prompt, Scenario
+from datamodules.served import ServedEdits
 from datamodules.source import RecordSource, Split
 from datamodules.workers import automatic_workers
 from errors import DataError
@@ -89,8 +90,7 @@ class EditDataModule(L.LightningDataModule):
         self.known: dict[Split, KnownFacts] = {}
         self.answered: dict[Prompt, bool] = {}
         self.leave_out: frozenset[int] = frozenset()
-        self._edits: dict[Split, list[NumberedRecord]] = {}
-        self._places: dict[Split, list[int]] = {}  # of each edit's record in its split
+        self._edits: dict[Split, ServedEdits] = {}
         self._left_out: dict[Split, dict[int, LeftOut]] = {split: {} for split in scenarios}
         self._sound: dict[Split, set[int]] = {split: set() for split in scenarios}
         self._check_record = check_record
@@ -150,8 +150,8 @@ class EditDataModule(L.LightningDataModule):
             if split in self._edits:
                 continue
             is_asked = self.source.of(split).filter_known != "none"
-            numbered = list(self._known(split) if is_asked else self._checked(split, self.limit))
-            self._serve(split, numbered)
+            numbered = self._known(split) if is_asked else self._checked(split, self.limit)
+            self._serve(split, (number for number, _ in numbered))
             log_left_out(split, self.left_out(split), self.source.of(split).on_error)
             self.taught.log(split, self.records(split))
             self._log_idle(split)
@@ -173,7 +173,7 @@ class EditDataModule(L.LightningDataModule):
     @property
     def served(self) -> dict[Split, tuple[int, ...]]:
         """Split -> places of the records that it serves, in the order of its edits."""
-        return {split: tuple(places) for split, places in self._places.items()}
+        return {split: tuple(edits.places) for split, edits in self._edits.items()}
 
     def unserve(self, split: Split, reasons: Mapping[int, DataError]) -> None:
         """Leaves out edits that are served so far; the others are numbered anew.
@@ -185,10 +185,10 @@ class EditDataModule(L.LightningDataModule):
         Raises:
             DataError: none is left, or with `data.on_error=error` the first of these.
         """
-        places, edits = self._places[split], self._edits[split]
+        edits = self._edits[split]
         for number, error in reasons.items():
-            self._refuse(split, places[number], edits[number][1], error)
-        kept = [(places[n], record) for n, record in edits if n not in reasons]
+            self._refuse(split, edits.places[number], edits.records[number], error)
+        kept = [place for number, place in enumerate(edits.places) if number not in reasons]
         if not kept:
             raise nothing_left(
                 self._name(split), self.left_out(split), self.source.of(split).on_error
@@ -197,9 +197,8 @@ class EditDataModule(L.LightningDataModule):
         if reasons:
             log_left_out(split, self.left_out(split), self.source.of(split).on_error)
 
-    def _serve(self, split: Split, numbered: Sequence[NumberedRecord]) -> None:
-        self._places[split] = [number for number, _ in numbered]
-        self._edits[split] = list(enumerate(record for _, record in numbered))
+    def _serve(self, split: Split, places: Iterable[int]) -> None:
+        self._edits[split] = ServedEdits(self.source.records(split), places)
 
     def n_edits(self, split: Split) -> int:
         """How many edits a split serves."""
@@ -215,9 +214,9 @@ class EditDataModule(L.LightningDataModule):
             overfit=self.overfit,
         )
 
-    def records(self, split: Split) -> list[Record]:
+    def records(self, split: Split) -> Sequence[Record]:
         """The records that a split serves, in order; an edit's id is its place here."""
-        return [record for _, record in self._edits[split]]
+        return self._edits[split].records
 
     def probe_prompts(self, split: Split) -> Iterator[tuple[int, str, Prompt, Record]]:
         """Every probe of every edit: number of the edit, name of the probe, prompt, record."""
@@ -240,7 +239,7 @@ class EditDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader:
         """Validation edits, in order."""
-        edits = self._edits["val"]
+        edits: Sequence[NumberedRecord] = self._edits["val"]
         if self.overfit is not None:
             _, world = rank_and_world()
             edits = [self._edits["train"][number] for number in self.train_order().taken(world)]
@@ -263,7 +262,7 @@ class EditDataModule(L.LightningDataModule):
         return batch.to(device)
 
     def _loader(
-        self, split: Split, order: EditOrder, edits: list[NumberedRecord] | None = None
+        self, split: Split, order: EditOrder, edits: Sequence[NumberedRecord] | None = None
     ) -> BatchLoader:
         edits = self._edits[split] if edits is None else edits
         return BatchLoader(edits, order, self._collator(split), **self._preparing())
@@ -380,18 +379,20 @@ class EditDataModule(L.LightningDataModule):
     def _name(self, split: Split) -> str:
         return self.source.named(split)
 
-    def _known(self, split: Split) -> list[NumberedRecord]:
+    def _known(self, split: Split) -> Iterator[NumberedRecord]:
         """The records to edit: those that the unedited model knows, as far as `limit` needs."""
         if self._knows is None:
             raise RuntimeError("the source filters on known facts: ask(knows) is needed")
         on_pictures = self.source.of(split).filter_known == "pictures"
         knows = KnownFilter(self._connected(split), self._knows, self.limit, pictures=on_pictures)
-        known = list(islice(knows(self._checked(split)), self.limit))
+        is_empty = True
+        for numbered in islice(knows(self._checked(split)), self.limit):
+            is_empty = False
+            yield numbered
         self.known[split] = facts = knows.facts
         self.answered |= knows.is_right
         n_records = len(self.source.records(split)) - len(self._left_out[split])
         n_records -= self.taught.n_left_out(split)
         log_known(split, facts, n_records - facts.candidates, pictures=on_pictures)
-        if not known:
+        if is_empty:
             raise nothing_known(self._name(split), n_records, pictures=on_pictures)
-        return known

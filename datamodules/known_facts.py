@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Knows = Callable[[Rows], Tensor]
 _ROWS_AT_ONCE = 256
 _RECORDS_AT_ONCE = 16
+_MOST_AT_ONCE = 4096  # where all are asked about
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class KnownFilter:
     Args:
         make_table: makes an empty table of rows.
         knows: rows -> (R,) bool, whether the model gives every answer token right.
-        wanted: how many known records are enough; None asks about all at once.
+        wanted: how many known records are enough; None asks about all.
         pictures: whether it has to know the fact on the pictures too.
 
     Attributes:
@@ -100,9 +101,9 @@ class KnownFilter:
     def _questions(self, record: Record) -> list[Prompt]:
         return true_questions(record, pictures=self._pictures)
 
-    def _at_once(self) -> int | None:
+    def _at_once(self) -> int:
         if self._wanted is None:
-            return None
+            return _MOST_AT_ONCE
         unknown = self._unknown_in_text + self._unknown_on_pictures
         return max(1, self._wanted - self._kept, min(unknown, _RECORDS_AT_ONCE))
 

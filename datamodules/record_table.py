@@ -11,7 +11,7 @@ import mmap
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import IO, Any, Self, overload
 
@@ -106,7 +106,8 @@ class RecordWriter:
 
     def close(self) -> None:
         """Gives the file back; the tables that were made of it stay."""
-        self._file.close()
+        with suppress(OSError):  # what found no room is tried once more, and was told
+            self._file.close()
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -141,6 +142,13 @@ def contents(records: Sequence[Record]) -> Iterator[bytes]:
     if isinstance(records, RecordTable):
         return records.contents()
     return (record.model_dump_json().encode() for record in records)
+
+
+def select(records: Sequence[Record], numbers: Sequence[int]) -> Sequence[Record]:
+    """Some of the records in another order; of a table nothing is copied."""
+    if isinstance(records, RecordTable):
+        return records.take(numbers)
+    return [records[number] for number in numbers]
 
 
 @contextmanager

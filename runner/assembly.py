@@ -26,6 +26,7 @@ from datamodules.fact_marks import TaughtFacts, read_fact_marks
 from datamodules.images import ImageStore
 from datamodules.left_out import LeftOut, log_left_out
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder, PromptForm
+from datamodules.record_table import select
 from datamodules.records import Record
 from datamodules.scenarios import SCENARIOS, Scenario
 from datamodules.source import RecordSource, Split
@@ -97,16 +98,16 @@ def demonstrations(editor: EditorOptions, source: RecordSource) -> Sequence[Reco
     """
     if source.of("train").on_error == "error":
         return source.training_records
-    usable: list[Record] = []
+    usable: list[int] = []
     left_out: list[LeftOut] = []
     for number, record in enumerate(source.training_records):
         try:
             editor.check_demonstration(record)
-            usable.append(record)
+            usable.append(number)
         except DataError as error:
             left_out.append(LeftOut(source.place("train", number), record.about, str(error)))
     log_left_out("train", left_out)
-    return usable
+    return select(source.training_records, usable)
 
 
 def _limit(cfg: EditingConfig) -> int | None:

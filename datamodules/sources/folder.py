@@ -11,6 +11,7 @@ from pydantic import Field
 
 from datamodules.left_out import OnError
 from datamodules.looks import Look
+from datamodules.record_table import RecordTable
 from datamodules.records import Record
 from datamodules.source import (
     SPLITS,
@@ -90,9 +91,10 @@ def read_world(
     splits: dict[Split, Sequence[Record]] = {}
     for split in SPLITS:
         targets = targets_per_fact if split == "train" else 1
-        records = list(world_records(world, split, seed=seed, targets_per_fact=targets))
-        random.Random(seed).shuffle(records)
-        splits[split] = records
+        records = RecordTable.of(world_records(world, split, seed=seed, targets_per_fact=targets))
+        order = list(range(len(records)))
+        random.Random(seed).shuffle(order)
+        splits[split] = records.take(order)
     return RecordSource(
         name=name,
         image_root=world.root,
