@@ -1,6 +1,7 @@
 """Settings and folders that all tests share."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,28 @@ def default_world(made_once: Callable[..., Path]) -> Path:
     from datamodules.world import generate_world
 
     return made_once("default_world", lambda folder: generate_world(folder, seed=0, size=50))
+
+
+@pytest.fixture(scope="session")
+def default_place(default_world: Path, made_once: Callable[..., Path]) -> None:
+    """The same world where it is looked for without `data.root`, unless one is there."""
+    place = ROOT / "runs" / "worlds" / "size50-seed0"
+
+    def link(_: Path) -> None:
+        if place.exists():
+            return
+        beside = place.with_name(f".{place.name}-{os.getpid()}")
+        shutil.copytree(default_world, beside, copy_function=_link)
+        beside.rename(place)
+
+    made_once("default_place", link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # on another disk
+        shutil.copy2(source, target)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ def outputs(notebook: object) -> Iterator[tuple[str, object]]:
                 yield output.output_type, sorted(output.get("data", {}))
 
 
+@pytest.mark.usefixtures("default_place")
 def test_the_notebook_prints_what_it_shows() -> None:
     stored = nbformat.read(NOTEBOOK, as_version=4)
     expected = list(outputs(stored))

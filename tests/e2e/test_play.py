@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.usefixtures("default_place"),
     needs_chromium,
     pytest.mark.skipif(find_spec("streamlit") is None, reason="streamlit is not installed"),
 ]

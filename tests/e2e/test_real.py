@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.parts_folder import write_parts
 from tests.e2e.commands import ROOT, environment
+from tests.e2e.warm_python import warm_python
 from tests.local_models import COMMON, LLAMA_LIKE, chat_tokenizer, random_parts
 
 pytestmark = pytest.mark.quality
@@ -31,7 +32,7 @@ def words(tmp_path_factory: pytest.TempPathFactory, countries: Path) -> dict[str
     write_parts(folder / "parts", random_parts())
     data = f"data.root={countries} data.filter_known=none logger=csv"
     return {
-        "PY": sys.executable, "READY": "", "REAL": str(folder / "runs"), "ACCELERATOR": "cpu",
+        "READY": "", "REAL": str(folder / "runs"), "ACCELERATOR": "cpu",
         "BUILD_ARGS": f"--language-model {folder}/language --parts {folder}/parts",
         "ARGS": data,
         "TRAIN_ARGS": f"{data} trainer.max_steps=2 trainer.val_every=2 trainer.limit_val_batches=1",
@@ -40,10 +41,13 @@ def words(tmp_path_factory: pytest.TempPathFactory, countries: Path) -> dict[str
 
 
 def make_real(words: dict[str, str]) -> None:
-    command = ["make", "real", *(f"{name}={value}" for name, value in words.items())]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=1500
-    )
+    with tempfile.TemporaryDirectory() as folder, warm_python(Path(folder)) as python:
+        words = words | {"PY": python["PY"]}
+        command = ["make", "real", *(f"{name}={value}" for name, value in words.items())]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment() | python, capture_output=True, text=True,
+            timeout=1500,
+        )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -19,6 +19,11 @@ def model() -> OpenedModel:
     return open_model("llava_tiny", device="cpu")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _world(default_place: None) -> None:
+    """Edits are of the default world, which is drawn once for all tests."""
+
+
 @pytest.fixture(scope="session")
 def source() -> RecordSource:
     return load_config("evaluate", ["editor=none", "experiment=demo"]).data.read()
