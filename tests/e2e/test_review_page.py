@@ -106,6 +106,7 @@ def test_a_review_by_keys_is_saved_and_applied(
     page.keyboard.press("e")
     page.fill("textarea[name=entity_type]", "novel")
     page.fill("textarea[name=paraphrase]", " By whom is Book 5? ")
+    page.fill("textarea[name=diff_type_answer]", "")
     page.check("input[name='without different_type']")
     page.keyboard.press("Control+Enter")
     assert subject(page) == "Person 1"
@@ -196,6 +197,16 @@ def test_what_the_page_was_made_with_gives_way_to_what_was_decided_since(
     with_nothing.close()
 
 
+def test_two_tabs_know_of_each_other(context: BrowserContext, review: Review) -> None:
+    page, other = opened(context, review), opened(context, review)
+    page.keyboard.press("a")
+    other.wait_for_function("() => document.getElementById('counts').textContent[0] === '1'")
+    assert other.locator("main .state").text_content() == "accepted"
+    page.keyboard.press("k")
+    page.keyboard.press("u")
+    other.wait_for_function("() => document.getElementById('counts').textContent[0] === '0'")
+
+
 def test_edits_are_checked_dropped_and_shown(context: BrowserContext, review: Review) -> None:
     page = opened(context, review)
     page.click(".actions .edit")
@@ -219,6 +230,9 @@ def test_edits_are_checked_dropped_and_shown(context: BrowserContext, review: Re
     page.fill("textarea[name=answer_new]", "Ann Lee")
     page.keyboard.press("Control+Enter")
     page.keyboard.press("k")
+    page.keyboard.press("a")
+    page.keyboard.press("k")
+    assert counts(page) == "2 of 5 decided: 1 accepted, 1 edited, 0 rejected", "as it is shown"
     changed = page.locator("dd[data-field=answer_new].changed")
     assert (changed.locator("del").text_content(), changed.text_content()) == (
         "Writer 4", "Writer 4Ann Lee",

@@ -79,7 +79,7 @@ def test_a_row_of_another_type_is_not_the_entity_that_was_named() -> None:
 
 
 def test_a_row_stands_in_for_an_entity_without_a_picture_and_says_so() -> None:
-    answered = book(1), book(2), book(3), book(4, pictured=False)
+    answered = book(1), book(2), book(3), *(book(n, pictured=False) for n in range(4, 12))
     one = first(*answered)
     probe = one.record.same_type_entity_question
     assert probe is not None

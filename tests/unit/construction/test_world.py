@@ -36,6 +36,7 @@ def test_the_world_says_what_the_records_say_is_true(tmp_path: Path) -> None:
     assert world.facts["Emma", "author"] == "Jane Austen", "of the entity that the model named"
     assert (world.entities["Emma"].type, world.entities["Emma"].images) == ("book", {})
     assert world.entities["Book 3"].type == "book"
+    assert "smith" in world.entities, "a new answer of which nothing follows is known by name"
     assert counts == WorldCounts(
         entities=len(world.entities), pictured=16, relations=3, facts=len(world.facts),
         unpictured=[], contradicted=[],
@@ -71,6 +72,24 @@ def test_a_relation_without_a_name_is_its_question(tmp_path: Path) -> None:
     assert world.facts["Book 3", "who_is_the_author_of"] == "Writer 3"
     asked = world.two_hop_question("who_is_the_author_of", "where_was_born", 0, "Book 1")
     assert asked == 'Where was the answer to "Who is the author of Book 1?" born?'
+
+
+def test_the_same_question_is_one_relation_whether_it_is_named_or_not(tmp_path: Path) -> None:
+    some = [one.model_copy(update={"relation": None}) if n % 2 else one
+            for n, one in enumerate(records())]  # fmt: skip
+    world, _ = made(tmp_path, some)
+    assert sorted(world.relations) == ["author", "trade", "where_was_born"]
+
+
+def test_what_one_edit_shows_is_unseen_by_no_other(tmp_path: Path) -> None:
+    one = records()[0]
+    again = one.model_copy(
+        update={"image": one.image_rephrase, "image_rephrase": "book/2_seen.png"}
+    )
+    world, _ = made(tmp_path, [*records(), again])
+    entity = world.entities["Book 1"]
+    assert [path.name for path in entity.seen] == ["1_seen.png", "1_unseen.png"]
+    assert [path.name for path in entity.unseen] == ["2_seen.png"]
 
 
 def test_of_two_answers_the_first_counts_and_the_other_is_named(tmp_path: Path) -> None:
