@@ -64,6 +64,8 @@ def test_an_edit_of_a_picture_alone_is_made_of_the_picture(tmp_path: Path) -> No
         "drawn": {},
         "with_aliases": 0,
         "trained_on": None,
+        "overlap": None,
+        "check": {"records": 2, "subjects": 2, "targets": 1, "findings": []},
     }
 
 
