@@ -17,6 +17,7 @@ from configs.construction import JOURNAL
 from construction.__main__ import main
 from construction.answers import read_answers
 from construction.requests import Request as Sent
+from datamodules.__main__ import main as check
 from tests.construction_plans import good
 from tests.e2e.commands import ROOT, environment
 from tests.openai_calls import OpenAIStandIn
@@ -98,7 +99,7 @@ def first_answer_of_no_use(request: Request) -> Reply:
 
 
 def test_two_hundred_rows_killed_twice_pay_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(first_answer_of_no_use, delay=0.02) as server:
         command = Command(server, tmp_path)
@@ -124,6 +125,11 @@ def test_two_hundred_rows_killed_twice_pay_nothing_twice(
         before = len(server.requests)
         command.finish(monkeypatch)
         assert len(server.requests) == before, "what is complete asks for nothing"
+    capsys.readouterr()
+    made = f"data.root={command.output / 'records'}"
+    assert check(["check", "data=hub", made, "--json", "--strict"]) == 0
+    (split,) = json.loads(capsys.readouterr().out)["splits"].values()
+    assert split["records"] == split["subjects"] == ROWS
 
 
 def test_a_signal_waits_for_what_is_under_way(tmp_path: Path) -> None:
