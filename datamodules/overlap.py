@@ -158,7 +158,7 @@ def overlap(tested: Iterable[Record], learnt: Traces, *, entity_folders: bool) -
         values, before = _values(record, learnt), edits
         for kind, others in learnt_of.items():
             both = {value: name for value, name in values[kind].items() if value in others}
-            every[kind] |= values[kind].keys()
+            every[kind].update(values[kind])
             shared[kind] |= both
             edits = before + 1 if both else edits
         of += 1
