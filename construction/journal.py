@@ -143,7 +143,6 @@ class Journal:
                 raise KeyError("kind")
             elif kind == "sent":
                 self.lost.add(line["request"])
-                self.lost.difference_update(self.replies)
             elif kind == "reply":
                 values = {name: line[name] for name in Reply._fields}
                 in_batch = line.get("in_batch", False)

@@ -35,7 +35,7 @@ from construction.requests import Question, Unanswered, answers_of, due, questio
 from construction.rows import Row, Rows, read_rows
 from datamodules.left_out import LeftOut, first_of
 from datamodules.picture_folder import PictureFolder
-from errors import DataError, Stopped, some_of
+from errors import ConfigError, DataError, Stopped, some_of
 from results.files import write_text
 from results.lock import locked
 from results.screen import screen
@@ -178,6 +178,12 @@ def _ask(
     if is_asked or journal.open_batches or journal.uploads:
         require_key()
         require_client()
+    if journal.open_batches and not config.batch.use:
+        raise ConfigError(
+            f"{journal.path} has {len(journal.open_batches)} batches under way "
+            f"({some_of(list(journal.open_batches))}), and what they ask would be paid for twice. "
+            "Add batch.use=true, which waits for them."
+        )
     if config.batch.use:
         outcome = ask_in_batches(flat, config, journal, budget, console.print)
         return outcome, budget

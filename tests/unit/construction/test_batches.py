@@ -113,6 +113,7 @@ def test_a_run_that_was_killed_goes_on_with_its_batch(
     assert batches.replies == 10
     assert (batches.made("files"), batches.made("batches")) == (uploads, 1)
     assert not batches.server.paid_twice
+    assert batches.journal.path.read_text().count('"kind": "reply"') == 10
 
 
 def test_lines_that_fail_are_listed_and_sent_again_by_the_next_run(batches: Batches) -> None:

@@ -217,6 +217,39 @@ def test_an_endpoint_that_cannot_be_used_ends_the_run(
     assert len(construction.server.requests) == 1
 
 
+def test_failures_that_are_not_in_a_row_end_no_run(started: Started) -> None:
+    construction = started(instead("entity_type", Failure(500)))
+    assert construction.run("endpoint.concurrency=1", "endpoint.give_up_after=2") == 1
+    assert construction.summary["halted"] is None
+    assert len(construction.server.requests) == 10
+
+
+def test_a_server_here_may_move_to_another_port(started: Started) -> None:
+    assert started().run() == 0
+    moved = started()
+    assert moved.run() == 0
+    assert not moved.server.requests
+
+
+def test_single_requests_do_not_pay_for_what_a_batch_is_asked(
+    started: Started, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    construction = started()
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "ended", _fail)
+        with pytest.raises(ZeroDivisionError):
+            construction.run("batch.use=true", "batch.poll=0.01")
+    assert construction.run() == 2
+    assert "has 1 batches under way (batch_0)" in capsys.readouterr().err
+    assert construction.run("batch.use=true", "batch.poll=0.01") == 0
+    assert construction.run() == 0
+    assert not construction.server.paid_twice
+
+
+def _fail(*arguments: object) -> None:
+    raise ZeroDivisionError
+
+
 def test_rows_whose_content_is_not_wanted_end_no_run(started: Started) -> None:
     unwanted = Failure(400, "your prompt was filtered", "content_filter")
     construction = started(lambda request: unwanted)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,26 @@ def test_a_request_is_noted_before_it_goes_out(tmp_path: Path) -> None:
         book.sent(REQUESTS[0])
         last = json.loads(book.path.read_bytes().splitlines()[-1])
     assert (last["kind"], last["request"], last["row"]) == ("sent", REQUESTS[0].key, ROW.id)
+
+
+def test_replies_are_brought_to_the_disk_with_signals_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        events.append("held")
+        yield
+        events.append("free")
+
+    monkeypatch.setattr(os, "fsync", lambda file: events.append("disk"))
+    book = Journal(tmp_path / "journal.jsonl", HEADER, held)
+    with book.opened():
+        events.clear()
+        book.sent(REQUESTS[0])
+        book.reply(REQUESTS[0].key, REPLY)
+    assert events == ["held", "free", "held", "disk", "free"]
 
 
 def test_a_journal_that_is_not_open_takes_nothing(tmp_path: Path) -> None:
