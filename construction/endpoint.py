@@ -7,6 +7,7 @@ all (`EndpointError`, with what to do). The key is read from the environment and
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -80,31 +81,59 @@ async def complete(client: AsyncOpenAI, request: Request) -> Reply:
         raise explained(error, client) from error
     if isinstance(completion, str):
         raise web_page(completion, client)
-    reply = reply_of(completion.model_dump())
+    reply = reply_of(
+        completion.model_dump(warnings=False) if hasattr(completion, "model_dump") else completion
+    )
     if reply.input_tokens is None or reply.output_tokens is None:  # a server that counts nothing
         about = estimated(request, tokens_of(reply.content or reply.refusal or ""))
         reply = reply._replace(input_tokens=about.input_tokens, output_tokens=about.output_tokens)
     return reply
 
 
-def reply_of(completion: Mapping[str, Any]) -> Reply:
-    """What is kept of a chat completion.
+def reply_of(completion: Any) -> Reply:
+    """What is kept of a chat completion, whatever a server makes of one.
 
     Raises:
         RequestError: it holds no choice.
     """
-    choices, usage = completion.get("choices") or [], completion.get("usage") or {}
-    if not choices:
+    whole = _fields(completion)
+    choices, usage = whole.get("choices"), _fields(whole.get("usage"))
+    if not isinstance(choices, list) or not choices:
         raise RequestError(f"the endpoint answered without a choice: {_short(str(completion))}")
-    message = choices[0].get("message") or {}
+    choice = _fields(choices[0])
+    message = _fields(choice.get("message"))
     return Reply(
-        content=message.get("content"),
-        refusal=message.get("refusal"),
-        finish_reason=str(choices[0].get("finish_reason")),
-        input_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens"),
-        model=str(completion.get("model")),
+        content=_text(message.get("content")),
+        refusal=_text(message.get("refusal")),
+        finish_reason=str(choice.get("finish_reason")),
+        input_tokens=_count(usage.get("prompt_tokens")),
+        output_tokens=_count(usage.get("completion_tokens")),
+        model=_text(whole.get("model")) or "unknown",
     )
+
+
+def _fields(value: Any) -> Mapping[str, Any]:
+    """An object; an empty one in place of anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    """A text that can be written: parts are joined, what is no text stands as JSON.
+
+    Half a character (a lone surrogate) becomes a question mark.
+    """
+    if value is None:
+        return None
+    if isinstance(value, list) and all(isinstance(_fields(one).get("text"), str) for one in value):
+        value = "".join(one["text"] for one in value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True)
+    return text.encode("utf-8", "replace").decode()
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; None where it is no such number."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and value >= 0 else None
 
 
 def explained(error: Exception, client: AsyncOpenAI) -> Exception:

@@ -22,6 +22,8 @@ from datamodules.records import field_errors, name_key, visible
 
 LONGEST_TYPE = 5  # words of an entity type
 _ARTICLE = re.compile(r"^(an?|the)\s+", re.IGNORECASE)
+_HALF = re.compile(r"[\ud800-\udfff]")  # a surrogate without the other one
+_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)  # what models that reason say before
 _FENCE = re.compile(r"^```\w*\s*(.*?)\s*```$", re.DOTALL)
 
 
@@ -35,7 +37,11 @@ class Form(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _one_line(cls, value: Any) -> Any:
-        return visible(" ".join(value.split())) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        if _HALF.search(value):
+            raise ValueError("the text holds half a character")
+        return visible(" ".join(value.split()))
 
     def mistakes(self, row: Row) -> Iterator[str]:
         """A sentence for each rule that the answer breaks."""
@@ -165,6 +171,8 @@ def judged(reply: Reply, form: type[Form], row: Row) -> Judgement:
         answer = form.model_validate(json.loads(_json_of(reply.content or "")))
     except ValidationError as error:
         return Judgement(None, (f"it is not {form.summary}: {field_errors(error)}",))
+    except RecursionError:
+        return Judgement(None, ("it is nested too deep; one JSON object of texts is needed",))
     except ValueError as error:
         what = "nothing" if not (reply.content or "").strip() else f"no JSON ({error})"
         return Judgement(None, (f"it is {what}; a JSON object is needed and nothing else",))
@@ -174,7 +182,7 @@ def judged(reply: Reply, form: type[Form], row: Row) -> Judgement:
 
 def _json_of(text: str) -> str:
     """The object in a text: servers without structured outputs put words or a fence around it."""
-    text = text.strip()
+    text = _THOUGHT.sub("", text).strip()
     if fenced := _FENCE.match(text):
         text = fenced[1]
     start, end = text.find("{"), text.rfind("}")

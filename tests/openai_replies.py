@@ -37,10 +37,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Page:
-    """A web page in place of JSON, as of a proxy, a login or a wrong address."""
+    """What is no chat completion: the web page of a proxy or a login, or another server's JSON."""
 
     html: str = "<!doctype html><html><title>Sign in</title><p>Please sign in</html>"
     status: int = 200
+    kind: str = "text/html"
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _reply(call: Call, request: Request, reply: Reply) -> None:
     elif isinstance(reply, Failure):
         call.fail(reply)
     elif isinstance(reply, Page):
-        call.send(reply.html.encode(), reply.status, {"Content-Type": "text/html"})
+        call.send(reply.html.encode(), reply.status, {"Content-Type": reply.kind})
     elif isinstance(reply, Hang):
         call.stand_in.closing.wait(reply.seconds)
         call.close_connection = True
