@@ -36,6 +36,7 @@ def evaluate(*words: str, **options: Any) -> schema.EvaluateConfig:
 def trained(tmp_path: Path) -> Path:
     """A folder as train.py leaves it, with settings that are no defaults."""
     words = ["experiment=demo", "editor.rank=64", "data.size=20", "data.limit=7", "seed=5"]
+    words.append("data.allow_overlap=true")
     folder = prepared(train(*words, "output_dir=run"))
     (folder / "checkpoints").mkdir()
     for name in ("best", "last"):
@@ -135,7 +136,7 @@ def test_a_checkpoint_brings_editor_model_and_data(trained: Path) -> None:
     assert isinstance(config.data, WorldData)
     assert (config.editor.rank, config.editor.sign, config.data.size) == (64, "descent", 20)
     assert config.scenario.name == "transitive"
-    assert (config.data.limit, config.seed) == (None, 0), (
+    assert (config.data.limit, config.seed, config.data.allow_overlap) == (None, 0, False), (
         "settings of the training run, not of what it made"
     )
 
@@ -143,6 +144,7 @@ def test_a_checkpoint_brings_editor_model_and_data(trained: Path) -> None:
 def test_resuming_takes_everything(trained: Path) -> None:
     config = train(f"ckpt={trained}/checkpoints/last.ckpt", "trainer.max_steps=9")
     assert (config.data.limit, config.seed, config.trainer.val_every) == (7, 5, 30)
+    assert config.data.allow_overlap
     assert config.trainer.max_steps == 9
     with pytest.raises(ConfigError, match="seed was 5 and is 1"):
         train(f"ckpt={trained}/checkpoints/last.ckpt", "seed=1")

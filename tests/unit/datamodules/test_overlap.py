@@ -8,13 +8,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from configs.check import load_config
 from datamodules.overlap import Overlap, Traces, overlap
 from datamodules.records import KnowledgeEdit, Record
 from datamodules.source import RecordSource
 from errors import ConfigError, DataError
-from tests.benchmark_files import vlkeb_of, write_json
+from tests.benchmark_files import (
+    CCKEB,
+    CCKEB_PICTURES,
+    MCMKE,
+    VLKEB,
+    vlkeb_of,
+    write_json,
+    write_mcmke,
+)
+from tests.benchmark_files import options as read_options
 
 
 def record(subject: str | None, question: str = "Where?", image: str | None = None) -> Record:
@@ -63,6 +73,34 @@ def test_allowed_they_are_read_and_counted(published: Path) -> None:
     assert {kind: (s.n, s.of) for kind, s in found.kinds.items()} == {
         "subject": (1, 4), "fact": (1, 4), "folder": (2, 4)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["vlkeb", "cckeb", "mcmke", "hub", "folder"])
+def test_every_reader_passes_on_what_is_allowed(name: str, tmp_path: Path) -> None:
+    """Those of all sources: the others read their files as `vlkeb` does."""
+    keys: dict[str, Any] = {}
+    if name == "mcmke":
+        write_mcmke(tmp_path, MCMKE)
+    elif name == "folder":
+        views = {f"{view}{n}": f"{view}{n}.png" for view in "ab" for n in range(8)}
+        for image in views.values():
+            Image.new("RGB", (2, 2)).save(tmp_path / image)
+        lands = [
+            {"id": str(n), "name": f"Land {n}", "facts": {"capital": f"City {n}"},
+             "images": {view: views[f"{view}{n}"] for view in "ab"}}
+            for n in range(8)
+        ]  # fmt: skip
+        write_json(tmp_path / "entities.json", lands)
+    elif name == "hub":
+        write_json(tmp_path / "test.json", [record("Oslo").model_dump(exclude_none=True)])
+    else:
+        write_json(tmp_path / "test.json", CCKEB if name == "cckeb" else [VLKEB])
+        write_json(tmp_path / "vlkeb" / "eval.json", CCKEB_PICTURES)
+        keys = {"vlkeb_root": str(tmp_path / "vlkeb")} if name == "cckeb" else {}
+    for allowed in (True, False):
+        source = read_options(name, tmp_path, allow_overlap=allowed, **keys).open()
+        assert source.allow_overlap == allowed
+        assert source.entity_folders == (name in ("vlkeb", "cckeb"))
 
 
 def test_a_folder_says_nothing_where_it_is_no_entity() -> None:

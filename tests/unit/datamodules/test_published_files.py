@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from datamodules.checking.check import check_data
 from datamodules.collate import Collator, RowTable
 from datamodules.images import ImageStore
 from datamodules.scenarios import SCENARIOS
@@ -95,6 +96,28 @@ CASES = {
         },
     ),
 }  # fmt: skip
+
+
+# Case -> what a check finds in it besides pictures: kind -> how many of how many (docs/check.md).
+FOUND: Mapping[str, Mapping[str, tuple[int, int]]] = {
+    "cckeb": {"not_joined": (376, 640), "absent_subjects": (16, 264)},
+    "zsre-train": {"empty_texts": (2, 1000), "idle_edits": (17, 998)},
+    "counterfact": {"several_answers": (7, 1919)},
+    "tmke": {"dominant_targets": (14, 60)},
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_a_check_finds_in_a_published_file(shared: Path, name: str) -> None:
+    case = CASES[name]
+    if not (root := shared / "data" / case.name).is_dir():
+        pytest.skip(f"{root} is not there")
+    keys = dict(case.keys)
+    if case.name == "cckeb":
+        keys |= {"vlkeb_root": str(shared / "data" / "vlkeb"), "vlkeb_files": ["eval.json"]}
+    report = check_data(options(case.name, root, **keys), are_opened=False)
+    assert {f.kind: (f.count, f.of) for f in report.findings} == FOUND[name]
+    assert report.splits["test"].records == case.n
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
