@@ -10,6 +10,7 @@ the run at once.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -175,6 +176,8 @@ class _Asking:
                 task.cancel()
                 return
             self.outcome.signal = number
+            waiting = f"{len(self._under_way)} requests are under way and waited for"
+            os.write(2, f"{waiting}; a second signal ends the run at once.\n".encode())
             self._halt(f"{signal.Signals(number).name} came")
 
         with suppress(NotImplementedError, ValueError, RuntimeError):  # Windows, or another thread

@@ -70,6 +70,7 @@ def test_a_second_signal_ends_the_run_at_once(
             process.send_signal(signal.SIGINT)
             errors = process.communicate(timeout=20)[1]
         assert process.returncode == 128 + signal.SIGINT
+        assert f"{AT_ONCE} requests are under way and waited for; a second signal" in errors
         assert "Traceback" not in errors
         book = journal(server, tmp_path, monkeypatch)
         assert (len(book.replies), len(book.lost)) == (0, AT_ONCE)
