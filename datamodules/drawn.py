@@ -5,20 +5,23 @@
     different type   the edit's question about a subject of another type, with the benchmark's own
                      answer, "Sorry, there is no country in the image" (TMKE, Supplementary)
 
-Nothing is made up: question, answer and picture are those of another record of the same split. A
-draw depends on the seed and the record alone, so neither the order nor the number of the records
-decides it, and the record says which of its fields were drawn (`Record.drawn`).
+Nothing is made up: question, answer and picture are those of another record of the same split, and
+the record says which of its fields were drawn (`Record.drawn`). The order of the records decides
+nothing, and a record that comes or goes changes few draws of the others: records stand on a ring
+(consistent hashing), and each draws the first after its own point that may be drawn.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from copy import copy
-from typing import Any, overload
+import hashlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from typing import Any
 
 from datamodules.records import DiffTypeQuestion, Record, SameTypeQuestion, name_key, renamed
 
+_POINTS = 4  # of a record on a ring
 _TELLING = 2  # relations of a type, from which on it counts as different from others
 Relation = Callable[[Record], Hashable | None]
 Kin = Callable[[str, str], bool]  # whether an entity may be of both types
@@ -43,49 +46,38 @@ def by_relation(record: Record) -> Hashable | None:
     return None if record.relation is None else (record.relation, record.entity_type)
 
 
-class _Pool(Sequence[Record]):
-    """Records that may be drawn, in an order of their own, without some of them.
+class _Ring:
+    """Records at points that depend on each of them alone, several of each so that all come up.
 
-    Nothing is compared record by record, so that a draw costs the same whatever their number.
+    Args:
+        records: what may be drawn.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self._records = sorted(records, key=lambda r: (r.key, r.knowledge_edit.wording, r.about))
-        self._about: dict[str, list[int]] = {}
-        self._true: dict[str, list[int]] = {}
-        for number, record in enumerate(self._records):
-            self._about.setdefault(record.key, []).append(number)
-            if (true := record.knowledge_edit.answer_true) is not None:
-                self._true.setdefault(name_key(true), []).append(number)
-        self._absent: list[int] = []
+        self._records = list(records)
+        points = sorted(
+            (_point(f"{name}/{nth}"), name, number)
+            for number, record in enumerate(self._records)
+            for name in [f"{record.key}/{record.knowledge_edit.wording}/{record.about}"]
+            for nth in range(_POINTS)
+        )
+        self._points = array("Q", (point for point, _, _ in points))
+        self._numbers = array("L", (number for _, _, number in points))
 
-    def without(self, subject: str, true: Iterable[str] = ()) -> _Pool:
-        """Those about other subjects, of whom none of some answers is true.
+    def first(self, key: str, fits: Callable[[Record], bool]) -> Record | None:
+        """The first record that fits, from the point of a text on; None where none does."""
+        start = bisect_left(self._points, _point(key))
+        seen = set[int]()
+        for step in range(len(self._points)):
+            number = self._numbers[(start + step) % len(self._points)]
+            if number not in seen and fits(self._records[number]):
+                return self._records[number]
+            seen.add(number)
+        return None
 
-        Args:
-            subject: key of the subject.
-            true: keys of the answers.
-        """
-        absent = {*self._about.get(subject, ()), *(n for k in true for n in self._true.get(k, ()))}
-        others = copy(self)
-        others._absent = sorted(absent)
-        return others
 
-    def __len__(self) -> int:
-        return len(self._records) - len(self._absent)
-
-    @overload
-    def __getitem__(self, number: int) -> Record: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[Record]: ...
-
-    def __getitem__(self, number: int | slice) -> Record | Sequence[Record]:
-        if isinstance(number, slice):
-            return [self[n] for n in range(*number.indices(len(self)))]
-        for absent in self._absent:
-            number += absent <= number
-        return self._records[number]
+def _point(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def draw_same_type(records: Sequence[Record], seed: int, relation: Relation) -> list[Record]:
@@ -99,24 +91,30 @@ def draw_same_type(records: Sequence[Record], seed: int, relation: Relation) -> 
         key = relation(record)
         if key is not None and record.knowledge_edit.answer_true is not None:
             members.setdefault((key, record.knowledge_edit.question is None), []).append(record)
-    pools = {key: _Pool(of_relation) for key, of_relation in members.items()}
-    nobody = _Pool([])
+    rings = {key: _Ring(of_relation) for key, of_relation in members.items()}
+    nobody = _Ring([])
     return [
         record
         if record.same_type_entity_question is not None
         else _with_same(
             record,
-            pools.get((relation(record), record.knowledge_edit.question is None), nobody),
+            rings.get((relation(record), record.knowledge_edit.question is None), nobody),
             seed,
         )
         for record in records
     ]
 
 
-def _with_same(record: Record, pool: _Pool, seed: int) -> Record:
+def _with_same(record: Record, ring: _Ring, seed: int) -> Record:
     edit = record.knowledge_edit
     taught = {name_key(name) for name in (edit.answer_new, *edit.answer_new_aliases)}
-    other = _drawn(record, pool.without(record.key, taught), seed, "same_type")
+    other = ring.first(
+        _draw(record, seed, "same_type"),
+        lambda other: (
+            other.key != record.key
+            and name_key(other.knowledge_edit.answer_true or "") not in taught
+        ),
+    )
     if other is None or other.subject is None or other.knowledge_edit.answer_true is None:
         return record
     about = other.knowledge_edit
@@ -167,32 +165,32 @@ def draw_different_type(
     for record in records:
         if record.entity_type is not None:
             relations.setdefault(record.entity_type, set()).add(relation(record))
-    by_type: dict[str, list[Record]] = {}
-    for record in records:
-        if record.entity_type is not None and record.image is not None:
-            by_type.setdefault(record.entity_type, []).append(record)
     known = {name for name, of_type in relations.items() if len(of_type) >= telling}
     different = {
-        own: _Pool(
-            record
-            for other in sorted(by_type.keys() & known)
+        own: {
+            other
+            for other in known
             if not relations[other] & relations[own] and not are_kin(own, other)
-            for record in by_type[other]
-        )
+        }
         for own in known
     }
-    nobody = _Pool([])
+    ring = _Ring(r for r in records if r.image is not None and r.entity_type in known)
+    pictured = {record.entity_type for record in records if record.image is not None}
     return [
         record
-        if record.entity_type is None or record.diff_type_entity_question is not None
-        else _with_different(record, different.get(record.entity_type, nobody), seed)
+        if record.diff_type_entity_question is not None
+        or not (others := different.get(record.entity_type or "", set()) & pictured)
+        else _with_different(record, ring, others, seed)
         for record in records
     ]
 
 
-def _with_different(record: Record, pool: _Pool, seed: int) -> Record:
+def _with_different(record: Record, ring: _Ring, types: Collection[str], seed: int) -> Record:
     edit = record.knowledge_edit
-    other = _drawn(record, pool.without(record.key), seed, "diff_type")
+    other = ring.first(
+        _draw(record, seed, "diff_type"),
+        lambda other: other.key != record.key and other.entity_type in types,
+    )
     if other is None or other.subject is None or record.entity_type is None:
         return record
     question = edit.question and renamed(edit.question, record.subject or "", other.subject)
@@ -207,13 +205,10 @@ def _with_different(record: Record, pool: _Pool, seed: int) -> Record:
     return _marked(record, diff_type_entity_question=probe, diff_entity_image=other.image)
 
 
-def _drawn(record: Record, able: _Pool, seed: int, kind: str) -> Record | None:
-    """One of the records, whatever their order; None of none."""
-    if not able:
-        return None
+def _draw(record: Record, seed: int, kind: str) -> str:
+    """What a draw depends on."""
     edit = record.knowledge_edit
-    draw = random.Random(f"{seed}/{kind}/{record.key}/{edit.wording}/{edit.answer_new}")
-    return draw.choice(able)
+    return f"{seed}/{kind}/{record.key}/{edit.wording}/{edit.answer_new}"
 
 
 def _marked(record: Record, **fields: Any) -> Record:

@@ -51,6 +51,24 @@ def test_a_draw_depends_on_the_seed_and_not_on_the_order() -> None:
     assert draw_same_type(TOWNS, 1, by_wording) != drawn
 
 
+def test_a_record_that_comes_changes_few_draws() -> None:
+    """So what was decided about drawn probes holds when a table grows."""
+    towns = [record(f"Town {n}", f"Founder {n}", f"Founder {n + 1}") for n in range(200)]
+    lakes = [record(f"Lake {n}", f"{n} m", "9 m", "lake", "depth") for n in range(200)]
+
+    def drawn(records: list[Record]) -> list[Record]:
+        same = draw_same_type(records, 0, by_wording)
+        return draw_different_type(same, 0, telling=1)
+
+    before = drawn(towns + lakes)
+    new = [record("Newton", "Ann", "Bo"), record("Loch", "3 m", "4 m", "lake", "depth")]
+    after = drawn(towns + lakes + new)
+    changed = sum(one != other for one, other in zip(before, after[:400], strict=True))
+    assert changed < 20
+    shown = {one.diff_entity_image for one in before}
+    assert len(shown) > 200, "one is not drawn for all"
+
+
 def test_no_probe_is_drawn_where_no_record_gives_one() -> None:
     alone = [TOWNS[0], record("Arden", "Holm", "Moor", "country", "capital")]
     assert draw_same_type(alone, 0, by_wording) == alone
