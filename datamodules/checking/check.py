@@ -57,7 +57,7 @@ def check_data(
         for record in records:
             tally.add(record)
             probes.add(record)
-        splits[split] = _counts(tally, probes)
+        splits[split] = _counts(source.of(split).name, tally, probes)
         findings += [*tally.findings(split), *probes.findings(split)]
         if are_opened:
             findings += check_pictures(source, split, probes.images, track)
@@ -80,8 +80,9 @@ def _lenient(data: DataOptions) -> DataOptions:
     return data.model_copy(update={"on_error": "skip", "allow_overlap": True, "train": train})
 
 
-def _counts(tally: Tally, probes: ProbeCounts) -> SplitReport:
+def _counts(source: str, tally: Tally, probes: ProbeCounts) -> SplitReport:
     return SplitReport(
+        source=source,
         records=tally.records,
         subjects=tally.subjects,
         targets=tally.targets,

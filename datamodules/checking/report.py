@@ -62,6 +62,7 @@ class SplitReport:
     """What is in a split.
 
     Attributes:
+        source: that its records come from, which is another one with `data.train`.
         records: how many can be used.
         subjects: how many different ones they are about.
         targets: how many different answers their edits teach.
@@ -73,6 +74,7 @@ class SplitReport:
         pictures: how many different ones they name.
     """
 
+    source: str
     records: int
     subjects: int
     targets: int

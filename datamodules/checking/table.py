@@ -23,13 +23,15 @@ def show(report: Report, console: Console) -> None:
         f"{report.source}: origin {report.origin}; licence {report.licence}", soft_wrap=True
     )
     for split, counts in report.splits.items():
+        other = "" if counts.source == report.source else f" of data={counts.source}"
         console.print(
-            f"{split}: {counts.records:,} records about {counts.subjects:,} subjects, "
+            f"{split}{other}: {counts.records:,} records about {counts.subjects:,} subjects, "
             f"{counts.pictures:,} pictures",
             soft_wrap=True,
         )
         console.print(_contents(counts))
-    console.print(_probes(report.splits))
+    if report.splits:
+        console.print(_probes(report.splits))
     _show_findings("problem", report.problems, console)
     _show_findings("note", report.notes, console)
     if not report.findings:

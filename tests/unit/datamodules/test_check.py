@@ -25,6 +25,7 @@ from runner.checked import log_contents
 from tests.benchmark_files import CCKEB, CCKEB_PICTURES, write_json
 from tests.tokenizers_small import opt_tokenizer
 from tests.unit.datamodules.test_sources import other
+from tests.unit.datamodules.test_text_benchmarks import ZSRE
 from tests.unit.test_imports import ROOT
 
 Json = dict[str, Any]
@@ -222,6 +223,34 @@ def test_overlaps_are_told_and_not_refused(root: Path, capsys: pytest.CaptureFix
     assert overlap["detail"]["with"] == "train"
     assert overlap["detail"]["subject"]["first"] == ["Car A (there 'car a')"]
     assert list(report["splits"]) == ["train", "val", "test"]
+
+
+def test_training_records_of_another_source_are_looked_at_as_its_own(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    firms = [{**ZSRE, "subject": s, "src": f"What is made by {s}?"} for s in ("CAR A", "Firm")]
+    write_json(root / "zsre" / "train.json", [*firms, {**ZSRE, "alt": ""}])
+    words = ("data.train=zsre", f"data.train.root={root}/zsre",
+             "data.train.train_files=[train.json]", "data.files=[test.json]")  # fmt: skip
+    code, report = checked(capsys, root, *words)
+    assert code == 1
+    assert {s: r["source"] for s, r in report["splits"].items()} == {
+        "train": "zsre",
+        "test": "tmke",
+    }
+    assert kinds(report) == {"overlap": (1, 4), "empty_texts": (1, 3)}
+    _, out, _ = run(capsys, "data=tmke", f"data.root={root}", *words)
+    assert "train of data=zsre: 2 records about 2 subjects" in out
+
+
+def test_a_file_of_another_source_is_told_as_such(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(root / "test.json", [ZSRE])
+    code, out, _ = run(capsys, "data=tmke", f"data.root={root}")
+    assert code == 1
+    assert "so use data=zsre for its file" in out
+    assert "probe" not in out.partition("problem")[0]
 
 
 def test_what_a_source_leaves_out_by_its_own_rule_is_no_problem(

@@ -87,6 +87,18 @@ def test_what_a_checkpoint_was_trained_on_is_refused_by_subject_fact_and_folder(
         learnt.check_new(ckpt, TESTED[1:2], source(TESTED[1:2], entity_folders=True))
 
 
+@pytest.mark.parametrize("entity_folders", [True, False])
+def test_a_checkpoint_keeps_what_the_served_edits_are_known_by(entity_folders: bool) -> None:
+    learnt_from = source(TESTED, entity_folders=entity_folders)
+    data: Any = SimpleNamespace(
+        records=lambda split: LEARNT[:1] if split == "val" else LEARNT[1:], source=learnt_from
+    )
+    stored = training._traces(data).stored()
+    assert stored == Traces.of(LEARNT, entity_folders=entity_folders).stored()
+    assert stored["folders"] == (["m.01", "m.02"] if entity_folders else None)
+    assert len(stored["facts"]) == 3
+
+
 def test_allowed_it_is_told_and_counted(ckpt: str, caplog: pytest.LogCaptureFixture) -> None:
     allowed = source(TESTED, entity_folders=True, allow_overlap=True)
     learnt.check_new(ckpt, TESTED, allowed)
