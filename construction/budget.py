@@ -40,6 +40,9 @@ class Usage:
             self.output_tokens + other.output_tokens,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return self + Usage(-other.calls, -other.input_tokens, -other.output_tokens)
+
     @property
     def tokens(self) -> int:
         """All of them."""
@@ -120,13 +123,15 @@ class Budget:
             sum(map(usage_of, single), Usage()), sum(map(usage_of, batched), Usage())
         )
         self._reserved: dict[str, Usage] = {}
+        self._reserved_in_all = Usage()  # thousands are, before a batch goes out
 
     def admit(self, request: Request) -> bool:
         """Reserves what a request takes at most, if that is allowed."""
         wanted = most(request)
-        if not self._allows(sum(self._reserved.values(), wanted)):
+        if not self._allows(self._reserved_in_all + wanted):
             return False
         self._reserved[request.key] = wanted
+        self._reserved_in_all += wanted
         return True
 
     @property
@@ -136,7 +141,7 @@ class Budget:
 
     def settle(self, key: str, reply: Reply | None) -> None:
         """Takes a reservation back; what the reply took is spent."""
-        self._reserved.pop(key, None)
+        self._reserved_in_all -= self._reserved.pop(key, Usage())
         if reply is None:
             return
         single, batched = self.spent

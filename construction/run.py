@@ -174,8 +174,8 @@ def _ask(
         config.budget, config.prices, in_batches=config.batch.use, single=single, batched=batched
     )
     flat = [question for of_row in of_rows for question in of_row]
-    is_asked = next(due(flat, journal.replies), None) is not None
-    if is_asked or journal.open_batches or journal.uploads:
+    is_due = next(due(flat, journal.replies), None) is not None
+    if is_due or journal.open_batches or journal.uploads:
         require_key()
         require_client()
     if journal.open_batches and not config.batch.use:

@@ -77,35 +77,35 @@ def test_a_line_break_starts_no_line_of_its_own() -> None:
 
 
 def test_the_form_of_an_answer_is_asked_for_as_the_server_takes_it() -> None:
-    asked = [
+    bodies = [
         request_of(first(with_endpoint(answer_form=f)).step({})).body
         for f in ("json_object", "text")
     ]
-    assert asked[0]["response_format"] == {"type": "json_object"}
-    assert "response_format" not in asked[1]
+    assert bodies[0]["response_format"] == {"type": "json_object"}
+    assert "response_format" not in bodies[1]
 
 
 def test_question_repair_failure() -> None:
     question = first()
-    asked = request_of(question.step({}))
-    repair = request_of(question.step({asked.key: BAD}))
-    assert (asked.is_repair, repair.is_repair) == (False, True)
-    assert repair.body["messages"][:2] == asked.body["messages"]
+    request = request_of(question.step({}))
+    repair = request_of(question.step({request.key: BAD}))
+    assert (request.is_repair, repair.is_repair) == (False, True)
+    assert repair.body["messages"][:2] == request.body["messages"]
     assert repair.body["messages"][2] == {"role": "assistant", "content": "no JSON"}
     assert "a JSON object is needed" in repair.body["messages"][3]["content"]
-    mended = question.step({asked.key: BAD, repair.key: reply(GOOD["entity_type"])})
+    mended = question.step({request.key: BAD, repair.key: reply(GOOD["entity_type"])})
     assert isinstance(mended, Form)
-    failure = question.step({asked.key: BAD, repair.key: BAD})
+    failure = question.step({request.key: BAD, repair.key: BAD})
     assert isinstance(failure, Failure)
     assert len(failure.mistakes) == 1
 
 
 def test_another_attempt_begins_anew_under_other_keys() -> None:
     question = first(attempts=2)
-    asked = request_of(question.step({}))
-    repair = request_of(question.step({asked.key: BAD}))
-    again = request_of(question.step({asked.key: BAD, repair.key: BAD}))
-    assert (again.attempt, again.body, again.key == asked.key) == (1, asked.body, False)
+    request = request_of(question.step({}))
+    repair = request_of(question.step({request.key: BAD}))
+    again = request_of(question.step({request.key: BAD, repair.key: BAD}))
+    assert (again.attempt, again.body, again.key == request.key) == (1, request.body, False)
 
 
 def test_a_key_depends_on_all_that_decides_an_answer() -> None:
