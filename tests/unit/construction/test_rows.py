@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from construction.rows import COLUMNS, Row, read_rows
 from errors import DataError
+from tests.unit.test_imports import ROOT
 
 WOMAN = {
     "subject": "The French Lieutenant's Woman",
@@ -187,6 +188,14 @@ def test_a_file_that_is_no_table(tmp_path: Path, name: str, content: bytes, mess
 def test_a_file_that_is_not_there(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_rows(tmp_path / f"absent{suffix}")
+
+
+def test_the_example_can_be_used() -> None:
+    rows = read_rows(ROOT / "examples" / "facts.csv").rows
+    assert [row.subject for row in rows] == [
+        "The French Lieutenant's Woman", "Middlemarch", "George Rankin",
+    ]  # fmt: skip
+    assert rows[0].hop_answer == "Copenhagen"
 
 
 def test_every_column_is_explained() -> None:
