@@ -37,7 +37,7 @@ from datamodules.left_out import first_of
 from datamodules.picture_folder import PictureFolder
 from datamodules.records import Picture, Text, field_errors
 from errors import DataError, some_of
-from results.files import write_text
+from results.files import remove_half_written, write_text
 
 RECORDS, REVIEWED, WORLD = "records", "reviewed", "world"
 _WRITTEN = {RECORDS: data_set.FILES, REVIEWED: data_set.FILES, WORLD: world.FILES}
@@ -89,6 +89,7 @@ class Maker:
             DataError: decisions do not fit, or something cannot be written.
         """
         made = Made()
+        remove_half_written(self._folder, (*_WRITTEN, PAGE))
         if not answered:
             return made
         options = self._config.records

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -251,10 +251,15 @@ def remove_run(folder: Path) -> None:
         _remove(folder / name)
 
 
-def remove_half_written(folder: Path) -> None:
-    """Removes what a killed run was just writing, there and in a run's own folders."""
+def remove_half_written(folder: Path, names: Collection[str] = (*RUN_FILES, *RUN_FOLDERS)) -> None:
+    """Removes what a killed run was just writing, there and in a run's own folders.
+
+    Args:
+        folder: where it wrote.
+        names: what it writes there.
+    """
     for path in folder.glob(".*"):
-        if _final_name(path) in (*RUN_FILES, *RUN_FOLDERS):
+        if _final_name(path) in names:
             _remove(path)
     for name in RUN_FOLDERS:
         for path in (folder / name).glob(".*"):

@@ -167,6 +167,18 @@ def test_a_review_that_accepts_nothing_is_told(make: Make, tmp_path: Path) -> No
         make(f"decisions={file}")
 
 
+def test_what_a_killed_run_was_writing_goes_and_what_is_not_ours_stays(
+    make: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "out/.records-12-abcdef/images").mkdir(parents=True)
+    (tmp_path / "out/.review-12-abcdef.html").write_text("half")
+    (tmp_path / "out/.mine").write_text("")
+    make()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".mine", "records", "review.html",
+    ]  # fmt: skip
+
+
 def test_nothing_is_made_of_nothing(make: Make, tmp_path: Path) -> None:
     assert make(rows=[]) == Made()
     assert not (tmp_path / "out").exists()
