@@ -20,7 +20,7 @@ from datamodules.pixel_slab import KEY_BYTES, PixelSlab
 
 LIKE = torch.zeros(3, 5, 7)
 SLOT = LIKE.nbytes + KEY_BYTES
-FORK, SPAWN = multiprocessing.get_context("fork"), multiprocessing.get_context("spawn")
+FORK = multiprocessing.get_context("fork")
 needs_sharing = pytest.mark.skipif(not pixel_slab._CAN_SHARE, reason="no memfd_create here")
 
 
@@ -98,20 +98,21 @@ def keep_all(slab: PixelSlab, numbers: range, seen: SimpleQueue[bool]) -> None:
 
 
 @needs_sharing
-@pytest.mark.parametrize("start", [FORK, pytest.param(SPAWN, marks=pytest.mark.slow)])
-def test_what_a_process_keeps_the_others_read(start: Any) -> None:
-    """Overlapping parts, at the same time; nothing twice, nothing of another's."""
+def test_what_a_process_keeps_the_others_read() -> None:
+    """Overlapping parts, at the same time; nothing twice, nothing of another's.
+
+    `test_workers` has processes that are spawned.
+    """
     slab = PixelSlab(LIKE, 100 * SLOT)
     slab.keep(key(0), picture(0))
-    n_processes = 3 if start is FORK else 1
-    parts = [range(1 + 20 * part, 41 + 20 * part) for part in range(n_processes)]
-    seen = start.SimpleQueue()
-    children = [start.Process(target=keep_all, args=(slab, part, seen)) for part in parts]
+    parts = [range(1 + 20 * part, 41 + 20 * part) for part in range(3)]
+    seen: SimpleQueue[bool] = FORK.SimpleQueue()
+    children = [FORK.Process(target=keep_all, args=(slab, part, seen)) for part in parts]
     for child in children:
         child.start()
     for child in children:
         child.join()
-    assert [seen.get() for _ in range(2 * n_processes)] == [True] * 2 * n_processes
+    assert [seen.get() for _ in range(6)] == [True] * 6
     assert len(slab) == parts[-1].stop
     assert holds(slab, range(parts[-1].stop))
 

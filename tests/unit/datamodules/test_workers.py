@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from datamodules.datamodule import EditDataModule
@@ -56,7 +57,9 @@ def test_a_signal_to_everyone_ends_no_worker(number: str, batches: Any) -> None:
     assert {batch[0] for batch in served} == {worker}
 
 
-def test_its_own_process_ends_it(batches: Any) -> None:
+def test_its_own_process_ends_it(batches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Seconds between two looks at whether a worker that says nothing still lives: 5.
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
     worker, *_ = next(batches)
     os.kill(worker, 15)
     with pytest.raises(DataError, match=r"is gone .*exited unexpectedly.*data\.num_workers"):
@@ -109,7 +112,7 @@ def test_workers_train_on_the_batches_that_the_run_itself_would_make(data: EditD
 def test_workers_make_the_same_batches_and_meet_the_same_errors(
     data: EditDataModule, root: Path, method: str
 ) -> None:
-    """However they are started, and with no pixels at their beginning.
+    """However they are started; and what they decode is there for the run's own process too.
 
     A process that is spawned imports torch anew: one of them is enough.
     """
@@ -123,6 +126,7 @@ def test_workers_make_the_same_batches_and_meet_the_same_errors(
     data.num_workers = 1 if method == "spawn" else 2
     loader = data.test_dataloader()
     data._images.clear()
+    data._images(root / "images" / "a_0.jpeg")
     loader.multiprocessing_context = method
     batches = iter(loader)
     assert_equal(here[:2], [next(batches), next(batches)])
@@ -133,6 +137,8 @@ def test_workers_make_the_same_batches_and_meet_the_same_errors(
     assert not before & set(active_children()), "they end before the error goes on"
     assert str(error.value) == str(expected.value)
     assert "z.jpeg cannot be read" in str(error.value)
+    shares = data._images._kept is not None and data._images._kept.is_shared
+    assert (data._images.n_kept > 1) == shares
 
 
 @pytest.fixture
