@@ -45,6 +45,11 @@ class PictureFolder:
             at /= names.get(part) or names.get(_composed(part)) or part
         return at if os.path.isfile(at) else None  # a listing may be old
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        folder, _, file = name.rpartition("/")
+        return file in self._below(folder).files or self.find(name) is not None
+
     def path(self, name: str) -> Path:
         """Where the picture of this name is, or should be."""
         return self.find(name) or self.root / name
@@ -60,7 +65,7 @@ class PictureFolder:
             DataError: some are not; their number and the first few.
         """
         needed = sorted(set(names))
-        missing = [name for name in needed if self.find(name) is None]
+        missing = [name for name in needed if name not in self]
         if not missing:
             return
         raise DataError(

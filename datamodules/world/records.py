@@ -337,7 +337,7 @@ class _RecordMaker:
         return self._path(self.rng.choice(self.world.entities[entity].seen))
 
     def _path(self, picture: Path) -> str:
-        return picture.relative_to(self.world.root).as_posix()
+        return self.world.name_of(picture)
 
 
 def _targets(world: World, fact: Fact, seed: int, n: int) -> list[str]:

@@ -63,7 +63,7 @@ def check_pictures(root: Path, entities: list[EntityFile], pictures: PictureFold
                     f"{path!r}; {error}. A picture lies inside the world folder, as "
                     "'images/a.png': move it there and correct the path."
                 ) from None
-            if pictures.find(path) is None:
+            if path not in pictures:
                 missing.append(path)
     if missing:
         total = sum(len(entity.images) for entity in entities)

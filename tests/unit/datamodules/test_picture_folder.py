@@ -44,6 +44,7 @@ def test_a_name_finds_its_file_in_the_other_form(
     assert folder.find(name_in(typed)) == there
     exact = draw(tmp_path / name_in(typed))  # the exact name comes first, where both are there
     assert PictureFolder(tmp_path).find(name_in(typed)) == exact
+    assert name_in(typed) in PictureFolder(tmp_path)
     assert PictureFolder(tmp_path).find(name_in(on_disk)) == there
 
 
@@ -86,6 +87,7 @@ def test_what_is_no_file_is_found_nowhere(tmp_path: Path) -> None:
         assert folder.find(name) is None, name
         assert folder.path(name) == tmp_path / name
     assert PictureFolder(tmp_path / "nowhere").find("a.png") is None
+    assert "a.png" not in PictureFolder(tmp_path / "nowhere")
     assert folder.find("late.png") is None
     draw(tmp_path / "late.png")
     assert folder.find("late.png") is not None, "the listing is older than the file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -140,6 +141,29 @@ def test_digest_follows_pictures_and_facts(tmp_path: Path) -> None:
     assert changed != before
     write(tmp_path, towns(), {"nouns": {"entity": "town"}})
     assert World.load(tmp_path).digest not in (before, changed)
+
+
+def test_digest_is_of_what_the_folder_holds_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results of earlier versions name worlds by it."""
+    entities = towns(views=("a", "b/c", "b-c"))
+    for entity in entities:
+        for path in entity["images"].values():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    write(tmp_path, entities)
+    expected = hashlib.sha256()
+    pictures = sorted(path for path in (tmp_path / "images").rglob("*") if path.is_file())
+    for path in (tmp_path / "entities.json", *pictures):
+        content = path.read_bytes()
+        expected.update(f"{path.relative_to(tmp_path).as_posix()}:{len(content)}\n".encode())
+        expected.update(content)
+    monkeypatch.chdir(tmp_path)
+    for root in (tmp_path, Path("."), Path("..") / tmp_path.name):
+        world = World.load(root)
+        assert world.digest == expected.hexdigest()
+        town = world.entities["Town 0"]
+        assert world.name_of(town.images["b/c"]) == "images/t0_b/c.png"
 
 
 def replaced(index: int, **fields: object) -> list[dict[str, Any]]:
