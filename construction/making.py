@@ -136,7 +136,7 @@ class Maker:
     def _terms(self, *steps: str) -> Terms:
         """What is said of the records' origin and licence."""
         config = self._config
-        ways = ", ".join(["made", *steps])
+        ways = " and ".join(["made", *steps])
         origin = (
             f"{ways} with `python -m construction` of {Path(config.rows).name} and answers of "
             f"{config.endpoint.model}"

@@ -79,7 +79,7 @@ def test_accepted_records_are_a_set_of_their_own_and_the_world_is_theirs(
     file = decide(tmp_path, construct_records(ROWS), **verdicts)
     made = make(f"decisions={file}", "world=true", "records.licence=CC-BY-4.0")
     source = options("hub", tmp_path / "out/reviewed").read()
-    assert source.terms["origin"].startswith("made, reviewed with `python -m construction` of ")
+    assert source.terms["origin"].startswith("made and reviewed with `python -m construction` of ")
     assert source.terms["licence"] == "CC-BY-4.0"
     subjects = [record.subject for record in source.records("test")]
     assert subjects == ["Book 1", "Book 3", "Book 4", "Person 1", "Person 2"]
