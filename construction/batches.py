@@ -23,6 +23,7 @@ from construction.endpoint import (
     RequestError,
     connected,
     explained,
+    fields_of,
     may_pass,
     reply_of,
 )
@@ -141,18 +142,24 @@ class _Batches:
 
     async def _finish(self, client: AsyncOpenAI, batch_id: str) -> None:
         """Waits for a batch and takes its replies into the journal."""
-        keys = self._journal.open_batches[batch_id]
+        keys = set(self._journal.open_batches[batch_id])
         batch = await self._wait(client, batch_id)
-        replies = 0
+        replies, failed_before = 0, len(self.outcome.failed)
+        missing = {key for key in keys if key not in self._journal.replies}
         for file in filter(None, (batch.output_file_id, batch.error_file_id)):
             content = await _called(client, client.files.content(file))
             for line in _lines(content.text, batch_id):
-                replies += self._take(line)
+                replies += line["custom_id"] in keys and self._take(line)
+                missing.discard(line["custom_id"])
+        if batch.status == "completed":  # asked again by this run, they might be without end
+            for key in missing:
+                self._fail(key, f"the batch {batch_id} has completed without a line about it")
         self._journal.ended(batch_id, batch.status)
         for key in keys:
             self._budget.settle(key, None)
         self._say(f"batch {batch_id}: {batch.status}, {replies} of {len(keys)} answered")
-        if batch.status != "completed" and not replies:
+        failed = len(self.outcome.failed) - failed_before
+        if not replies and (batch.status != "completed" or not failed):
             errors = [error.message for error in (batch.errors.data or [])] if batch.errors else []
             why = f" ({'; '.join(filter(None, errors[:3]))})" if errors else ""
             raise EndpointError(
@@ -175,8 +182,8 @@ class _Batches:
 
     def _take(self, line: dict[str, Any]) -> bool:
         """Takes one line of a batch's result; whether it is an answer."""
-        key, response = str(line["custom_id"]), line.get("response") or {}
-        error = line.get("error") or (response.get("body") or {}).get("error") or {}
+        key, response = line["custom_id"], fields_of(line.get("response"))
+        error = fields_of(line.get("error") or fields_of(response.get("body")).get("error"))
         if error.get("code") in _LEFT_OVER:
             return False
         try:
@@ -184,7 +191,7 @@ class _Batches:
                 raise RequestError(
                     f"status {response.get('status_code')}: {error.get('message', 'no reason')}"
                 )
-            reply = reply_of(response["body"])
+            reply = reply_of(response.get("body"))
         except RequestError as error:
             self._fail(key, str(error))
             return False
@@ -194,13 +201,14 @@ class _Batches:
         return True
 
     def _fail(self, key: str, why: str) -> None:
+        """Notes why a request has no answer, the first reason of several."""
         request = self._requests.get(key)
         if request is None:  # of an earlier run
             request = next(
                 (r for r in due(self._questions, self._journal.replies) if r.key == key), None
             )
         if request is not None:
-            self.outcome.failed[request.row, request.prompt] = why
+            self.outcome.failed.setdefault((request.row, request.prompt), why)
 
 
 def _lines(text: str, batch_id: str) -> list[dict[str, Any]]:
@@ -211,7 +219,7 @@ def _lines(text: str, batch_id: str) -> list[dict[str, Any]]:
     """
     try:
         lines = [json.loads(line) for line in text.split("\n") if line.strip()]
-        return [{**line, "custom_id": line["custom_id"]} for line in lines]
+        return [{**line, "custom_id": str(line["custom_id"])} for line in lines]
     except (ValueError, TypeError, KeyError) as error:
         raise EndpointError(
             f"the result of the batch {batch_id} cannot be read ({type(error).__name__}: {error}). "

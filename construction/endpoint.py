@@ -96,12 +96,12 @@ def reply_of(completion: Any) -> Reply:
     Raises:
         RequestError: it holds no choice.
     """
-    whole = _fields(completion)
-    choices, usage = whole.get("choices"), _fields(whole.get("usage"))
+    whole = fields_of(completion)
+    choices, usage = whole.get("choices"), fields_of(whole.get("usage"))
     if not isinstance(choices, list) or not choices:
         raise RequestError(f"the endpoint answered without a choice: {_short(str(completion))}")
-    choice = _fields(choices[0])
-    message = _fields(choice.get("message"))
+    choice = fields_of(choices[0])
+    message = fields_of(choice.get("message"))
     return Reply(
         content=_text(message.get("content")),
         refusal=_text(message.get("refusal")),
@@ -112,7 +112,7 @@ def reply_of(completion: Any) -> Reply:
     )
 
 
-def _fields(value: Any) -> Mapping[str, Any]:
+def fields_of(value: Any) -> Mapping[str, Any]:
     """An object; an empty one in place of anything else."""
     return value if isinstance(value, Mapping) else {}
 
@@ -124,8 +124,9 @@ def _text(value: Any) -> str | None:
     """
     if value is None:
         return None
-    if isinstance(value, list) and all(isinstance(_fields(one).get("text"), str) for one in value):
-        value = "".join(one["text"] for one in value)
+    if isinstance(value, list):
+        parts = [fields_of(part).get("text") for part in value]
+        value = "".join(map(str, parts)) if all(isinstance(p, str) for p in parts) else value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True)
     return text.encode("utf-8", "replace").decode()
 

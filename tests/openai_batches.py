@@ -135,7 +135,8 @@ def _finish(stand_in: OpenAIStandIn, batch: Json, lines: list[Json]) -> None:
     bad = [said for is_good, said in outcomes if not is_good]
     for key, part in (("output_file_id", good), ("error_file_id", bad)):
         if part:
-            batch[key] = _store(stand_in, "".join(f"{json.dumps(x)}\n" for x in part).encode())
+            content = "".join(f"{json.dumps(line)}\n" for line in part).encode()
+            batch[key] = _store(stand_in, stand_in.result(content))
     counts = {"total": len(lines), "completed": len(good), "failed": len(bad)}
     batch |= {"status": "completed", "request_counts": counts}
 

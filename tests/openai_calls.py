@@ -47,6 +47,7 @@ class OpenAIStandIn:
         batches: id -> its state.
         faults: call, such as `POST /v1/batches` -> what comes of the next ones in place of a reply:
             a `Failure` before anything is done, a `Cut` after it.
+        result: what becomes of the file of a batch's answers.
         mistakes: of the plan; `serving` raises the first one when it ends.
     """
 
@@ -61,6 +62,7 @@ class OpenAIStandIn:
     polls: int = 2
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, Json] = field(default_factory=dict)
+    result: Callable[[bytes], bytes] = bytes
     faults: dict[str, list[Reply]] = field(default_factory=dict)
     mistakes: list[Exception] = field(default_factory=list)
     closing: Event = field(default_factory=Event)

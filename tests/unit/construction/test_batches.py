@@ -176,6 +176,50 @@ def test_a_result_that_is_no_json_is_an_error_and_is_fetched_again(batches: Batc
     assert (batches.replies, batches.server.paid_twice) == (10, {})
 
 
+def test_a_batch_of_which_everything_is_left_over_ends_the_run(batches: Batches) -> None:
+    def left_over(content: bytes) -> bytes:
+        error = {"code": "batch_expired", "message": "could not be executed in time"}
+        lines = [json.loads(line) for line in content.splitlines()]
+        left = [{**line, "response": None, "error": error} for line in lines]
+        return b"".join(json.dumps(line).encode() + b"\n" for line in left)
+
+    batches.server.result = left_over
+    assert "has completed without an answer" in str(batches.run().error)
+    assert len(batches.server.batches) == 1
+
+
+def without_response(content: bytes) -> bytes:
+    lines = [json.loads(line) for line in content.splitlines()]
+    return b"".join(json.dumps({**line, "response": "?"}).encode() + b"\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        (lambda content: b"", "has completed without a line about it"),
+        (lambda content: content[: content.index(b"\n") + 1], "without a line about it"),
+        (lambda content: content.replace(b'"custom_id": "', b'"custom_id": "no'), "without a line"),
+        (without_response, "status None: no reason"),
+        (lambda content: content.replace(b'"choices"', b'"chosen"'), "without a choice"),
+    ],
+    ids=["empty", "one line", "other ids", "no response", "no choice"],
+)
+def test_a_batch_that_brings_nothing_is_not_made_again_and_again(
+    batches: Batches, result: Callable[[bytes], bytes], why: str
+) -> None:
+    """A run that asked anew for what a finished batch does not answer would pay without end."""
+    batches.server.result = result
+    outcome = batches.run()
+    assert len(batches.server.batches) == 1
+    assert len(outcome.failed) + batches.replies == 10
+    assert len(outcome.failed) in (9, 10)
+    assert all(why in reason for reason in outcome.failed.values())
+    batches.server.result = bytes
+    assert not batches.run().failed
+    assert len(batches.server.batches) == 2
+    assert batches.replies == 10
+
+
 def test_a_budget_holds_for_batches(batches: Batches) -> None:
     """Requests are batched again and again, as long as one more is allowed."""
     outcome = batches.run(dollars=0.002)
