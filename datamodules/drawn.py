@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any
 
+from datamodules.record_table import kept_as, select
 from datamodules.records import DiffTypeQuestion, Record, SameTypeQuestion, name_key, renamed
 
 _POINTS = 4  # of a record on a ring
@@ -53,8 +54,8 @@ class _Ring:
         records: what may be drawn.
     """
 
-    def __init__(self, records: Iterable[Record]) -> None:
-        self._records = list(records)
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
         points = sorted(
             (_point(f"{name}/{nth}"), name, number)
             for number, record in enumerate(self._records)
@@ -80,20 +81,20 @@ def _point(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def draw_same_type(records: Sequence[Record], seed: int, relation: Relation) -> list[Record]:
+def draw_same_type(records: Sequence[Record], seed: int, relation: Relation) -> Sequence[Record]:
     """Gives each record without one a probe about another subject of its relation.
 
     That subject's true answer is none of the edit's new ones, or a leak would look like stability.
     A record of a relation with no such subject stays as it is.
     """
-    members: dict[Hashable, list[Record]] = {}
-    for record in records:
+    members: dict[Hashable, list[int]] = {}
+    for number, record in enumerate(records):
         key = relation(record)
         if key is not None and record.knowledge_edit.answer_true is not None:
-            members.setdefault((key, record.knowledge_edit.question is None), []).append(record)
-    rings = {key: _Ring(of_relation) for key, of_relation in members.items()}
+            members.setdefault((key, record.knowledge_edit.question is None), []).append(number)
+    rings = {key: _Ring(select(records, numbers)) for key, numbers in members.items()}
     nobody = _Ring([])
-    return [
+    made = (
         record
         if record.same_type_entity_question is not None
         else _with_same(
@@ -102,7 +103,8 @@ def draw_same_type(records: Sequence[Record], seed: int, relation: Relation) -> 
             seed,
         )
         for record in records
-    ]
+    )
+    return kept_as(records, made)
 
 
 def _with_same(record: Record, ring: _Ring, seed: int) -> Record:
@@ -147,7 +149,7 @@ def draw_different_type(
     relation: Relation = by_name,
     telling: int = _TELLING,
     are_kin: Kin = no_kin,
-) -> list[Record]:
+) -> Sequence[Record]:
     """Gives each record without one a probe about a pictured subject of another type.
 
     Types that share a relation may be kin (a band is a music group), so they do not count as
@@ -174,15 +176,17 @@ def draw_different_type(
         }
         for own in known
     }
-    ring = _Ring(r for r in records if r.image is not None and r.entity_type in known)
+    able = [n for n, r in enumerate(records) if r.image is not None and r.entity_type in known]
+    ring = _Ring(select(records, able))
     pictured = {record.entity_type for record in records if record.image is not None}
-    return [
+    made = (
         record
         if record.diff_type_entity_question is not None
         or not (others := different.get(record.entity_type or "", set()) & pictured)
         else _with_different(record, ring, others, seed)
         for record in records
-    ]
+    )
+    return kept_as(records, made)
 
 
 def _with_different(record: Record, ring: _Ring, types: Collection[str], seed: int) -> Record:

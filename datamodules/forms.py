@@ -40,7 +40,7 @@ class Form:
     name: str
     record: Callable[[Any], Record]
     id_field: str | None = None
-    complete: Callable[[Sequence[Record], int], Iterable[Record]] | None = None
+    complete: Callable[[Sequence[Record], int], Sequence[Record]] | None = None
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Reading:
         """The same with what the form draws of other records."""
         if form.complete is None:
             return self
-        return replace(self, records=RecordTable.of(form.complete(self.records, seed)))
+        return replace(self, records=form.complete(self.records, seed))
 
     def split(self, seed: int) -> tuple[Reading, Reading]:
         """What is trained on, and the share of subjects that is held out of it."""

@@ -151,6 +151,11 @@ def select(records: Sequence[Record], numbers: Sequence[int]) -> Sequence[Record
     return [records[number] for number in numbers]
 
 
+def kept_as(records: Sequence[Record], made: Iterable[Record]) -> Sequence[Record]:
+    """Records that were made of others: outside the memory where those are, a list of a list."""
+    return RecordTable.of(made) if isinstance(records, RecordTable) else list(made)
+
+
 @contextmanager
 def _explained_room() -> Iterator[None]:
     try:

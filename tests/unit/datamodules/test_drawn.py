@@ -58,7 +58,7 @@ def test_a_record_that_comes_changes_few_draws() -> None:
 
     def drawn(records: list[Record]) -> list[Record]:
         same = draw_same_type(records, 0, by_wording)
-        return draw_different_type(same, 0, telling=1)
+        return list(draw_different_type(same, 0, telling=1))
 
     before = drawn(towns + lakes)
     new = [record("Newton", "Ann", "Bo"), record("Loch", "3 m", "4 m", "lake", "depth")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,25 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.sources import data_options
 from datamodules.__main__ import main
+from datamodules.datamodule import EditDataModule
+from datamodules.images import ImageStore
 from datamodules.packed.columns import Columns, without_nulls
 from datamodules.packed.data_set import PAGE
 from datamodules.packed.export import export
 from datamodules.packed.features import record_features, with_pictures
 from datamodules.picture_file import read_image
 from datamodules.records import Record
+from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource
 from errors import ConfigError, DataError
+from reporting.thumbnails import Thumbnails
 from tests.disks import files_up_to
-from tests.hub_stand_in import HubStandIn, serving
 from tests.unit.datamodules.packed_cases import (
     NAMES,
     few,
@@ -36,21 +40,9 @@ from tests.unit.datamodules.packed_cases import (
     write_files,
     write_table,
 )
+from tests.unit.datamodules.test_datamodule import pixels, prompt_encoder
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of records, and the data set that was exported of them."""
-    folder = tmp_path_factory.mktemp("packed")
-    write_files(folder / "files")
-    words = ["data=hub", f"data.root={folder / 'files'}"]
-    assert main(["export", *words, "--output", str(folder / "set")]) == 0
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
@@ -78,6 +70,33 @@ def test_records_and_pictures_come_back(written: Path) -> None:
         assert read_image(packed).tobytes() == read_image(file).tobytes()
     assert after.pictures.find("m.0/2.png") is None
     assert after.place("test", 1) == f"row 1 of the test split of the data set {written / 'set'}"
+
+
+def test_batches_are_those_of_files(written: Path) -> None:
+    batches = []
+    for root in (written / "files", written / "set"):
+        source = read(root, "data.on_error=skip")  # Car B has no picture
+        data = EditDataModule(source, {"train": SCENARIOS["transitive"]}, eval_batch_size=1)
+        data.connect(prompt_encoder(), ImageStore(pixels))
+        data.setup()
+        (batch,) = data.first("train", 1, 1)
+        batches.append(batch)
+    of_files, of_set = batches
+    assert of_files.subjects == of_set.subjects == ("Car A",)
+    assert torch.equal(of_files.rows.input_ids, of_set.rows.input_ids)
+    assert of_files.rows.pixel_values.shape[0] > 4
+    assert torch.equal(of_files.rows.pixel_values, of_set.rows.pixel_values)
+
+
+def test_a_report_shows_its_pictures(written: Path, tmp_path: Path) -> None:
+    thumbnails = Thumbnails()
+    shown = thumbnails.of(NAMES[0], str(written / "set"))
+    assert shown == thumbnails.of(NAMES[0], str(written / "files" / "images"))
+    assert shown.key in thumbnails.by_key
+    assert thumbnails.of("x.png", str(written / "set")).problem.startswith("not found under")
+    copy = Path(shutil.copytree(written / "set", tmp_path / "set"))
+    (copy / PAGE).write_text("---\n{\n---\n")
+    assert thumbnails.of(NAMES[0], str(copy)).problem.startswith("is not shown: the first lines of")
 
 
 def test_the_library_opens_it_alone(written: Path) -> None:
@@ -323,49 +342,3 @@ def joined(words: list[str]) -> RecordSource:
     """A source whose training records are another's."""
     source = data_options(words[:2]).open()
     return replace(source, training=source)
-
-
-class TestHub:
-    @pytest.fixture
-    def hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
-        with serving(tmp_path / "hub", monkeypatch) as stand_in:
-            yield stand_in
-
-    @pytest.mark.parametrize("form", ["set", "files"])
-    def test_a_data_set_of_the_hub_is_the_folder_that_was_sent(
-        self, hub: HubStandIn, written: Path, form: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        folder = written / form
-        commit = hub.put("alice/edits", content(folder))
-        source = read("alice/edits")
-        assert source.digest() == read(folder).digest()
-        picture = source.pictures.path(NAMES[0])
-        assert picture.open("rb").read() == (written / "files/images" / NAMES[0]).read_bytes()
-        hub.put("alice/edits", {"train.jsonl": b"{}"})
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        again = read("hub:alice/edits", f"data.revision={commit}")
-        assert again.digest() == source.digest()
-
-    def test_what_is_not_there_is_said(self, hub: HubStandIn, written: Path) -> None:
-        with pytest.raises(DataError, match=r"data\.root=alice/none: .* no such data set"):
-            read("alice/none")
-        hub.put("alice/edits", content(written / "set"))
-        with pytest.raises(DataError, match=r"data\.revision=v9: .*no such revision"):
-            read("alice/edits", "data.revision=v9")
-
-    def test_offline(self) -> None:
-        with pytest.raises(DataError, match=r"data\.root=alice/edits: no such folder is here, and"):
-            read("alice/edits")
-
-    def test_a_folder_has_no_revision(self, written: Path) -> None:
-        with pytest.raises(ConfigError, match=r"data\.revision=v1: .* leave data\.revision out"):
-            read(written / "set", "data.revision=v1")
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Name -> content of the files of a folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
