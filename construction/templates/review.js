@@ -45,6 +45,7 @@
   const remember = (record, decision) => {
     if (decision) decisions.set(record.id, decision);
     else decisions.delete(record.id);
+    show(record);
     keep(key(record), JSON.stringify(decision));
   };
 
@@ -229,21 +230,44 @@
       (!words || record.words.includes(words));
   };
 
-  const entry = (record) => {
+  // Each record has one entry, which is made once: there may be thousands.
+  const entries = new Map();
+  const entryOf = (record) => {
+    if (!entries.has(record.id)) {
+      const mark = make("span", { className: "mark" });
+      const button = make("button", { type: "button" }, record.subject, mark);
+      button.addEventListener("click", () => go(record));
+      entries.set(record.id, { item: make("li", {}, button), button, mark });
+      show(record);
+    }
+    return entries.get(record.id).item;
+  };
+
+  const show = (record) => {
+    const entry = entries.get(record?.id);
+    if (!entry) return;
     const verdict = decisions.get(record.id)?.verdict;
-    const button = make("button", { type: "button", className: verdict ?? "" }, record.subject,
-      make("span", { className: "mark", textContent: verdict ? labels[verdict] : "" }));
-    button.setAttribute("aria-current", String(record === current));
-    button.addEventListener("click", () => go(record));
-    return make("li", {}, button);
+    entry.button.className = verdict ?? "";
+    entry.mark.textContent = verdict ? labels[verdict] : "";
+    entry.button.setAttribute("aria-current", String(record === current));
+  };
+
+  const turnTo = (record) => {
+    const before = current;
+    current = record;
+    show(before);
+    show(current);
   };
 
   const refreshList = () => {
     const chosen = Object.fromEntries(new FormData(filter));
-    shown = records.filter((record) => fits(record, chosen));
-    list.replaceChildren(...shown.map(entry));
+    const fitting = records.filter((record) => fits(record, chosen));
+    const isSame = fitting.length === list.childElementCount &&
+      fitting.every((record, place) => record === shown[place]);
+    shown = fitting;
+    if (!isSame) list.replaceChildren(...shown.map(entryOf));
     at("shown").textContent = `${shown.length} of ${records.length} records`;
-    list.querySelector('[aria-current="true"]')?.scrollIntoView({ block: "nearest" });
+    entries.get(current?.id)?.item.scrollIntoView({ block: "nearest" });
   };
 
   const refreshCounts = () => {
@@ -265,7 +289,7 @@
   const go = (record) => {
     if (!record || !leaveDraft()) return;
     draft = null;
-    current = record;
+    turnTo(record);
     refreshList();
     render();
     window.scrollTo(0, 0);
@@ -284,7 +308,7 @@
     const ahead = [...records.slice(from + 1), ...records.slice(0, from)];
     const next = ahead.find((record) => !decisions.has(record.id));
     if (!next) say("Every record has a decision. Save them to a file.");
-    current = next ?? current;
+    turnTo(next ?? current);
     refresh();
     window.scrollTo(0, 0);
   };
@@ -435,6 +459,7 @@
     const decision = remembered(record);
     if (decision) decisions.set(record.id, decision);
     else decisions.delete(record.id);
+    show(record);
     refreshCounts();
     refreshList();
     if (!draft) render();

@@ -261,7 +261,7 @@ def test_the_list_is_filtered_and_searched(context: BrowserContext, review: Revi
     page.select_option("select[name=state]", "")
     page.keyboard.press("Escape")
     page.keyboard.press("/")
-    page.keyboard.type("WRITER 5")
+    page.keyboard.type("TOWN 6")
     assert listed() == ["Book 5"]
     assert page.locator("#shown").text_content() == "1 of 5 records"
 
