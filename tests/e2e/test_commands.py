@@ -65,6 +65,7 @@ def test_a_checkpoint_is_judged_in_every_scenario(judged: tuple[Path, str], scen
     first = "Reliability" if scenario == "unimodal" else "Reliability_S"
     assert found["metrics"][first]["n"] == found["n_edits"] == 6
     assert found["records"]["check"]["records"] == 6
+    assert "answers to teach" in (folder / "log.txt").read_text()
     assert first in printed
     edits = pd.read_parquet(folder / "edits.parquet")
     assert list(edits.columns) == [

@@ -337,6 +337,13 @@ def test_a_run_says_what_is_worth_knowing_of_its_edits(caplog: pytest.LogCapture
     }  # fmt: skip
 
 
+def test_a_training_may_teach_several_answers_to_one_question() -> None:
+    edits = [KnowledgeEdit(question="Who makes A?", answer_new=maker) for maker in ("Fiat", "Seat")]
+    tally = Tally.of([Record(subject="A", knowledge_edit=edit) for edit in edits], str)
+    assert [finding.kind for finding in tally.findings("test")] == ["several_answers"]
+    assert tally.findings("train") == []
+
+
 TEXT = st.text(st.sampled_from("aAé é_1.\u0301東の"), max_size=12)
 
 

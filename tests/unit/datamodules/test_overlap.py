@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,19 @@ def test_a_folder_says_nothing_where_it_is_no_entity() -> None:
     assert shared(tested, learnt, folders=True)
     beside = [record("C", image="1.png")], [record("D", image="2.png")]
     assert not shared(*beside, folders=True)  # in no folder at all
+
+
+def test_validation_records_are_held_against_training_by_their_subjects_alone() -> None:
+    """They are drawn by subject from the same files, which may have two names for an entity."""
+    splits: Any = {
+        "train": [record("Rome", image="m.01/a.jpg")], "val": [record("Roma", image="m.01/b.jpg")]
+    }  # fmt: skip
+    source = RecordSource("vlkeb", Path(), splits, plain_locality=False, filter_known="none",
+                          entity_folders=True)  # fmt: skip
+    source.check_disjoint()
+    again = {**splits, "val": [record("ROME", image="m.02/b.jpg")]}
+    with pytest.raises(DataError, match="the val split of data=vlkeb shares 1 of 1 subjects"):
+        replace(source, splits=again).check_disjoint()
 
 
 def test_records_without_a_subject_are_known_by_their_picture() -> None:

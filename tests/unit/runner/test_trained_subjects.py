@@ -112,6 +112,19 @@ def test_allowed_it_is_told_and_counted(ckpt: str, caplog: pytest.LogCaptureFixt
     }  # fmt: skip
 
 
+def test_splits_that_may_overlap_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    both = {"test": TESTED, "train": LEARNT[:1], "val": [pictured("rome", "m.05", "mayor")]}
+    learnt.log_overlaps(replace(source(TESTED, allow_overlap=True), splits=both))
+    told = "\n".join(caplog.messages)
+    of_test = "the test split of data=vlkeb shares 1 of 3 subjects"
+    assert (
+        f"{of_test} (ROME (there 'Rome')), 1 of 3 facts (ROME: its capital) with the train" in told
+    )
+    assert f"{of_test} (ROME (there 'rome')) with the val split" in told
+    assert "the val split of data=vlkeb shares 1 of 1 subjects (rome (there 'Rome')) with" in told
+    assert len(caplog.messages) == 3
+
+
 def test_without_a_checkpoint_the_training_records_of_the_data_count() -> None:
     data = source(TESTED, allow_overlap=True)
     assert learnt.learnt_by(None, data, shows_records=True) is None
