@@ -65,8 +65,9 @@ def _chat(call: Call) -> None:
         stand_in.open_now += 1
         stand_in.most_at_once = max(stand_in.most_at_once, stand_in.open_now)
     try:
+        request, reply = stand_in.take(body)
         stand_in.closing.wait(stand_in.delay)
-        _reply(call, *stand_in.take(body))
+        _reply(call, request, reply)
     except OSError:  # the client is gone
         call.close_connection = True
     except Exception as error:  # of the plan, or an answer that does not fit its schema

@@ -23,7 +23,7 @@ def completed(answer: dict[str, Any]) -> Any:
 
     async def create(**body: object) -> Any:
         assert body == dict(REQUESTS[0].body)
-        return SimpleNamespace(model_dump=lambda: answer)
+        return SimpleNamespace(model_dump=lambda **_: answer)
 
     client: Any = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
     return asyncio.run(complete(client, REQUESTS[0]))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from threading import Barrier
 
 import openai
 import pytest
@@ -173,7 +174,13 @@ def test_strict_schemas_are_held_to_what_openai_takes(
 
 
 def test_how_many_were_open_at_once() -> None:
-    with serving(typed, delay=0.1) as server, ThreadPoolExecutor(4) as pool:
+    all_there = Barrier(4)
+
+    def plan(request: Request) -> Reply:
+        all_there.wait(timeout=60)
+        return typed(request)
+
+    with serving(plan) as server, ThreadPoolExecutor(4) as pool:
         client = openai.OpenAI(base_url=server.url, api_key=KEY)
         [*pool.map(lambda n: ask(client, f"Subject {n}"), range(4))]
     assert server.most_at_once == 4
