@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -232,7 +232,7 @@ def _corrupt(prompts: _Prompts, deviation: float, generator: torch.Generator) ->
     row, position = prompts.subject
     noise = torch.randn(len(row), hidden.shape[-1], generator=generator) * deviation
     noisy = hidden[row, position] + noise.to(hidden)
-    return replace(prompts.state, hidden=hidden.index_put((row, position), noisy))
+    return prompts.state.with_hidden(hidden.index_put((row, position), noisy))
 
 
 def _entered(
@@ -242,7 +242,7 @@ def _entered(
     entered: list[PrefixState] = []
 
     def note(_module: nn.Module, args: tuple[Tensor, ...], _kwargs: object) -> None:
-        entered.append(replace(state, hidden=args[0], layer=len(entered)))
+        entered.append(state.with_hidden(args[0], len(entered)))
 
     with ExitStack() as stack:
         for layer in model.decoder.layers:

@@ -157,6 +157,5 @@ def _at_once(start: Sequence[Tensor], state: PrefixState, whole_layers: int) -> 
     layers below the last keep for their backward pass.
     """
     optimiser = sum(16 * parameter.numel() for parameter in start)
-    row = state.hidden[0]
-    activations = KEPT_VALUES * row.numel() * row.element_size() * whole_layers
+    activations = KEPT_VALUES * state.row_bytes * whole_layers
     return max(1, min(MOST_AT_ONCE, MEMORY_BYTES // (optimiser + activations)))

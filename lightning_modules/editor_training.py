@@ -168,7 +168,8 @@ class EditorTraining(L.LightningModule):
             ModelError: the loss is not finite.
         """
         batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
-        state = self.model.prefix(batch.rows, self.editor.first_layer(self.model))
+        layer = self.editor.first_layer(self.model)
+        state = self.model.prefix(batch.rows, layer, packed=True)
         edit = self.editor.edit(self.model, batch, state)
         loss = self.judge(batch, state, edit)
         if not bool(loss.total.isfinite()):

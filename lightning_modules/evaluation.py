@@ -167,7 +167,8 @@ class EvaluationModule(L.LightningModule):
     def _prefix(self, batch: EditBatch) -> tuple[EditBatch, PrefixState]:
         """The batch with its picture features, and the state below all edits, which none moves."""
         batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
-        return batch, self.model.prefix(batch.rows, self.editor.first_layer(self.model))
+        layer = self.editor.first_layer(self.model)
+        return batch, self.model.prefix(batch.rows, layer, packed=True)
 
     @torch.no_grad()
     def _unedited(self, batch: EditBatch, state: PrefixState) -> Unedited:

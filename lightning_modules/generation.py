@@ -136,7 +136,7 @@ class Generator:
         answer = longer.answers()
         last = torch.cat([answer.row[1:] != answer.row[:-1], answer.row.new_ones(1).bool()])
         at = Answers(answer.row[last], answer.position[last], answer.target[last], len(longer))
-        state = self.model.prefix(longer, self.first_layer)
+        state = self.model.prefix(longer, self.first_layer, packed=True)
         logits = edit.answer(self.model, longer, state, at)
         self.check.edited(logits.amax(-1), of_rows[at.row])
         tokens: list[int] = logits.argmax(-1).tolist()

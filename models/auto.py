@@ -58,6 +58,14 @@ class AutoMLLM(MultimodalModel):
         tokenizer = load_tokenizer(path, revision, hf.config)
         return cls(hf, open_pictures(path, revision, hf.config, tokenizer))
 
+    @property
+    def places_tokens_alike(self) -> bool:
+        """Not where a picture's tokens stand on a grid, or look at each other."""
+        inner = self.hf.model
+        return not hasattr(inner, "get_rope_index") and "token_type_ids" not in _inner_arguments(
+            self.hf
+        )
+
     @staticmethod
     def decoder_of(hf: PreTrainedModel) -> Decoder:
         """The roles of its language model.

@@ -15,12 +15,12 @@ Three operations serve every editor (names as in MEND, Mitchell et al. 2022):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -31,16 +31,23 @@ from models.deltas import (
     Groups,
     Role,
     Site,
-    apply_deltas,
     apply_to_every_row,
+    linear_shape,
     linear_weight,
 )
 from models.fingerprint import fingerprint
-from models.head import head_logits
-from models.hooks import StopForwardError, capture_linears, forward_hooks, pre_hook, stoppable
+from models.hooks import capture_linears
+from models.packing import pack, packed_rows
+from models.passes import DecoderPasses, groups_of
 from models.positions import check_lengths, max_positions
 from models.rows import Answers, Rows
-from models.state import PrefixState, stop_on_entering
+from models.state import (
+    LayerState,
+    PrefixState,
+    StateCollector,
+    attention_mask,
+    stop_on_entering,
+)
 
 LossFunction = Callable[[Tensor, Answers], Tensor]
 
@@ -60,15 +67,13 @@ class Factors:
     mask: Tensor
 
 
-class EditableModel(nn.Module, ABC):
+class EditableModel(DecoderPasses, ABC):
     """A frozen base model behind the operations that editors need.
 
     Args:
         hf: the transformers model; it is put in eval mode and its parameters are frozen.
         decoder: the parts of its language model.
     """
-
-    family: str
 
     def __init__(self, hf: PreTrainedModel, decoder: Decoder) -> None:
         super().__init__()
@@ -79,10 +84,6 @@ class EditableModel(nn.Module, ABC):
     def train(self, mode: bool = True) -> EditableModel:
         """Stays in eval mode: dropout in a frozen base would make edits random."""
         return super().train(False)
-
-    @property
-    def n_layers(self) -> int:
-        return len(self.decoder.layers)
 
     @property
     def max_positions(self) -> int:
@@ -98,9 +99,19 @@ class EditableModel(nn.Module, ABC):
         """Number type of the language model; a Q-Former may have more digits."""
         return self.hf.get_input_embeddings().weight.dtype
 
-    def layer_kind(self, layer: int) -> str:
-        """Layers of one kind are handed the same masks and rotary tables; here all are."""
-        return ""
+    @property
+    def places_tokens_alike(self) -> bool:
+        """Whether a token's position is how many stand before it, in every row."""
+        return True
+
+    @property
+    def _packed_mask(self) -> torch.dtype | None:
+        """Number type of a mask (S, 1, L, L) that the layers take; None where they take none."""
+        kinds = {self.layer_kind(layer) for layer in range(self.n_layers)}
+        if not self.places_tokens_alike or not kinds <= {"", "full_attention"}:
+            return None
+        attention = self.hf.config.get_text_config()._attn_implementation
+        return {"sdpa": torch.bool, "eager": self.dtype}.get(attention)
 
     def body_inputs(self, rows: Rows) -> dict[str, Tensor]:
         """What the body is told besides embeddings and mask: positions in a picture, say.
@@ -122,19 +133,6 @@ class EditableModel(nn.Module, ABC):
         if rows.pixel_values is None or rows.features is not None:
             return rows
         return replace(rows, features=self.picture_features(rows.pixel_values))
-
-    def linear(self, site: Site) -> nn.Module:
-        """The linear map at a site.
-
-        Raises:
-            ModelError: the layer is not there.
-        """
-        if not 0 <= site.layer < self.n_layers:
-            raise ModelError(
-                f"layer {site.layer} was asked for, and this {self.family} model has decoder "
-                f"layers 0 to {self.n_layers - 1}. Give a layer in that range."
-            )
-        return self.decoder.layers[site.layer].get_submodule(self.decoder.sites[site.role])
 
     def last_sites(self, n_layers: int) -> list[Site]:
         """Both MLP matrices of the last `n_layers` decoder layers, in layer order.
@@ -185,17 +183,38 @@ class EditableModel(nn.Module, ABC):
             self._in_place = outside
 
     @torch.no_grad()
-    def prefix(self, rows: Rows, layer: int) -> PrefixState:
-        """Everything below decoder layer `layer`, without gradients; refuses rows too long."""
+    def prefix(self, rows: Rows, layer: int, *, packed: bool = False) -> PrefixState:
+        """Everything below decoder layer `layer`, without gradients; refuses rows too long.
+
+        Args:
+            rows: whole rows.
+            layer: the one that is entered.
+            packed: whether rows of one edit share what they begin with (`models.packing`), where
+                the model can read them so.
+        """
         check_lengths(rows, self.max_positions)
+        dtype = self._packed_mask if packed else None
+        if dtype is None:
+            return self._run(layer, rows, rows.attention_mask, self.body_inputs(rows)).state()
+        packing, rows = pack(rows), self.encode_pictures(rows)
+        tokens, parts = packed_rows(rows, packing), []
+        for numbers in packing.buckets():
+            part = packing.part(numbers)
+            bucket = tokens.select(numbers).cut(part.filled.shape[1])
+            positions = {"position_ids": part.depth}
+            entered = self._run(layer, bucket, attention_mask(part, dtype), positions)
+            parts.append(entered.part(packing, numbers))
+        return PrefixState(tuple(parts), layer)
+
+    def _run(
+        self, layer: int, rows: Rows, mask: Tensor, inputs: Mapping[str, Tensor]
+    ) -> StateCollector:
+        """A pass over all layers below one."""
         with stop_on_entering(self.decoder.layers, layer, self.layer_kind) as collector:
             self.decoder.body(
-                inputs_embeds=self.embed(rows),
-                attention_mask=rows.attention_mask,
-                use_cache=False,
-                **self.body_inputs(rows),
+                inputs_embeds=self.embed(rows), attention_mask=mask, use_cache=False, **inputs
             )
-        return collector.state()
+        return collector
 
     def suffix(
         self,
@@ -221,9 +240,14 @@ class EditableModel(nn.Module, ABC):
         """
         deltas = deltas or {}
         self._check_above(state, deltas)
-        rows = _groups(deltas, edit_index)
-        items = rows if at is None or edit_index is None else _groups(deltas, edit_index[at.row])
-        return self._finish(state, at, deltas, rows, items)
+        if at is None:
+            return self.everywhere(state, deltas, edit_index)
+
+        def finish(part: LayerState, at: Answers) -> Tensor:
+            hidden = self.up_to_answers(part, state.layer, at, deltas, edit_index)
+            return self.top(hidden, deltas, groups_of(deltas, edit_index, at.row))
+
+        return state.over(at, finish)
 
     @torch.no_grad()
     def answer_state(self, state: PrefixState, at: Answers) -> Tensor:
@@ -232,10 +256,7 @@ class EditableModel(nn.Module, ABC):
         Edits of that MLP leave it alone, so FT of the last layer computes it once and iterates over
         `finish_answers`.
         """
-        hidden = state.hidden
-        for layer in range(state.layer, self.n_layers - 1):
-            hidden = self._layer(layer, hidden, state)
-        return self._before_last_mlp(hidden, state)[at.row, at.position]
+        return state.over(at, lambda part, at: self.up_to_answers(part, state.layer, at, {}, None))
 
     def finish_answers(
         self, hidden: Tensor, deltas: Deltas | None = None, edit_index: Tensor | None = None
@@ -246,7 +267,7 @@ class EditableModel(nn.Module, ABC):
         lie in the last block.
         """
         deltas = deltas or {}
-        return self._top(hidden, deltas, _groups(deltas, edit_index))
+        return self.top(hidden, deltas, groups_of(deltas, edit_index))
 
     def capture(
         self,
@@ -269,14 +290,14 @@ class EditableModel(nn.Module, ABC):
         """
         linears = {site: self.linear(site) for site in sites}
         captured: dict[Site, tuple[Tensor, Tensor]] = {}
-        loss = loss or answer_loss
+        loss, (part,) = loss or answer_loss, state.joined().parts
         with torch.enable_grad(), capture_linears(linears, captured):
-            logits = self._finish(state, at, {}, None, None)
+            logits = self.top(self.up_to_answers(part, state.layer, at, {}, None), {}, None)
             gradients = torch.autograd.grad(
                 loss(logits, at), [captured[site][1] for site in sites], allow_unused=False
             )
         tokens = Groups(at.row, at.n_rows)
-        ones = torch.ones(state.hidden.shape[:2], dtype=torch.bool, device=state.hidden.device)
+        ones = torch.ones(part.hidden.shape[:2], dtype=torch.bool, device=part.hidden.device)
         factors = {}
         for site, gradient in zip(sites, gradients, strict=True):
             x = captured[site][0]
@@ -299,18 +320,13 @@ class EditableModel(nn.Module, ABC):
             row: (I,).
             position: (I,).
         """
-        vectors: list[Tensor] = []
-
-        def stop(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            whole = (*state.hidden.shape[:2], -1)
-            vectors.extend(tensor.reshape(whole)[row, position] for tensor in (args[0], output))
-            raise StopForwardError
-
-        hidden = state.hidden
-        with forward_hooks([(self.linear(site), stop)]), stoppable():
-            for layer in range(state.layer, site.layer + 1):
-                hidden = self._layer(layer, hidden, state)
-        return vectors[0], vectors[1]
+        tokens = Answers(row, position, torch.zeros_like(row), 0)
+        input_and_output = state.over(
+            tokens, lambda part, at: self.read_part(part, state.layer, site, at)
+        )
+        d_in, d_out = linear_shape(self.linear(site))
+        x, y = input_and_output.split([d_in, d_out], -1)
+        return x, y
 
     def forward(
         self, rows: Rows, *, deltas: Deltas | None = None, at: Answers | None = None
@@ -318,10 +334,6 @@ class EditableModel(nn.Module, ABC):
         """The whole forward pass; the slow way to what `prefix` and `suffix` give."""
         state = self.prefix(rows, 0)
         return self.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
-
-    def head_logits(self, hidden: Tensor) -> Tensor:
-        """The head on what comes out of the body: (..., d) -> (..., V) in float32 or better."""
-        return head_logits(self.decoder.head, hidden)
 
     def fingerprint(self) -> str:
         """A short hash of the weights, to tell whether a checkpoint belongs to this base model."""
@@ -335,63 +347,7 @@ class EditableModel(nn.Module, ABC):
                 f"have no effect. Compute the state with prefix(rows, {lowest})."
             )
 
-    def _finish(
-        self,
-        state: PrefixState,
-        at: Answers | None,
-        deltas: Deltas,
-        rows: Groups | None,
-        items: Groups | None,
-    ) -> Tensor:
-        last = self.n_layers - 1
-        below = {site: self.linear(site) for site in deltas if site.layer < last}
-        hidden = state.hidden
-        with apply_deltas(below, deltas, rows):
-            for layer in range(state.layer, last):
-                hidden = self._layer(layer, hidden, state)
-        if at is None:
-            with apply_deltas(self._last_linears(deltas), deltas, rows):
-                hidden = self._layer(last, hidden, state)
-            return self._logits(hidden)
-        hidden = self._before_last_mlp(hidden, state)[at.row, at.position]  # (N, d)
-        return self._top(hidden, deltas, items)
-
-    def _last_linears(self, deltas: Deltas) -> dict[Site, nn.Module]:
-        return {s: self.linear(s) for s in deltas if s.layer == self.n_layers - 1}
-
-    def _top(self, hidden: Tensor, deltas: Deltas, items: Groups | None) -> Tensor:
-        with apply_deltas(self._last_linears(deltas), deltas, items):
-            hidden = hidden + self.decoder.mlp(self.decoder.layers[-1], hidden)
-        return self._logits(hidden)
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return self.head_logits(self.decoder.norm(hidden))
-
-    def _layer(self, number: int, hidden: Tensor, state: PrefixState) -> Tensor:
-        kwargs = state.kwargs[self.layer_kind(number)]
-        output = self.decoder.layers[number](hidden, **kwargs)
-        return output[0] if isinstance(output, tuple) else output
-
-    def _before_last_mlp(self, hidden: Tensor, state: PrefixState) -> Tensor:
-        """The residual stream between attention and MLP of the last block: (R, T, d)."""
-        norm = self.decoder.layers[-1].get_submodule(self.decoder.mlp_norm)
-        stream: list[Tensor] = []
-
-        def stop(_module: nn.Module, args: tuple[Tensor, ...], _kwargs: object) -> None:
-            stream.append(args[0])
-            raise StopForwardError
-
-        with pre_hook(norm, stop), stoppable():
-            self._layer(self.n_layers - 1, hidden, state)
-        return stream[0].reshape(hidden.shape)
-
 
 def answer_loss(logits: Tensor, at: Answers) -> Tensor:
     """Sum over rows of each row's mean answer NLL; every row gets the gradients it has alone."""
     return at.row_mean(F.cross_entropy(logits, at.target, reduction="none")).sum()
-
-
-def _groups(deltas: Deltas, edit_index: Tensor | None) -> Groups | None:
-    if not deltas or edit_index is None:
-        return None
-    return Groups(edit_index, next(iter(deltas.values())).n_edits)

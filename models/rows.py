@@ -154,6 +154,11 @@ class Rows:
             features=features,
         )
 
+    def cut(self, length: int) -> Rows:
+        """The rows without what stands behind their first tokens."""
+        names = ("input_ids", "attention_mask", "answer_mask", "image_slots")
+        return replace(self, **{name: getattr(self, name)[:, :length] for name in names})
+
     def without_pictures(self) -> Rows:
         """Rows that say the same and show nothing; their tokens stay, for positions in them."""
         return replace(

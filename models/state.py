@@ -2,45 +2,214 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.hooks import StopForwardError, pre_hook, stoppable
 from models.keys_values import Beginning
+from models.packing import Packing
+from models.rows import Answers
+
+_MASK_AXES = 4  # of a mask over sequences, heads, queries and keys
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What enters a decoder layer, of sequences of one length.
+
+    Attributes:
+        hidden: (S, L, d).
+        kwargs: kind of layer -> what the model hands to such a layer (masks, rotary tables, and the
+            keys and values of what stands before these tokens, if anything does).
+        packing: of all rows; None: sequences are rows.
+        numbers: (S,) which of the packing's sequences these are.
+    """
+
+    hidden: Tensor
+    kwargs: Mapping[str, Mapping[str, Any]]
+    packing: Packing | None = None
+    numbers: Tensor | None = None
+
+    @cached_property
+    def place_of(self) -> Tensor:
+        """Of each of the packing's sequences its place here; -1 of those that stand elsewhere."""
+        assert self.packing is not None
+        assert self.numbers is not None
+        place = torch.full_like(self.packing.first, -1)
+        place[self.numbers] = torch.arange(len(self.numbers), device=place.device)
+        return place
+
+    @property
+    def rows(self) -> Tensor:
+        """Numbers of the rows that stand here, ascending."""
+        if self.packing is None:
+            return torch.arange(len(self.hidden), device=self.hidden.device)
+        return (self.place_of[self.packing.sequence] >= 0).nonzero().squeeze(1)
+
+    def where(self, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices into `hidden` of some tokens of rows: (I,), (I,)."""
+        if self.packing is None:
+            return row, position
+        sequence, position = self.packing.where(row, position)
+        return self.place_of[sequence], position
+
+    def of_sequences(self, of_rows: Tensor) -> Tensor:
+        """What holds for rows (R,) and is the same for all rows of a sequence: (S,)."""
+        if self.packing is None or self.numbers is None:
+            return of_rows
+        return of_rows[self.packing.first[self.numbers]]
+
+    def by_row(self, values: Tensor, rows: Tensor) -> Tensor:
+        """Values at the tokens of some rows (n,), of values where `hidden` is: (n, T, ...)."""
+        if self.packing is None:
+            return values[rows]
+        sequence, position = self.packing.sequence[rows], self.packing.position[rows]
+        return values[self.place_of[sequence][:, None], position]
 
 
 @dataclass(frozen=True)
 class PrefixState:
-    """The network's state on entering decoder layer `layer`.
+    """The network's state on entering decoder layer `layer`, for R rows.
 
     Attributes:
-        hidden: (R, T, d).
-        kwargs: kind of layer -> what the model hands to such a layer (masks, rotary tables, and the
-            keys and values of what stands before these tokens, if anything does).
+        parts: in sequences of one length each; one part where rows are not packed.
     """
 
-    hidden: Tensor
+    parts: tuple[LayerState, ...]
     layer: int
-    kwargs: Mapping[str, Mapping[str, Any]]
 
-    def select(self, rows: Tensor) -> PrefixState:
-        """The state of a selection of rows."""
+    @property
+    def hidden(self) -> Tensor:
+        """(R, T, d), or (S, L, d) of packed rows in one part.
+
+        Raises:
+            ValueError: there are several parts.
+        """
+        (part,) = self.parts
+        return part.hidden
+
+    def with_hidden(self, hidden: Tensor, layer: int | None = None) -> PrefixState:
+        """The same with other vectors, or on entering another layer, of rows in one part.
+
+        Raises:
+            ValueError: there are several parts.
+        """
+        (part,) = self.parts
+        entered = self.layer if layer is None else layer
+        return PrefixState((replace(part, hidden=hidden),), entered)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the longest sequence."""
+        return max(part.hidden[0].nbytes for part in self.parts)
+
+    def over(self, at: Answers, work: Callable[[LayerState, Answers], Tensor]) -> Tensor:
+        """What `work` makes of some tokens of rows, part by part: (N, ...) in the order of `at`."""
+        if len(self.parts) == 1:
+            return work(self.parts[0], at)
+        pieces, order = [], []
+        for part in self.parts:
+            assert part.packing is not None
+            here = part.place_of[part.packing.sequence[at.row]] >= 0
+            if bool(here.any()):
+                pieces.append(work(part, at.where(here)))
+                order.append(here.nonzero().squeeze(1))
+        return torch.cat(pieces)[torch.cat(order).argsort()]
+
+    def select(self, rows: Tensor, *, joined: bool = False) -> PrefixState:
+        """The state of a selection of rows; of packed ones, no token that only others need.
+
+        Args:
+            rows: their numbers.
+            joined: all of them in one part; sequences then stand in the order of their first rows.
+        """
+        part = self.parts[0]
+        if part.packing is not None:
+            return self._select_packed(part.packing, rows, joined=joined)
 
         def pick(value: Any) -> Any:
             if isinstance(value, Beginning):
                 return Beginning.of(value, rows)
-            if isinstance(value, Tensor) and value.ndim and value.shape[0] == len(self.hidden):
+            if isinstance(value, Tensor) and value.ndim and value.shape[0] == len(part.hidden):
                 return value[rows]
-            if isinstance(value, tuple):
-                return tuple(pick(item) for item in value)
-            return {k: pick(v) for k, v in value.items()} if isinstance(value, dict) else value
+            return _inside(pick, value)
 
-        return replace(self, hidden=self.hidden[rows], kwargs=pick(dict(self.kwargs)))
+        return replace(self, parts=(LayerState(part.hidden[rows], pick(dict(part.kwargs))),))
+
+    def joined(self) -> PrefixState:
+        """The same in one part; its sequences in the order of their first rows."""
+        packing = self.parts[0].packing
+        if packing is None:
+            return self
+        every = torch.arange(len(packing.sequence), device=packing.sequence.device)
+        return self.select(every, joined=True)
+
+    def _select_packed(self, packing: Packing, rows: Tensor, *, joined: bool) -> PrefixState:
+        selected, old, places = packing.select(rows)
+        every = torch.arange(len(old), device=old.device)
+        parts = []
+        for numbers in (every,) if joined else selected.buckets():
+            bucket = selected.part(numbers)
+            width = bucket.filled.shape[1]
+            gather = partial(self._gathered, old[numbers], places[numbers, :width])
+            parts.append(
+                LayerState(
+                    gather([part.hidden for part in self.parts]),
+                    _merged([part.kwargs for part in self.parts], gather, bucket),
+                    selected,
+                    numbers,
+                )
+            )
+        return PrefixState(tuple(parts), self.layer)
+
+    def _gathered(self, old: Tensor, places: Tensor, values: Sequence[Tensor]) -> Tensor:
+        """Places (S', L') of old sequences (S',), of values of each part (S, L, ...)."""
+        gathered = values[0].new_zeros(*places.shape, *values[0].shape[2:])
+        for part, value in zip(self.parts, values, strict=True):
+            place = part.place_of[old]
+            here = place >= 0
+            inside = places[here].clamp(max=value.shape[1] - 1)
+            gathered[here] = value[place[here][:, None], inside]
+        return gathered
+
+
+def attention_mask(packing: Packing, dtype: torch.dtype) -> Tensor:
+    """Which keys each query may look at, (S, 1, L, L): bool, or 0 and the lowest number."""
+    mask = packing.mask()
+    if dtype == torch.bool:
+        return mask
+    lowest = torch.finfo(dtype).min
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)
+
+
+def _merged(
+    of_parts: Sequence[Any], gather: Callable[[Sequence[Tensor]], Tensor], packing: Packing
+) -> Any:
+    """What layers are handed, of sequences that are gathered from several parts."""
+    first = of_parts[0]
+    if isinstance(first, Mapping):
+        return {k: _merged([of[k] for of in of_parts], gather, packing) for k in first}
+    if isinstance(first, tuple):
+        return tuple(_merged(items, gather, packing) for items in zip(*of_parts, strict=True))
+    if not isinstance(first, Tensor):
+        return first
+    if first.ndim == _MASK_AXES:
+        return attention_mask(packing, first.dtype)
+    return gather(of_parts)
+
+
+def _inside(pick: Callable[[Any], Any], value: Any) -> Any:
+    """Tuples and dicts with what `pick` makes of what is in them."""
+    if isinstance(value, tuple):
+        return tuple(pick(item) for item in value)
+    return {k: pick(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 @dataclass
@@ -51,8 +220,11 @@ class StateCollector:
     hidden: list[Tensor] = field(default_factory=list)
     kwargs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def part(self, packing: Packing | None = None, numbers: Tensor | None = None) -> LayerState:
+        return LayerState(self.hidden[0], self.kwargs, packing, numbers)
+
     def state(self) -> PrefixState:
-        return PrefixState(self.hidden[0], self.layer, self.kwargs)
+        return PrefixState((self.part(),), self.layer)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from runner.start import Placement
 
 # How rows are read and answers scored, as far as no setting says it; raised where that changes
 # numbers, so that no result is half of one and half of another version.
-SCORING_VERSION = 3
+SCORING_VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,9 @@ class Counterfactual(nn.Module):
         head = self.lm.get_output_embeddings()
         with at_tokens(head, moved.row, moved.position), in_single_precision(head):
             output = self.lm(
-                inputs_embeds=self._embed(longer), attention_mask=longer.attention_mask
+                inputs_embeds=self._embed(longer),
+                attention_mask=longer.attention_mask,
+                use_cache=False,
             )
         logits = output.logits  # (N, V)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

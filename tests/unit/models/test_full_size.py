@@ -33,7 +33,7 @@ from models.editable import EditableModel
 from models.families import FAMILIES, without_weights
 from models.multimodal import MultimodalModel
 from models.rows import text_rows
-from models.state import PrefixState
+from models.state import LayerState, PrefixState
 from tests.editors import editor_options
 from tests.tokenizers_small import opt_tokenizer
 
@@ -140,7 +140,7 @@ def assert_room(start: Sequence[torch.Tensor], model: EditableModel, sites: Sequ
     needed = sum(16 * parameter.numel() for parameter in start)
     needed += answer_descent.KEPT_VALUES * hidden.numel() * hidden.element_size() * layers
     assert needed <= answer_descent.MEMORY_BYTES
-    state = PrefixState(hidden, model.n_layers - 1 - layers, {})
+    state = PrefixState((LayerState(hidden, {}),), model.n_layers - 1 - layers)
     assert answer_descent._at_once(start, state, layers) == min(
         answer_descent.MOST_AT_ONCE, answer_descent.MEMORY_BYTES // needed
     )

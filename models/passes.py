@@ -1,0 +1,154 @@
+"""Passes over the layers of a frozen decoder, from the state that enters one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from errors import ModelError
+from models.decoder import Decoder
+from models.deltas import Deltas, Groups, Site, apply_deltas
+from models.head import head_logits
+from models.hooks import StopForwardError, forward_hooks, pre_hook, stoppable
+from models.rows import Answers
+from models.state import LayerState, PrefixState
+
+
+class DecoderPasses(nn.Module):
+    """A decoder whose layers run over states, under per-edit deltas.
+
+    Attributes:
+        family: the name of the base models that are read so.
+        decoder: the parts of its language model.
+    """
+
+    family: str
+    decoder: Decoder
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.decoder.layers)
+
+    def layer_kind(self, layer: int) -> str:
+        """Layers of one kind are handed the same masks and rotary tables; here all are."""
+        return ""
+
+    def linear(self, site: Site) -> nn.Module:
+        """The linear map at a site.
+
+        Raises:
+            ModelError: the layer is not there.
+        """
+        if not 0 <= site.layer < self.n_layers:
+            raise ModelError(
+                f"layer {site.layer} was asked for, and this {self.family} model has decoder "
+                f"layers 0 to {self.n_layers - 1}. Give a layer in that range."
+            )
+        return self.decoder.layers[site.layer].get_submodule(self.decoder.sites[site.role])
+
+    def head_logits(self, hidden: Tensor) -> Tensor:
+        """The head on what comes out of the body: (..., d) -> (..., V) in float32 or better."""
+        return head_logits(self.decoder.head, hidden)
+
+    def up_to_answers(
+        self,
+        part: LayerState,
+        layer: int,
+        at: Answers,
+        deltas: Deltas,
+        edit_index: Tensor | None,
+    ) -> Tensor:
+        """What enters the last block's MLP at answer tokens, under deltas below it: (N, d)."""
+        last = self.n_layers - 1
+        with self._edited(range(last), part, deltas, edit_index):
+            hidden = self._layers(part, layer, last)
+        return self._before_last_mlp(hidden, part)[part.where(at.row, at.position)]
+
+    def everywhere(self, state: PrefixState, deltas: Deltas, edit_index: Tensor | None) -> Tensor:
+        """Logits at all tokens of rows, (R, T, V)."""
+        parts = []
+        for part in state.parts:
+            with self._edited(range(self.n_layers), part, deltas, edit_index):
+                hidden = self._layers(part, state.layer, self.n_layers)
+            rows = part.rows
+            parts.append((rows, self._logits(part.by_row(hidden, rows))))
+        order = torch.cat([rows for rows, _ in parts]).argsort()
+        return torch.cat([logits for _, logits in parts])[order]
+
+    @contextmanager
+    def _edited(
+        self, layers: range, part: LayerState, deltas: Deltas, edit_index: Tensor | None
+    ) -> Iterator[None]:
+        """Deltas of some layers are in place, for the edit of each sequence."""
+        linears = {site: self.linear(site) for site in deltas if site.layer in layers}
+        groups = None
+        if edit_index is not None:
+            groups = groups_of(deltas, part.of_sequences(edit_index))
+        with apply_deltas(linears, deltas, groups):
+            yield
+
+    def _layers(self, part: LayerState, start: int, stop: int) -> Tensor:
+        """Whole layers from one up to another one: (S, L, d)."""
+        hidden = part.hidden
+        for layer in range(start, stop):
+            hidden = self._layer(layer, hidden, part)
+        return hidden
+
+    def _last_linears(self, deltas: Deltas) -> dict[Site, nn.Module]:
+        return {s: self.linear(s) for s in deltas if s.layer == self.n_layers - 1}
+
+    def top(self, hidden: Tensor, deltas: Deltas, items: Groups | None) -> Tensor:
+        with apply_deltas(self._last_linears(deltas), deltas, items):
+            hidden = hidden + self.decoder.mlp(self.decoder.layers[-1], hidden)
+        return self._logits(hidden)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.head_logits(self.decoder.norm(hidden))
+
+    def _layer(self, number: int, hidden: Tensor, part: LayerState) -> Tensor:
+        kwargs = part.kwargs[self.layer_kind(number)]
+        output = self.decoder.layers[number](hidden, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
+    def _before_last_mlp(self, hidden: Tensor, part: LayerState) -> Tensor:
+        """The residual stream between attention and MLP of the last block: (S, L, d)."""
+        norm = self.decoder.layers[-1].get_submodule(self.decoder.mlp_norm)
+        stream: list[Tensor] = []
+
+        def stop(_module: nn.Module, args: tuple[Tensor, ...], _kwargs: object) -> None:
+            stream.append(args[0])
+            raise StopForwardError
+
+        with pre_hook(norm, stop), stoppable():
+            self._layer(self.n_layers - 1, hidden, part)
+        return stream[0].reshape(hidden.shape)
+
+    def read_part(self, part: LayerState, layer: int, site: Site, at: Answers) -> Tensor:
+        """Input and output of a map side by side: (I, d_in + d_out)."""
+        vectors: list[Tensor] = []
+
+        def stop(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            whole, where = (*part.hidden.shape[:2], -1), part.where(at.row, at.position)
+            vectors.extend(tensor.reshape(whole)[where] for tensor in (args[0], output))
+            raise StopForwardError
+
+        with forward_hooks([(self.linear(site), stop)]), stoppable():
+            self._layers(part, layer, site.layer + 1)
+        return torch.cat(vectors, -1)
+
+
+def groups_of(deltas: Deltas, edit_index: Tensor | None, of: Tensor | None = None) -> Groups | None:
+    """Items by their edits; None where there is nothing to apply.
+
+    Args:
+        deltas: what is applied.
+        edit_index: the edit of each item, or of each row.
+        of: (I,) the row of each item.
+    """
+    if not deltas or edit_index is None:
+        return None
+    edit_index = edit_index if of is None else edit_index[of]
+    return Groups(edit_index, next(iter(deltas.values())).n_edits)
