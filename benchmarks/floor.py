@@ -9,16 +9,15 @@ floor of the present plan: the time that no better loop could go below.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from models.editable import EditableModel
-from models.rows import Answers, Rows
+from models.packing import Packing
+from models.rows import Rows
 
-PARTS = ("vision", "prefix", "unedited suffix", "capture", "edited suffix", "editor", "head")
+_MATRIX = 2  # axes
 
 
 @dataclass(frozen=True)
@@ -58,30 +57,36 @@ class Shape:
         picture = tokens * (used * block + patches + projector)
         return cls(linear, mlp, text.hidden_size, text.vocab_size, text.num_hidden_layers, picture)
 
-    def passes(self, lengths: Tensor, layers: int) -> float:
-        """Whole layers over rows of some lengths (n,)."""
-        tokens, pairs = float(lengths.sum()), float((lengths * lengths).sum())
-        return layers * (2 * self.linear * tokens + 4 * self.width * pairs)
+    def passes(self, tokens: Tokens, layers: int) -> float:
+        """Whole layers over some tokens."""
+        return layers * (2 * self.linear * tokens.count + 4 * self.width * tokens.pairs)
 
-    def upper(self, lengths: Tensor, answers: int, layers: int) -> float:
-        """The last layers of rows, the very last MLP at answer tokens alone."""
-        spared = 2 * self.mlp * (float(lengths.sum()) - answers)
-        return self.passes(lengths, layers) - spared
+    def upper(self, tokens: Tokens, answers: int, layers: int) -> float:
+        """The last layers over some tokens, the very last MLP at answer tokens alone."""
+        return self.passes(tokens, layers) - 2 * self.mlp * (tokens.count - answers)
 
     def head(self, answers: int) -> float:
         """The head at some tokens."""
         return 2.0 * self.width * self.vocabulary * answers
 
 
-def real_lengths(rows: Rows, of: Tensor | None = None) -> Tensor:
-    """Tokens of rows without their padding, (n,)."""
-    lengths = rows.attention_mask.sum(1)
-    return lengths if of is None else lengths[of]
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens that have to be read.
 
+    Attributes:
+        count: how many, each once where rows of an edit share it.
+        pairs: of a query and a key that it looks at.
+    """
 
-def n_answers(at: Answers, rows: Tensor) -> int:
-    """Answer tokens of some rows."""
-    return int(torch.isin(at.row, rows).sum())
+    count: int
+    pairs: int
+
+    @classmethod
+    def of(cls, packing: Packing) -> Tokens:
+        """Those of packed rows."""
+        depth = packing.depth[packing.filled]
+        return cls(len(depth), int((depth + 1).sum()))
 
 
 def pictures(rows: Rows) -> int:
@@ -91,5 +96,4 @@ def pictures(rows: Rows) -> int:
 
 def _weights(module: torch.nn.Module) -> int:
     """Numbers in the matrices of a module."""
-    matrices: Iterable[Tensor] = (p for p in module.parameters() if p.ndim == 2)
-    return sum(matrix.numel() for matrix in matrices)
+    return sum(p.numel() for p in module.parameters() if p.ndim == _MATRIX)

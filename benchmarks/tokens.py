@@ -1,4 +1,4 @@
-"""Tokens that the base model reads for one edit of TMKE, with Llama's tokenizer and LLaVA's pictures.
+"""Tokens that the base model reads for an edit of TMKE: Llama's tokenizer, LLaVA's pictures.
 
     python -m benchmarks.tokens [--edits N] [--batch B]
 
