@@ -9,21 +9,24 @@ an end token, a line break, at its longest, or where the model has no position f
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
-from editors.base import Edit, ReadsMore
+from editors.base import DeltaEdit, Edit, ReadsMore
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.scoring import Comparison
 from metrics.text import first_lines, generation_match, has_ended
+from models.decoding import Decoding, rows_at_once
 from models.editable import EditableModel
 from models.rows import Answers, Rows, RowText
 
 log = logging.getLogger(__name__)
+NextTokens = Callable[[Sequence[int]], list[int]]  # rows that go on -> a token of each
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,14 @@ class Generator:
         room = self._room(edit, rows)
         longest = {row: min(n, room[row]) for row, n in wanted.items()}
         targets = {row: self._target(comparison, row) for row in answers}
-        while unfinished := [
-            row
-            for row, ids in answers.items()
-            if not self._ended(ids, targets[row]) and len(ids) < longest[row]
-        ]:
-            tokens = self._next_tokens(edit, rows, unfinished, answers)
-            for row, token in zip(unfinished, tokens, strict=True):
-                answers[row].append(token)
+
+        def goes_on(row: int) -> bool:
+            return not self._ended(answers[row], targets[row]) and len(answers[row]) < longest[row]
+
+        for group, next_tokens in self._groups(edit, rows, answers, longest, goes_on):
+            while unfinished := [row for row in group if goes_on(row)]:
+                for row, token in zip(unfinished, next_tokens(unfinished), strict=True):
+                    answers[row].append(token)
         cut = [
             row
             for row, ids in answers.items()
@@ -115,10 +118,33 @@ class Generator:
         lengths = [len(self.encoder.encode(**text.tokens).ids) for text in begun.texts]
         return [1 + self.model.max_positions - length for length in lengths]
 
-    def _next_tokens(
-        self, edit: Edit, rows: Rows, unfinished: Sequence[int], answers: dict[int, list[int]]
-    ) -> list[int]:
-        """The likeliest next token of each row that goes on."""
+    def _groups(
+        self,
+        edit: Edit,
+        rows: Rows,
+        answers: dict[int, list[int]],
+        longest: Mapping[int, int],
+        goes_on: Callable[[int], bool],
+    ) -> Iterator[tuple[list[int], NextTokens]]:
+        """Rows that are answered side by side, and what gives their next tokens.
+
+        Edits that are weight deltas go on behind keys and values that are read once; a group has as
+        many rows as there is memory for. All others read whole rows again at each step.
+        """
+        unfinished = [row for row in answers if goes_on(row)]
+        if not isinstance(edit, DeltaEdit) or not unfinished or self.model.packed_mask is None:
+            yield list(answers), partial(self._next_tokens, edit, rows, answers=answers)
+            return
+        n_tokens = rows.attention_mask.sum(1).tolist()
+        lengths = [n_tokens[row] + longest[row] for row in unfinished]
+        for part in rows_at_once(self.model, lengths):
+            group = unfinished[part.start : part.stop]
+            yield group, _BehindPrompts(self, edit, rows, group, answers)
+
+    def begun(
+        self, rows: Rows, unfinished: Sequence[int], answers: Mapping[int, list[int]]
+    ) -> tuple[Rows, Answers]:
+        """Prompts with what was answered so far, and the token before the next one of each."""
         # A last token is only there to be predicted: no position before it can see it.
         texts = [
             rows.texts[row]._replace(generated=(*answers[row], self.encoder.pad_id))
@@ -136,9 +162,20 @@ class Generator:
         answer = longer.answers()
         last = torch.cat([answer.row[1:] != answer.row[:-1], answer.row.new_ones(1).bool()])
         at = Answers(answer.row[last], answer.position[last], answer.target[last], len(longer))
+        return longer, at
+
+    def _next_tokens(
+        self, edit: Edit, rows: Rows, unfinished: Sequence[int], answers: dict[int, list[int]]
+    ) -> list[int]:
+        """The likeliest next token of each row that goes on."""
+        longer, at = self.begun(rows, unfinished, answers)
         state = self.model.prefix(longer, self.first_layer, packed=True)
-        logits = edit.answer(self.model, longer, state, at)
-        self.check.edited(logits.amax(-1), of_rows[at.row])
+        return self.likeliest(edit.answer(self.model, longer, state, at), unfinished)
+
+    def likeliest(self, logits: Tensor, of_rows: Sequence[int]) -> list[int]:
+        """The likeliest token of each row, (n, V); refuses what is no number."""
+        rows = torch.tensor(of_rows, device=logits.device)
+        self.check.edited(logits.amax(-1), rows)
         tokens: list[int] = logits.argmax(-1).tolist()
         return tokens
 
@@ -174,6 +211,35 @@ class Generator:
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self.encoder.tokenizer.decode(ids, skip_special_tokens=True)
         return text.lstrip(" ")
+
+
+class _BehindPrompts:
+    """Next tokens of a group of rows, in step, behind prompts that are read once."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        edit: DeltaEdit,
+        rows: Rows,
+        group: Sequence[int],
+        answers: Mapping[int, list[int]],
+    ) -> None:
+        self._generator, self._answers = generator, answers
+        self._place = {row: place for place, row in enumerate(group)}
+        prompts, at = generator.begun(rows, group, answers)
+        self._decoding = Decoding(generator.model, prompts, at, edit.deltas)
+        self._begun = False
+
+    def __call__(self, unfinished: Sequence[int]) -> list[int]:
+        places = torch.tensor(
+            [self._place[row] for row in unfinished], device=self._generator.model.device
+        )
+        if not self._begun:
+            self._begun, logits = True, self._decoding.first()
+        else:
+            last = torch.tensor([self._answers[row][-1] for row in unfinished]).to(places)
+            logits = self._decoding.step(places, last)
+        return self._generator.likeliest(logits[places], unfinished)
 
 
 def _followed(comparison: Comparison, row: int) -> list[int]:

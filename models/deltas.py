@@ -86,7 +86,8 @@ class DenseDelta:
         """(E, M, d_in) -> (E, M, d_out) in float32 or better."""
         x = x.to(single(x.dtype))
         with without_autocast(x.device):
-            return x @ self.weight.to(x.dtype).mT
+            # So the gradient of `weight` comes in its own order, and a step copies none.
+            return (self.weight.to(x.dtype) @ x.mT).mT
 
     def dense(self) -> Tensor:
         """(E, d_out, d_in)."""

@@ -105,7 +105,7 @@ class EditableModel(DecoderPasses, ABC):
         return True
 
     @property
-    def _packed_mask(self) -> torch.dtype | None:
+    def packed_mask(self) -> torch.dtype | None:
         """Number type of a mask (S, 1, L, L) that the layers take; None where they take none."""
         kinds = {self.layer_kind(layer) for layer in range(self.n_layers)}
         if not self.places_tokens_alike or not kinds <= {"", "full_attention"}:
@@ -193,7 +193,7 @@ class EditableModel(DecoderPasses, ABC):
                 the model can read them so.
         """
         check_lengths(rows, self.max_positions)
-        dtype = self._packed_mask if packed else None
+        dtype = self.packed_mask if packed else None
         if dtype is None:
             return self._run(layer, rows, rows.attention_mask, self.body_inputs(rows)).state()
         packing, rows = pack(rows), self.encode_pictures(rows)

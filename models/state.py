@@ -181,12 +181,16 @@ class PrefixState:
 
 
 def attention_mask(packing: Packing, dtype: torch.dtype) -> Tensor:
-    """Which keys each query may look at, (S, 1, L, L): bool, or 0 and the lowest number."""
-    mask = packing.mask()
+    """Which keys each query may look at, as layers take it: (S, 1, L, L)."""
+    return as_mask(packing.mask(), dtype)
+
+
+def as_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask of bool, or of numbers to add: 0 where a key is seen, else the lowest one."""
     if dtype == torch.bool:
-        return mask
+        return seen
     lowest = torch.finfo(dtype).min
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, lowest)
 
 
 def _merged(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models import packing as packing_module
-from models.deltas import LowRankDelta, linear_shape
-from models.editable import EditableModel
+from models.deltas import Delta, LowRankDelta, Site, linear_shape
+from models.editable import EditableModel, Factors
 from models.packing import pack
 from models.rows import TEXT_ONLY, Rows
 from models.state import attention_mask
@@ -88,13 +88,13 @@ def assert_paths(packed: packing_module.Packing, rows: Rows) -> None:
         assert int(packed.filled.sum()) == distinct
 
 
-def random_deltas(model: EditableModel, layers: int) -> dict:
+def random_deltas(model: EditableModel, layers: int) -> dict[Site, Delta]:
     draw = torch.Generator().manual_seed(1)
 
     def normal(*shape: int) -> Tensor:
         return 0.1 * torch.randn(*shape, generator=draw)
 
-    deltas = {}
+    deltas: dict[Site, Delta] = {}
     for site in model.last_sites(layers):
         d_in, d_out = linear_shape(model.linear(site))
         deltas[site] = LowRankDelta(normal(E, 2, d_in), normal(E, 2, d_out))
@@ -146,7 +146,7 @@ def test_every_pass_gives_what_it_gives_row_by_row(
             torch.testing.assert_close(got, true, **close)
 
 
-def _pairs(factors) -> list[Tensor]:
+def _pairs(factors: Factors) -> list[Tensor]:
     """Inputs and gradients of each edit's tokens that have a gradient, edit by edit."""
     pairs = []
     for x, delta, mask in zip(factors.x, factors.delta, factors.mask, strict=True):
