@@ -52,7 +52,7 @@ def test_a_run_does_not_go_on_with_what_an_earlier_version_scored(
         PartialResults(tmp_path / "before", now).open()
     PartialResults(tmp_path / "now", now).open()
     monkeypatch.setattr("runner.summary.SCORING_VERSION", now["scoring_version"] + 1)
-    with pytest.raises(ConfigError, match="scoring_version was [0-9]+ and is"):
+    with pytest.raises(ConfigError, match=r"scoring_version was [0-9]+ and is"):
         PartialResults(tmp_path / "now", identity(torch.float32, "cpu")).open()
 
 
