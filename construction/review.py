@@ -24,6 +24,7 @@ from reporting.thumbnails import Picture, Thumbnail, Thumbnails
 PAGE = "review.html"
 SIDE = 256  # pixels of the longer side of a picture
 _TEMPLATES = Path(__file__).with_name("templates")
+_SCRIPTS = ("review_kept.js", "review_record.js", "review.js")  # one module, in this order
 
 
 def review_page(
@@ -48,7 +49,7 @@ def review_page(
     )
     thumbnails = Thumbnails(SIDE)
     records = [_shown(one, pictures, thumbnails) for one in constructed]
-    script = _read("review.js")
+    script = "\n".join(map(_read, _SCRIPTS))
     return environment.get_template("review.html").render(
         title=title,
         style=Markup(_read("review.css")),
