@@ -72,7 +72,7 @@ class PictureFolder:
             f"{why} needs {len(needed)} pictures, and {len(missing)} of them are missing in "
             f"{self.root}: {some_of(missing)}. Put the files there, point "
             "data.image_root at the folder that has them, or use scenario=unimodal, which shows "
-            "no picture."
+            "no picture and takes edits in text."
         )
 
     def _below(self, folder: str) -> _Listing:

@@ -53,12 +53,13 @@ def card(
         f"# Edits of {source.name}",
         f"{sum(of.records for of in counts.values()):,} edits of knowledge with everything that is "
         "asked after each: a fact about a subject, its new answer, a paraphrase, questions that "
-        "take more than the fact, and questions that the edit must leave alone, in text and about "
-        "pictures. Pictures are inside the files.",
+        "take more than the fact, and questions that the edit must leave alone. "
+        + _pictures(counts, absent),
         "## How to read it",
         '```python\nfrom datasets import load_dataset\n\nrecords = load_dataset("DIR")\n```',
         "`DIR` is this folder, or the name of its repository. To judge an editor on it:",
-        "```bash\npython evaluate.py editor=ft data=hub data.root=DIR scenario=unimodal\n```",
+        "```bash\npython evaluate.py editor=ft data=hub data.root=DIR "
+        f"scenario={_scenario(counts)}\n```",
         "## Origin and licence",
         f"- Records: `data={terms['source']}`, origin: {terms['origin']}\n"
         f"- Licence: {terms['licence']}",
@@ -74,8 +75,8 @@ def card(
         *_drawn(counts),
         *_missing(absent),
         "## How it was made",
-        f"```bash\npython -m datamodules export {' '.join(map(_shareable, words))} --output DIR\n"
-        "```",
+        f"```bash\npython -m datamodules export {' '.join(map(_shareable, words))} --output DIR"
+        f"{' --allow-missing' if absent else ''}\n```",
         f"Digest of the records: `{source.digest()}`, as results name it.",
     ]
     metadata = DatasetCardData(**_metadata(source, counts, sizes))
@@ -116,6 +117,21 @@ def facts(source: RecordSource) -> dict[str, Any]:
         "content": source.content,
         **{key: text for key in ("licence", "origin") if (text := source.terms[key]) != NOT_STATED},
     }
+
+
+def _pictures(counts: Mapping[Split, Counts], absent: Sequence[str]) -> str:
+    """Where the pictures are."""
+    if not any(of.image_probes for of in counts.values()):
+        return "All of it is text: there are no pictures."
+    if absent:
+        return "Some is about pictures, not all of which are inside the files."
+    return "Some is about pictures, which are inside the files."
+
+
+def _scenario(counts: Mapping[Split, Counts]) -> str:
+    """One that the records can be asked in."""
+    in_text = any(of.text_probes["reliability"] for of in counts.values())
+    return "unimodal" if in_text else "multimodal"
 
 
 def _licence(licence: str) -> dict[str, str]:

@@ -62,7 +62,7 @@ class PackedPictures:
                 f"{why} needs {len(needed)} pictures, and {len(missing)} of them are neither in "
                 f"the data set {self.root} nor in {self._files.root}: {some_of(missing)}. Write "
                 "the set again with its pictures, point data.image_root at the folder that has "
-                "them, or use scenario=unimodal, which shows no picture."
+                "them, or use scenario=unimodal, which shows no picture and takes edits in text."
             )
 
     def read(self, name: str) -> IO[bytes]:

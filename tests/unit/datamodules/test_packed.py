@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -155,6 +156,28 @@ def test_the_page_counts(written: Path) -> None:
     assert "| maker | 1 | 0 | 2 |" in page
     assert "| locality_i_near | 1 | 0 | 2 |" in page
     assert "| same_type_entity_question | 1 | 0 | 2 |" in page
+    assert "pictures, which are inside the files" in page
+    assert "data=hub data.root=DIR scenario=unimodal" in page
+
+
+def test_the_page_of_edits_of_pictures_names_a_scenario_that_they_have(tmp_path: Path) -> None:
+    record = full("Car Z")
+    record["knowledge_edit"] = {**record["knowledge_edit"], "question": None}
+    root = write_files(tmp_path / "files")
+    (root / "test.json").write_text(json.dumps([record]))
+    export(read(root), tmp_path / "set", words=["data=x"])
+    page = (tmp_path / "set" / PAGE).read_text()
+    assert "scenario=unimodal" in page, "the other splits have text"
+    for split in ("train", "validation"):
+        (root / f"{split}.json").unlink()
+    export(read(root), tmp_path / "pictures", words=["data=x"])
+    assert "scenario=multimodal" in (tmp_path / "pictures" / PAGE).read_text()
+
+
+def test_the_page_of_text_says_that_there_are_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text(json.dumps(few("Car A")))
+    export(read(tmp_path), tmp_path / "set", words=["data=x"])
+    assert "there are no pictures" in (tmp_path / "set" / PAGE).read_text()
 
 
 def test_limit_takes_the_first_records_of_each_split(tmp_path: Path) -> None:
@@ -250,7 +273,10 @@ class TestWhatIsRefused:
         assert "1 pictures of data=hub are not in" in capsys.readouterr().err
         assert not (tmp_path / "set").exists()
         assert main(["export", *words, "--allow-missing"]) == 0
-        assert "1 pictures are named and not here" in (tmp_path / "set" / PAGE).read_text()
+        page = (tmp_path / "set" / PAGE).read_text()
+        assert "1 pictures are named and not here" in page
+        assert "pictures, not all of which are inside the files" in page
+        assert "--output DIR --allow-missing" in page
         back = read(tmp_path / "set")
         assert back.digest() == read(root).digest()
         assert (back.pictures.find(NAMES[5]), back.pictures.find(NAMES[6])) == (
