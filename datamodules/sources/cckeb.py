@@ -113,18 +113,18 @@ def read_pictures(root: Path, files: Sequence[str]) -> Pictures:
     pictures: dict[str, dict[str, None]] = {}
     for name in names:
         for index, element in enumerate(read_list(root / name, "records")):
-            if (other := look_alike(element.value)) != "vlkeb":
-                kind = "no record of VLKEB" if other is None else f"a record of data={other}"
+            if (other := look_alike(element.value)) not in (None, "vlkeb"):
                 raise DataError(
-                    f"record {index} of {root / name} is {kind}, and data.vlkeb_files needs "
-                    "VLKEB's: name them, as data.vlkeb_files=[eval.json]."
+                    f"record {index} of {root / name} is a record of data={other}, and "
+                    "data.vlkeb_files needs VLKEB's: name them, as data.vlkeb_files=[eval.json]."
                 )
             try:
                 read = VlkebRecord.model_validate(element.value)
             except ValidationError as error:
                 raise DataError(
                     f"record {index} of {root / name} breaks the VLKEB schema: "
-                    f"{field_errors(error)}. Correct the record; CCKEB's pictures are there."
+                    f"{field_errors(error)}. Correct the record, or name VLKEB's files alone, as "
+                    "data.vlkeb_files=[eval.json]."
                 ) from error
             of_entity = pictures.setdefault(name_key(entity_name(read.pred)), {})
             of_entity |= dict.fromkeys((read.image, read.image_rephrase))

@@ -39,7 +39,9 @@ class MmeditData(RecordFileOptions):
     origin: ClassVar[str | None] = "https://github.com/zjunlp/EasyEdit"
     looks: ClassVar[tuple[Look, ...]] = (
         Look.of(
-            "src alt rephrase image m_loc", lacks="textual_edit knowledge_type", image=r"(?!m\.)"
+            "src alt rephrase image m_loc",
+            lacks="textual_edit knowledge_type",
+            image=r"(.*[/\\])?(COCO_|val2014|train2014)",
         ),
     )
 

@@ -93,7 +93,11 @@ class VlkebData(RecordFileOptions):
     origin: ClassVar[str | None] = "https://github.com/VLKEB/VLKEB"
     entity_folders: ClassVar[bool] = True  # named for Freebase's number of the entity
     looks: ClassVar[tuple[Look, ...]] = (
-        Look.of("src alt rephrase image m_loc", lacks="textual_edit knowledge_type", image=r"m\."),
+        Look.of(
+            "src alt rephrase image m_loc",
+            lacks="textual_edit knowledge_type",
+            image=r"(.*[/\\])?m\.\w+[/\\]",  # wherever that lies: a wrong path is told of as such
+        ),
     )
 
     image_root: TypedPath | None

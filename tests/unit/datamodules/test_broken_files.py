@@ -122,6 +122,15 @@ def test_a_picture_outside_its_folder_is_refused(
     assert said in str(error.value)
     source = read_one(name, tmp_path, sample, broken, on_error="skip")
     assert len(source.records("test")) == len(source.left_out["test"]) == 1
+    with pytest.raises(DataError, match=r"breaks the .* schema: image: "):
+        read_one(name, tmp_path, {**sample, "image": path.replace("m.0a1", "a")})
+
+
+@pytest.mark.parametrize("folder", ["/home/someone/", "C:\\pictures\\", "../", "https://a.org/"])
+def test_a_wrong_path_does_not_hide_whose_record_it_is(folder: str) -> None:
+    for name in ("vlkeb", "mmedit"):
+        for sample in SAMPLES[name]:
+            assert look_alike({**sample, "image": folder + sample["image"]}) == name
 
 
 def test_paths_of_the_authors_machine_are_files_of_the_pictures_folder(tmp_path: Path) -> None:
