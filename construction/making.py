@@ -111,7 +111,9 @@ class Maker:
             constructed = self._review(made, constructed, Path(self._config.decisions))
         if self._config.world:
             folder = self._folder / WORLD
-            counts = write_world(folder, [one.record for one in constructed], self._pictures)
+            steps = () if self._config.decisions is None else ("reviewed",)
+            records = [one.record for one in constructed]
+            counts = write_world(folder, records, self._pictures, self._terms(*steps))
             _tell_world(made, counts, folder)
         return made
 

@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from construction.data_set import IMAGES, check_ours, copy_pictures
+from construction.data_set import IMAGES, Terms, check_ours, copy_pictures
 from datamodules.picture_folder import PictureFolder
 from datamodules.records import Question, Record, name_key, renamed
 from datamodules.world.schema import ENTITIES_FILE, WORLD_FILE
@@ -54,13 +54,16 @@ class WorldCounts(NamedTuple):
     contradicted: list[str]
 
 
-def write_world(folder: Path, records: Sequence[Record], pictures: PictureFolder) -> WorldCounts:
+def write_world(
+    folder: Path, records: Sequence[Record], pictures: PictureFolder, terms: Terms
+) -> WorldCounts:
     """Writes a world folder whole or not at all; an earlier one of ours gives way.
 
     Args:
         folder: made if it does not exist.
         records: with subject and text question.
         pictures: where their pictures are, which are copied.
+        terms: origin and licence.
 
     Raises:
         ConfigError: something else is there.
@@ -82,6 +85,8 @@ def write_world(folder: Path, records: Sequence[Record], pictures: PictureFolder
     described = {
         "relations": {name: relation.as_json() for name, relation in gathered.relations.items()},
         "views": {"seen": seen, "unseen": unseen},
+        "origin": terms.origin,
+        **({} if terms.licence is None else {"licence": terms.licence}),
     }
     with replacing_folder(folder) as temporary:
         names = (name for entity in shown for name in (*entity.seen, *entity.unseen))

@@ -108,6 +108,8 @@ def read_world(
         content=world.digest,
         on_error=on_error,
         allow_overlap=allow_overlap,
+        origin=world.origin,
+        licence=world.licence,
     )
 
 

@@ -4,7 +4,7 @@
                       "images"?: {view: path}, "attributes"?: {slot: class}}, ...]
     world.json      optional: {"nouns", "relations": {name: {"subject_type", "wordings",
                       "hop_phrase"}}, "hops", "views": {"seen", "unseen"}, "attributes",
-                      "generator"}
+                      "generator", "origin", "licence"}
 
 Unknown keys of an entity are ignored (a user's data may carry more); unknown keys of world.json are
 mistakes, because nothing but this reader uses that file.
@@ -73,6 +73,8 @@ class WorldFile(BaseModel):
     views: ViewsFile | None = None
     attributes: dict[str, dict[str, int]] = {}
     generator: dict[str, Any] = {}
+    origin: Text | None = None
+    licence: Text | None = None
 
 
 def read_entities(root: Path) -> list[EntityFile]:

@@ -105,6 +105,7 @@ class World:
         self._root_length = len(str(root / "x")) - 1
         self.name = root.resolve().name
         self.seed = seed
+        self.origin, self.licence = described.origin, described.licence  # None: not stated
         self.entities = entities
         self.types = sorted({entity.type for entity in entities.values()})
         self.facts = {

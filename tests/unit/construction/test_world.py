@@ -6,20 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from construction.data_set import Terms
 from construction.records import construct_records
 from construction.world import WorldCounts, write_world
 from datamodules.picture_folder import PictureFolder
 from datamodules.records import Record
+from datamodules.sources.folder import read_world
 from datamodules.world import World, world_records
 from errors import DataError
 from tests.answered_rows import book, draw, person
 
+TERMS = Terms("made of books", "CC-BY-4.0")
 ROWS = [book(n) for n in range(1, 9)] + [person(n, named="Book 2") for n in range(8)]
 
 
 def made(folder: Path, records: list[Record]) -> tuple[World, WorldCounts]:
     pictures = PictureFolder(draw(ROWS, folder / "drawn"))
-    counts = write_world(folder / "world", records, pictures)
+    counts = write_world(folder / "world", records, pictures, TERMS)
     return World.load(folder / "world"), counts
 
 
@@ -41,6 +44,15 @@ def test_the_world_says_what_the_records_say_is_true(tmp_path: Path) -> None:
         entities=len(world.entities), pictured=16, relations=3, facts=len(world.facts),
         unpictured=[], contradicted=[],
     )  # fmt: skip
+
+
+def test_it_says_where_the_records_come_from(tmp_path: Path) -> None:
+    world, _ = made(tmp_path, records())
+    expected = {"source": "folder", "origin": TERMS.origin, "licence": TERMS.licence}
+    assert read_world(world, name="folder").terms == expected
+    write_world(world.root, records(), PictureFolder(tmp_path / "drawn"), Terms("made of books"))
+    unstated = read_world(World.load(world.root), name="folder")
+    assert unstated.terms == {**expected, "licence": "not stated"}
 
 
 def test_it_is_asked_as_the_records_ask(tmp_path: Path) -> None:
