@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from datamodules.prompt_encoder import locate_phrase
 from datamodules.scenarios import SCENARIOS, Prompt
@@ -62,9 +63,17 @@ Apply = Callable[[Slow, PreTrainedModel, Prompt], None]
 
 @pytest.fixture(autouse=True, scope="module")
 def _float64() -> Iterator[None]:
+    """Inside Llama's norms too, which transformers has in float32 whatever the model is in."""
     torch.set_default_dtype(torch.float64)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LlamaRMSNorm, "forward", _norm)
+        yield
     torch.set_default_dtype(torch.float32)
+
+
+def _norm(self: LlamaRMSNorm, hidden: Tensor) -> Tensor:
+    mean = hidden.square().mean(-1, keepdim=True)
+    return self.weight * hidden * torch.rsqrt(mean + self.variance_epsilon)
 
 
 @pytest.fixture(scope="module")
