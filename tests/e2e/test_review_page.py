@@ -156,6 +156,9 @@ def test_a_review_by_keys_is_saved_and_applied(
 def test_nothing_is_lost_when_the_page_is_closed_or_made_anew(
     context: BrowserContext, review: Review, tmp_path: Path
 ) -> None:
+    # A private window keeps what pages store in memory alone, for as long as one of them is open.
+    (tmp_path / "beside.html").write_text("<title>open</title>", encoding="utf-8")
+    context.new_page().goto((tmp_path / "beside.html").as_uri())
     page = opened(context, review)
     for key in ("a", "r", "a"):
         page.keyboard.press(key)
