@@ -109,11 +109,13 @@ def _page(constructed: Sequence[Constructed], terms: Terms) -> str:
     metadata = {"configs": [{"config_name": "default", "data_files": files}], OURS: facts}
     complete = sum(one.is_complete for one in constructed)
     stated = f"Licence: {terms.licence}." if terms.licence else "No licence is stated."
+    scenario = "transitive" if all(one.record.image for one in constructed) else "unimodal"
     return (
         f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n\n"
         f"{len(constructed)} edits of knowledge with their probes, {complete} of them with every "
         f"field of the TMKE schema. {terms.origin[0].upper()}{terms.origin[1:]}. {stated}\n\n"
-        "```bash\npython evaluate.py editor=ft data=hub data.root=DIR scenario=transitive\n```\n"
+        "```bash\npython evaluate.py editor=ft data=hub data.root=DIR "
+        f"scenario={scenario}\n```\n"
     )
 
 

@@ -182,7 +182,7 @@ def _tell_records(made: Made, constructed: Sequence[Constructed], folder: Path) 
     )
     made.lines += [f"  {n} without {name}: {why}" for (name, why), n in lacks[:_SHOWN]]
     if len(lacks) > _SHOWN:
-        made.lines.append(f"  and {len(lacks) - _SHOWN} other reasons, in the summary")
+        made.lines.append(f"  further reasons, in the summary: {len(lacks) - _SHOWN}")
 
 
 def _tell_review(made: Made, reviewed: Reviewed, folder: Path) -> None:

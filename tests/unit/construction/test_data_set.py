@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from construction.data_set import Terms, write_data_set
+from construction.data_set import PAGE, Terms, write_data_set
 from construction.records import construct_records
 from datamodules.picture_folder import PictureFolder
 from errors import ConfigError, DataError
@@ -32,6 +33,17 @@ def test_data_hub_reads_the_records_and_their_pictures(tmp_path: Path) -> None:
     assert source.terms == {"source": "hub", "origin": "made of drawings", "licence": "CC0-1.0"}
     lines = (tmp_path / "set/test.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == [one.row.id for one in ROWS]
+
+
+def test_its_page_names_a_scenario_that_all_its_records_have(tmp_path: Path) -> None:
+    constructed = construct_records(ROWS)
+    pictures = PictureFolder(draw(ROWS, tmp_path / "drawn"))
+    write_data_set(tmp_path / "set", constructed, pictures, TERMS)
+    assert "scenario=transitive" in (tmp_path / "set" / PAGE).read_text()
+    bare = constructed[0].record.model_copy(update={"image": None, "image_rephrase": None})
+    constructed[0] = replace(constructed[0], record=bare)
+    write_data_set(tmp_path / "set", constructed, pictures, TERMS)
+    assert "scenario=unimodal" in (tmp_path / "set" / PAGE).read_text()
 
 
 def test_complete_records_are_the_benchmarks_own(tmp_path: Path) -> None:
