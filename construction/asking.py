@@ -151,7 +151,8 @@ class _Asking:
             if self._failures_in_a_row >= self._endpoint.give_up_after:
                 self._halt(
                     f"{self._failures_in_a_row} requests in a row failed for good; the last one: "
-                    f"{error}"
+                    f"{str(error).rstrip('.')}. Check endpoint.base_url, or wait: the same "
+                    "command goes on"
                 )
             return str(error)
         finally:

@@ -276,6 +276,7 @@ def test_failures_in_a_row_end_the_run(
     assert construction.run("endpoint.concurrency=1", "endpoint.give_up_after=2") == 1
     shown = capsys.readouterr().out
     assert f"stopped: 2 requests in a row failed for good; the last one: {message}" in shown
+    assert "or wait: the same command goes on." in shown
     assert len(construction.server.requests) == 2
 
 
