@@ -30,6 +30,7 @@ from results.screen import screen
 
 RESULTS = Path(__file__).parent / "results"
 PICTURES = Path("runs/benchmarks/pictures")
+_NARROWEST = 80  # columns of a table that goes into a file or a pipe
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,6 @@ class Line:
     Attributes:
         unit: seconds of the bare forward pass.
         floor: seconds, from the count of operations.
-        engine_bytes: memory beyond the model, at most; nan where the system does not tell.
-        reference_bytes: the same of the reference.
     """
 
     name: str
@@ -48,8 +47,6 @@ class Line:
     engine: float
     reference: float
     floor: float
-    engine_bytes: float
-    reference_bytes: float
 
     @property
     def ratio(self) -> float:
@@ -71,19 +68,17 @@ def run(
     unit, engine, reference = measure.in_turns(works, turns, torch.device("cpu"))
     return Line(
         case.name,
-        unit.seconds,
-        engine.seconds / case.engine_edits,
-        reference.seconds / case.reference_edits,
+        unit,
+        engine / case.engine_edits,
+        reference / case.reference_edits,
         case.floor / rate / case.engine_edits,
-        engine.extra_bytes,
-        reference.extra_bytes,
     )
 
 
 def show(lines: Sequence[Line]) -> None:
     """Prints a table."""
     table = Table()
-    for name in ("", "engine", "reference", "ratio", "floor", "engine / floor", "MB", "MB ref."):
+    for name in ("", "engine", "reference", "ratio", "floor", "engine / floor"):
         table.add_column(name, justify="left" if not name else "right")
     for line in lines:
         of_unit = (line.engine / line.unit, line.reference / line.unit)
@@ -94,10 +89,8 @@ def show(lines: Sequence[Line]) -> None:
             f"{line.ratio:.1f}",
             f"{line.floor / line.unit:.2f}",
             f"{line.engine / line.floor:.2f}",
-            f"{line.engine_bytes / 1e6:.0f}",
-            f"{line.reference_bytes / 1e6:.0f}",
         )
-    screen().print(table)
+    screen(narrowest=_NARROWEST).print(table)
 
 
 def keep(lines: Sequence[Line], setting: cases.Setting, rate: float) -> None:
