@@ -349,9 +349,14 @@ class TestWhatIsRefused:
         with pytest.raises(DataError, match=r"picture a/b\.png of the data set .* is no picture"):
             read_image(source.pictures.path("a/b.png"))
 
-    def test_two_pictures_of_one_name(self, tmp_path: Path) -> None:
-        rows = [{**few(f"Car {n}"), "image": {"bytes": b"a" * n, "path": "1.png"}} for n in (1, 2)]
-        with pytest.raises(DataError, match=r"two pictures of the name '1\.png', of 1 and of 2"):
+    @pytest.mark.parametrize("other", [b"aa", b"b"])
+    def test_two_pictures_of_one_name(self, tmp_path: Path, other: bytes) -> None:
+        rows = [
+            {**few(f"Car {n}"), "image": {"bytes": content, "path": "1.png"}}
+            for n, content in enumerate((b"a", b"a", other))
+        ]
+        said = rf"two pictures of the name '1\.png', of 1 and of {len(other)} bytes"
+        with pytest.raises(DataError, match=said):
             read(write_table(tmp_path / "set", rows))
 
     def test_rows_that_are_no_records(self, tmp_path: Path) -> None:
