@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datamodules.source import Split
 
 PICTURES = "images"  # the folder of the pictures, beside the files
+_ADD = "Add the split, or train on another source (data.train=NAME)."
 
 
 class HubData(DataOptions):
@@ -71,7 +72,7 @@ class HubData(DataOptions):
         return self._source(
             read_splits(files, self.on_error),
             image_root=Path(self.image_root) if self.image_root else root / PICTURES,
-            absent=f"{root} has {', '.join(path.name for path in files.values())}.",
+            absent=f"{root} has {', '.join(path.name for path in files.values())}. {_ADD}",
             **facts_of(read_page(root)),
         )
 
@@ -90,7 +91,7 @@ class HubData(DataOptions):
         return self._source(
             parts,
             image_root=root,
-            absent=f"{root} has the splits {has}.",
+            absent=f"{root} has the splits {has}. {_ADD}",
             packed=data.pictures,
             **data.said,
         )

@@ -310,7 +310,7 @@ class TestWhatIsRefused:
         (file,) = (copy / "data").glob("test-*")
         file.unlink()
         (copy / PAGE).unlink()
-        with pytest.raises(DataError, match=r"test split .* no records.*has the splits train, val"):
+        with pytest.raises(DataError, match=r"test split .* no records.* splits train, val.*Add"):
             read(copy).records("test")
 
     def test_a_file_that_the_page_counts_is_missing(self, written: Path, tmp_path: Path) -> None:
