@@ -248,7 +248,7 @@ def test_a_service_that_crashes_ends_no_run(
                 logger.log_metrics({"train/loss": 0.5 / step}, step)
         curves.finalize("success")
     (told,) = [text for text in caplog.messages if "W&B" in text]
-    assert "W&B is off for the rest of this run (ConnectionResetError: Connection lost)" in told
+    assert "W&B is off for the rest of this run (ConnectionResetError: " in told
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 3
     assert not services()
     with open_loggers(cfg, tmp_path, name="x") as (_, wandb):  # the next run of a sweep

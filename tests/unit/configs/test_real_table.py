@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from itertools import product
 from pathlib import Path
@@ -16,9 +17,11 @@ TEXTS = ("tmke", "zsre", "counterfact")
 def commands(tmp_path: Path, *variables: str) -> list[list[str]]:
     """The words of every command, a sweep's values still together."""
     told = [f"REAL={tmp_path}/real", f"SHARED={tmp_path}/shared", "ACCELERATOR=cpu"]
+    # `make test ARGS=...` hands its own words on to every make that it starts.
+    outside = {k: v for k, v in os.environ.items() if k not in ("ARGS", "MAKEFLAGS")}
     done = subprocess.run(
         ["make", "--silent", "real", "PY=echo", "READY=", *told, *variables],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT, capture_output=True, text=True, check=True, env=outside,
     )  # fmt: skip
     return [line.split() for line in done.stdout.splitlines()]
 

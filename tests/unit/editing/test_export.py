@@ -112,17 +112,19 @@ def test_transformers_alone_answers_as_the_engine(
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "count"),
     [
-        pytest.param("llava_tiny", marks=pytest.mark.quality),
-        pytest.param("blip2_opt_tiny", marks=pytest.mark.odd),
-        pytest.param("minigpt4_tiny", marks=pytest.mark.odd),
+        pytest.param("llava_tiny", 10, marks=pytest.mark.quality),
+        *(
+            pytest.param(name, 50, marks=pytest.mark.odd)
+            for name in ("llava_tiny", "blip2_opt_tiny", "minigpt4_tiny")
+        ),
     ],
 )
-def test_merged_folders_of_all_methods_answer_fifty_records(
-    name: str, source: RecordSource, tmp_path: Path
+def test_merged_folders_of_all_methods_answer_as_the_edits(
+    name: str, count: int, source: RecordSource, tmp_path: Path
 ) -> None:
-    model, records = open_model(name, device="cpu"), source.records("test")[:50]
+    model, records = open_model(name, device="cpu"), source.records("test")[:count]
     edits = [teach(open_editor(method, model), records[0]) for method in ("ft", "rome", "lora")]
     edits.append(edits[0] + teach(open_editor("ft", model), records[7]))
     trained = untrained_checkpoint("mend", model, records[0], tmp_path / "mend.ckpt")

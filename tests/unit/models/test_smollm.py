@@ -52,6 +52,7 @@ def test_digits_are_tokens_of_their_own(language: LanguageModel) -> None:
     assert not [w for w in spaced if w[1:].isascii()]
 
 
+@pytest.mark.odd
 def test_builds_are_equal_on_any_number_of_threads(tmp_path: Path) -> None:
     threads, built = torch.get_num_threads(), []
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ def _first_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak stays here")
 def test_an_earlier_run_of_the_process_does_not_count() -> None:
     reset_peak_memory(CPU)
-    ballast = torch.ones(LARGE // 4)
-    first = peak_memory_bytes(CPU)
-    del ballast
+    with mmap.mmap(-1, LARGE) as ballast:  # given back when it is closed, and not some time later
+        for page in range(0, LARGE, mmap.PAGESIZE):
+            ballast[page] = 1
+        first = peak_memory_bytes(CPU)
     reset_peak_memory(CPU)
     second = peak_memory_bytes(CPU)
     assert first is not None
