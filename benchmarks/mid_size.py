@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,10 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from datamodules.checking.probes import images_of
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder
-from datamodules.records import Record
 from datamodules.scenarios import Scenario
 from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
@@ -120,7 +119,7 @@ def read_records(folder: Path, pictures: Path) -> RecordSource:
         pictures: where the drawn ones go.
     """
     source = read_tmke(folder / "data/tmke", files=["test_sample.json"], image_root=pictures)
-    for name in sorted(_picture_names(source.records("test"))):
+    for name in sorted({name for record in source.records("test") for name in images_of(record)}):
         path = pictures / name
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,17 +127,6 @@ def read_records(folder: Path, pictures: Path) -> RecordSource:
             image = Image.fromarray(levels.astype(np.uint8)).resize((IMAGE_SIZE, IMAGE_SIZE))
             image.save(path, format="PNG")
     return source
-
-
-def _picture_names(records: Iterable[Record]) -> set[str]:
-    names: set[str] = set()
-    for record in records:
-        own = (
-            record.image, record.image_rephrase, record.same_entity_image,
-            record.diff_entity_image, record.locality_image,
-        )  # fmt: skip
-        names |= {name for name in own if name is not None}
-    return names
 
 
 def make_encoder(tokenizer: PreTrainedTokenizerFast, model: Llava) -> PromptEncoder:

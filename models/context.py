@@ -25,12 +25,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from models.editable import EditableModel
-from models.keys_values import Beginning
+from models.keys_values import MEMORY_BYTES, Beginning, bytes_per_token
 from models.positions import check_lengths
 from models.rows import TEXT_ONLY, Answers, Rows
 from models.state import PrefixState, stop_on_entering
-
-MEMORY_BYTES = 4 * 2**30  # of keys and values at once
 
 
 @dataclass(frozen=True)
@@ -153,9 +151,7 @@ def shared_lengths(rows: Rows, at: Answers, group: Tensor) -> Tensor:
 
 def _parts(model: EditableModel, group: Tensor, shared: Tensor) -> Iterator[Tensor]:
     """Row numbers, whole groups at a time, as many as the memory for keys and values allows."""
-    config = model.hf.config.get_text_config()
-    each = 2 * model.n_layers * config.hidden_size * model.dtype.itemsize
-    most_rows = max(1, MEMORY_BYTES // (each * max(1, int(shared.max()))))
+    most_rows = max(1, MEMORY_BYTES // (bytes_per_token(model) * max(1, int(shared.max()))))
     part: list[Tensor] = []
     for number in group.unique():
         members = (group == number).nonzero().squeeze(1)

@@ -15,12 +15,11 @@ from transformers import DynamicCache
 
 from models.deltas import Deltas, apply_deltas
 from models.editable import EditableModel
-from models.packing import Packing, pack, packed_rows
+from models.keys_values import MEMORY_BYTES, bytes_per_token
+from models.packing import Bucket, Packing, buckets_of, pack
 from models.passes import groups_of
 from models.rows import Answers, Rows
-from models.state import as_mask, attention_mask
-
-MEMORY_BYTES = 4 * 2**30  # of keys and values at once
+from models.state import LayerState, as_mask
 
 
 class Decoding:
@@ -36,7 +35,7 @@ class Decoding:
     def __init__(self, model: EditableModel, rows: Rows, at: Answers, deltas: Deltas) -> None:
         rows, packing = model.encode_pictures(rows), pack(rows)
         self._parts = [
-            _Part(model, rows, packing, numbers, at, deltas) for numbers in packing.buckets()
+            _Part(model, rows, packing, bucket, at, deltas) for bucket in buckets_of(rows, packing)
         ]
         self._n_rows = len(rows)
 
@@ -66,31 +65,27 @@ class _Part:
         model: EditableModel,
         rows: Rows,
         packing: Packing,
-        numbers: Tensor,
+        bucket: Bucket,
         at: Answers,
         deltas: Deltas,
     ) -> None:
-        part = packing.part(numbers)
-        self._model, self._cache, self._taken = model, DynamicCache(), 0
-        place = torch.full_like(packing.first, -1)
-        place[numbers] = torch.arange(len(numbers), device=place.device)
-        of_rows = place[packing.sequence]
-        self.rows = (of_rows >= 0).nonzero().squeeze(1)
-        self._sequence = of_rows[self.rows]
+        assert model.packed_mask is not None
+        self._model, self._mask_type = model, model.packed_mask
+        self._cache, self._taken = DynamicCache(), 0
+        entered = LayerState(model.embed(bucket.rows), {}, packing, bucket.numbers)
+        self.rows = entered.rows
+        self._sequence, last = entered.where(self.rows, at.position[self.rows])
         self._slot = _ranks(self._sequence)
-        at_place = packing.position[self.rows, at.position[self.rows]]
-        shape = (len(numbers), int(self._slot.max()) + 1)
-        mask = part.mask()[:, 0]
+        shape = (len(bucket.numbers), int(self._slot.max()) + 1)
+        mask, depth = bucket.packing.mask()[:, 0], bucket.packing.depth
         self._looks_at = mask.new_zeros(*shape, mask.shape[-1])
-        self._looks_at[self._sequence, self._slot] = mask[self._sequence, at_place]
-        self._depth = part.depth.new_zeros(shape)
-        self._depth[self._sequence, self._slot] = part.depth[self._sequence, at_place] + 1
+        self._looks_at[self._sequence, self._slot] = mask[self._sequence, last]
+        self._depth = depth.new_zeros(shape)
+        self._depth[self._sequence, self._slot] = depth[self._sequence, last] + 1
         self._deltas = deltas
-        self._groups = groups_of(deltas, rows.edit_index[part.first])
-        tokens = packed_rows(rows, packing).select(numbers).cut(part.filled.shape[1])
-        whole = attention_mask(part, model.packed_mask or torch.bool)
-        hidden = self._read(model.embed(tokens), whole, part.depth)
-        self.first = model.head_logits(hidden[self._sequence, at_place])
+        self._groups = groups_of(deltas, entered.of_sequences(rows.edit_index))
+        hidden = self._read(entered.hidden, mask[:, None], depth)
+        self.first = model.head_logits(hidden[self._sequence, last])
 
     def step(self, tokens: Tensor) -> Tensor:
         """Logits of each row's token after the one that is read: (n,) -> (n, V)."""
@@ -103,18 +98,18 @@ class _Part:
         positions = (self._depth + self._taken).clamp(max=self._model.max_positions - 1)
         hidden = self._read(
             self._model.hf.get_input_embeddings()(ids),
-            as_mask(mask, self._model.packed_mask or torch.bool),
+            mask,
             positions,
         )
         self._taken += 1
         return self._model.head_logits(hidden[self._sequence, self._slot])
 
-    def _read(self, embedded: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    def _read(self, embedded: Tensor, seen: Tensor, positions: Tensor) -> Tensor:
         linears = {site: self._model.linear(site) for site in self._deltas}
         with apply_deltas(linears, self._deltas, self._groups):
             hidden: Tensor = self._model.decoder.body(
                 inputs_embeds=embedded,
-                attention_mask=mask,
+                attention_mask=as_mask(seen, self._mask_type),
                 position_ids=positions,
                 past_key_values=self._cache,
                 use_cache=True,
@@ -135,8 +130,7 @@ def rows_at_once(model: EditableModel, lengths: Sequence[int]) -> Iterator[range
         model: the base model.
         lengths: tokens of each row, with those that it may still get.
     """
-    config = model.hf.config.get_text_config()
-    each = 2 * model.n_layers * config.hidden_size * model.dtype.itemsize
+    each = bytes_per_token(model)
     start = taken = 0
     for number, length in enumerate(lengths):
         if taken and (taken + length) * each > MEMORY_BYTES:

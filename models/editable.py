@@ -37,7 +37,7 @@ from models.deltas import (
 )
 from models.fingerprint import fingerprint
 from models.hooks import capture_linears
-from models.packing import pack, packed_rows
+from models.packing import buckets_of, pack
 from models.passes import DecoderPasses, groups_of
 from models.positions import check_lengths, max_positions
 from models.rows import Answers, Rows
@@ -197,10 +197,8 @@ class EditableModel(DecoderPasses, ABC):
         if dtype is None:
             return self._run(layer, rows, rows.attention_mask, self.body_inputs(rows)).state()
         packing, rows = pack(rows), self.encode_pictures(rows)
-        tokens, parts = packed_rows(rows, packing), []
-        for numbers in packing.buckets():
-            part = packing.part(numbers)
-            bucket = tokens.select(numbers).cut(part.filled.shape[1])
+        parts = []
+        for numbers, part, bucket in buckets_of(rows, packing):
             positions = {"position_ids": part.depth}
             entered = self._run(layer, bucket, attention_mask(part, dtype), positions)
             parts.append(entered.part(packing, numbers))

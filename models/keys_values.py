@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from models.editable import EditableModel
+
+
+MEMORY_BYTES = 4 * 2**30  # of keys and values at once
+
+
+def bytes_per_token(model: EditableModel) -> int:
+    """Bytes of a token's keys and values in all layers, if every head had its own."""
+    width: int = model.hf.config.get_text_config().hidden_size
+    return 2 * model.n_layers * width * model.dtype.itemsize
 
 
 class Beginning(DynamicCache):

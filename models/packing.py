@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -151,6 +151,28 @@ def packed_rows(rows: Rows, packing: Packing) -> Rows:
         edit_index=rows.edit_index[packing.first],
         texts=(),
     )
+
+
+class Bucket(NamedTuple):
+    """Sequences of like length, which are read together.
+
+    Attributes:
+        numbers: (S',) which of the packing's sequences they are.
+        packing: of these alone.
+        rows: their tokens and pictures.
+    """
+
+    numbers: Tensor
+    packing: Packing
+    rows: Rows
+
+
+def buckets_of(rows: Rows, packing: Packing) -> Iterator[Bucket]:
+    """The sequences of packed rows as they are read, the longest first."""
+    tokens = packed_rows(rows, packing)
+    for numbers in packing.buckets():
+        part = packing.part(numbers)
+        yield Bucket(numbers, part, tokens.select(numbers).cut(part.filled.shape[1]))
 
 
 def pack(rows: Rows) -> Packing:
