@@ -19,6 +19,7 @@ ARROWS = {
     "metrics": set(),
     "results": {"metrics"},
     "models": {"metrics.functional", "metrics.precision", "results.files"},
+    "caching": {"models", "results.files"},
     "datamodules": {"models.chat", "models.rows", "results.files", "results.log_file",
                     "results.screen"},
     "editors": {
@@ -42,9 +43,10 @@ ARROWS = {
         "results", "configs", "metrics.bootstrap", "metrics.headlines",
         "reporting.gallery", "reporting.thumbnails", "datamodules.pictures",
     },
-    "lightning_modules": {"metrics", "models", "datamodules", "editors", "results"},
+    "lightning_modules": {"metrics", "models", "caching", "datamodules", "editors", "results"},
     "runner": {
-        "metrics", "models", "datamodules", "editors", "results", "configs", "lightning_modules",
+        "metrics", "models", "caching", "datamodules", "editors", "results", "configs",
+        "lightning_modules",
     },
     "construction": {"datamodules", "results", "configs", "reporting.thumbnails"},
     "editing": {

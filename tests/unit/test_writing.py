@@ -21,6 +21,9 @@ DUMPS = {"dump", "safe_dump", "dump_all"}  # into a stream, where one is given
 PLACES = {
     ("loggers/curve_file.py", "_append"): "lines are added, and a cut one is taken back",
     ("loggers/curve_file.py", "save"): "Lightning's own name for it; see `_append`, `_rewrite`",
+    ("caching/environment.py", "_open"): "LMDB's file, which it writes in transactions",
+    ("caching/environment.py", "_fill_up"): "the same, behind all that is in it",
+    ("caching/store.py", "open"): "the same",
     ("construction/journal.py", "opened"): "lines are added, and a cut one is taken back",
     ("construction/journal.py", "_add"): "the same",
     ("lightning_modules/checkpoints.py", "_stream"): "into the file that `replacing` gave",

@@ -1,0 +1,1 @@
+"""What was computed once, on the disk: vision features, base answers, prefix states."""

@@ -1,0 +1,88 @@
+"""What all entries of one base model have in common, so that none is read for another one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import transformers
+
+from caching.entries import digest
+from models.editable import EditableModel
+
+ENGINE = 1  # raised where the engine comes to other numbers, or entries to another form
+# Relative error that arithmetic alone makes, of another order of sums or another batch.
+_ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+_NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version")  # in config.json
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A base model under one arithmetic.
+
+    Attributes:
+        label: how a user calls it.
+        facts: whatever decides the numbers besides what is asked.
+        dtype: in which it computes.
+    """
+
+    label: str
+    facts: Mapping[str, str]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, model: EditableModel, label: str, fingerprint: str | None = None) -> Scope:
+        """The scope of a model that is loaded.
+
+        Args:
+            model: the base model; some of its weights may be on no device.
+            label: how a user calls it.
+            fingerprint: of all its weights, where not all of them are loaded.
+        """
+        config = model.hf.config
+        settings = config.to_dict()
+        for key in _NOT_OF_THE_MODEL:
+            settings.pop(key, None)
+        quantised = getattr(config, "quantization_config", None)
+        return cls(
+            label,
+            {
+                "engine": str(ENGINE),
+                "fingerprint": fingerprint or model.fingerprint(),
+                "family": model.family,
+                "config": digest(json.dumps(settings, sort_keys=True, default=str)).hex(),
+                "dtype": str(model.dtype),
+                "attention": str(config.get_text_config()._attn_implementation),
+                "quantised": str(bool(quantised)),
+                "device": model.device.type,
+                "matmul": torch.get_float32_matmul_precision(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+            model.dtype,
+        )
+
+    @cached_property
+    def name(self) -> str:
+        """Of its entries' database."""
+        return digest(json.dumps(dict(self.facts), sort_keys=True)).hex()
+
+    @property
+    def rounding(self) -> float:
+        """Relative error up to which two results count as one; mixed precision widens it."""
+        mixed = autocast(self.facts.get("device", "cpu"))
+        return max(_ROUNDING.get(self.dtype, 0.0), _ROUNDING[mixed] if mixed else 0.0)
+
+    def key(self, kind: str, key: bytes) -> bytes:
+        """An entry's key inside the scope: under mixed precision numbers are others."""
+        return digest(kind, str(autocast(self.facts.get("device", "cpu"))), key)
+
+
+def autocast(device: str) -> torch.dtype | None:
+    """The number type of mixed precision; None where it is off."""
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
