@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ from models.editable import EditableModel
 from models.positions import check_lengths
 from models.rows import Answers, Rows
 
-MEMORY_BYTES = 2**30  # activations of one backward pass
+MEMORY_SHARE = 1 / 8  # of the memory budget, for the activations of one backward pass
 _PER_TOKEN = 32  # values that a layer keeps per token and unit of width
 _PER_LOGIT = 12  # bytes: a logit, its probability and its gradient
 
@@ -288,4 +289,5 @@ def _at_once(model: EditableModel, rows: Rows, steps: int) -> tuple[int, int]:
     long = width if _in_one_part(model, rows) else 1
     copy = layer * _PER_TOKEN * long + config.vocab_size * _PER_LOGIT
     context = 4 * layer * width  # keys and values, and what a pass makes of them
-    return max(1, MEMORY_BYTES // (steps * copy + context)), max(1, MEMORY_BYTES // copy)
+    fit = partial(model.budget.fit, share=MEMORY_SHARE)
+    return fit(steps * copy + context), fit(copy)

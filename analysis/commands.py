@@ -45,7 +45,7 @@ def causal_trace(options: argparse.Namespace) -> int:
         records = list(cfg.data.read().records("test"))
         facts = list({(r.subject, r.knowledge_edit.question): r for r in records}.values())
         processor = assembly.open_processor(cfg.model)
-        model = assembly.open_model(cfg.model, placement.device)
+        model = assembly.open_model(cfg.model, placement.device, memory=cfg.trainer.memory_limit)
         encoder = assembly.make_encoder(processor, cfg.data.prompt)
         facts = records_to_trace(model, encoder, facts, options.facts)
         trace = causal_trace(model, encoder, facts, noise=options.noise, draws=options.draws)
@@ -83,7 +83,7 @@ def second_moment(options: argparse.Namespace) -> int:
     texts = sample_texts(read_texts(options.text, options.column, options.split), options.samples)
     with start(cfg) as placement:
         processor = assembly.open_processor(cfg.model)
-        model = assembly.open_model(cfg.model, placement.device)
+        model = assembly.open_model(cfg.model, placement.device, memory=cfg.trainer.memory_limit)
         moment = write_moment(
             model, processor.tokenizer, texts, name=cfg.model.name, source=options.text,
             layer=options.layer, batch_size=options.batch, folder=options.cache,

@@ -51,6 +51,19 @@ Sentence = Annotated[
     TypedText, StringConstraints(strip_whitespace=True), AfterValidator(visible), WholeMark()
 ]
 Duration = Annotated[str | None, BeforeValidator(_is_duration)]
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(MB|GB)")
+
+
+def _is_memory(value: object) -> object:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "auto" or (number and 0 < float(str(value)) <= 1):
+        return value
+    if not isinstance(value, str) or not (size := _SIZE.fullmatch(value)) or not float(size[1]):
+        raise ValueError("auto, a share of what is free such as 0.5, or a size such as 12GB, 500MB")
+    return value
+
+
+Memory = Annotated[str | float, BeforeValidator(_is_memory)]
 Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None
 
 
@@ -125,6 +138,8 @@ class TrainerOptions(Options):
     num_sanity_val_steps: int = Field(ge=-1)
     deterministic: bool | Literal["warn"]
     inference_mode: Literal[False]
+    memory: Memory
+    matmul: Literal["auto", "highest", "high", "medium"]
     enable_progress_bar: bool
     max_time: Duration
     profiler: Literal["simple", "advanced", "pytorch"] | None
@@ -135,13 +150,21 @@ class TrainerOptions(Options):
     OURS: ClassVar[frozenset[str]] = frozenset(
         (
             "max_steps", "val_every", "patience", "save_every", "max_time", "profiler",
-            "fast_dev_run", "overfit_batches",
+            "fast_dev_run", "overfit_batches", "memory", "matmul",
         )
     )  # fmt: skip
 
     def arguments(self) -> dict[str, Any]:
         """Keys that go to `lightning.Trainer` as they are; `OURS` need more than renaming."""
         return self.model_dump(exclude=set(self.OURS))
+
+    @property
+    def memory_limit(self) -> float | int | None:
+        """Bytes as an integer, a share of what is free, or None where the device decides."""
+        if not isinstance(self.memory, str):
+            return float(self.memory)
+        size = _SIZE.fullmatch(self.memory)
+        return int(float(size[1]) * {"MB": 10**6, "GB": 10**9}[size[2]]) if size else None
 
     @property
     def many_processes(self) -> bool:

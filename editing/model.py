@@ -174,12 +174,21 @@ def _device(given: str | torch.device | None) -> torch.device:
         ) from error
 
 
-def open_configured(options: ModelOptions, device: torch.device, prompt: PromptForm) -> OpenedModel:
-    """Opens the base model that a configuration describes; arguments and errors as `open_model`."""
+def open_configured(
+    options: ModelOptions,
+    device: torch.device,
+    prompt: PromptForm,
+    *,
+    memory: float | int | None = None,
+) -> OpenedModel:
+    """Opens the base model that a configuration describes; arguments and errors as `open_model`.
+
+    `memory` is what passes may hold besides, as `MemoryBudget.of` takes it.
+    """
     processor = open_processor(options)
     return OpenedModel(
         options,
-        load_weights(options, device),
+        load_weights(options, device, memory=memory),
         make_encoder(processor, prompt),
         ImageStore(processor.pixels),
         tempfile.TemporaryDirectory(prefix="pictures-"),

@@ -120,7 +120,7 @@ def open_session(cfg: EditConfig) -> Session:
         read_card(folder)
     elif cfg.editor is not None:
         check_base(cfg.editor, cfg.model)
-    model = open_configured(cfg.model, device, cfg.data.prompt)
+    model = open_configured(cfg.model, device, cfg.data.prompt, memory=cfg.trainer.memory_limit)
     if folder is not None:
         session = Session(model, None)
         session.edits.append(load_edit(folder, model, ckpt=cfg.ckpt))

@@ -23,7 +23,6 @@ from models.rows import Answers
 
 AsDeltas = Callable[[Sequence[Tensor]], Mapping[Site, Delta]]
 MOST_AT_ONCE = 32  # more do not make a step cheaper
-MEMORY_BYTES = 8 * 2**30  # five edits of LLaVA-7B's last MLP by FT side by side
 # Values kept for the backward pass per token, unit of width and layer: 34 bytes in half precision
 # (Korthikanti et al. 2022, Reducing Activation Recomputation, section 4.1), hence 17 values.
 KEPT_VALUES = 17
@@ -71,7 +70,7 @@ def fit_answers(
             decoupled=options.decoupled,
             project=project,
         )
-        for edits in order.split(_at_once(start, state, model.n_layers - 1 - lowest))
+        for edits in order.split(_at_once(model, start, state, model.n_layers - 1 - lowest))
     ]
     back = order.argsort()
     return [torch.cat(pieces)[back] for pieces in zip(*parts, strict=True)]
@@ -150,12 +149,23 @@ class _LastLayer(_Layers):
         return self._model.finish_answers(self._part_hidden, deltas, self._answers.row)
 
 
-def _at_once(start: Sequence[Tensor], state: PrefixState, whole_layers: int) -> int:
+def _at_once(
+    model: EditableModel, start: Sequence[Tensor], state: PrefixState, whole_layers: int
+) -> int:
     """How many edits are optimised side by side.
 
     Each holds a move, its gradient and two moments in float32 for every parameter, and what the
     layers below the last keep for their backward pass.
+
+    Raises:
+        ModelError: the moments of one edit alone are more than the device has.
     """
     optimiser = sum(16 * parameter.numel() for parameter in start)
     activations = KEPT_VALUES * state.row_bytes * whole_layers
-    return max(1, min(MOST_AT_ONCE, MEMORY_BYTES // (optimiser + activations)))
+    model.budget.check(
+        optimiser,
+        f"the descent of one edit (a move, a gradient and two moments of {len(start)} tensors)",
+        "Lower editor.layers, take an editor of few parameters (editor=lora), a smaller form of "
+        "the model (model.quantise=4bit) or a device with more memory.",
+    )
+    return min(MOST_AT_ONCE, model.budget.fit(optimiser + activations))

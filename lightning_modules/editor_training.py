@@ -8,7 +8,7 @@ the module tree: it is in no checkpoint, in no optimiser and not wrapped by DDP.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
@@ -184,6 +184,15 @@ class EditorTraining(L.LightningModule):
     def measure(self, name: str, value: Tensor | float, weight: int) -> None:
         """Adds to a mean over the validation edits."""
         self.validation[_key(name)].update(value, weight)  # type: ignore[operator]
+
+    def adam(self, groups: Sequence[Mapping[str, Any]]) -> Adam:
+        """Adam of some groups of parameters, a step in one pass over their memory.
+
+        Not where a scaler unscales gradients (16-mixed): Lightning clips none that a fused step
+        would unscale itself.
+        """
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        return Adam([dict(group) for group in groups], fused=not scaled)
 
     def scheduled(self, optimizer: Optimizer) -> OptimizerLRScheduler:
         """The optimiser, under the schedule of the options."""

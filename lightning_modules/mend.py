@@ -7,7 +7,7 @@ backward for the edits' gradients, and one pass of the edited layers under per-r
 from __future__ import annotations
 
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from editors.base import EditorInputs
 from editors.mend.config import MendOptions
@@ -50,7 +50,7 @@ class MendTraining(EditorTraining):
         takes effect; here it does.
         """
         networks = [p for name, p in self.editor.named_parameters() if name != "edit_lr"]
-        optimizer = Adam(
+        optimizer = self.adam(
             [
                 {"params": networks, "lr": self.options.lr, "name": "networks"},
                 {

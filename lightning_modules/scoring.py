@@ -44,7 +44,7 @@ from models.rows import Answers, EditBatch, Rows
 Decode = Callable[[Tensor], str]
 Scores = Mapping[str, Tensor]  # measure -> (R,) fraction of each row
 POSITIONAL_K = 10  # ranks that the published picture locality compares
-LOGIT_BYTES = 2**30  # logits held at once where every position of a row is compared
+LOGIT_SHARE = 1 / 8  # of the memory budget, for logits where every position of a row is compared
 
 
 @dataclass(frozen=True)
@@ -278,4 +278,4 @@ def _texts(comparison: Comparison, row: int, decode: Decode) -> tuple[str | None
 def _rows_at_once(model: EditableModel, rows: Rows) -> int:
     """Rows whose logits at every position fit into the memory set aside for them, twice."""
     vocabulary = model.hf.config.get_text_config().vocab_size
-    return max(1, LOGIT_BYTES // (2 * 4 * vocabulary * rows.input_ids.shape[1]))
+    return model.budget.fit(2 * 4 * vocabulary * rows.input_ids.shape[1], share=LOGIT_SHARE)

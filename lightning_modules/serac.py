@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from editors.base import Edit, EditorInputs
 from editors.objective import Objective, OuterLoss, per_process
@@ -67,7 +66,7 @@ class SeracTraining(EditorTraining):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with a group for each network."""
-        optimizer = Adam(
+        optimizer = self.adam(
             [
                 {"params": _trained(self.editor.scope), "lr": self.options.lr, "name": "scope"},
                 {

@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from models.editable import EditableModel
-from models.keys_values import MEMORY_BYTES, Beginning, bytes_per_token
+from models.keys_values import SHARE, Beginning, bytes_per_token
 from models.positions import check_lengths
 from models.rows import TEXT_ONLY, Answers, Rows
 from models.state import PrefixState, stop_on_entering
@@ -151,7 +151,8 @@ def shared_lengths(rows: Rows, at: Answers, group: Tensor) -> Tensor:
 
 def _parts(model: EditableModel, group: Tensor, shared: Tensor) -> Iterator[Tensor]:
     """Row numbers, whole groups at a time, as many as the memory for keys and values allows."""
-    most_rows = max(1, MEMORY_BYTES // (bytes_per_token(model) * max(1, int(shared.max()))))
+    each = bytes_per_token(model) * max(1, int(shared.max()))
+    most_rows = model.budget.fit(each, share=SHARE)
     part: list[Tensor] = []
     for number in group.unique():
         members = (group == number).nonzero().squeeze(1)

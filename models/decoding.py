@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from models.deltas import Deltas, apply_deltas
 from models.editable import EditableModel
-from models.keys_values import MEMORY_BYTES, bytes_per_token
+from models.keys_values import SHARE, bytes_per_token
 from models.packing import Bucket, Packing, buckets_of, pack
 from models.passes import groups_of
 from models.rows import Answers, Rows
@@ -130,10 +130,10 @@ def rows_at_once(model: EditableModel, lengths: Sequence[int]) -> Iterator[range
         model: the base model.
         lengths: tokens of each row, with those that it may still get.
     """
-    each = bytes_per_token(model)
+    most = model.budget.fit(bytes_per_token(model), share=SHARE)
     start = taken = 0
     for number, length in enumerate(lengths):
-        if taken and (taken + length) * each > MEMORY_BYTES:
+        if taken and taken + length > most:
             yield range(start, number)
             start, taken = number, 0
         taken += length

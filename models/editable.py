@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from errors import ModelError
+from models.budget import MemoryBudget
 from models.decoder import Decoder
 from models.deltas import (
     Deltas,
@@ -73,7 +74,12 @@ class EditableModel(DecoderPasses, ABC):
     Args:
         hf: the transformers model; it is put in eval mode and its parameters are frozen.
         decoder: the parts of its language model.
+
+    Attributes:
+        budget: what passes over it may hold, as `runner.assembly.open_model` measures it.
     """
+
+    budget = MemoryBudget()
 
     def __init__(self, hf: PreTrainedModel, decoder: Decoder) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from models.editable import EditableModel
 
 
-MEMORY_BYTES = 4 * 2**30  # of keys and values at once
+SHARE = 0.5  # of the memory budget for keys and values; a pass over them takes as much again
 
 
 def bytes_per_token(model: EditableModel) -> int:

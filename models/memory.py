@@ -8,16 +8,15 @@ The weights alone are counted: activations, an editor and its optimiser need roo
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import PretrainedConfig
 
 from errors import ModelError
+from models.device_memory import GB, DeviceMemory, device_memory
 from models.families import without_weights
 from models.folder import read_config
 from models.loading import Dtype, torch_dtype
@@ -25,7 +24,6 @@ from models.quantisation import Quantise, is_quantised
 
 log = logging.getLogger(__name__)
 SILENT = 100_000_000  # parameters up to which nobody needs to be told
-GB = 1e9
 # Of a quantised value: NF4's half byte and a float32 scale per 64; LLM.int8's scales are per row.
 _BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 _HALF = (torch.bfloat16, torch.float16)
@@ -56,15 +54,6 @@ class ParameterCounts:
         each = dtype.itemsize if quantise is None else _BYTES[quantise]
         plain = (self.total - self.linear - self.single) * dtype.itemsize
         return round(self.linear * each) + plain + self.single * torch.float32.itemsize
-
-
-@dataclass(frozen=True)
-class DeviceMemory:
-    """Memory of a device, in bytes."""
-
-    name: str
-    total: int
-    free: int
 
 
 def log_memory(
@@ -175,42 +164,6 @@ def smaller_forms(
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-def device_memory(device: torch.device) -> DeviceMemory:
-    """Total and free memory of a device."""
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        index = torch.cuda.current_device() if device.index is None else device.index
-        return DeviceMemory(f"cuda:{index}", total, free)
-    total, free = machine_memory()
-    return DeviceMemory(device.type, total, free)
-
-
-def machine_memory(
-    proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
-) -> tuple[int, int]:
-    """Total and free bytes of the machine, or of the container that this process runs in.
-
-    Args:
-        proc: where the kernel tells about memory.
-        cgroup: where it tells about the container, in version 2 or 1.
-    """
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    meminfo = _read_table(proc / "meminfo", ":")
-    total = meminfo.get("MemTotal", total // 1024) * 1024
-    free = meminfo.get("MemAvailable", total // 1024) * 1024
-    for folder, limit_file, used_file in (
-        (cgroup, "memory.max", "memory.current"),
-        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        limit, used = _read_number(folder / limit_file), _read_number(folder / used_file)
-        if limit is None or limit >= total:
-            continue
-        # Pages of files that were read count as used and are given up when they are needed.
-        pages = _read_table(folder / "memory.stat", " ").get("inactive_file", 0)
-        total, free = limit, min(free, limit - max(0, (used or 0) - pages))
-    return total, max(0, free)
-
-
 def _advice(smaller: Mapping[str, int], memory: int) -> str:
     fitting = [f"{words} ({_gb(needed)})" for words, needed in smaller.items() if needed <= memory]
     if fitting:
@@ -223,20 +176,3 @@ def _advice(smaller: Mapping[str, int], memory: int) -> str:
 
 def _gb(count: int) -> str:
     return f"{count / GB:.1f} GB"
-
-
-def _read_number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or "max"
-        return None
-
-
-def _read_table(path: Path, separator: str) -> dict[str, int]:
-    """Lines such as `MemTotal: 8 kB` or `inactive_file 4096`."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    pairs = [line.split(separator, 1) for line in lines if separator in line]
-    return {key: int(value.split()[0]) for key, value in pairs if value.split()[0].isdigit()}

@@ -60,6 +60,7 @@ def environment(device: torch.device, dtype: torch.dtype, processes: int) -> dic
         "dtype": str(dtype).removeprefix("torch."),
         "processes": processes,
         "threads": torch.get_num_threads(),
+        "matmul": torch.get_float32_matmul_precision(),
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
     }

@@ -25,6 +25,7 @@ from datamodules.datamodule import EditDataModule
 from datamodules.fact_marks import TaughtFacts, read_fact_marks
 from datamodules.images import ImageStore
 from datamodules.left_out import LeftOut, log_left_out
+from datamodules.order import rank_and_world
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder, PromptForm
 from datamodules.record_table import select
 from datamodules.records import Record
@@ -39,6 +40,7 @@ from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.reading import knows
 from lightning_modules.scoring import Scoring
 from lightning_modules.sequential import SequentialModule
+from models.budget import MemoryBudget
 from models.editable import EditableModel
 from models.folder import read_config
 from models.loading import load_model
@@ -151,8 +153,20 @@ def check_base(editor: EditorOptions, model: ModelOptions) -> None:
     editor.check_base(facts)
 
 
-def open_model(options: ModelOptions, device: torch.device | None = None) -> EditableModel:
+def open_model(
+    options: ModelOptions,
+    device: torch.device | None = None,
+    *,
+    memory: float | int | None = None,
+    processes: int = 1,
+) -> EditableModel:
     """Loads the base model onto a device; editors are built there, before Lightning starts.
+
+    Args:
+        options: group `model`.
+        device: where the weights go; None for the CPU.
+        memory: what passes may hold besides, as `MemoryBudget.of` takes it.
+        processes: of this run on this machine.
 
     Raises:
         ModelError: it cannot be loaded, or the device is too small for its weights.
@@ -166,7 +180,7 @@ def open_model(options: ModelOptions, device: torch.device | None = None) -> Edi
         device=device,
     )
     with explained_loading(options):
-        return load_model(
+        model = load_model(
             options.family,
             options.path,
             revision=options.revision,
@@ -175,6 +189,9 @@ def open_model(options: ModelOptions, device: torch.device | None = None) -> Edi
             device=device,
             quantise=options.quantise,
         )
+    shared = processes if model.device.type == "cpu" else 1  # a GPU is one process's own
+    model.budget = MemoryBudget.of(model.device, memory, processes=shared)
+    return model
 
 
 @dataclass(frozen=True)
@@ -224,7 +241,9 @@ def open_parts(
     encoder = make_encoder(processor, cfg.data.prompt)
     data.connect(encoder, ImageStore(processor.pixels, in_threads=processor.in_threads))
     data.check()
-    model = open_model(cfg.model, device)
+    processes = max(1, rank_and_world()[1] // cfg.trainer.num_nodes)
+    memory = cfg.trainer.memory_limit
+    model = open_model(cfg.model, device, memory=memory, processes=processes)
     check_checkpoint(cfg.ckpt, cfg.editor, model)
     data.ask(knows(model))
     return Parts(data, model, EditorInputs(encoder, training))

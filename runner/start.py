@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import lightning as L
 import torch
@@ -17,8 +17,9 @@ from lightning.pytorch.callbacks import Callback
 from transformers.utils import logging as transformers_logging
 
 from configs.rundir import check_output_dir
-from configs.schema import CommandConfig, RunConfig, TrainerOptions
+from configs.schema import CommandConfig, PretrainConfig, RunConfig, TrainerOptions
 from errors import ConfigError, DataError
+from models.loading import torch_dtype
 from results.outcome import all_gather_objects
 from runner.processes import together
 
@@ -28,6 +29,7 @@ _CHATTY = (
 )  # fmt: skip
 
 
+Matmul = Literal["highest", "high", "medium"]
 Config = TypeVar("Config", bound=RunConfig)
 Value = TypeVar("Value")
 
@@ -105,7 +107,7 @@ def start(cfg: Config, *, parallel: bool = False) -> Iterator[Placement[Config]]
     with together(trial, cfg.plain()) as agreed:
         cfg = cfg.model_copy(update=dict(agreed.settings))
         check_output_dir(cfg)
-        _seed(cfg)
+        _prepare(cfg, trial.strategy.root_device)
         yield Placement(
             cfg, processes, trial.strategy.root_device, trial.global_rank, agreed.callbacks
         )
@@ -129,15 +131,29 @@ def _alone(cfg: CommandConfig, trial: L.Trainer) -> torch.device:
     device: torch.device = trial.strategy.root_device
     # What names no device by its number means this one, and not the first of the machine.
     trial.accelerator.setup_device(device)
-    _seed(cfg)
+    _prepare(cfg, device)
     return device
 
 
-def _seed(cfg: CommandConfig) -> None:
-    """Seeds every generator and sets the threads."""
+def _prepare(cfg: CommandConfig, device: torch.device) -> None:
+    """Seeds every generator, sets the threads and how float32 is multiplied."""
     L.seed_everything(cfg.seed, verbose=False)
+    torch.set_float32_matmul_precision(matmul_precision(cfg, device))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+
+
+def matmul_precision(cfg: CommandConfig, device: torch.device) -> Matmul:
+    """What `trainer.matmul` comes to on a device.
+
+    Logits are the same under `high`: factors in bfloat16 or float16 have no more bits than TF32.
+    """
+    if cfg.trainer.matmul != "auto":
+        return cfg.trainer.matmul
+    is_half = torch_dtype(cfg.model.dtype, device) != torch.float32
+    # Pretraining reads and trains its models in float32.
+    trains_base = isinstance(cfg, PretrainConfig)
+    return "high" if device.type == "cuda" and is_half and not trains_base else "highest"
 
 
 def process_count(options: TrainerOptions) -> int:

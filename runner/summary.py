@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
 from configs.rundir import settings_that_decide
@@ -86,6 +87,9 @@ class Run:
             "device": self.placement.device.type,
             "scoring_version": SCORING_VERSION,
         }
+        matmul = torch.get_float32_matmul_precision()
+        if matmul != "highest":  # which runs of earlier versions had, and did not note
+            noted["matmul"] = matmul
         return settings_that_decide(self.cfg.plain()) | noted | self.digests
 
     def probes(self) -> Iterator[dict[str, object]]:

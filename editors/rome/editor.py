@@ -27,7 +27,6 @@ from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows, RowText
 
-MEMORY_BYTES = 8 * 2**30  # activations of one backward pass
 _PER_TOKEN = 32  # values that a layer keeps per token and unit of width
 _PER_LOGIT = 16  # bytes: it, its logarithm and their gradients in float32
 
@@ -131,4 +130,4 @@ def _at_once(model: EditableModel, prompts: Prompts, layer: int) -> int:
     config = model.hf.config.get_text_config()
     layers = rows * tokens * (model.n_layers - layer) * config.hidden_size * _PER_TOKEN
     each = layers * model.dtype.itemsize + asked * config.vocab_size * _PER_LOGIT
-    return max(1, MEMORY_BYTES // each)
+    return model.budget.fit(each)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -16,14 +17,13 @@ def main() -> None:
 
     import train
     from configs.launch import run_command
-    from configs.schema import ModelOptions
     from models.editable import EditableModel
     from runner import assembly
 
     opened = assembly.open_model
 
-    def in_float64(options: ModelOptions, device: torch.device | None = None) -> EditableModel:
-        return opened(options, device).double()
+    def in_float64(*args: Any, **kwargs: Any) -> EditableModel:
+        return opened(*args, **kwargs).double()
 
     torch.set_default_dtype(torch.float64)
     assembly.open_model = in_float64

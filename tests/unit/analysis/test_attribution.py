@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from analysis import attribution as neurons
 from analysis.attribution import attributions, n_neurons, update_by_neuron
+from models.budget import MemoryBudget
 from models.deltas import Deltas, DenseDelta, LowRankDelta, Site, linear_weight
 from models.editable import EditableModel
 from models.loading import load_model
@@ -154,7 +155,7 @@ def test_parts_that_fit_into_memory_are_the_whole(
     deltas = doubled(random_deltas(model, layers=2, dense=False))
     whole = attributions(model, rows, steps=5, deltas=deltas)
     assert neurons._at_once(model, rows, 5)[0] > len(rows.answers().row)
-    monkeypatch.setattr(neurons, "MEMORY_BYTES", memory)
+    monkeypatch.setattr(model, "budget", MemoryBudget(8 * memory))
     tokens, copies = neurons._at_once(model, rows, 5)
     assert tokens == 1
     assert copies < 5

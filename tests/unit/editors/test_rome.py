@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.prompt_encoder import PromptEncoder
-from editors.rome import editor as editor_module
 from editors.rome import prompts as prompts_module
 from editors.rome.config import FactToken
 from editors.rome.editor import Rome
 from editors.rome.prompts import assemble, sample_prefixes
 from errors import DataError, ModelError
+from models.budget import MemoryBudget
 from models.context import rest
 from models.deltas import LowRankDelta, Site, linear_weight
 from models.editable import EditableModel
@@ -233,7 +233,7 @@ def test_little_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Rome, "_update", count)
-    monkeypatch.setattr(editor_module, "MEMORY_BYTES", 1)
+    monkeypatch.setattr(model, "budget", MemoryBudget(1))
     assert (answers_of(model, editor, batch) - whole).abs().max() <= 1e-5 * whole.abs().max()
     assert parts == [len(PREFIXES) + 2] * 5
 

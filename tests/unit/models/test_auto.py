@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.auto import AutoMLLM
+from models.budget import MemoryBudget
 from models.context import answer_with_shared_prefix, rest
 from models.loading import load_model
 from models.processor import Processor, load_processor
@@ -292,6 +293,6 @@ def test_little_memory_changes_nothing_in_whole_passes(
     rows = rows_for(one, beginning=9)
     at = rows.answers()
     expected = answer_with_shared_prefix(one.model, rows, at)
-    monkeypatch.setattr("models.context.MEMORY_BYTES", 1)
+    monkeypatch.setattr(one.model, "budget", MemoryBudget(1))
     found = answer_with_shared_prefix(one.model, rows, at)
     torch.testing.assert_close(found, expected, **EXACT)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import context
+from models.budget import MemoryBudget
 from models.context import answer_with_shared_prefix, rest, shared_lengths
 from models.deltas import Site
 from models.editable import EditableModel
@@ -115,7 +115,7 @@ def test_little_memory_changes_nothing(room: int, monkeypatch: pytest.MonkeyPatc
     model = any_model("llama")
     rows = rows_of(drawn_prompts(pictures=False))
     whole = answer_with_shared_prefix(model, rows, rows.answers())
-    monkeypatch.setattr(context, "MEMORY_BYTES", room)
+    monkeypatch.setattr(model, "budget", MemoryBudget(2 * room))
     calls = passes(model)
     parts = answer_with_shared_prefix(model, rows, rows.answers())
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)

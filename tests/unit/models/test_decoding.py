@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import decoding, packing
+from models import packing
+from models.budget import MemoryBudget
 from models.decoding import Decoding, rows_at_once
 from models.rows import Answers
 from tests.builders import PICTURED, Prompt, any_model, rows_of
@@ -56,7 +57,8 @@ def test_every_step_gives_what_a_whole_pass_gives(
 def test_rows_go_on_together_as_far_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     model = any_model("llama")
     width = model.hf.config.hidden_size
-    monkeypatch.setattr(decoding, "MEMORY_BYTES", 10 * 2 * model.n_layers * width * 4)
+    budget = MemoryBudget(2 * 10 * 2 * model.n_layers * width * 4)
+    monkeypatch.setattr(model, "budget", budget)
     assert list(rows_at_once(model, [4, 6, 3, 20, 1])) == [
         range(0, 2), range(2, 3), range(3, 4), range(4, 5)
     ]  # fmt: skip

@@ -139,10 +139,10 @@ def assert_room(start: Sequence[torch.Tensor], model: EditableModel, sites: Sequ
     hidden = torch.empty(1, LONGEST, width, dtype=torch.bfloat16, device=META)
     needed = sum(16 * parameter.numel() for parameter in start)
     needed += answer_descent.KEPT_VALUES * hidden.numel() * hidden.element_size() * layers
-    assert needed <= answer_descent.MEMORY_BYTES
+    assert needed <= model.budget.bytes
     state = PrefixState((LayerState(hidden, {}),), model.n_layers - 1 - layers)
-    assert answer_descent._at_once(start, state, layers) == min(
-        answer_descent.MOST_AT_ONCE, answer_descent.MEMORY_BYTES // needed
+    assert answer_descent._at_once(model, start, state, layers) == min(
+        answer_descent.MOST_AT_ONCE, model.budget.bytes // needed
     )
 
 

@@ -13,15 +13,13 @@ from benchmarks.full_size import full_size
 from errors import ModelError
 from models import memory
 from models.deltas import Site, linear_shape
+from models.device_memory import DeviceMemory, device_memory, machine_memory
 from models.families import without_weights
 from models.memory import (
-    DeviceMemory,
     ParameterCounts,
     check_fit,
     count_parameters,
-    device_memory,
     log_memory,
-    machine_memory,
     memory_line,
     smaller_forms,
 )
