@@ -22,7 +22,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -142,7 +142,7 @@ def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -
             sound += _row_of_paper(override).overrides if mistakes else [override]
         else:
             keyed.append(override)
-    known = _known_keys(command, sound)
+    known = _known_keys(command, sound, keyed)
     for override in keyed:
         problem = _key_problem(command, override, known)
         if problem:
@@ -321,18 +321,36 @@ def _values(override: Override) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _known_keys(command: str, overrides: list[Override]) -> dict[str, None]:
-    """Keys that exist under the chosen options; for a sweep, those of any of its jobs."""
-    known: dict[str, None] = {}
-    for words in sweep_jobs(o for o in overrides if not o.key_or_group.startswith("hydra")):
-        try:
-            composed = OmegaConf.to_container(_composed(command, tuple(words)), resolve=False)
-        except (HydraException, OmegaConfBaseException):
-            continue
-        for section in COMMANDS[command].unused:
-            cast(dict[str, Any], composed).pop(section, None)
-        known |= dict.fromkeys(name for name, _ in dotted(cast(dict[str, Any], composed)))
-    return known
+def _known_keys(command: str, groups: list[Override], keyed: list[Override]) -> dict[str, None]:
+    """Keys that exist under the chosen options; for a sweep, those of any of its jobs.
+
+    A word that changes a value adds no key. Hydra takes it only where its key exists, so all words
+    are composed at once where they can be, and whoever composes them next finds it done.
+    """
+    is_one_job = not any(o.is_sweep_override() for o in [*groups, *keyed])
+    if is_one_job and all(_changes_value(override) for override in keyed):
+        known = _keys_of(command, [str(o.input_line) for o in [*groups, *keyed]])
+        if known is not None:
+            return known | dict.fromkeys(str(o.key_or_group) for o in keyed)
+    chosen = (o for o in groups if not o.key_or_group.startswith("hydra"))
+    of_jobs = (_keys_of(command, words) for words in sweep_jobs(chosen))
+    return {key: None for known in of_jobs for key in known or ()}
+
+
+def _changes_value(override: Override) -> bool:
+    return override.type == OverrideType.CHANGE and not isinstance(override.value(), dict)
+
+
+def _keys_of(command: str, words: list[str]) -> dict[str, None] | None:
+    """Dotted names of a composed configuration; None where Hydra cannot compose it."""
+    try:
+        composed = OmegaConf.to_container(_composed(command, tuple(words)), resolve=False)
+    except (HydraException, OmegaConfBaseException):
+        return None
+    sections = cast(dict[str, Any], composed)
+    for section in COMMANDS[command].unused:
+        sections.pop(section, None)
+    return dict.fromkeys(name for name, _ in dotted(sections))
 
 
 def _key_problem(command: str, override: Override, known: Iterable[str]) -> str | None:
