@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import pickle
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import GenerationConfig, PretrainedConfig
+from torch import nn
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from errors import ModelError, some_of
@@ -24,6 +25,7 @@ from models.quantisation import (
     make_differentiable,
     wrong_shapes,
 )
+from models.unread import below, from_layer, read_when_needed, without
 from models.unreadable import UNREADABLE, reason
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -41,6 +43,7 @@ def load_model(
     attention: str = "sdpa",
     device: torch.device | None = None,
     quantise: Quantise | None = None,
+    first_layer: int = 0,
 ) -> EditableModel:
     """Loads a base model, frozen.
 
@@ -52,6 +55,8 @@ def load_model(
         attention: transformers' attention implementation.
         device: where the weights go; None for the CPU.
         quantise: the decoder layers in 8 or 4 bits; None as they are stored.
+        first_layer: layers below it, and what encodes pictures, are read once a pass needs them
+            (`models.unread`); 0 reads everything. Of a family that `can_wait`.
 
     Raises:
         ModelError: files are missing, damaged or of another family, a weight would be left at its
@@ -62,17 +67,45 @@ def load_model(
     entry, number_type = family_of(family), torch_dtype(dtype, device)
     quantisation = _quantisation(family, path, config, quantise, number_type)
     placement = _placement(device, packed=bool(quantisation) or is_quantised(config))
+    arguments = {
+        "revision": revision or "main",
+        "dtype": number_type,
+        "attn_implementation": attention,
+        "generation_config": _ends(path, revision, config),
+        **quantisation,
+        **placement,
+    }
+    if not first_layer:
+        return entry.wrapper(_read(entry.hf, family, path, arguments))
+    decoder_of = entry.wrapper.decoder_of  # type: ignore[attr-defined]
+    upper = without(entry.hf, decoder_of, below(first_layer))
+    model = entry.wrapper(_read(upper, family, path, arguments))
+
+    def read_rest() -> nn.Module:
+        rest = without(entry.hf, decoder_of, from_layer(first_layer))
+        return entry.wrapper(_read(rest, family, path, arguments)).hf
+
+    read_when_needed(model.hf, read_rest)
+    return model
+
+
+def can_wait(family: str) -> bool:
+    """Whether models of a family can be loaded from a decoder layer on."""
+    return hasattr(family_of(family).wrapper, "decoder_of")
+
+
+def _read(kind: Any, family: str, path: str, arguments: dict[str, Any]) -> PreTrainedModel:
+    """A model of transformers with its weights.
+
+    Raises:
+        ModelError: they cannot be read, or do not fit.
+    """
     try:
-        hf, info = entry.hf.from_pretrained(
+        hf, info = kind.from_pretrained(
             path,
-            revision=revision or "main",
-            dtype=number_type,
-            attn_implementation=attention,
             output_loading_info=True,
-            generation_config=_ends(path, revision, config),
             ignore_mismatched_sizes=True,  # _check_complete refuses them, and names them
-            **quantisation,
-            **placement,
+            **arguments,
         )
     except pickle.UnpicklingError as error:
         raise ModelError(
@@ -83,7 +116,7 @@ def load_model(
         raise ModelError(f"the weights in {path!r} cannot be loaded: {reason(error)}") from error
     _check_complete({**info, "misshapen_keys": wrong_shapes(hf)}, family, path)
     make_differentiable(hf)
-    return entry.wrapper(hf)
+    return cast(PreTrainedModel, hf)
 
 
 def _ends(path: str, revision: str | None, config: PretrainedConfig) -> GenerationConfig:

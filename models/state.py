@@ -110,6 +110,10 @@ class PrefixState:
         """Bytes of the longest sequence."""
         return max(part.hidden[0].nbytes for part in self.parts)
 
+    def at(self, sequence: Tensor, place: Tensor) -> Tensor:
+        """What stands at places (I,) of packed sequences (I,), all parts together: (I, d)."""
+        return self._gathered(sequence, place[:, None], [part.hidden for part in self.parts])[:, 0]
+
     def over(self, at: Answers, work: Callable[[LayerState, Answers], Tensor]) -> Tensor:
         """What `work` makes of some tokens of rows, part by part: (N, ...) in the order of `at`."""
         if len(self.parts) == 1:
