@@ -21,6 +21,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from caching.entries import is_whole
+from errors import ConfigError
 from results.files import why_unwritable
 
 log = logging.getLogger(__name__)
@@ -223,6 +224,39 @@ def _reads_whole(env: lmdb.Environment) -> bool:
     except lmdb.Error:
         return False
     return True
+
+
+def opened_to_look(folder: Path, *, write: bool = False) -> Environment:
+    """The file of a cache that is there, for commands that look at it.
+
+    Raises:
+        ConfigError: there is none, it is damaged, or it cannot be written and should be.
+    """
+    file = folder / DATA
+    if not file.is_file():
+        raise ConfigError(
+            f"{folder} holds no cache ({DATA}); name its folder with --folder DIR or TMKE_CACHE."
+        )
+    if problem := _wrong_head(file):
+        raise ConfigError(f"{folder}: {problem}; `python -m caching clear` removes it.")
+    reason = why_unwritable(folder) or _why_unwritable_file(folder)
+    if write and reason:
+        raise ConfigError(f"the cache in {folder} cannot be written ({reason}).")
+    return Environment(folder, _open(folder, None if reason else 0), writable=not reason)
+
+
+def remove_all(folder: Path) -> None:
+    """Removes a cache that is there, whole or damaged, and closes it in this process.
+
+    Raises:
+        ConfigError: it cannot be removed.
+    """
+    close(folder)
+    try:
+        with FileLock(folder / OPENING, timeout=_WAIT):
+            remove(folder)
+    except (OSError, Timeout) as error:
+        raise ConfigError(f"the cache in {folder} cannot be removed ({error}).") from error
 
 
 def remove(folder: Path) -> None:

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import transformers
 
 from caching.entries import digest
-from models.editable import EditableModel
 
-ENGINE = 1  # raised where the engine comes to other numbers, or entries to another form
 # Relative error that arithmetic alone makes, of another order of sums or another batch.
 _ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-_NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version")  # in config.json
 
 
 @dataclass(frozen=True)
@@ -32,38 +28,6 @@ class Scope:
     label: str
     facts: Mapping[str, str]
     dtype: torch.dtype
-
-    @classmethod
-    def of(cls, model: EditableModel, label: str, fingerprint: str | None = None) -> Scope:
-        """The scope of a model that is loaded.
-
-        Args:
-            model: the base model; some of its weights may be on no device.
-            label: how a user calls it.
-            fingerprint: of all its weights, where not all of them are loaded.
-        """
-        config = model.hf.config
-        settings = config.to_dict()
-        for key in _NOT_OF_THE_MODEL:
-            settings.pop(key, None)
-        quantised = getattr(config, "quantization_config", None)
-        return cls(
-            label,
-            {
-                "engine": str(ENGINE),
-                "fingerprint": fingerprint or model.fingerprint(),
-                "family": model.family,
-                "config": digest(json.dumps(settings, sort_keys=True, default=str)).hex(),
-                "dtype": str(model.dtype),
-                "attention": str(config.get_text_config()._attn_implementation),
-                "quantised": str(bool(quantised)),
-                "device": model.device.type,
-                "matmul": torch.get_float32_matmul_precision(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            },
-            model.dtype,
-        )
 
     @cached_property
     def name(self) -> str:

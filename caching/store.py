@@ -86,6 +86,10 @@ class Cache:
                 catalogue.note(environment, scope)
         return cache
 
+    def __reduce__(self) -> tuple[type[Cache], tuple[()]]:
+        """For a copy or another process: one that holds nothing, as a copy's weights may change."""
+        return Cache, ()
+
     def holds(self, kind: Kind) -> bool:
         """Whether entries of a kind are looked for and stored at all."""
         return self.environment is not None and kind in self.kinds

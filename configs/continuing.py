@@ -24,8 +24,8 @@ _OF_THE_TRAINING = {
 # Places, speed, and what only evaluations ask. What is in a place is checked by its content, and
 # editor.batch_size times the number of processes where that number is known.
 _FREE = {
-    "ckpt", "output_dir", "overwrite", "resume", "threads", "logger", "trainer", "evaluate",
-    "callbacks", "data.root", "data.image_root", "data.num_workers",
+    "ckpt", "output_dir", "overwrite", "resume", "threads", "logger", "cache", "trainer",
+    "evaluate", "callbacks", "data.root", "data.image_root", "data.num_workers",
     "data.allow_overlap", "data.train.allow_overlap",
     "data.vlkeb_root", "data.train.root", "data.train.image_root", "data.train.num_workers",
     "model.path",

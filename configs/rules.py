@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from caching.folder import cache_problem
 from configs import schema
 from configs.around import ALIGNMENTS, RecipeOptions
 from configs.data_rules import data_rules
@@ -32,7 +33,7 @@ def rule_problems(command: str, sections: Sections) -> list[str]:
     """A sentence for each mistake; `sections` has those that are sound on their own, typed."""
     rules = (
         _editor_rules, _protocol_rules, _part_rules, _resume_rules, _file_rules, _trainer_rules,
-        _process_rules, _trial_rules, _reach_rules, _pretrain_rules, data_rules,
+        _process_rules, _trial_rules, _reach_rules, _cache_rules, _pretrain_rules, data_rules,
     )  # fmt: skip
     problems = [problem for rule in rules for problem in rule(command, sections)]
     return problems + (editing_problems(sections) if command == "edit" else [])
@@ -287,6 +288,13 @@ def _reach_rules(command: str, sections: Sections) -> Iterator[str]:
                 "as _target_: lightning.pytorch.callbacks.DeviceStatsMonitor"
             )
     yield from _score_problems(sections)
+
+
+def _cache_rules(command: str, sections: Sections) -> Iterator[str]:
+    del command
+    cache: schema.CacheOptions | None = sections.get("cache")
+    if cache is not None and cache.use != "off" and (problem := cache_problem(cache.folder)):
+        yield problem
 
 
 _WHY_NOT = {

@@ -43,8 +43,8 @@ _OF_THE_FOLDER = {"output_dir", "overwrite", "resume"}  # what tells no two runs
 # What says where and how fast a run takes place, and nothing of what it finds. Which records
 # `data.on_error` leaves out is in the digest of what is asked; `data.allow_overlap` only counts.
 _CHANGES_NO_RESULT = {
-    "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "data.num_workers",
-    "data.on_error", "data.allow_overlap", "data.train.allow_overlap",
+    "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "cache",
+    "data.num_workers", "data.on_error", "data.allow_overlap", "data.train.allow_overlap",
     "callbacks", "score", "evaluate.batch_size", "gate",
     "pretrain.alignment",
 }  # fmt: skip

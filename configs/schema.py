@@ -175,6 +175,17 @@ class TrainerOptions(Options):
         return several or self.num_nodes > 1
 
 
+class CacheOptions(Options):
+    """Group `cache`: what the base model was asked once, on the disk for later runs."""
+
+    use: Literal["auto", "on", "off"]
+    folder: TypedPath | None
+    gigabytes: float = Field(gt=0, le=100_000)
+    pictures: bool
+    answers: bool
+    states: bool
+
+
 class LoggerOptions(Options):
     """Group `logger`: where curves and results go besides the files."""
 
@@ -237,6 +248,7 @@ class EditingConfig(RunConfig):
     scenario: ScenarioOptions
     metrics: ComparedPositions
     evaluate: EvaluateOptions
+    cache: CacheOptions
     callbacks: dict[str, dict[str, Any]]
 
 

@@ -22,7 +22,8 @@ from editors.base import DeltaEdit, Edit, Lasting, Remembering
 from errors import DataError, ModelError
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
-from lightning_modules.scoring import Comparison, Predictions
+from lightning_modules.predictions import Predictions
+from lightning_modules.scoring import Comparison
 from models.deltas import Deltas
 from models.editable import PrefixState
 from models.rows import EditBatch

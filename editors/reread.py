@@ -33,7 +33,7 @@ def reread(
         edit_index=rows.edit_index.tolist(),
         image_index=rows.image_index.tolist(),
     ).to(rows.input_ids.device)
-    longer = replace(longer, pixel_values=rows.pixel_values, features=rows.features)
+    longer = longer.showing(rows)
     shift = last_tokens(longer) - last_tokens(rows)  # rows end alike
     moved = replace(at, position=at.position + shift[at.row])
     following = (at.position + 1).clamp(max=rows.input_ids.shape[1] - 1)

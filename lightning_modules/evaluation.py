@@ -24,10 +24,10 @@ from datamodules.scenarios import Scenario
 from editors.base import Edit, Editor, Reporting, Scoped
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
+from lightning_modules.predictions import base_predictions
 from lightning_modules.reading import PictureReading
 from lightning_modules.scoring import (
     Comparison,
-    Predictions,
     Scoring,
     Unedited,
     columns,
@@ -62,10 +62,12 @@ class EvaluationModule(L.LightningModule):
     Attributes:
         outcome: of all processes, once the last batch is scored.
         peak_memory_bytes: then, the most of any process; None where one cannot know it.
+        from_cache: then, what each process took from the base model's cache and gave to it.
     """
 
     outcome: Outcome
     peak_memory_bytes: int | None
+    from_cache: Sequence[Mapping[str, Mapping[str, int]]]
 
     def __init__(
         self,
@@ -125,6 +127,7 @@ class EvaluationModule(L.LightningModule):
         """Brings all processes together while their devices and their group are still there."""
         self.outcome = self.compute_outcome()
         peaks = all_gather_objects(peak_memory_bytes(self.device))
+        self.from_cache = all_gather_objects(self.model.cache.report())
         known = [peak for peak in peaks if peak is not None]
         self.peak_memory_bytes = max(known) if len(known) == len(peaks) else None
 
@@ -178,7 +181,7 @@ class EvaluationModule(L.LightningModule):
             ModelError: they are no numbers.
         """
         at = batch.rows.answers()
-        pre = Predictions.of(self.model.suffix(state, at=at))
+        pre = base_predictions(self.model, batch.rows, state, at)
         self._check(batch).unedited(pre.largest, at.row)
         own = exact_match(pre.best, at.target, at.row, at.n_rows) == 1
         return Unedited(pre, self._reading(batch, own))

@@ -158,7 +158,7 @@ class Generator:
             edit_index=rows.edit_index[of_rows].tolist(),
             image_index=rows.image_index[of_rows].tolist(),
         ).to(rows.input_ids.device)
-        longer = replace(longer, pixel_values=rows.pixel_values, features=rows.features)
+        longer = longer.showing(rows)
         answer = longer.answers()
         last = torch.cat([answer.row[1:] != answer.row[:-1], answer.row.new_ones(1).bool()])
         at = Answers(answer.row[last], answer.position[last], answer.target[last], len(longer))

@@ -8,15 +8,16 @@ earlier batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lightning_modules.predictions import cached_predictions
 from models.editable import EditableModel
 from models.finite import check_own_logits, question_at
-from models.rows import EditBatch, Rows
+from models.rows import Answers, EditBatch, Rows
 
 
 class ReadBefore(NamedTuple):
@@ -81,9 +82,7 @@ class PictureReading:
         new = [number for number, key in enumerate(questions.keys) if key not in self._answered]
         if not new or questions.rows is None:
             return
-        shown = replace(
-            questions.rows, pixel_values=batch.rows.pixel_values, features=batch.rows.features
-        )
+        shown = questions.rows.showing(batch.rows)
         chosen = torch.tensor(new, device=shown.input_ids.device)
         right = self._knows(shown.select(chosen)).tolist()
         self._answered |= zip((questions.keys[number] for number in new), right, strict=True)
@@ -100,9 +99,13 @@ def knows(model: EditableModel) -> Callable[[Rows], Tensor]:
     def answers_right(rows: Rows) -> Tensor:
         rows = rows.to(model.device)
         at = rows.answers()
-        logits = model(rows, at=at)
-        check_own_logits(model, logits.amax(-1), question_at(rows.questions, at))
-        hits = (logits.argmax(-1) == at.target).float()
-        return at.row_mean(hits) == 1
+        said = cached_predictions(model, rows, at, partial(_logits, model, rows), "answers")
+        check_own_logits(model, said.largest, question_at(rows.questions, at))
+        return at.row_mean((said.best == at.target).float()) == 1
 
     return answers_right
+
+
+def _logits(model: EditableModel, rows: Rows, numbers: Tensor | None, at: Answers) -> Tensor:
+    """Logits of all rows, or of some of them."""
+    return model(rows if numbers is None else rows.select(numbers), at=at)

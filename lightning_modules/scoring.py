@@ -16,6 +16,7 @@ from torch import Tensor
 
 from editors.base import Edit
 from lightning_modules.finite import FiniteCheck
+from lightning_modules.predictions import Predictions, base_predictions
 from lightning_modules.reading import NOT_ASKED, OfProbes
 from metrics.functional import (
     exact_match,
@@ -43,7 +44,6 @@ from models.rows import Answers, EditBatch, Rows
 
 Decode = Callable[[Tensor], str]
 Scores = Mapping[str, Tensor]  # measure -> (R,) fraction of each row
-POSITIONAL_K = 10  # ranks that the published picture locality compares
 LOGIT_SHARE = 1 / 8  # of the memory budget, for logits where every position of a row is compared
 
 
@@ -60,29 +60,6 @@ class Scoring:
     positions: Literal["answer", "all"] = "answer"
     generation: bool = False
     max_new_tokens: int = 16
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Top tokens of one pass at some positions.
-
-    Attributes:
-        top: (N, K) ids, likeliest first.
-        largest: (N,) the likeliest token's logit; nan where any logit is.
-    """
-
-    top: Tensor
-    largest: Tensor
-
-    @classmethod
-    def of(cls, logits: Tensor) -> Predictions:
-        """The ten likeliest tokens (fewer in a smaller vocabulary)."""
-        values, ids = logits.topk(min(POSITIONAL_K, logits.shape[-1]))  # nan comes first
-        return cls(ids, values[:, 0])
-
-    @property
-    def best(self) -> Tensor:
-        return self.top[:, 0]
 
 
 @dataclass(frozen=True)
@@ -185,7 +162,7 @@ def compare_everywhere(
     for part in to_compare.split(_rows_at_once(model, rows)):
         part_rows, part_state = rows.select(part), state.select(part)
         at = part_rows.positions(torch.ones_like(part, dtype=torch.bool))
-        pre = Predictions.of(model.suffix(part_state, at=at))
+        pre = base_predictions(model, part_rows, part_state, at, where="everywhere")
         check.unedited(pre.largest, part[at.row])
         comparison = compare(model, edit, part_rows, part_state, at, pre)
         check.edited(comparison.post.largest, part[at.row])

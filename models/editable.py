@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from caching.entries import Tensors
+from caching.store import Cache
 from errors import ModelError
 from models.budget import MemoryBudget
 from models.decoder import Decoder
@@ -41,6 +43,7 @@ from models.hooks import capture_linears
 from models.packing import buckets_of, pack
 from models.passes import DecoderPasses, groups_of
 from models.positions import check_lengths, max_positions
+from models.row_keys import picture_keys
 from models.rows import Answers, Rows
 from models.state import (
     LayerState,
@@ -77,6 +80,7 @@ class EditableModel(DecoderPasses, ABC):
 
     Attributes:
         budget: what passes over it may hold, as `runner.assembly.open_model` measures it.
+        cache: what it computed in earlier batches and runs; at first one that holds nothing.
     """
 
     budget = MemoryBudget()
@@ -86,6 +90,7 @@ class EditableModel(DecoderPasses, ABC):
         self.hf = hf.eval().requires_grad_(False)
         self.decoder = decoder
         self._in_place: tuple[Deltas, ...] = ()
+        self.cache = Cache()
 
     def train(self, mode: bool = True) -> EditableModel:
         """Stays in eval mode: dropout in a frozen base would make edits random."""
@@ -138,7 +143,16 @@ class EditableModel(DecoderPasses, ABC):
         """The rows with the features of their pictures, so that the tower runs once."""
         if rows.pixel_values is None or rows.features is not None:
             return rows
-        return replace(rows, features=self.picture_features(rows.pixel_values))
+        if not self.cache.holds("pictures"):
+            return replace(rows, features=self.picture_features(rows.pixel_values))
+        pixels = rows.pixel_values
+
+        def encode(numbers: list[int]) -> list[Tensors]:
+            return [{"features": features} for features in self.picture_features(pixels[numbers])]
+
+        values = self.cache.through("pictures", picture_keys(rows), encode)
+        features = [value["features"].to(pixels.device) for value in values]
+        return replace(rows, features=torch.stack(features))
 
     def last_sites(self, n_layers: int) -> list[Site]:
         """Both MLP matrices of the last `n_layers` decoder layers, in layer order.

@@ -25,9 +25,8 @@ class MultimodalModel(EditableModel):
         embeddings = self.hf.get_input_embeddings()(rows.input_ids.clamp(min=0))
         if rows.pixel_values is None:
             return embeddings
-        features = rows.features
-        if features is None:
-            features = self.picture_features(rows.pixel_values)  # (P, S, d)
+        features = self.encode_pictures(rows).features  # (P, S, d)
+        assert features is not None
         with_picture = rows.image_index != TEXT_ONLY
         slots = rows.image_slots.sum(1)[with_picture]
         if bool((slots != features.shape[1]).any()):

@@ -94,6 +94,7 @@ class Rows:
         texts: what each row says; empty where the rows were made from tokens alone.
         features: (P, S, d) what the model sees in the pictures, once
             `EditableModel.encode_pictures` was called; then no later pass runs the vision tower.
+        picture_keys: a hash of the pixels of each distinct picture; empty where none was made.
     """
 
     input_ids: Tensor
@@ -105,6 +106,7 @@ class Rows:
     edit_index: Tensor
     texts: tuple[RowText, ...] = ()
     features: Tensor | None = None
+    picture_keys: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
@@ -135,13 +137,14 @@ class Rows:
     def select(self, rows: Tensor) -> Rows:
         """A selection of rows; pictures that no selected row shows are left out."""
         image_index = self.image_index[rows]
-        pixel_values, features = self.pixel_values, self.features
+        pixel_values, features, keys = self.pixel_values, self.features, self.picture_keys
         if pixel_values is not None:
             used, inverse = image_index.unique(return_inverse=True)
             text_rows = bool((used == TEXT_ONLY).any())
             used, image_index = used[int(text_rows) :], inverse - int(text_rows)
             pixel_values = pixel_values[used] if len(used) else None
             features = features[used] if features is not None and len(used) else None
+            keys = tuple(keys[picture] for picture in used.tolist()) if keys else ()
         return Rows(
             input_ids=self.input_ids[rows],
             attention_mask=self.attention_mask[rows],
@@ -152,12 +155,22 @@ class Rows:
             edit_index=self.edit_index[rows],
             texts=tuple(self.texts[row] for row in rows.tolist()) if self.texts else (),
             features=features,
+            picture_keys=keys,
         )
 
     def cut(self, length: int) -> Rows:
         """The rows without what stands behind their first tokens."""
         names = ("input_ids", "attention_mask", "answer_mask", "image_slots")
         return replace(self, **{name: getattr(self, name)[:, :length] for name in names})
+
+    def showing(self, other: Rows) -> Rows:
+        """The rows with the pictures of other ones, which their `image_index` is of."""
+        return replace(
+            self,
+            pixel_values=other.pixel_values,
+            features=other.features,
+            picture_keys=other.picture_keys,
+        )
 
     def without_pictures(self) -> Rows:
         """Rows that say the same and show nothing; their tokens stay, for positions in them."""
@@ -167,6 +180,7 @@ class Rows:
             image_index=torch.full_like(self.image_index, TEXT_ONLY),
             pixel_values=None,
             features=None,
+            picture_keys=(),
         )
 
     def answers(self) -> Answers:

@@ -49,6 +49,7 @@ from models.positions import max_positions
 from models.processor import Processor, load_processor
 from results.files import PROFILE
 from results.partial import PartialResults
+from runner.caching import open_cache
 from runner.checked import log_contents
 from runner.learnt import log_overlaps
 from runner.lengths import check_lengths
@@ -245,6 +246,7 @@ def open_parts(
     memory = cfg.trainer.memory_limit
     model = open_model(cfg.model, device, memory=memory, processes=processes)
     check_checkpoint(cfg.ckpt, cfg.editor, model)
+    model.cache = open_cache(cfg.cache, model, cfg.model.name)
     data.ask(knows(model))
     return Parts(data, model, EditorInputs(encoder, training))
 

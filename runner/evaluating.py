@@ -15,6 +15,7 @@ from results.folder import RunResult
 from results.partial import PartialResults, edits_of
 from results.writing import write_result
 from runner import assembly
+from runner.caching import log_use, total
 from runner.start import Placement
 from runner.summary import Run
 from runner.trial import try_out
@@ -71,5 +72,6 @@ def score(
     )
     trainer.test(module, datamodule=module.edit_source(run.data), verbose=False)
     if is_first:
+        log_use(total(module.from_cache))
         lines, probes, curve = module.outcome.lines, list(run.probes()), module.curve_lines()
         write_result(folder, run.summary(module), lines, probes, curve, markdown=markdown)

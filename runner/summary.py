@@ -27,6 +27,7 @@ from metrics.headlines import variant_of
 from results import provenance
 from results.outcome import Outcome
 from runner.assembly import Parts
+from runner.caching import total
 from runner.learnt import learnt_by, overlap_counts, terms_of_training
 from runner.start import Placement
 
@@ -195,6 +196,7 @@ class Run:
             "seconds_per_edit": _mean(outcome.seconds),
             "answer_seconds_per_edit": _mean(outcome.answer_seconds),
             "peak_memory_bytes": module.peak_memory_bytes,
+            "from_cache": total(module.from_cache),
             "trained_parameters": trained_parameters(self.editor) if cfg.editor.trained else 0,
             "config": cfg.plain(),
             **module.summary_fields(self.metrics),

@@ -24,6 +24,7 @@ PLACES = {
     ("caching/environment.py", "_open"): "LMDB's file, which it writes in transactions",
     ("caching/environment.py", "_fill_up"): "the same, behind all that is in it",
     ("caching/store.py", "open"): "the same",
+    ("runner/caching.py", "open_cache"): "the same",
     ("construction/journal.py", "opened"): "lines are added, and a cut one is taken back",
     ("construction/journal.py", "_add"): "the same",
     ("lightning_modules/checkpoints.py", "_stream"): "into the file that `replacing` gave",

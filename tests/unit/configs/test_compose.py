@@ -46,7 +46,7 @@ def test_the_experiments_are_these() -> None:
     ("group", "option"),
     [
         (group, option)
-        for group in ("model", "scenario", "trainer", "logger", "data")
+        for group in ("model", "scenario", "trainer", "cache", "logger", "data")
         for option in group_options(group)
     ],
 )
@@ -179,7 +179,10 @@ def test_one_file_is_a_list_of_one() -> None:
 
 
 # Files that only set keys which other files explain, and keys whose name says all.
-SETS_ONLY = ("experiment", "trainer/ddp", "logger/csv", "logger/none", "base.yaml", "pretrain.yaml")
+SETS_ONLY = (
+    "experiment", "trainer/ddp", "logger/csv", "logger/none", "cache/on", "cache/off", "base.yaml",
+    "pretrain.yaml",
+)  # fmt: skip
 SELF_EXPLAINING = {"name", "lr", "steps", "optimizer", "width", "num_nodes", "csv"}
 
 

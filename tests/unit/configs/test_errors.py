@@ -45,6 +45,9 @@ def count(message: str) -> int:
             for word in ("locality_i=top10_rank", "generation=true", "max_new_tokens=4")
         ),
         ("train", ["metrics.positions=some"], ["metrics.positions=some", "'answer' or 'all'"]),
+        ("train", ["cache=of"], ["cache=of", "auto, off, on"]),
+        ("train", ["cache.gigabytes=0"], ["cache.gigabytes=0", "greater than 0"]),
+        ("train", ["cache.folder=pyproject.toml/x"], ["pyproject.toml is a file", "cache=off"]),
         ("evaluate", ["ediotr=ft"], ["no key ediotr", "did you mean editor"]),
         ("train", ["trainer.max_step=1"], ["did you mean trainer.max_steps"]),
         ("train", ["+editor.foo=1"], ["no key editor.foo"]),

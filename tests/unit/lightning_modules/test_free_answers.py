@@ -9,7 +9,8 @@ from datamodules.prompt_encoder import PromptForm
 from editors.none.editor import Unedited
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
-from lightning_modules.scoring import Predictions, compare
+from lightning_modules.predictions import Predictions
+from lightning_modules.scoring import compare
 from models.rows import EditBatch, RowText
 from tests.real_tokenizers import real_encoder, real_model
 

@@ -13,7 +13,8 @@ from editors.base import Edit, Editor
 from editors.none.editor import Unedited
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
-from lightning_modules.scoring import Comparison, Predictions
+from lightning_modules.predictions import Predictions
+from lightning_modules.scoring import Comparison
 from models.editable import EditableModel
 from models.rows import EditBatch, RowText
 from tests.builders import inputs

@@ -17,7 +17,8 @@ from transformers.pytorch_utils import Conv1D
 
 from editors.base import DeltaEdit
 from lightning_modules.finite import FiniteCheck
-from lightning_modules.scoring import Predictions, compare_everywhere
+from lightning_modules.predictions import Predictions
+from lightning_modules.scoring import compare_everywhere
 from models import head
 from models.context import answer_with_shared_prefix
 from models.deltas import (
