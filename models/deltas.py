@@ -52,6 +52,10 @@ class LowRankDelta:
     def n_edits(self) -> int:
         return len(self.inputs)
 
+    def of(self, edits: Tensor) -> LowRankDelta:
+        """The factors of some edits, as often as they are named: (G,) -> G edits."""
+        return LowRankDelta(self.inputs[edits], self.outputs[edits])
+
     def __call__(self, x: Tensor) -> Tensor:
         """(E, M, d_in) -> (E, M, d_out) in float32 or better."""
         x = x.to(single(x.dtype))
@@ -82,12 +86,16 @@ class DenseDelta:
     def n_edits(self) -> int:
         return len(self.weight)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(E, M, d_in) -> (E, M, d_out) in float32 or better."""
+    def __call__(self, x: Tensor, edits: Tensor | None = None) -> Tensor:
+        """(G, M, d_in) -> (G, M, d_out) in float32 or better; `edits` (G,), all where None."""
         x = x.to(single(x.dtype))
         with without_autocast(x.device):
             # So the gradient of `weight` comes in its own order, and a step copies none.
-            return (self.weight.to(x.dtype) @ x.mT).mT
+            if edits is None:
+                return (self.weight.to(x.dtype) @ x.mT).mT
+            # One by one: a stack of some of these matrices would be a copy of them.
+            weights = [self.weight[edit].to(x.dtype) for edit in edits.tolist()]
+            return torch.stack([w @ items.mT for w, items in zip(weights, x, strict=True)]).mT
 
     def dense(self) -> Tensor:
         """(E, d_out, d_in)."""
@@ -149,38 +157,61 @@ class Groups:
     Args:
         edit_index: (I,) the edit of each item.
         n_edits: E.
+        present: whether edits without an item get no group; otherwise theirs is all padding.
+
+    Attributes:
+        edits: (G,) the edit of each group; None where every edit has one.
     """
 
-    def __init__(self, edit_index: Tensor, n_edits: int) -> None:
+    def __init__(self, edit_index: Tensor, n_edits: int, *, present: bool = False) -> None:
+        self.edit_index, self.edits = edit_index, None
         counts = edit_index.bincount(minlength=n_edits)
+        if present and not bool(counts.all()):
+            self.edits, edit_index = edit_index.unique(return_inverse=True)
+            counts = counts[self.edits]
         largest = int(counts.max())
         order = edit_index.argsort(stable=True)
         start = counts.cumsum(0) - counts
         slot = torch.arange(len(order), device=order.device) - start[edit_index[order]]
         flat = edit_index[order] * largest + slot
-        self.n_items, self.n_edits, self.largest = len(edit_index), n_edits, largest
+        self.n_items, self.n_groups, self.largest = len(edit_index), len(counts), largest
         self._place = torch.empty_like(order)
         self._place[order] = flat
-        self._item = order.new_zeros(n_edits * largest)
+        self._item = order.new_zeros(len(counts) * largest)
         self._item[flat] = order
-        mask = torch.zeros(n_edits * largest, dtype=torch.bool, device=order.device)
+        mask = torch.zeros(len(counts) * largest, dtype=torch.bool, device=order.device)
         mask[flat] = True
-        self.mask = mask.view(n_edits, largest)
+        self.mask = mask.view(-1, largest)
         self._aligned = bool(mask.all()) and bool((self._place[1:] > self._place[:-1]).all())
 
     def split(self, items: Tensor) -> Tensor:
-        """(I, ...) -> (E, largest, ...); padding repeats some item, see `mask`."""
+        """(I, ...) -> (G, largest, ...); padding repeats some item, see `mask`."""
         flat = items if self._aligned else items[self._item]
-        return flat.view(self.n_edits, self.largest, *items.shape[1:])
+        return flat.view(self.n_groups, self.largest, *items.shape[1:])
 
     def join(self, groups: Tensor) -> Tensor:
-        """(E, largest, ...) -> (I, ...), the inverse of `split`."""
+        """(G, largest, ...) -> (I, ...), the inverse of `split`."""
         flat = groups.flatten(0, 1)
         return flat if self._aligned else flat[self._place]
 
     def per_item(self, tensor: Tensor) -> Tensor:
         """A layer's tensor as (I, M, d), whether it came as (I, M, d), (I * M, d) or (I, d)."""
         return tensor.reshape(self.n_items, -1, tensor.shape[-1])
+
+    def moved(self, delta: Delta, items: Tensor) -> Tensor:
+        """What an edited map adds for each item: (I, M, d_in) -> (I, M, d_out).
+
+        A long item gets factors of its own; what is shorter than they are, and what a whole matrix
+        multiplies, stands together with the others of its edit.
+        """
+        n_tokens = items.shape[1]
+        if isinstance(delta, LowRankDelta):
+            if n_tokens >= delta.inputs.shape[1]:
+                return delta.of(self.edit_index)(items)
+            delta = delta if self.edits is None else delta.of(self.edits)
+        x = rearrange(self.split(items), "g p m d -> g (p m) d")
+        moved = delta(x) if isinstance(delta, LowRankDelta) else delta(x, self.edits)
+        return self.join(rearrange(moved, "g (p m) d -> g p m d", m=n_tokens))
 
 
 @contextmanager
@@ -197,10 +228,7 @@ def apply_deltas(
 
     def hook_for(delta: Delta, grouping: Groups) -> Callable[..., Tensor]:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            x = grouping.split(grouping.per_item(args[0]))  # (E, largest, M, d_in)
-            moved = delta(rearrange(x, "e p m d -> e (p m) d"))
-            moved = rearrange(moved, "e (p m) d -> e p m d", p=grouping.largest)
-            return _added(output, grouping.join(moved))
+            return _added(output, grouping.moved(delta, grouping.per_item(args[0])))
 
         return hook
 

@@ -151,4 +151,4 @@ def groups_of(deltas: Deltas, edit_index: Tensor | None, of: Tensor | None = Non
     if not deltas or edit_index is None:
         return None
     edit_index = edit_index if of is None else edit_index[of]
-    return Groups(edit_index, next(iter(deltas.values())).n_edits)
+    return Groups(edit_index, next(iter(deltas.values())).n_edits, present=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from editors.base import DeltaEdit, EditorInputs
 from editors.mend.config import MendOptions
-from editors.mend.transform import GradientTransform, surviving
+from editors.mend.transform import GradientTransform, largest, surviving
 from errors import ModelError
 from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, Factors, PrefixState
@@ -125,11 +125,7 @@ def build(options: MendOptions, model: EditableModel, inputs: EditorInputs) -> M
 
 def _are_finite(factors: Mapping[Site, Factors]) -> bool:
     """Whether all factors are; infinite ones would stay in the input statistics for good."""
-    finite = [
-        (side.isfinite().all(-1) | ~of.mask).all()
-        for of in factors.values()
-        for side in (of.x, of.delta)
-    ]
+    finite = [(largest(of.x, of.delta).isfinite() | ~of.mask).all() for of in factors.values()]
     return bool(torch.stack(finite).all())
 
 

@@ -11,15 +11,40 @@ where m is the position of the edited matrix among those that share the network.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from editors.mend.config import MendOptions
 from editors.mend.statistics import RunningStatistics
 
 Sides = Literal["both", "x", "delta", "smaller"]
+
+
+class _Positive(torch.autograd.Function):
+    """max(h + b, 0), and z on top of it; a byte an element is kept for the gradient.
+
+    At h + b = 0 the gradient passes, as clamp's does and relu's does not: with U = 0 all are 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, bias: Tensor, z: Tensor | None) -> Tensor:
+        """(K, dim), (dim,), (K, dim) -> (K, dim)."""
+        h = h + bias
+        ctx.save_for_backward(h >= 0)
+        ctx.skip = z is not None
+        h.clamp_(min=0)
+        return h if z is None else h.add_(z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Gradients of h, b and z."""
+        (passes,) = ctx.saved_tensors
+        of_h = gradient * passes
+        return of_h, of_h.sum(0), gradient if ctx.skip else None
 
 
 class LRLinear(nn.Module):
@@ -47,12 +72,15 @@ class LRLinear(nn.Module):
 
     def forward(self, z: Tensor, mode: int | None) -> Tensor:
         """(K, dim) -> (K, dim)."""
-        h = (z @ self.v.mT) @ self.u.mT + self.bias
+        u: Tensor = self.u
+        bias: Tensor = self.bias
         if mode is not None and self.scale is not None and self.shift is not None:
-            h = h * self.scale[mode] + self.shift[mode]
-        # clamp, not relu: with U = 0 every h is 0, and only clamp passes a gradient there
-        h = h.clamp(min=0)
-        return h + z if self.skip else h
+            # The affine map of h is one of U and b, which are smaller than h.
+            u = u * self.scale[mode][:, None]
+            bias = bias * self.scale[mode] + self.shift[mode]
+        h = (z @ self.v.mT) @ u.mT
+        positive: Tensor = _Positive.apply(h, bias, z if self.skip else None)
+        return positive
 
 
 class IDMLP(nn.Module):
@@ -133,13 +161,28 @@ class GradientTransform(nn.Module):
         )
 
 
+def largest(x: Tensor, delta: Tensor) -> Tensor:
+    """The largest number in each factor of a token, either sign: one look at all of them.
+
+    Zero where a factor says nothing, and no finite number where one of its numbers is none.
+
+    Args:
+        x: (..., d_in).
+        delta: (..., d_out).
+
+    Returns:
+        (2, ...).
+    """
+    return torch.stack([side.abs().amax(-1).to(x.dtype) for side in (x, delta)])
+
+
 def surviving(x: Tensor, delta: Tensor) -> Tensor:
     """True on tokens that say something: (..., d_in), (..., d_out) -> (...).
 
     Tokens with an all-zero input or gradient are left out: padding, and in the last layer every
     token that predicts no answer.
     """
-    return (x != 0).any(-1) & (delta != 0).any(-1)
+    return (largest(x, delta) != 0).all(0)
 
 
 def _compute_dtype(module: nn.Module) -> torch.dtype:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from editors.base import DeltaEdit, Editor
 from editors.mend.statistics import EPSILON, RunningStatistics
-from models.deltas import Groups, Site
+from models.deltas import DenseDelta, Groups, LowRankDelta, Site
 from models.editable import EditableModel, Factors
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch
@@ -155,3 +155,30 @@ def test_groups_join_what_they_split(edits: list[int]) -> None:
     for edit in range(6):
         mine = items[torch.tensor(edits) == edit]
         assert torch.equal(split[edit][groups.mask[edit]], mine)
+
+
+@SOME
+@given(
+    edits=st.lists(st.integers(0, 5), min_size=1, max_size=12),
+    n_tokens=st.integers(1, 4),
+    rank=st.integers(1, 4),
+    present=st.booleans(),
+)
+def test_groups_move_every_item_by_its_edit(
+    edits: list[int], n_tokens: int, rank: int, present: bool
+) -> None:
+    draw = torch.Generator().manual_seed(len(edits))
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    of = torch.tensor(edits)
+    groups = Groups(of, 6, present=present)
+    items, pairs = (
+        numbers(len(of), n_tokens, 3),
+        LowRankDelta(numbers(6, rank, 3), numbers(6, rank, 5)),
+    )
+    whole = pairs.dense()
+    expected = items @ whole[of].mT
+    for delta in (pairs, DenseDelta(whole)):
+        torch.testing.assert_close(groups.moved(delta, items), expected)
