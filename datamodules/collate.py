@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,15 +85,21 @@ class RowTable:
             )
         return self._row_of[edit, prompt]
 
-    def check(self, prompt: Prompt) -> None:
-        """Makes sure that a row could be made; adds none.
+    def check(self, prompts: Iterable[Prompt]) -> int:
+        """Makes sure that the rows of an edit could be made; adds none.
+
+        Returns:
+            How many tokens they have (`distinct_tokens`).
 
         Raises:
-            DataError: the row cannot be made, as in `add`, or the picture cannot be read.
+            DataError: a row cannot be made, as in `add`, or a picture cannot be read.
         """
-        self._encode(self._as_asked(prompt))
-        if prompt.image is not None:
-            self._images.check(self._pictures.path(prompt.image))
+        rows: list[tuple[Encoded, str | None]] = []
+        for prompt in prompts:
+            rows.append((self._encode(self._as_asked(prompt)), prompt.image))
+            if prompt.image is not None:
+                self._images.check(self._pictures.path(prompt.image))
+        return distinct_tokens(rows)
 
     def rows(self) -> Rows:
         """All rows so far, padded to one length."""
@@ -117,6 +123,27 @@ class RowTable:
         encoded = self._encoder.encode(**row_text(prompt).tokens)
         check_length(encoded, self._encoder.max_positions, prompt.question, prompt.answer)
         return encoded
+
+
+def distinct_tokens(rows: Iterable[tuple[Encoded, str | None]]) -> int:
+    """Tokens of an edit's rows, each with its picture, where what they begin with counts once.
+
+    A pass over packed rows (`models.packing`) reads about as many.
+    """
+    count, root = 0, dict[object, Any]()
+    for row, image in rows:
+        tokens: list[object] = list(row.ids)
+        widths = [1] * len(tokens)
+        if image is not None and True in row.slots:
+            first, stop = row.slots.index(True), len(row.slots) - row.slots[::-1].index(True)
+            tokens[first:stop], widths[first:stop] = [image], [stop - first]
+        node = root
+        for token, width in zip(tokens, widths, strict=True):
+            if token not in node:
+                node[token] = {}
+                count += width
+            node = node[token]
+    return count
 
 
 def as_asked(prompt: Prompt, *, plain_locality: bool, cloze: bool) -> Prompt:

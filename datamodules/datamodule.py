@@ -10,7 +10,6 @@ error, or with `data.on_error=skip` left out and counted; edits are numbered aft
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from datamodules.collate import Collator, RowTable
 from datamodules.fact_marks import TaughtFacts
 from datamodules.images import ImageStore
 from datamodules.known_facts import KnownFacts, KnownFilter, Knows, log_known, nothing_known
-from datamodules.left_out import SHOWN, LeftOut, log_left_out, nothing_left
+from datamodules.left_out import LeftOut, log_idle, log_left_out, nothing_left
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
 from datamodules.pictures import PictureFile
 from datamodules.prompt_encoder import PromptEncoder
@@ -37,8 +36,6 @@ from datamodules.source import RecordSource, Split
 from datamodules.workers import automatic_workers
 from errors import DataError
 from models.rows import EditBatch
-
-log = logging.getLogger(__name__)
 
 
 class EditDataModule(L.LightningDataModule):
@@ -92,7 +89,7 @@ class EditDataModule(L.LightningDataModule):
         self.leave_out: frozenset[int] = frozenset()
         self._edits: dict[Split, ServedEdits] = {}
         self._left_out: dict[Split, dict[int, LeftOut]] = {split: {} for split in scenarios}
-        self._sound: dict[Split, set[int]] = {split: set() for split in scenarios}
+        self._tokens: dict[Split, dict[int, int]] = {split: {} for split in scenarios}  # by record
         self._check_record = check_record
         self._make_tables: dict[Split, Callable[[], RowTable]] = {}
         self._images: ImageStore | None = None
@@ -154,7 +151,7 @@ class EditDataModule(L.LightningDataModule):
             self._serve(split, (number for number, _ in numbered))
             log_left_out(split, self.left_out(split), self.source.of(split).on_error)
             self.taught.log(split, self.records(split))
-            self._log_idle(split)
+            log_idle(split, self.records(split))
 
     def fact_counts(self, split: Split) -> dict[str, Any] | None:
         """What is known of a split's facts, as plain values; None where nothing was asked or told.
@@ -204,6 +201,11 @@ class EditDataModule(L.LightningDataModule):
         """How many edits a split serves."""
         return len(self._edits[split])
 
+    def tokens(self, split: Split) -> list[int]:
+        """How many tokens each edit's rows have, what they begin with counted once."""
+        of_records = self._tokens[split]
+        return [of_records[place] for place in self._edits[split].places]
+
     def train_order(self) -> EditOrder:
         """The order of the training edits, from its beginning."""
         return EditOrder(
@@ -240,15 +242,21 @@ class EditDataModule(L.LightningDataModule):
     def val_dataloader(self) -> BatchLoader:
         """Validation edits, in order."""
         edits: Sequence[NumberedRecord] = self._edits["val"]
+        tokens = self.tokens("val") if self.overfit is None else None
         if self.overfit is not None:
             _, world = rank_and_world()
             edits = [self._edits["train"][number] for number in self.train_order().taken(world)]
-        return self._loader("val", EditOrder(len(edits), self.eval_batch_size), edits)
+        return self._loader(
+            "val", EditOrder(len(edits), self.eval_batch_size, tokens=tokens), edits
+        )
 
     def test_dataloader(self) -> BatchLoader:
         """Test edits, in order."""
-        n_edits, size = self.n_edits("test"), self.eval_batch_size
-        return self._loader("test", EditOrder(n_edits, size, leave_out=self.leave_out))
+        tokens = self.tokens("test")
+        order = EditOrder(
+            len(tokens), self.eval_batch_size, leave_out=self.leave_out, tokens=tokens
+        )
+        return self._loader("test", order)
 
     def first(self, split: Split, n: int, batch_size: int) -> BatchLoader:
         """The first n edits of a split, in order, in batches of any size."""
@@ -314,16 +322,15 @@ class EditDataModule(L.LightningDataModule):
         return islice(self._usable(split), upto)
 
     def _usable(self, split: Split) -> Iterator[NumberedRecord]:
-        sound, is_empty = self._sound[split], True
+        tokens, is_empty = self._tokens[split], True
         with closing(self._candidates(split)) as candidates:
             for number, record in candidates:
                 try:
-                    if number not in sound:
-                        self._check(split, record)
+                    if number not in tokens:
+                        tokens[number] = self._check(split, record)
                 except DataError as error:
                     self._refuse(split, number, record, error)
                 else:
-                    sound.add(number)
                     is_empty = False
                     yield number, record
         if is_empty:
@@ -333,7 +340,7 @@ class EditDataModule(L.LightningDataModule):
     def _candidates(self, split: Split) -> Generator[NumberedRecord, None, None]:
         """Records that are not left out so far; the pictures of the next ones are looked at."""
         self._connected(split)
-        left_out, sound = self._left_out[split], self._sound[split]
+        left_out, sound = self._left_out[split], self._tokens[split]
         folder, images = self.source.of(split).pictures, self.scenarios[split].images
         records = (
             (number, record)
@@ -349,12 +356,10 @@ class EditDataModule(L.LightningDataModule):
         if self._images is not None:
             yield from self._images.ahead(records, pictures, self.limit)
 
-    def _check(self, split: Split, record: Record) -> None:
-        """Makes sure that a record's rows can be made: tokens and pictures."""
+    def _check(self, split: Split, record: Record) -> int:
+        """Makes sure that a record's rows can be made; returns how many tokens they have."""
         self._check_record(record)
-        table = self._connected(split)()
-        for prompt in self._prompts(split, record):
-            table.check(prompt)
+        return self._connected(split)().check(self._prompts(split, record))
 
     def _refuse(self, split: Split, number: int, record: Record, error: DataError) -> None:
         """Leaves a record out, or says which it is."""
@@ -365,16 +370,6 @@ class EditDataModule(L.LightningDataModule):
                 "data.on_error=skip leaves such records out."
             ) from error
         self._left_out[split][number] = LeftOut(place, record.subject, str(error))
-
-    def _log_idle(self, split: Split) -> None:
-        """Says which edits change nothing: they count as any, and score as if they were made."""
-        idle = [record.about for record in self.records(split) if record.changes_nothing]
-        if idle:
-            log.warning(
-                "%s split: %d of %d edits change nothing, as their answer_new is answer_true: %s%s",
-                split, len(idle), self.n_edits(split), ", ".join(idle[:SHOWN]),
-                ", ..." if len(idle) > SHOWN else "",
-            )  # fmt: skip
 
     def _name(self, split: Split) -> str:
         return self.source.named(split)

@@ -78,6 +78,17 @@ def log_left_out(split: str, left_out: Sequence[LeftOut], on_error: OnError = "s
         log.info("left out: %s", record, extra=OFF_SCREEN)
 
 
+def log_idle(split: str, records: Sequence[Record]) -> None:
+    """Says which edits change nothing: they count as any, and score as if they were made."""
+    idle = [record.about for record in records if record.changes_nothing]
+    if idle:
+        log.warning(
+            "%s split: %d of %d edits change nothing, as their answer_new is answer_true: %s%s",
+            split, len(idle), len(records), ", ".join(idle[:SHOWN]),
+            ", ..." if len(idle) > SHOWN else "",
+        )  # fmt: skip
+
+
 def nothing_left(where: str, left_out: Sequence[LeftOut], on_error: OnError = "skip") -> DataError:
     """The error where every record of a split was left out."""
     by = "data.on_error=skip" if on_error == "skip" else "the source's own rule"

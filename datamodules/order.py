@@ -3,14 +3,18 @@
 The order is a function of seed and epoch alone. In training, W processes with batches of B take
 together what one process with batches of W * B would take, so a run on eight GPUs sees the same
 edits per step as its one-GPU twin. In evaluation every edit is served exactly once: nothing is
-repeated to fill the last batch, as a DistributedSampler would do. Only where there are fewer edits
-than processes is each process served all of them, for a process without a batch would leave the
-others waiting: means stay what they are, and results go by the number of the edit. The training
-loader knows how far it came, so a continued run goes on with the very next batch.
+repeated to fill the last batch, as a DistributedSampler would do. Processes get about as many
+tokens each, not as many edits: the next edit, the longest first, goes to the process with the least
+to read (longest processing time first, Graham 1969), so no two differ by more than one edit. Only
+where there are fewer edits than processes is each process served all of them, for a process without
+a batch would leave the others waiting: means stay what they are, and results go by the number of
+the edit. The training loader knows how far it came, so a continued run goes on with the very next
+batch.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -36,6 +40,8 @@ class EditOrder(Sampler[list[int]]):
         leave_out: edits that need not be served when they are served in order. Batches keep their
             edits: one is left out as a whole or not at all.
         overfit: in training, the first so many batches of each process, the same in every epoch.
+        tokens: of each edit, by which edits that are served in order are shared out; None: all are
+            taken as equal.
     """
 
     def __init__(
@@ -46,10 +52,11 @@ class EditOrder(Sampler[list[int]]):
         accumulate: int = 1,
         leave_out: Collection[int] = (),
         overfit: int | None = None,
+        tokens: Sequence[int] | None = None,
     ) -> None:
         self.n_edits, self.batch_size, self.seed = n_edits, batch_size, seed
         self.accumulate, self.leave_out = accumulate, frozenset(leave_out)
-        self.overfit = overfit
+        self.overfit, self.tokens = overfit, tokens
         self.epoch = 0
         self.done = 0  # batches of this epoch that were served already
 
@@ -93,16 +100,37 @@ class EditOrder(Sampler[list[int]]):
         return batches - (batches % self.accumulate if batches > self.accumulate else 0)
 
     def _in_order(self, rank: int, world: int) -> list[list[int]]:
-        """This process's share of all edits, in smaller batches where one would get none."""
+        """This process's share of all edits."""
         if self.n_edits < world:
             rank, world = 0, 1
-        size = min(self.batch_size, self.n_edits // world)
-        batches = [
-            list(range(start, min(start + size, self.n_edits)))
-            for start in range(rank * size, self.n_edits, world * size)
+        tokens = [1] * self.n_edits if self.tokens is None else self.tokens
+        shares = [
+            [share[i : i + self.batch_size] for i in range(0, len(share), self.batch_size)]
+            for share in balanced(tokens, world)
         ]
+        if not self.leave_out:
+            return shares[rank]
+        batches = [batch for share in shares for batch in share]
         needed = [batch for batch in batches if not self.leave_out.issuperset(batch)]
-        return needed or batches[-1:]  # no process is without a batch
+        # Whoever did the others, what is left is shared out anew.
+        loads = [sum(tokens[edit] for edit in batch) for batch in needed]
+        mine = [needed[number] for number in balanced(loads, world)[rank]]
+        return mine or batches[-1:]  # no process is without a batch
+
+
+def balanced(loads: Sequence[int], n_shares: int) -> list[list[int]]:
+    """Shares out numbered loads so that no two shares differ by more than the largest load.
+
+    Returns:
+        The numbers in each share, ascending; none is in two. Equal loads go round.
+    """
+    shares: list[list[int]] = [[] for _ in range(n_shares)]
+    sums = [(0, share) for share in range(n_shares)]
+    for number in sorted(range(len(loads)), key=lambda number: -loads[number]):
+        total, share = sums[0]
+        shares[share].append(number)
+        heapq.heapreplace(sums, (total + loads[number], share))
+    return [sorted(share) for share in shares]
 
 
 class BatchLoader(DataLoader[EditBatch]):

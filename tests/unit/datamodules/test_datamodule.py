@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -294,9 +295,10 @@ def test_a_look_opens_and_asks_no_more_than_its_edits_need(
     checked: list[Prompt] = []
     check = RowTable.check
 
-    def counting(table: RowTable, prompt: Prompt) -> None:
-        checked.append(prompt)
-        check(table, prompt)
+    def counting(table: RowTable, prompts: Iterable[Prompt]) -> int:
+        prompts = list(prompts)
+        checked.extend(prompts)
+        return check(table, prompts)
 
     monkeypatch.setattr(RowTable, "check", counting)
     assert not opened
