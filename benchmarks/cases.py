@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor
 from benchmarks import floor, mid_size
 from benchmarks.measure import Work
 from benchmarks.reference import Reference, Row, mend_loss, mend_weights, rows_of
+from caching.store import Cache, Kind
 from configs.check import load_config
 from configs.schema import EvaluateConfig, TrainConfig
 from datamodules.prompt_encoder import PromptEncoder
@@ -24,6 +27,7 @@ from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune
 from editors.mend.editor import Mend
 from editors.objective import Objective
+from models.cache_scope import scope_of
 from models.deltas import linear_shape
 from models.llava import Llava
 from models.packing import Packing, pack
@@ -33,6 +37,7 @@ from runner import training
 _WORDS = ("model=llava_tiny", "output_dir=unused")
 _MEND = (*_WORDS, "editor=mend", "editor.rank=192")
 UNIT_TOKENS = 92
+_KINDS: tuple[Kind, ...] = ("pictures", "answers", "states")
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,11 @@ class Case:
     check: Work
 
 
-def mend_training(setting: Setting, scenario: str, name: str) -> Case:
-    """A step of MEND's training: edit, outer loss, backward, Adam."""
+def mend_training(setting: Setting, scenario: str, name: str, *, is_cached: bool = False) -> Case:
+    """A step of MEND's training: edit, outer loss, backward, Adam.
+
+    With `is_cached` the engine takes what is frozen in it from the cache, as in a second epoch.
+    """
     cfg = load_config("train", [*_MEND, f"scenario={scenario}"])
     assert isinstance(cfg, TrainConfig)
     torch.manual_seed(0)
@@ -99,30 +107,57 @@ def mend_training(setting: Setting, scenario: str, name: str) -> Case:
     theirs = copy.deepcopy(module.editor)
     optimizers = [torch.optim.Adam(e.parameters(), lr=1e-6) for e in (module.editor, theirs)]
 
+    cache = opened_cache(setting.model) if is_cached else Cache()
+
+    def judged(edits: EditBatch) -> Tensor:
+        setting.model.cache = cache  # for this case alone: all of them share the model
+        try:
+            loss: Tensor = module.edit_and_judge(edits)[2].total
+        finally:
+            setting.model.cache = Cache()
+        return loss
+
     def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     def check() -> None:
-        _, _, ours = module.edit_and_judge(alone)
-        _agree(ours.total.detach(), mend_loss(reference, theirs, alone, objective).detach())
+        for _ in range(1 + is_cached):  # what the first one stores the second one reads
+            _agree(judged(alone).detach(), mend_loss(reference, theirs, alone, objective).detach())
 
     return Case(
         name,
-        lambda: step(module.edit_and_judge(batch)[2].total, optimizers[0]),
+        lambda: step(judged(batch), optimizers[0]),
         lambda: step(mend_loss(reference, theirs, alone, objective), optimizers[1]),
         setting.batch_size,
         1,
-        mend_floor(setting.model, module.editor, batch, objective),
+        mend_floor(setting.model, module.editor, batch, objective, is_cached=is_cached),
         check,
     )
 
 
+def opened_cache(model: Llava) -> Cache:
+    """A cache with nothing in it, in a folder that goes with it."""
+    folder = tempfile.TemporaryDirectory()
+    cache = Cache.open(Path(folder.name), 2**32, scope_of(model, "mid-size"), _KINDS)
+    weakref.finalize(cache, folder.cleanup)
+    return cache
+
+
 def mend_floor(
-    model: Llava, editor: Mend, batch: EditBatch, objective: Objective | None = None
+    model: Llava,
+    editor: Mend,
+    batch: EditBatch,
+    objective: Objective | None = None,
+    *,
+    is_cached: bool = False,
 ) -> float:
-    """Operations of MEND's edits and answers; with an outer loss, of a training step."""
+    """Operations of MEND's edits and answers; with an outer loss, of a training step.
+
+    From the cache no picture is encoded, no layer below the edit is passed, and of the unedited
+    answers only the last MLP and the head are.
+    """
     shape, rows = floor.Shape.of(model), batch.rows
     layers = shape.layers - editor.first_layer(model)
     packing, at = pack(rows), rows.answers()
@@ -134,11 +169,16 @@ def mend_floor(
     taught = rows.select(batch.edit_rows).answers()
     teaching = _tokens(packing, batch.edit_rows)
     n_taught = len(taught.row)
-    operations = float(floor.pictures(rows) * shape.picture)
-    operations += shape.passes(_tokens(packing, every), shape.layers - layers)
+    operations = 0.0
+    if not is_cached:
+        operations += floor.pictures(rows) * shape.picture
+        operations += shape.passes(_tokens(packing, every), shape.layers - layers)
     operations += 2 * (shape.upper(teaching, n_taught, layers) + shape.head(n_taught))
     n_compared = int(torch.isin(at.row, compared).sum())
-    operations += shape.upper(_tokens(packing, compared), n_compared, layers)
+    if is_cached:
+        operations += 2 * shape.mlp * n_compared
+    else:
+        operations += shape.upper(_tokens(packing, compared), n_compared, layers)
     operations += shape.head(n_compared)
     n_outer, backward = int(torch.isin(at.row, outer).sum()), 2 if objective is not None else 1
     read = _tokens(packing, outer)
@@ -310,6 +350,12 @@ def _agree(ours: Tensor, theirs: Tensor) -> None:
 CASES: Mapping[str, Callable[[Setting], Case]] = {
     "mend_text": lambda setting: mend_training(setting, "unimodal", "mend_text"),
     "mend_pictures": lambda setting: mend_training(setting, "multimodal", "mend_pictures"),
+    "mend_text_cached": lambda setting: mend_training(
+        setting, "unimodal", "mend_text_cached", is_cached=True
+    ),
+    "mend_pictures_cached": lambda setting: mend_training(
+        setting, "multimodal", "mend_pictures_cached", is_cached=True
+    ),
     "mend_evaluation": mend_evaluation,
     "ft_evaluation": ft_evaluation,
     "ft_steps": ft_steps,

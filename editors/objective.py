@@ -22,7 +22,8 @@ from editors.base import Edit
 from errors import ConfigError
 from metrics.functional import kl_divergence, negative_log_likelihood
 from models.editable import EditableModel, PrefixState
-from models.rows import Answers, EditBatch
+from models.rows import Answers, EditBatch, Rows
+from models.stored_states import stored_logits
 
 Positions = Literal["answer", "all"]
 _LOCALITY = ("far", "near", "subject")
@@ -147,16 +148,24 @@ class Objective:
         kl, same = torch.zeros_like(nll), torch.zeros_like(right)
         if kl_rows:
             compared_rows = compared.nonzero().squeeze(1)
-            with torch.no_grad():
-                before = model.suffix(
-                    outer_state.select(compared_rows), at=at.select(compared_rows)
-                )
+            before = self._unedited(
+                model, outer.select(compared_rows), outer_state.select(compared_rows),
+                at.select(compared_rows),
+            )  # fmt: skip
             of_compared = compared[at.row]
             after = logits[of_compared]
             kl = kl.masked_scatter(of_compared, kl_divergence(before, after))
             same = same.masked_scatter(of_compared, before.argmax(-1) == after.argmax(-1))
         counts = self._counts(terms, synced=synced)
         return self._sum(terms, rows, at, (nll, kl), (right, same), counts)
+
+    def _unedited(
+        self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers
+    ) -> Tensor:
+        if self.positions == "answer":
+            return stored_logits(model, rows, state, at)
+        with torch.no_grad():  # every token of a row would take more room than its prefix
+            return model.suffix(state, at=at)
 
     def _rows_of_terms(self, batch: EditBatch) -> list[tuple[Term, Tensor]]:
         terms = []

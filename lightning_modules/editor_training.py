@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -30,6 +30,7 @@ from lightning_modules.checkpoints import continue_from
 from lightning_modules.finite import FiniteCheck
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
+from models.stored_states import stored_prefix
 
 WARMUP_STEPS = 20
 COSINE_FLOOR = 0.05  # share of the rate that is left at the end
@@ -42,7 +43,13 @@ class EditorTraining(L.LightningModule):
     Args:
         options: the editor's options; checkpoints hold them.
         editor: the editor to train: a module that follows `editors.base.Editor`.
+
+    Attributes:
+        reads_features: whether the editor itself looks at the features of pictures. Where it does
+            not, a picture whose prefix is in the cache never enters the vision tower.
     """
+
+    reads_features: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -122,7 +129,7 @@ class EditorTraining(L.LightningModule):
         """Judges the edits of one batch; nothing is learned."""
         if not self.ready and self.trainer.sanity_checking:
             return
-        batch = replace(batch, rows=self.model.encode_pictures(batch.rows))  # once for both answers
+        batch = self._with_features(batch)  # once for both answers
         state, edit, loss = self.edit_and_judge(batch)
         self.measure("loss", loss.total, len(batch))
         self.measure("reliability", self._reliability(batch, state, edit), len(batch))
@@ -167,9 +174,8 @@ class EditorTraining(L.LightningModule):
         Raises:
             ModelError: the loss is not finite.
         """
-        batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
-        layer = self.editor.first_layer(self.model)
-        state = self.model.prefix(batch.rows, layer, packed=True)
+        batch = self._with_features(batch)
+        state = stored_prefix(self.model, batch.rows, self.editor.first_layer(self.model))
         edit = self.editor.edit(self.model, batch, state)
         loss = self.judge(batch, state, edit)
         if not bool(loss.total.isfinite()):
@@ -207,6 +213,11 @@ class EditorTraining(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _with_features(self, batch: EditBatch) -> EditBatch:
+        if not self.reads_features:
+            return batch
+        return replace(batch, rows=self.model.encode_pictures(batch.rows))
 
     def _reliability(self, batch: EditBatch, state: PrefixState, edit: Edit) -> Tensor:
         rows = batch.rows.select(batch.edit_rows)

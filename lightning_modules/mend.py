@@ -6,6 +6,8 @@ backward for the edits' gradients, and one pass of the edited layers under per-r
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 
@@ -20,6 +22,7 @@ from models.editable import EditableModel
 class MendTraining(EditorTraining):
     """Trains a MEND editor for a frozen base model."""
 
+    reads_features: ClassVar[bool] = False
     options: MendOptions
     editor: Mend
 

@@ -30,9 +30,11 @@ from editors.registry import training_class
 from errors import ConfigError, ModelError, Stopped
 from lightning_modules.callbacks import StoreConfig, TypedRates
 from lightning_modules.checkpoints import MONITOR, Checkpoints
+from lightning_modules.editor_training import EditorTraining
 from lightning_modules.limits import StopInTime
 from models.editable import EditableModel
 from results.files import CHECKPOINTS
+from runner.caching import log_use
 from runner.learnt import check_new
 
 
@@ -135,6 +137,8 @@ def fit(
     ckpt = None if cfg.ckpt is None else os.path.abspath(checkpoint_file(cfg.ckpt))
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=True)
+        if isinstance(module, EditorTraining):
+            log_use(module.model.cache.report())
     except Stopped as stopped:
         if not stopped.is_in_time:
             raise
