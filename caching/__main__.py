@@ -40,7 +40,7 @@ def show(folder: Path) -> int:
         ConfigError: no cache is there, or it cannot be opened.
     """
     from caching.catalogue import holdings
-    from caching.environment import DATA, opened_to_look
+    from caching.environment import file_in, opened_to_look
 
     environment, console = opened_to_look(folder), screen(highlight=False)
     found = holdings(environment)
@@ -51,7 +51,7 @@ def show(folder: Path) -> int:
         shown = facts.replace("torch.", "")
         table.add_row(one.label, f"{one.entries:,}", f"{one.size / 1e6:,.1f}", used, shown)
     console.print(table)
-    size = (folder / DATA).stat().st_size
+    size = file_in(folder).stat().st_size
     console.print(f"{folder}: {size / 1e6:,.1f} MB", soft_wrap=True)
     return 0
 
@@ -63,11 +63,10 @@ def clear(folder: Path, label: str | None) -> int:
         ConfigError: no cache is there, it cannot be written, or it holds nothing of that model.
     """
     from caching.catalogue import drop, holdings
-    from caching.environment import DATA, opened_to_look, remove_all
+    from caching.environment import file_in, opened_to_look, remove_all
 
     if label is None:
-        opened_to_look(folder)
-        size = (folder / DATA).stat().st_size
+        size = file_in(folder).stat().st_size
         remove_all(folder)
         screen().print(f"removed {size / 1e6:,.1f} MB from {folder}", soft_wrap=True)
         return 0

@@ -232,17 +232,28 @@ def opened_to_look(folder: Path, *, write: bool = False) -> Environment:
     Raises:
         ConfigError: there is none, it is damaged, or it cannot be written and should be.
     """
-    file = folder / DATA
-    if not file.is_file():
+    file = file_in(folder)
+    if problem := _wrong_head(file) or _cut(file):
         raise ConfigError(
-            f"{folder} holds no cache ({DATA}); name its folder with --folder DIR or TMKE_CACHE."
+            f"{folder}: {problem}. The next run empties it, and so does `python -m caching clear`."
         )
-    if problem := _wrong_head(file):
-        raise ConfigError(f"{folder}: {problem}; `python -m caching clear` removes it.")
     reason = why_unwritable(folder) or _why_unwritable_file(folder)
     if write and reason:
         raise ConfigError(f"the cache in {folder} cannot be written ({reason}).")
     return Environment(folder, _open(folder, None if reason else 0), writable=not reason)
+
+
+def file_in(folder: Path) -> Path:
+    """The file of a cache that is there.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not (folder / DATA).is_file():
+        raise ConfigError(
+            f"{folder} holds no cache ({DATA}); name its folder with --folder DIR or TMKE_CACHE."
+        )
+    return folder / DATA
 
 
 def remove_all(folder: Path) -> None:
@@ -275,8 +286,11 @@ def close(folder: Path) -> None:
 def _open(folder: Path, size: int | None) -> lmdb.Environment:
     """The environment of this process; `size` is None where it is only read."""
     name = (os.getpid(), str(folder.resolve()))
-    if name in _opened:
+    if name in _opened and bool(_opened[name].flags()["readonly"]) == (size is None):
+        if size is not None and size > _opened[name].info()["map_size"]:
+            _opened[name].set_mapsize(size)
         return _opened[name]
+    close(folder)
     if size is None:
         env = lmdb.open(str(folder), readonly=True, lock=False, max_dbs=_DATABASES)
     else:

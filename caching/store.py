@@ -90,6 +90,16 @@ class Cache:
         """For a copy or another process: one that holds nothing, as a copy's weights may change."""
         return Cache, ()
 
+    @property
+    def contents(self) -> str:
+        """How much there is of this base model, as part of a sentence."""
+        assert self.environment is not None
+        name = self.scope.name if self.scope else ""
+        size = next(
+            (one.size for one in catalogue.holdings(self.environment) if one.name == name), 0
+        )
+        return f"{size / 1e6:,.1f} MB"
+
     def holds(self, kind: Kind) -> bool:
         """Whether entries of a kind are looked for and stored at all."""
         return self.environment is not None and kind in self.kinds

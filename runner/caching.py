@@ -30,8 +30,11 @@ def open_cache(options: CacheOptions, model: EditableModel, label: str) -> Cache
     if options.use == "off" or (options.use == "auto" and weights(model) < LARGE):
         return Cache()
     kinds = [kind for kind in _KINDS if getattr(options, kind)]
-    size = int(options.gigabytes * 1e9)
-    return Cache.open(cache_folder(options.folder), size, scope_of(model, label), kinds)
+    folder, size = cache_folder(options.folder), int(options.gigabytes * 1e9)
+    cache = Cache.open(folder, size, scope_of(model, label), kinds)
+    if any(map(cache.holds, _KINDS)):
+        log.info("cache in %s: %s of this base model", folder, cache.contents)
+    return cache
 
 
 def log_use(counts: Mapping[str, Mapping[str, int]]) -> None:

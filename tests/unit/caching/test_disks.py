@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from caching import environment
+from caching.__main__ import main
 from caching.environment import DATA, close
 from caching.store import Cache
+from errors import USER_ERROR
 from tests.disks import disk_in_memory, files_up_to
 from tests.unit.caching.test_store import KINDS, SIZE, Model, opened, same, scope, value
 
@@ -216,3 +218,22 @@ def test_two_that_write_at_once_and_are_killed_leave_whole_entries(tmp_path: Pat
     assert all(one is not None for one in read)  # of both
     cache.put("states", [(b"after", value(1))])
     assert cache.get("states", [b"after"]) != [None]
+
+
+def test_commands_say_what_a_cut_cache_is_and_remove_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = filled(tmp_path)
+    os.truncate(file, file.stat().st_size // 2)
+    assert main(["list", "--folder", str(tmp_path)]) == USER_ERROR
+    assert "is cut short" in capsys.readouterr().err
+    assert main(["clear", "--folder", str(tmp_path)]) == 0
+    assert not file.exists()
+
+
+def test_a_later_job_of_a_process_may_allow_more(tmp_path: Path) -> None:
+    filled(tmp_path)
+    first = opened(tmp_path, size=2**20)
+    second = opened(tmp_path, size=2**23)
+    second.put("states", [(b"%d" % number, value(number, LARGE)) for number in range(50)])
+    assert first.get("states", [b"40"]) != [None]
