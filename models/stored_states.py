@@ -4,7 +4,7 @@
     answers    what enters the last block's MLP at the tokens that a KL compares, row by row
 
 The second is d numbers a token, where logits would be as many as the vocabulary has tokens: 8 kB
-and not 64 for a model of 7B in half precision. Last MLP, norm and head are run again, nothing below.
+and not 64 for a 7B model in half precision. Last MLP, norm and head are run again, nothing below.
 
 Entries are of tokens, pictures and a layer, so batches may be of any size, order and epoch, and any
 process of a training may have computed them. Models whose rows cannot be packed, and models with an
