@@ -14,15 +14,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from configs import schema
+from configs.composing import compose_plain, hydra_ready
 from configs.data_rules import TRAIN, keys_of_the_run
 from configs.fitting import fitting_experiment, settings_warnings
 from configs.overrides import (
     check_words,
     command_groups,
-    compose_plain,
     default_options,
     dotted,
-    hydra_ready,
     leaves,
     parse_words,
     suggest,

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from configs import schema
 from configs.check import numbered, type_sections
+from configs.composing import CONFIG_DIR, compose_plain, hydra_ready
 from configs.construction import JOURNAL
-from configs.overrides import CONFIG_DIR, check_words, compose_plain, hydra_ready
+from configs.overrides import check_words
 from configs.rules import Sections
 from configs.words import quote_words
 from errors import ConfigError

@@ -2,7 +2,8 @@
 
 import re
 
-from configs.overrides import CONFIG_DIR, command_groups, group_options
+from configs.composing import CONFIG_DIR
+from configs.overrides import command_groups, group_options
 
 _FOOT = """
 Keys: every file in configs/ explains its keys, line by line; configs/{command}.yaml has those of no

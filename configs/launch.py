@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import NoReturn, TypeVar, cast
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -22,9 +23,9 @@ from omegaconf import DictConfig
 from rich.logging import RichHandler
 
 from configs.check import build, checked_words, config_text, load_edit_config
+from configs.composing import CONFIG_DIR, chosen_mode, hydra_ready, to_plain
 from configs.help import help_text
 from configs.out_of_memory import explained_memory
-from configs.overrides import CONFIG_DIR, hydra_ready, to_plain
 from configs.rundir import check_output_dir, reserved_folder
 from configs.schema import EditConfig, RunConfig
 from configs.signals import requeue_after, signals
@@ -86,7 +87,7 @@ def run_command(command: str, main: Callable[[Config], float | None]) -> None:
             _end(stopped, config, in_sweep=number is not None)
 
     try:
-        with _explained_end(), sweep.watched():
+        with _explained_end(), _mode_as_chosen(command), sweep.watched():
             hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command)(job)()
     finally:
         signals.conclude()
@@ -151,6 +152,25 @@ def _checked_arguments(command: str, argv: list[str]) -> list[str]:
     with hydra_ready():
         words = checked_words(command, arguments.overrides, multirun=arguments.multirun)
     return [*argv, *words[len(arguments.overrides) :]]
+
+
+@contextmanager
+def _mode_as_chosen(command: str) -> Iterator[None]:
+    """Tells Hydra `hydra.mode` in the block, for which it would compose everything once more."""
+    arguments = get_args_parser().parse_args(sys.argv[1:])
+    flags = (arguments.multirun, arguments.cfg, arguments.info, arguments.hydra_help)
+    elsewhere = (arguments.config_dir, arguments.config_path, arguments.config_name)
+    is_typed = any(word.lstrip("+~").startswith("hydra") for word in arguments.overrides)
+    if any((*flags, *elsewhere, arguments.shell_completion, is_typed)):
+        yield
+        return
+    with hydra_ready():
+        mode = chosen_mode(command, arguments.overrides)
+    composes, Hydra.get_mode = Hydra.get_mode, lambda *_, **__: mode  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.get_mode = composes  # type: ignore[method-assign]
 
 
 def _start_logging() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from configs import schema
 from configs.check import numbered, type_sections
-from configs.overrides import check_words, compose_plain, group_options, hydra_ready, typed_key
+from configs.composing import compose_plain, hydra_ready
+from configs.overrides import check_words, group_options, typed_key
 from configs.words import quote_words
 from errors import ConfigError
 

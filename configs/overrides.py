@@ -5,35 +5,29 @@ looked up first, mistakes are collected with the closest names that exist, and o
 composed. Nothing here imports torch.
 """
 
-import copy
 import difflib
 import importlib.util
 import itertools
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Any, cast
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.composing import CONFIG_DIR, composed
 from configs.data_rules import TRAIN
 from configs.schema import COMMANDS
-from configs.words import key_of, quoted, without_tildes
+from configs.words import key_of, quoted
 from editors.registry import editor_names, registration
-from errors import ConfigError
 
-CONFIG_DIR = Path(__file__).resolve().parent
 _NOTES = {"editor": " (ft as in the paper's Table 4, ft_as_run as its authors ran it)"}
 # One experiment of the paper's tables was a file of its own once.
 _OLD_EXPERIMENT = re.compile(
@@ -64,21 +58,6 @@ class CommandLine:
 def typed_key(override: Override) -> str:
     """The key or group that a word sets; `data.train` is the group `data` in another place."""
     return TRAIN if override.package == TRAIN else str(override.key_or_group)
-
-
-@contextmanager
-def hydra_ready() -> Iterator[None]:
-    """Makes `compose` find the YAML files of this folder, from any working directory.
-
-    A command that Hydra runs may use it too, as pretraining does to judge what it taught.
-    """
-    running = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_DIR)):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = running
 
 
 def parse_words(words: Iterable[str]) -> CommandLine:
@@ -142,7 +121,7 @@ def check_words(command: str, words: Iterable[str], *, multirun: bool = False) -
             sound += _row_of_paper(override).overrides if mistakes else [override]
         else:
             keyed.append(override)
-    known = _known_keys(command, sound, keyed)
+    known = _known_keys(command, sound)
     for override in keyed:
         problem = _key_problem(command, override, known)
         if problem:
@@ -157,6 +136,7 @@ def command_groups(command: str) -> list[str]:
     return [name for name in default_options(command) if name not in COMMANDS[command].unused]
 
 
+@cache
 def default_options(command: str) -> dict[str, str | None]:
     """Group -> the option that a command takes where none is typed, in the order of the list."""
     primary = yaml.safe_load((CONFIG_DIR / f"{command}.yaml").read_text(encoding="utf-8"))
@@ -167,54 +147,6 @@ def default_options(command: str) -> dict[str, str | None]:
 def group_options(group: str) -> list[str]:
     """Options of a group, sorted."""
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
-
-
-def compose_plain(command: str, words: list[str]) -> dict[str, Any]:
-    """Composes a command's configuration from words without sweeps; needs `hydra_ready`.
-
-    Returns:
-        Nested plain Python; a required value that is missing is the string '???'.
-
-    Raises:
-        ConfigError: Hydra cannot; the first line of what it says, the rest repeats the command.
-    """
-    try:
-        return copy.deepcopy(_resolved(command, tuple(words)))
-    except (HydraException, OmegaConfBaseException) as error:
-        lines = (line.strip() for line in str(error).splitlines())
-        text = next(filter(None, lines), repr(error))
-        raise ConfigError(text + _of_references(words)) from error
-
-
-@lru_cache(maxsize=64)
-def _composed(command: str, words: tuple[str, ...]) -> DictConfig:
-    """Composing takes a tenth of a second, and a check looks at the same words several times."""
-    return compose(command, list(words))
-
-
-@lru_cache(maxsize=64)
-def _resolved(command: str, words: tuple[str, ...]) -> dict[str, Any]:
-    return to_plain(_composed(command, words))
-
-
-def _of_references(words: Iterable[str]) -> str:
-    """A clause where a word may refer to another key without being meant to."""
-    typed = [word for word in words if "${" in word]
-    if not typed:
-        return ""
-    return (
-        f". In {' '.join(typed)} `${{...}}` stands for the value of another key; with a backslash, "
-        "`\\${...}`, it is the characters themselves"
-    )
-
-
-def to_plain(composed: DictConfig) -> dict[str, Any]:
-    """Resolves a composed configuration into plain Python; missing values stay '???'.
-
-    Paths that begin with `~` get the home folder here, whoever has typed them where.
-    """
-    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
-    return without_tildes({str(key): value for key, value in dict(plain).items()})  # type: ignore[arg-type]
 
 
 def sweep_jobs(overrides: Iterable[Override]) -> list[list[str]]:
@@ -321,36 +253,18 @@ def _values(override: Override) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _known_keys(command: str, groups: list[Override], keyed: list[Override]) -> dict[str, None]:
-    """Keys that exist under the chosen options; for a sweep, those of any of its jobs.
-
-    A word that changes a value adds no key. Hydra takes it only where its key exists, so all words
-    are composed at once where they can be, and whoever composes them next finds it done.
-    """
-    is_one_job = not any(o.is_sweep_override() for o in [*groups, *keyed])
-    if is_one_job and all(_changes_value(override) for override in keyed):
-        known = _keys_of(command, [str(o.input_line) for o in [*groups, *keyed]])
-        if known is not None:
-            return known | dict.fromkeys(str(o.key_or_group) for o in keyed)
-    chosen = (o for o in groups if not o.key_or_group.startswith("hydra"))
-    of_jobs = (_keys_of(command, words) for words in sweep_jobs(chosen))
-    return {key: None for known in of_jobs for key in known or ()}
-
-
-def _changes_value(override: Override) -> bool:
-    return override.type == OverrideType.CHANGE and not isinstance(override.value(), dict)
-
-
-def _keys_of(command: str, words: list[str]) -> dict[str, None] | None:
-    """Dotted names of a composed configuration; None where Hydra cannot compose it."""
-    try:
-        composed = OmegaConf.to_container(_composed(command, tuple(words)), resolve=False)
-    except (HydraException, OmegaConfBaseException):
-        return None
-    sections = cast(dict[str, Any], composed)
-    for section in COMMANDS[command].unused:
-        sections.pop(section, None)
-    return dict.fromkeys(name for name, _ in dotted(sections))
+def _known_keys(command: str, overrides: list[Override]) -> dict[str, None]:
+    """Keys that exist under the chosen options; for a sweep, those of any of its jobs."""
+    known: dict[str, None] = {}
+    for words in sweep_jobs(o for o in overrides if not o.key_or_group.startswith("hydra")):
+        try:
+            config = OmegaConf.to_container(composed(command, tuple(words)), resolve=False)
+        except (HydraException, OmegaConfBaseException):
+            continue
+        for section in COMMANDS[command].unused:
+            cast(dict[str, Any], config).pop(section, None)
+        known |= dict.fromkeys(name for name, _ in dotted(cast(dict[str, Any], config)))
+    return known
 
 
 def _key_problem(command: str, override: Override, known: Iterable[str]) -> str | None:

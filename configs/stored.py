@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
+from configs.composing import CONFIG_DIR
 from configs.continuing import changes
 from configs.data_rules import TRAIN
-from configs.overrides import CONFIG_DIR, CommandLine, dotted, group_options
+from configs.overrides import CommandLine, dotted, group_options
 from configs.words import without_tildes
 from datamodules.source import named_filter, source_names, source_options
 from editors.hub import checkpoint_file

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from configs.composing import CONFIG_DIR
 from configs.models import model_options
-from configs.overrides import CONFIG_DIR, group_options, suggest
+from configs.overrides import group_options, suggest
 from configs.schema import ModelOptions
 from configs.words import quoted
 from datamodules.collate import RowTable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from safetensors.torch import save_file
 from torch import Tensor
 
-from configs.overrides import CONFIG_DIR
+from configs.composing import CONFIG_DIR
 from datamodules.picture_file import read_image
 from editing.card import (
     CARD,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.overrides import CONFIG_DIR
+from configs.composing import CONFIG_DIR
 from configs.stored import SECTIONS
 from editors.checkpoint import CONFIG, IDENTITY, SUBJECTS, TERMS, TRACES
 from errors import ModelError, some_of

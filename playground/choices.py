@@ -8,8 +8,9 @@ from itertools import chain
 from pathlib import Path
 
 from configs.check import load_edit_config
+from configs.composing import CONFIG_DIR
 from configs.models import every_model
-from configs.overrides import CONFIG_DIR, group_options
+from configs.overrides import group_options
 from configs.schema import ModelOptions
 from datamodules.records import Record
 from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES, PromptMaker

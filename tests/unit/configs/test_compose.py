@@ -7,7 +7,8 @@ import yaml
 
 from configs import schema
 from configs.check import load_config
-from configs.overrides import CONFIG_DIR, group_options
+from configs.composing import CONFIG_DIR
+from configs.overrides import group_options
 from datamodules.source import source_options
 from datamodules.sources.tmke import TmkeData
 from editors.ft.config import FtOptions

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from configs.check import load_config, preflight
+from configs.composing import hydra_ready
 from configs.help import help_text
 from configs.launch import _checked_arguments, _words_of_edit
-from configs.overrides import command_groups, group_options, hydra_ready
+from configs.overrides import command_groups, group_options
 from configs.words import quote_words
 from errors import ConfigError
 from tests.output_folders import prepared

@@ -18,7 +18,7 @@ import pytest
 
 from configs import schema
 from configs.check import build, load_config
-from configs.overrides import compose_plain, hydra_ready
+from configs.composing import compose_plain, hydra_ready
 from configs.rundir import check_output_dir, output_folder, reserved_folder, resumes
 from errors import ConfigError, DataError, Stopped
 from results.files import run_files

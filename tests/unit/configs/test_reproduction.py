@@ -16,7 +16,7 @@ import pytest
 
 from configs import schema
 from configs.check import load_config, preflight
-from configs.overrides import hydra_ready
+from configs.composing import hydra_ready
 from editors.ft.config import FtOptions
 from editors.ike.config import IkeOptions
 from editors.mend.config import MendOptions

@@ -11,7 +11,7 @@ import yaml
 
 from configs import schema
 from configs.check import build, load_config
-from configs.overrides import compose_plain, hydra_ready
+from configs.composing import compose_plain, hydra_ready
 from configs.rundir import check_output_dir, resumes
 from datamodules.sources.world import WorldData
 from editors.checkpoint import CONFIG, IDENTITY, editor_options, read_checkpoint

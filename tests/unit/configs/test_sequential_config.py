@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from configs.check import load_config, preflight
+from configs.composing import hydra_ready
 from configs.launch import _checked_arguments
-from configs.overrides import hydra_ready
 from configs.schema import EvaluateConfig
 from configs.words import quote_words
 from editors.ft.config import FtOptions

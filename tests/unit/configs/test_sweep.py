@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from configs.check import preflight
-from configs.overrides import hydra_ready, parse_words, sweep_jobs
+from configs.composing import hydra_ready
+from configs.overrides import parse_words, sweep_jobs
 from configs.schema import EvaluateConfig
 from configs.sweep import JobFailed
 from errors import DataError

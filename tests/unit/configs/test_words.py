@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.check import load_config, preflight, validate
+from configs.composing import hydra_ready
 from configs.launch import _checked_arguments
-from configs.overrides import hydra_ready
 from configs.rundir import check_output_dir, output_folder
 from configs.schema import EvaluateConfig
 from configs.words import quote_words, text_keys
