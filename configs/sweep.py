@@ -28,6 +28,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.table import Table
 
+from configs.between_jobs import between_jobs
 from configs.isolation import free_memory, isolated
 from configs.overrides import parse_words
 from configs.schema import RunConfig
@@ -42,8 +43,10 @@ RESUME = (
     "the same sweep with output_dir=DIR, the folder of all its jobs, and resume=true makes what is "
     "missing"
 )
+_OF_MODEL = ("model", "experiment")  # groups of words that say which base model a job edits
 _NOTE = "sweep_job"  # key under which a job leaves its facts in the configuration Hydra brings back
 _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+_HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 class JobFailed(CompactHydraException):
@@ -134,7 +137,7 @@ class Sweep:
         try:
             config = configure()
             config.name_job(words)
-            with isolated(), explained_places():
+            with between_jobs.job(), isolated(), explained_places():
                 score = main(config)
         except Exception as error:
             failure = _job_failure(error)
@@ -246,6 +249,7 @@ class _Watched(Launcher):
         self.launcher, self.sweep = launcher, sweep
         sweeper = config.hydra.sweeper
         self.is_basic = sweeper.get("_target_") == _BASIC
+        self.is_here = config.hydra.launcher.get("_target_") == _HERE
         self.in_one_go = self.is_basic and sweeper.get("max_batch_size") is None
 
     def setup(
@@ -259,12 +263,40 @@ class _Watched(Launcher):
         """Launches jobs; Hydra's own sweeper is not told of failures, at which it would end."""
         self.sweep.is_repeatable = self.is_basic
         self.sweep.total = len(job_overrides) if self.in_one_go else None
-        returns = self.launcher.launch(job_overrides, initial_job_idx)
+        returns = self._returns(job_overrides, initial_job_idx)
         for number, back in enumerate(returns, start=initial_job_idx):
             self.sweep.add(number, back)
             if self.is_basic and back.status != JobStatus.COMPLETED:
                 back.status, back.return_value = JobStatus.COMPLETED, None
         return returns
+
+    def _returns(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """What the jobs came to, in the order of their numbers.
+
+        In this process those of one base model follow each other, so that it is loaded once.
+        """
+        if not self.is_here:
+            return self.launcher.launch(job_overrides, initial_job_idx)
+        returns: dict[int, JobReturn] = {}
+        for at in by_model(job_overrides):
+            (returns[at],) = self.launcher.launch([job_overrides[at]], initial_job_idx + at)
+        return [returns[at] for at in range(len(job_overrides))]
+
+
+def by_model(job_overrides: Sequence[Sequence[str]]) -> list[int]:
+    """The places of jobs, those of one model together, models in the order of their first job."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for at, words in enumerate(job_overrides):
+        overrides = parse_words(map(str, words)).overrides
+        about_model = (
+            str(o.input_line)
+            for o in overrides
+            if (o.key_or_group or "").split(".")[0] in _OF_MODEL
+        )
+        groups.setdefault(tuple(about_model), []).append(at)
+    return [at for places in groups.values() for at in places]
 
 
 def _job_failure(error: Exception) -> JobFailed:

@@ -53,6 +53,7 @@ from runner.caching import open_cache
 from runner.checked import log_contents
 from runner.learnt import log_overlaps
 from runner.lengths import check_lengths
+from runner.resident import base_model, processor_of
 from runner.training import check_checkpoint, load_trained_editor
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,9 @@ def _limit(cfg: EditingConfig) -> int | None:
 
 def open_processor(model: ModelOptions) -> Processor:
     """Tokenizer and image processor, without weights."""
-    return load_processor(model.family, model.path, revision=model.revision)
+    return processor_of(
+        model, lambda: load_processor(model.family, model.path, revision=model.revision)
+    )
 
 
 def make_encoder(processor: Processor, form: PromptForm) -> PromptEncoder:
@@ -161,7 +164,9 @@ def open_model(
     memory: float | int | None = None,
     processes: int = 1,
 ) -> EditableModel:
-    """Loads the base model onto a device; editors are built there, before Lightning starts.
+    """The base model on a device; editors are built there, before Lightning starts.
+
+    A job of a sweep takes over that of the job before where it is the same (`runner.resident`).
 
     Args:
         options: group `model`.
@@ -172,6 +177,13 @@ def open_model(
     Raises:
         ModelError: it cannot be loaded, or the device is too small for its weights.
     """
+    model = base_model(options, device, lambda: _load_model(options, device))
+    shared = processes if model.device.type == "cpu" else 1  # a GPU is one process's own
+    model.budget = MemoryBudget.of(model.device, memory, processes=shared)
+    return model
+
+
+def _load_model(options: ModelOptions, device: torch.device | None) -> EditableModel:
     log_memory(
         options.family,
         options.path,
@@ -181,7 +193,7 @@ def open_model(
         device=device,
     )
     with explained_loading(options):
-        model = load_model(
+        return load_model(
             options.family,
             options.path,
             revision=options.revision,
@@ -190,9 +202,6 @@ def open_model(
             device=device,
             quantise=options.quantise,
         )
-    shared = processes if model.device.type == "cpu" else 1  # a GPU is one process's own
-    model.budget = MemoryBudget.of(model.device, memory, processes=shared)
-    return model
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from reporting.paper import paper_columns
@@ -50,6 +51,18 @@ def test_a_job_that_failed_leaves_no_model_behind_and_resume_makes_what_is_missi
         means = [metrics[name]["mean"] for name in paper_columns("unimodal")]
         measured = [mean for mean in means if mean is not None]
         assert cells(printed, number)[4] == f"{sum(measured) / len(measured):.4g}"
+
+
+def test_a_job_takes_over_the_model_of_the_job_before_and_scores_the_same(
+    world: Path, tmp_path: Path
+) -> None:
+    words = (*WORDS, "editor=ft", "editor.steps=3", "seed=0,1", f"data.root={world}")
+    printed = run("evaluate.py", *words, f"output_dir={tmp_path}")
+    assert " ".join(printed.split()).count("that of the job before, no weight is read") == 1
+    first, second = (pd.read_parquet(tmp_path / name / "edits.parquet") for name in "01")
+    pd.testing.assert_frame_equal(
+        second.drop(columns="seconds"), first.drop(columns="seconds"), check_exact=True
+    )
 
 
 def test_a_training_that_failed_leaves_no_model_behind(world: Path, tmp_path: Path) -> None:

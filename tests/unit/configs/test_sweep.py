@@ -79,6 +79,29 @@ def test_a_bug_keeps_its_traceback_and_gives_status_1(
     assert Path("runs/mine/1").is_dir()
 
 
+def test_jobs_of_one_model_follow_each_other_and_keep_their_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    ran = []
+
+    def main(cfg: EvaluateConfig) -> float | None:
+        ran.append((cfg.model.name, cfg.seed, cfg.output_dir))
+        return seeded(cfg)
+
+    words = ("seed=0,3", "model=llava_tiny,blip2_opt_tiny", "output_dir=runs/mine")
+    assert sweep(monkeypatch, main, *words) == 0
+    assert ran == [
+        ("llava_tiny", 0, "runs/mine/0"), ("llava_tiny", 3, "runs/mine/2"),
+        ("blip2_opt_tiny", 0, "runs/mine/1"), ("blip2_opt_tiny", 3, "runs/mine/3"),
+    ]  # fmt: skip
+    rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert [[row[0].strip(), row[4].strip(), row[5].strip()] for row in rows] == [
+        ["1", "10", "runs/mine/0"], ["2", "10", "runs/mine/1"],
+        ["3", "13", "runs/mine/2"], ["4", "13", "runs/mine/3"],
+    ]  # fmt: skip
+
+
 def test_an_interrupt_ends_the_sweep_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
