@@ -213,6 +213,11 @@ def _missing_plugin(override: Override) -> list[str]:
     word = str(override.input_line)
     if word.startswith("hydra/launcher=submitit_") and not importlib.util.find_spec("submitit"):
         return [f"{word}: hydra-submitit-launcher is missing, pip install -e '.[slurm]' brings it"]
+    if word == "hydra/launcher=joblib" and not (
+        importlib.util.find_spec("hydra_plugins")  # without which the other one cannot be sought
+        and importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher")
+    ):
+        return [f"{word}: hydra-joblib-launcher is missing, pip install -e '.[joblib]' brings it"]
     if word == "hydra/sweeper=optuna" and not importlib.util.find_spec("optuna"):
         return [f"{word}: hydra-optuna-sweeper is missing, pip install hydra-optuna-sweeper"]
     return []

@@ -196,6 +196,9 @@ def test_a_missing_launcher_is_named_with_what_brings_it(monkeypatch: pytest.Mon
     (problem,) = sweep("seed=0,1", "trainer=ddp", "hydra/launcher=submitit_slurm")
     assert problem.startswith("hydra/launcher=submitit_slurm: hydra-submitit-launcher is missing")
     assert "pip install -e '.[slurm]'" in problem
+    (problem,) = sweep("seed=0,1", "hydra/launcher=joblib")
+    assert problem.startswith("hydra/launcher=joblib: hydra-joblib-launcher is missing")
+    assert "pip install -e '.[joblib]'" in problem
 
 
 PROGRAM = """
