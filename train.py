@@ -36,6 +36,7 @@ def train(placement: Placement[TrainConfig]) -> float | None:
     from loggers.curve_file import lacks_picture
     from loggers.run_loggers import log_pictures, open_loggers
     from runner import assembly, continuing, training
+    from runner.batch_size import settle_batch_size
     from runner.callbacks import user_callbacks
     from runner.lengths import check_lengths
     from runner.trial import try_out
@@ -64,6 +65,7 @@ def train(placement: Placement[TrainConfig]) -> float | None:
     check_lengths(module.get_submodule("editor").train(), parts.data, "train", "val")
     continuing.check_same_edits(cfg, parts.data)  # those that were not too long either
     placement.check_same_edits(parts.data.served)
+    settle_batch_size(cfg, parts, module.get_submodule("editor"), "val")
     length = training.trainer_arguments(cfg, parts.data, placement.processes)
     if cfg.trainer.fast_dev_run:
         try_out(cfg, module, parts.data, callbacks, **length)

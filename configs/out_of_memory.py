@@ -90,9 +90,9 @@ def _batch_sizes(config: schema.RunConfig) -> Iterator[str]:
                 f"lower editor.batch_size (now {editor.batch_size}) and raise editor.accumulate "
                 f"(now {editor.accumulate}) by the same factor"
             )
-        if config.evaluate.batch_size > 1:
+        if config.evaluate.batch_size != 1:
             yield f"lower evaluate.batch_size (now {config.evaluate.batch_size}), for validation"
-    elif config.evaluate.batch_size > 1:
+    elif config.evaluate.batch_size != 1:
         yield f"lower evaluate.batch_size (now {config.evaluate.batch_size})"
 
 

@@ -45,7 +45,7 @@ _OF_THE_FOLDER = {"output_dir", "overwrite", "resume"}  # what tells no two runs
 _CHANGES_NO_RESULT = {
     "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "cache",
     "data.num_workers", "data.on_error", "data.allow_overlap", "data.train.allow_overlap",
-    "callbacks", "score", "evaluate.batch_size", "gate",
+    "callbacks", "score", "evaluate.batch_size", "evaluate.tokens", "gate",
     "pretrain.alignment",
 }  # fmt: skip
 _DECIDES = {"trainer.precision"}

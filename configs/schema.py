@@ -102,7 +102,8 @@ class MetricOptions(ComparedPositions):
 class EvaluateOptions(Options):
     """Section `evaluate`: how edits are judged, in training's validation too."""
 
-    batch_size: int = Field(ge=1)
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)]
+    tokens: int | None = Field(ge=1)
 
 
 class ProtocolOptions(Options):

@@ -246,21 +246,22 @@ class EditDataModule(L.LightningDataModule):
         if self.overfit is not None:
             _, world = rank_and_world()
             edits = [self._edits["train"][number] for number in self.train_order().taken(world)]
-        return self._loader(
-            "val", EditOrder(len(edits), self.eval_batch_size, tokens=tokens), edits
-        )
+        order = EditOrder(len(edits), self.eval_batch_size, tokens=tokens)
+        return self._loader("val", order, edits)
 
     def test_dataloader(self) -> BatchLoader:
         """Test edits, in order."""
-        tokens = self.tokens("test")
-        order = EditOrder(
-            len(tokens), self.eval_batch_size, leave_out=self.leave_out, tokens=tokens
-        )
+        tokens, size = self.tokens("test"), self.eval_batch_size
+        order = EditOrder(len(tokens), size, leave_out=self.leave_out, tokens=tokens)
         return self._loader("test", order)
 
     def first(self, split: Split, n: int, batch_size: int) -> BatchLoader:
         """The first n edits of a split, in order, in batches of any size."""
         return self._loader(split, EditOrder(n, batch_size))
+
+    def batch(self, split: Split, numbers: Iterable[int]) -> EditBatch:
+        """A batch of some edits, made here and now."""
+        return self._collator(split)([self._edits[split][number] for number in numbers])
 
     def transfer_batch_to_device(
         self, batch: EditBatch, device: torch.device, dataloader_idx: int

@@ -90,6 +90,20 @@ class Reporting(Protocol):
 
 
 @runtime_checkable
+class HoldsMemory(Protocol):
+    """Editors whose edits take memory until they are scored."""
+
+    def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
+        """Bytes that the edits of a batch take at their peak, beyond what `model.budget` limits.
+
+        Args:
+            model: the base model.
+            batch: its rows may have no picture features yet.
+        """
+        ...
+
+
+@runtime_checkable
 class Remembering(Protocol):
     """Edits that show later questions no more than had room before earlier ones."""
 

@@ -11,14 +11,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+from transformers import PretrainedConfig
 
 from errors import ModelError
 from models.device_memory import GB, device_memory
 
+if TYPE_CHECKING:
+    from models.editable import EditableModel
+
 SHARE = 0.5  # of what is free; the rest is for states, gradients and what an allocator loses
 CPU_MOST = 8 * 2**30  # more at once makes a CPU no faster
+PASS_SHARE = 1 / 16  # of the budget, for what a layer holds while a pass runs
 KEY = "trainer.memory"
 
 
@@ -85,3 +91,56 @@ class MemoryBudget:
                 f"{what} takes {needed / GB:.1f} GB, and {self.device} has {self.free / GB:.1f} GB "
                 f"free beside the base model. {remedy}"
             )
+
+
+def layer_values(config: PretrainedConfig) -> int:
+    """Values that one layer holds per token while it runs without gradients.
+
+    Residual, norm, queries, keys, values, attention's output and its projection; of an MLP two
+    branches and their product.
+    """
+    width: int = config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None)
+    return 8 * width + 3 * (4 * width if inner is None else int(inner))
+
+
+def tokens_at_once(model: EditableModel) -> int:
+    """Tokens that a pass over the decoder reads at once, packed rows being read in parts."""
+    config = model.hf.config.get_text_config()
+    return model.budget.fit(layer_values(config) * model.dtype.itemsize, share=PASS_SHARE)
+
+
+def state_bytes(model: EditableModel, tokens: int) -> int:
+    """Bytes of the state that enters a layer, and of the one that comes out of the next."""
+    width: int = model.hf.config.get_text_config().hidden_size
+    return 2 * tokens * width * model.dtype.itemsize
+
+
+def decoder_bytes(model: EditableModel, tokens: int, longest: int) -> int:
+    """Bytes of one layer at work on a part of what is read.
+
+    Args:
+        model: the base model.
+        tokens: places that are read in all.
+        longest: those that can only be read together.
+    """
+    config = model.hf.config.get_text_config()
+    at_once = max(longest, min(tokens, tokens_at_once(model)))
+    return at_once * layer_values(config) * model.dtype.itemsize
+
+
+def logit_bytes(model: EditableModel, answers: int) -> int:
+    """Bytes of the logits at some answer tokens in float32, and as much to rank them."""
+    vocabulary: int = model.hf.config.get_text_config().vocab_size
+    return 2 * answers * vocabulary * torch.float32.itemsize
+
+
+def vision_bytes(model: EditableModel, pictures: int) -> int:
+    """Bytes of one layer at work in a vision tower, over all patches of some pictures."""
+    config = getattr(model.hf.config, "vision_config", None)
+    sizes = [getattr(config, name, None) for name in ("image_size", "patch_size", "hidden_size")]
+    if not pictures or not all(isinstance(size, int) for size in sizes):
+        return 0  # a tower with sizes of its own; its features count among the decoder's tokens
+    side, patch, _ = (int(size) for size in sizes if size is not None)
+    patches = (side // patch) ** 2 + 1
+    return pictures * patches * layer_values(config) * model.dtype.itemsize

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from caching.entries import Tensors
 from caching.store import Cache
 from errors import ModelError
-from models.budget import MemoryBudget
+from models.budget import MemoryBudget, tokens_at_once
 from models.decoder import Decoder
 from models.deltas import (
     Deltas,
@@ -218,7 +218,7 @@ class EditableModel(DecoderPasses, ABC):
             return self._run(layer, rows, rows.attention_mask, self.body_inputs(rows)).state()
         packing, rows = pack(rows), self.encode_pictures(rows)
         parts = []
-        for numbers, part, bucket in buckets_of(rows, packing):
+        for numbers, part, bucket in buckets_of(rows, packing, tokens_at_once(self)):
             positions = {"position_ids": part.depth}
             entered = self._run(layer, bucket, attention_mask(part, dtype), positions)
             parts.append(entered.part(packing, numbers))

@@ -108,14 +108,20 @@ class Packing:
         )
         return packing, old, kept
 
-    def buckets(self) -> Iterator[Tensor]:
-        """Numbers of sequences of like length, the longest first; nearly no place is empty."""
+    def buckets(self, most: int | None = None) -> Iterator[Tensor]:
+        """Numbers of sequences of like length, the longest first; nearly no place is empty.
+
+        Args:
+            most: places of a bucket, where there is more than one sequence in it; None: any number.
+        """
         lengths = self.filled.sum(1)
         order = lengths.argsort(descending=True, stable=True)
         start, sorted_lengths = 0, lengths[order].tolist()
         for number, length in enumerate(sorted_lengths):
-            tokens = (number - start) * sorted_lengths[start]
-            if tokens >= _BUCKET and length < _LIKE * sorted_lengths[start]:
+            longest, n = sorted_lengths[start], number - start
+            is_other = n * longest >= _BUCKET and length < _LIKE * longest
+            is_full = most is not None and n and (n + 1) * longest > most
+            if is_other or is_full:
                 yield order[start:number].sort().values
                 start = number
         yield order[start:].sort().values
@@ -167,10 +173,10 @@ class Bucket(NamedTuple):
     rows: Rows
 
 
-def buckets_of(rows: Rows, packing: Packing) -> Iterator[Bucket]:
-    """The sequences of packed rows as they are read, the longest first."""
+def buckets_of(rows: Rows, packing: Packing, most: int | None = None) -> Iterator[Bucket]:
+    """The sequences of packed rows as they are read, the longest first; `most` as in `buckets`."""
     tokens = packed_rows(rows, packing)
-    for numbers in packing.buckets():
+    for numbers in packing.buckets(most):
         part = packing.part(numbers)
         yield Bucket(numbers, part, tokens.select(numbers).cut(part.filled.shape[1]))
 

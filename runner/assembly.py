@@ -84,7 +84,8 @@ def make_data(
         scenarios,
         batch_size=batch_size,
         accumulate=accumulate,
-        eval_batch_size=cfg.evaluate.batch_size,
+        # `auto` is settled once model and editor are there (`runner.batch_size`).
+        eval_batch_size=1 if cfg.evaluate.batch_size == "auto" else cfg.evaluate.batch_size,
         num_workers=cfg.data.num_workers,
         seed=cfg.seed,
         limit=_limit(cfg),

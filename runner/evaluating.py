@@ -15,6 +15,7 @@ from results.folder import RunResult
 from results.partial import PartialResults, edits_of
 from results.writing import write_result
 from runner import assembly
+from runner.batch_size import continued_batch_size, settle_batch_size
 from runner.caching import log_use, total
 from runner.start import Placement
 from runner.summary import Run
@@ -31,6 +32,7 @@ def prepare(placement: Placement[EvaluateConfig]) -> Run:
     parts = assembly.open_parts(cfg, {"test": SCENARIOS[cfg.scenario.name]}, placement.device)
     editor = assembly.open_editor(cfg, parts)
     placement.check_same_edits(parts.data.served)
+    settle_batch_size(cfg, parts, editor, "test")
     return Run(cfg, parts, editor, placement)
 
 
@@ -66,6 +68,9 @@ def score(
     """
     placement, is_first = run.placement, run.placement.rank == 0
     batches = module.partial.open() if is_first and module.partial is not None else []
+    if run.cfg.protocol.n is None:  # else a result is no batch but a point of the curve
+        size = continued_batch_size(run.cfg.evaluate, batches, run.data.eval_batch_size)
+        run.data.eval_batch_size = placement.first_decides(size)
     module.resume(batches, placement.first_decides(edits_of(batches)), run.data)
     trainer = assembly.make_trainer(
         run.cfg.trainer, loggers=loggers, callbacks=callbacks, root=folder

@@ -135,7 +135,7 @@ class Run:
             "positions": cfg.metrics.positions,
             "locality_i": cfg.metrics.locality_i,
             "generation": cfg.metrics.generation,
-            "batch_size": cfg.evaluate.batch_size,
+            "batch_size": self.data.eval_batch_size,
             "dtype": cfg.model.dtype,
             "quantise": cfg.model.quantise,
             "model_revision": cfg.model.revision,

@@ -34,6 +34,11 @@ class FineTune:
         """The lowest of the last `layers` layers."""
         return model.last_sites(self.options.layers)[0].layer
 
+    def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
+        """The deltas in float32, twice while they are put together."""
+        sites = model.last_sites(self.options.layers)
+        return len(batch) * 2 * 4 * sum(model.weight(site).numel() for site in sites)
+
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """One dense delta per edit and matrix.
 

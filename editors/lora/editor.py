@@ -64,6 +64,11 @@ class Lora:
         draw = torch.Generator().manual_seed(self.options.seed)  # on the CPU, as peft draws
         return {site: self._adapter(model.linear(site), draw) for site in self.sites(model)}
 
+    def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
+        """The moves of both matrices in float32, twice while they are put together."""
+        shapes = (linear_shape(model.linear(site)) for site in self.sites(model))
+        return len(batch) * 2 * 4 * sum(self.options.rank * sum(shape) for shape in shapes)
+
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """One low-rank delta per edit and matrix.
 

@@ -21,10 +21,13 @@ from editors.base import DeltaEdit, EditorInputs
 from editors.mend.config import MendOptions
 from editors.mend.transform import GradientTransform, largest, surviving
 from errors import ModelError
+from models.budget import layer_values, logit_bytes
 from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, Factors, PrefixState
 from models.finite import check_own_logits, number_type, question_at, remedy
 from models.rows import EditBatch
+
+_COPIES = 6  # of a token's factors: captured, normalised, a hidden layer's, transformed, by edit
 
 
 class Mend(nn.Module):
@@ -70,6 +73,15 @@ class Mend(nn.Module):
     def first_layer(self, model: EditableModel) -> int:
         """The lowest edited layer."""
         return min(site.layer for site in self.sites)
+
+    def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
+        """Of the edits' own rows: the capture's graph, and factors as a network moves them."""
+        rows = batch.rows.select(batch.edit_rows)
+        tokens, above = rows.attention_mask.numel(), model.n_layers - self.first_layer(model)
+        graph = above * layer_values(model.hf.config.get_text_config()) * model.dtype.itemsize
+        widths = sum(sum(linear_shape(model.linear(site))) for site in self.sites)
+        logits = 2 * logit_bytes(model, int(rows.answer_mask.sum()))
+        return tokens * (graph + 4 * _COPIES * widths) + logits
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """One edit per row of `batch.edit_rows`, independent of each other in eval mode.

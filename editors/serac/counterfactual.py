@@ -32,6 +32,7 @@ from editors.serac.config import AUTO, FRESH, CounterfactualOptions, Sizes
 from editors.serac.published import published_counterfactual
 from editors.serac.scope import base_width, kind_and_vocabulary, take_embeddings
 from errors import ModelError
+from models.budget import PASS_SHARE, MemoryBudget, layer_values
 from models.editable import EditableModel
 from models.head import at_tokens, in_single_precision
 from models.positions import max_positions
@@ -81,6 +82,16 @@ class Counterfactual(nn.Module):
     def max_positions(self) -> int:
         """Tokens that it reads at once; not the base model's number."""
         return max_positions(self.lm.config)
+
+    def row_bytes(self, rows: Rows) -> int:
+        """Bytes of one layer at work on the longest row, and on an entry as long again."""
+        config = self.lm.config
+        longest = 2 * int(rows.attention_mask.sum(1).amax())
+        return longest * (config.hidden_size + layer_values(config)) * torch.float32.itemsize
+
+    def rows_at_once(self, budget: MemoryBudget, rows: Rows) -> int:
+        """How many rows it reads at once, as decoder passes share the budget."""
+        return budget.fit(self.row_bytes(rows), share=PASS_SHARE)
 
     def encode(self, encoder: PromptEncoder, entry: str, text: RowText) -> Encoded:
         """A row as it reads it, the entry first.

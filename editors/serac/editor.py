@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,9 +27,19 @@ from editors.serac.config import SeracOptions
 from editors.serac.counterfactual import Counterfactual, build_counterfactual
 from editors.serac.memory import Entry, Memory
 from editors.serac.scope import Scope, build_scope
-from editors.serac.similarity import fires, mix_hard, mix_soft, retrieve
+from editors.serac.similarity import (
+    fires,
+    is_negligible,
+    mix_hard,
+    mix_negligible,
+    mix_soft,
+    retrieve,
+)
+from models.budget import MemoryBudget, logit_bytes
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows, RowText, pooled_pictures
+
+ASKED = "asked_counterfactual"  # name in a result's `editor_report`
 
 
 class Serac(nn.Module):
@@ -93,6 +103,13 @@ class Serac(nn.Module):
         """The last layer: no layer is edited, so as much as possible is shared."""
         return model.n_layers - 1
 
+    def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
+        """One layer of the counterfactual model over the rows that it reads at once, and logits."""
+        rows, reader = batch.rows, self.counterfactual
+        n_rows = min(len(rows), reader.rows_at_once(model.budget, rows))
+        layer = n_rows * reader.row_bytes(rows)
+        return layer + 2 * logit_bytes(model, int(rows.answer_mask.sum()))
+
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> SeracEdit:
         """One memory entry per edit, seen by that edit's rows alone."""
         rows = batch.edit_rows.tolist()
@@ -125,6 +142,7 @@ class SeracEdit:
     editor: Serac
     memory: Memory
     owner: Tensor | None
+    _asked: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False, compare=False)
 
     def answer(self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers) -> Tensor:
         """Predicts answer tokens; with an empty memory these are the base model's logits."""
@@ -133,20 +151,34 @@ class SeracEdit:
         if not len(self.memory):
             return base
         in_scope, log_scope, entry = self._in_scope(rows)
+        self._count(rows, in_scope)
         scoped = in_scope.nonzero().squeeze(1)
+        mixed = base if self.editor.combine_hard else self._outside(base, at, in_scope, log_scope)
         if not len(scoped):
-            return base
+            return mixed
         tokens, asked, read = _tokens_of(at, scoped), rows.select(scoped), at.select(scoped)
         has_answer = self.editor.counterfactual.reads(asked, read)
         tokens, read = tokens[has_answer], read.where(has_answer)
-        counterfactual = self.counterfactual(asked, read, entry[scoped])
+        counterfactual = self.counterfactual(asked, read, entry[scoped], model.budget)
         scope = log_scope[at.row[tokens]]
         if self.editor.combine_hard:
-            mixed = mix_hard(base[tokens], counterfactual, scope, self.editor.threshold)
+            inside = mix_hard(base[tokens], counterfactual, scope, self.editor.threshold)
         else:
-            mixed = mix_soft(base[tokens], counterfactual, scope)
-            base = base.log_softmax(-1)
-        return base.index_copy(0, tokens, mixed.to(base.dtype))
+            inside = mix_soft(base[tokens], counterfactual, scope)
+        return mixed.index_copy(0, tokens, inside.to(base.dtype))
+
+    def report(self) -> dict[str, list[float]]:
+        """Of each edit the share of rows that the counterfactual model was asked; {} of a memory.
+
+        The others lie so far outside the scope that it has no say in their answers.
+        """
+        if self.owner is None or not self._asked:
+            return {}
+        n_edits = int(self.owner.max()) + 1
+        edits, asked = (torch.cat(values) for values in zip(*self._asked, strict=True))
+        n_rows = edits.bincount(minlength=n_edits).clamp(min=1)
+        share = edits[asked].bincount(minlength=n_edits) / n_rows
+        return {ASKED: share[self.owner].tolist()}
 
     def after(self, earlier: SeracEdit | None) -> SeracEdit:
         """One memory of all edits, which every row may see."""
@@ -177,7 +209,20 @@ class SeracEdit:
         log_scope, entry = self.retrieved(rows)
         if self.editor.combine_hard:
             return fires(log_scope, self.editor.threshold), log_scope, entry
-        return log_scope > -torch.inf, log_scope, entry
+        if self.editor.training:  # a gradient is to reach every scope
+            return log_scope > -torch.inf, log_scope, entry
+        return ~is_negligible(log_scope), log_scope, entry
+
+    def _outside(self, base: Tensor, at: Answers, in_scope: Tensor, log_scope: Tensor) -> Tensor:
+        """Log probabilities of soft answers without a counterfactual: (N, V)."""
+        negligible = (~in_scope & (log_scope > -torch.inf))[at.row]
+        tokens = negligible.nonzero().squeeze(1)
+        if not len(tokens):
+            return base.log_softmax(-1) if bool(in_scope.any()) else base
+        return base.log_softmax(-1).index_copy(0, tokens, mix_negligible(base[tokens]))
+
+    def _count(self, rows: Rows, asked: Tensor) -> None:
+        self._asked.append((rows.edit_index, asked))
 
     def retrieved(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Log scope probability of each row and the entry it is of: (R,), (R,)."""
@@ -193,11 +238,27 @@ class SeracEdit:
             log_p = scope.compare(queries, self.memory.embedded(scope))
         return retrieve(log_p, allowed)
 
-    def counterfactual(self, rows: Rows, at: Answers, entry: Tensor) -> Tensor:
-        """The counterfactual model's logits of rows that are told an entry each: (N, V)."""
-        texts = [self.memory.entries[number].text for number in entry.tolist()]
-        logits: Tensor = self.editor.counterfactual(self.editor.encoder, texts, rows, at)
-        return logits
+    def counterfactual(
+        self, rows: Rows, at: Answers, entry: Tensor, budget: MemoryBudget | None = None
+    ) -> Tensor:
+        """The counterfactual model's logits of rows that are told an entry each: (N, V).
+
+        With a budget as many rows are read at once as have room in it; `at` is then by row.
+        """
+        editor, texts = self.editor, self.memory.entries
+        reader, encoder = editor.counterfactual, editor.encoder
+        every = torch.arange(len(rows), device=entry.device)
+        at_once = len(rows) if budget is None else reader.rows_at_once(budget, rows)
+        logits = [
+            reader(
+                encoder,
+                [texts[number].text for number in entry[part].tolist()],
+                rows.select(part),
+                at.select(part),
+            )
+            for part in every.split(at_once)
+        ]
+        return torch.cat(logits)
 
     def scope_probabilities(self, rows: Rows) -> Tensor:
         """How sure the classifier is that a row is about an edit: (R,)."""

@@ -6,6 +6,7 @@ exp(-distance) is 0 in any float, and with it every gradient.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -106,6 +107,15 @@ def fires(log_scope: Tensor, threshold: float) -> Tensor:
     return log_scope.exp() > threshold
 
 
+def is_negligible(log_scope: Tensor) -> Tensor:
+    """Where the counterfactual model has no say in `mix_soft`: (n,) -> (n,) bool.
+
+    Less than half of what float32 can add to 1.19e-7 leaves p_base + 1.19e-7 what it is, but for a
+    last digit where that sum is rounded from the middle of two numbers.
+    """
+    return log_scope < math.log(EPSILON * torch.finfo(torch.float32).eps / 4)
+
+
 def mix_hard(base: Tensor, counterfactual: Tensor, log_scope: Tensor, threshold: float) -> Tensor:
     """The counterfactual model's logits where the scope is above the threshold.
 
@@ -124,3 +134,8 @@ def mix_soft(base: Tensor, counterfactual: Tensor, log_scope: Tensor) -> Tensor:
     share = log_scope.exp().reshape(-1, *[1] * (base.ndim - 1))
     mixed = (1 - share) * base.softmax(-1) + share * counterfactual.softmax(-1)
     return (mixed + EPSILON).log()
+
+
+def mix_negligible(base: Tensor) -> Tensor:
+    """`mix_soft` where the scope is negligible: log(p_base + 1.19e-7), (N, ..., V)."""
+    return (base.softmax(-1) + EPSILON).log()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models import packing as packing_module
+from models.budget import PASS_SHARE, MemoryBudget, layer_values
 from models.deltas import Delta, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, Factors
 from models.packing import pack
@@ -177,3 +179,29 @@ def test_masks_of_numbers_add_nothing_where_a_key_is_seen() -> None:
     added = attention_mask(packed, torch.float32)
     assert bool((added[seen] == 0).all())
     assert bool((added[~seen] == torch.finfo(torch.float32).min).all())
+
+
+@pytest.mark.parametrize("kind", ["llava", "llama"])
+def test_a_pass_reads_no_more_than_memory_allows(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one sequence, which is read as a whole."""
+    monkeypatch.setattr(packing_module, "_BUCKET", 512)
+    model = any_model(kind)
+    rows = rows_of(drawn_prompts(7, pictures=kind == "llava"))
+    at, deltas, layer = rows.answers(), random_deltas(model, 2), model.n_layers - 2
+
+    def answers() -> tuple[list[tuple[int, int]], Tensor]:
+        state = model.prefix(rows, layer, packed=True)
+        with torch.no_grad():
+            logits = model.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
+        return [(len(part.hidden), part.hidden[..., 0].numel()) for part in state.parts], logits
+
+    few, whole = answers()
+    each = layer_values(model.hf.config.get_text_config()) * model.dtype.itemsize
+    for most in (30, 1):
+        monkeypatch.setattr(model, "budget", MemoryBudget(math.ceil(most * each / PASS_SHARE)))
+        many, logits = answers()
+        assert all(tokens <= most or n == 1 for n, tokens in many)
+        assert len(many) > len(few)
+        torch.testing.assert_close(logits, whole, rtol=1e-5, atol=1e-5)
