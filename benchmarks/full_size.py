@@ -59,6 +59,7 @@ from pretraining.tokenizer import build_tokenizer, world_texts
 from results.provenance import peak_memory_bytes, reset_peak_memory
 from runner import training
 
+FAMILIES = ("llava", "minigpt4", "blip2")
 FT_STEPS = 25
 WEIGHTS = {"generality": 0.1, "portability": 0.1, "locality": 1.0, "reliability": 0.0, "image": 0.1}
 
@@ -212,7 +213,7 @@ def mend_step(model: EditableModel, world: World, encoder: PromptEncoder) -> Cal
 def main() -> None:
     """Prints a table for each family."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("families", nargs="+", choices=("llava", "minigpt4", "blip2"))
+    parser.add_argument("families", nargs="+", choices=FAMILIES)
     parser.add_argument("--device", default="cuda", type=torch.device)
     parser.add_argument("--dtype", default="auto", choices=get_args(Dtype))
     parser.add_argument("--tiny", action="store_true", help="a rehearsal at a width of 64")

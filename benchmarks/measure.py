@@ -4,42 +4,48 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 Work = Callable[[], object]
 
 
-def in_turns(works: list[Work], turns: int, device: torch.device) -> list[float]:
+def in_turns(
+    works: Sequence[Work], turns: int, device: torch.device, *, rehearse: bool = True
+) -> list[float]:
     """Each work once unmeasured, then all of them in turn.
 
     Args:
         works: pieces of work that may be repeated.
         turns: how often each is measured.
         device: where they work.
+        rehearse: whether each is done once before; what is done once, such as choosing kernels, is
+            measured where it is not.
 
     Returns:
         Seconds of the fastest turn of each.
     """
-    for work in works:
+    for work in works if rehearse else ():
         work()
     seconds = [math.inf] * len(works)
     for _ in range(turns):
         for number, work in enumerate(works):
-            seconds[number] = min(seconds[number], _one_turn(work, device))
+            seconds[number] = min(seconds[number], one_turn(work, device))
     return seconds
 
 
-def _one_turn(work: Work, device: torch.device) -> float:
-    _wait(device)
+def one_turn(work: Work, device: torch.device) -> float:
+    """Seconds of a piece of work."""
+    wait(device)
     started = time.perf_counter()
     work()
-    _wait(device)
+    wait(device)
     return time.perf_counter() - started
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -52,3 +58,14 @@ def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> flo
     weight = torch.randn(d_out, d_in, device=device, dtype=dtype)
     (best,) = in_turns([lambda: x @ weight.mT], 10, device)
     return 2 * n * d_in * d_out / best
+
+
+def copy_rate(device: torch.device, size: int) -> float:
+    """Bytes read and written a second where so many bytes are worked on, the best of ten.
+
+    A small state stays in the processor's cache, and is moved sooner than a large one.
+    """
+    source = torch.ones(max(1, size // 8), device=device)  # half of the bytes, of four each
+    target = torch.empty_like(source)
+    (best,) = in_turns([lambda: target.copy_(source)], 10, device)
+    return 2 * source.nbytes / best

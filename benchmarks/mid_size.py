@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,22 +40,48 @@ from errors import DataError
 from models.llava import Llava
 from models.rows import EditBatch
 
-VOCABULARY, IMAGE_SIZE = 8000, 112
+VOCABULARY, IMAGE_SIZE, PATCH = 8000, 112, 14
 _SPECIAL = ("<image>", "<pad>")
 
 
-def build_model(seed: int = 0, device: torch.device | str = "cpu") -> Llava:
+@dataclass(frozen=True)
+class Size:
+    """The sizes of a LLaVA.
+
+    Attributes:
+        layers: of the decoder.
+        width: d.
+        inner: of its MLPs.
+        tower: layers and width of the tower.
+        image: side of a picture, in pixels.
+        rank: of MEND's networks for it.
+    """
+
+    layers: int
+    width: int
+    inner: int
+    tower: tuple[int, int]
+    image: int
+    rank: int
+
+
+MID = Size(12, 512, 1376, (4, 256), IMAGE_SIZE, 192)
+MINIATURE = Size(4, 64, 96, (2, 32), 28, 16)  # the same with nothing to wait for
+
+
+def build_model(seed: int = 0, device: torch.device | str = "cpu", size: Size = MID) -> Llava:
     """The model, 57 million weights of which 8 are the vocabulary's, in float32."""
     text = LlamaConfig(
-        num_hidden_layers=12, hidden_size=512, intermediate_size=1376, num_attention_heads=8,
-        vocab_size=VOCABULARY, max_position_embeddings=2048,
+        num_hidden_layers=size.layers, hidden_size=size.width, intermediate_size=size.inner,
+        num_attention_heads=8, vocab_size=VOCABULARY, max_position_embeddings=2048,
     )  # fmt: skip
+    layers, width = size.tower
     vision = CLIPVisionConfig(
-        num_hidden_layers=4, hidden_size=256, intermediate_size=1024, num_attention_heads=4,
-        image_size=IMAGE_SIZE, patch_size=14, projection_dim=256,
+        num_hidden_layers=layers, hidden_size=width, intermediate_size=4 * width,
+        num_attention_heads=4, image_size=size.image, patch_size=PATCH, projection_dim=width,
     )  # fmt: skip
     config = LlavaConfig(
-        vision_config=vision, text_config=text, image_seq_length=64,
+        vision_config=vision, text_config=text, image_seq_length=(size.image // PATCH) ** 2,
         image_token_index=VOCABULARY - len(_SPECIAL),
     )  # fmt: skip
     torch.manual_seed(seed)
@@ -130,23 +158,35 @@ def read_records(folder: Path, pictures: Path) -> RecordSource:
 
 
 def make_encoder(tokenizer: PreTrainedTokenizerFast, model: Llava) -> PromptEncoder:
-    """The prompt function; a picture takes 64 tokens."""
+    """The prompt function; a picture takes 64 tokens, or as many as the model has patches."""
     config = model.hf.config
-    return PromptEncoder(tokenizer, PictureLayout(64, config.image_token_index))
+    return PromptEncoder(
+        tokenizer, PictureLayout(config.image_seq_length, config.image_token_index)
+    )
 
 
-def make_batches(
-    source: RecordSource, encoder: PromptEncoder, scenario: Scenario, n_edits: int, batch_size: int
-) -> list[EditBatch]:
-    """The first records of the sample under a scenario, as every command batches them."""
+def make_pixels(size: int = IMAGE_SIZE) -> Callable[[Image.Image], Tensor]:
+    """CLIP's processing of a picture to so many pixels a side."""
     images = CLIPImageProcessorPil(
-        size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+        size={"shortest_edge": size}, crop_size={"height": size, "width": size}
     )
 
     def pixels(image: Image.Image) -> Tensor:
         return torch.as_tensor(images(images=image, return_tensors="np")["pixel_values"][0])
 
+    return pixels
+
+
+def make_batches(
+    source: RecordSource,
+    encoder: PromptEncoder,
+    scenario: Scenario,
+    n_edits: int,
+    batch_size: int,
+    pixels: Callable[[Image.Image], Tensor] | None = None,
+) -> list[EditBatch]:
+    """The first records of the sample under a scenario, as every command batches them."""
     data = EditDataModule(source, {"test": scenario}, eval_batch_size=batch_size, limit=n_edits)
-    data.connect(encoder, ImageStore(pixels))
+    data.connect(encoder, ImageStore(pixels or make_pixels()))
     data.setup()
     return list(data.test_dataloader())

@@ -1,136 +1,127 @@
-"""Engine against reference and against the floor, on the mid-size model, for equal work.
+"""Engine against reference and against the floor, for equal work.
 
-    python -m benchmarks.run                       everything
+    python -m benchmarks.run                       all but those of hours, on the mid-size model
     python -m benchmarks.run mend_text ft_evaluation --turns 5 --batch 16
+    python -m benchmarks.run --long                FT of 20,000 steps too
     python -m benchmarks.run --keep                adds a line to benchmarks/results/NAME.jsonl
+    python -m benchmarks.run --device cuda --full-size llava
 
-`engine` and `reference` are seconds of one edit, in bare forward passes of a question about a
-picture, 92 tokens long. `floor` is the time of the operations that cannot be avoided, at the
-machine's own rate of matrix products. Both sides give the same numbers, which is checked before
-anything is timed.
+`engine` and `reference` are times of one edit, in bare forward passes of a question about a
+picture, 92 tokens long on the mid-size model. `floor` is the time of the operations that cannot be
+avoided, at the machine's own rate of matrix products, or of the bytes, whichever is longer. In
+float32 the numbers of both sides are compared before anything is timed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
-import transformers
-from rich.table import Table
 
-from benchmarks import cases, measure, mid_size
-from benchmarks.cases import Case
-from results.screen import screen
+from benchmarks import measure, mid_size, outcome
+from benchmarks.cases import CASES, LONG
+from benchmarks.floor import Rates
+from benchmarks.full_size import FAMILIES
+from benchmarks.memory import Opened, peak_beyond_model
+from benchmarks.outcome import Line
+from benchmarks.setting import Setting
+from models.loading import torch_dtype
 
-RESULTS = Path(__file__).parent / "results"
 PICTURES = Path("runs/benchmarks/pictures")
-_NARROWEST = 80  # columns of a table that goes into a file or a pipe
 
 
-@dataclass(frozen=True)
-class Line:
-    """What one benchmark came to; times are of one edit, in seconds.
+def run(name: str, setting: Setting, turns: int, rate: float, opened: Opened | None = None) -> Line:
+    """Compares both sides, then times them.
 
-    Attributes:
-        unit: seconds of the bare forward pass.
-        floor: seconds, from the count of operations.
-    """
-
-    name: str
-    unit: float
-    engine: float
-    reference: float
-    floor: float
-
-    @property
-    def ratio(self) -> float:
-        """How many times as long the reference takes."""
-        return self.reference / self.engine
-
-
-def run(
-    make: Callable[[cases.Setting], Case], setting: cases.Setting, turns: int, rate: float
-) -> Line:
-    """Checks that both sides agree, then times them.
+    Args:
+        name: of the benchmark.
+        setting: what it runs on.
+        turns: how often each side is measured.
+        rate: operations of matrix products a second.
+        opened: makes the same setting for the measuring of memory; None: it is not measured.
 
     Raises:
         AssertionError: their numbers differ.
     """
-    case = make(setting)
-    case.check()
-    works = [setting.unit, case.engine, case.reference]
-    unit, engine, reference = measure.in_turns(works, turns, torch.device("cpu"))
-    return Line(
-        case.name,
-        unit,
-        engine / case.engine_edits,
-        reference / case.reference_edits,
-        case.floor / rate / case.engine_edits,
+    case = CASES[name](setting)
+    if setting.exact:
+        case.check()
+    device, floor = setting.device, case.floor()
+    turns = 1 if case.once else turns
+    works = [case.engine, case.published]
+    (unit,) = measure.in_turns([setting.unit()], max(turns, 3), device)
+    engine, reference = measure.in_turns(works, turns, device, rehearse=not case.once)
+    rates = Rates(rate, measure.copy_rate(device, floor.state))
+    arithmetic, traffic = (seconds / floor.edits for seconds in floor.seconds(rates))
+    line = Line(
+        case.name, case.brief, unit, engine / floor.edits, reference, arithmetic, traffic,
+        outcome.of_one_edit(floor), setting.exact,
+    )  # fmt: skip
+    return line if opened is None or case.once else _with_memory(line, setting, opened)
+
+
+def _with_memory(line: Line, setting: Setting, opened: Opened) -> Line:
+    peak = partial(peak_beyond_model, opened, line.name, apart=setting.device.type != "cuda")
+    return replace(
+        line,
+        engine_peak=peak("engine", setting.batch_size),
+        engine_peak_alone=peak("engine", 1),
+        reference_peak=peak("published", 1),
     )
-
-
-def show(lines: Sequence[Line]) -> None:
-    """Prints a table."""
-    table = Table()
-    for name in ("", "engine", "reference", "ratio", "floor", "engine / floor"):
-        table.add_column(name, justify="left" if not name else "right")
-    for line in lines:
-        of_unit = (line.engine / line.unit, line.reference / line.unit)
-        table.add_row(
-            line.name,
-            f"{of_unit[0]:.2f}",
-            f"{of_unit[1]:.2f}",
-            f"{line.ratio:.1f}",
-            f"{line.floor / line.unit:.2f}",
-            f"{line.engine / line.floor:.2f}",
-        )
-    screen(narrowest=_NARROWEST).print(table)
-
-
-def keep(lines: Sequence[Line], setting: cases.Setting, rate: float) -> None:
-    """Adds a line to the file of each benchmark."""
-    RESULTS.mkdir(exist_ok=True)
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "batch": setting.batch_size,
-        "gflops": round(rate / 1e9, 1),
-    }
-    for line in lines:
-        with (RESULTS / f"{line.name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(about | vars(line) | {"ratio": round(line.ratio, 2)}) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the benchmarks that are named, all where none is."""
+    """Runs the benchmarks that are named, all but the longest where none is."""
+    options = _options(arguments)
+    device = options.device
+    if options.full_size:
+        opened = partial(
+            Setting.open_full_size, options.full_size, mid_size.shared_folder(), PICTURES,
+            options.batch, device, torch_dtype("auto", device), tiny=options.tiny,
+        )  # fmt: skip
+    else:
+        opened = partial(
+            Setting.open, mid_size.shared_folder(), PICTURES, options.batch, device=device
+        )
+    setting = opened()
+    rate = measure.matmul_rate(device, setting.model.dtype)
+    conditions = outcome.about(setting, rate)
+    print(", ".join(f"{name} {value}" for name, value in conditions.items()), flush=True)
+    names = options.names or [name for name in CASES if options.long or name not in LONG]
+    again: Opened | None = None
+    if options.memory:
+        again = opened if device.type != "cuda" else lambda: setting
+    lines = []
+    for name in names:
+        lines.append(run(name, setting, options.turns, rate, again))
+        if options.keep:
+            outcome.keep(lines[-1:], conditions)
+    outcome.show(lines)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(cases.CASES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--batch", type=int, default=16, help="edits side by side in the engine")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--long", action="store_true", help=f"with {', '.join(LONG)}")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--full-size", choices=FAMILIES, help="random weights in that size")
+    parser.add_argument("--tiny", action="store_true", help="of it a rehearsal at a width of 64")
     options = parser.parse_args(arguments)
-    if unknown := sorted(set(options.names) - set(cases.CASES)):
-        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(cases.CASES)}")
-    setting = cases.Setting.open(mid_size.shared_folder(), PICTURES, options.batch)
-    rate = measure.matmul_rate(torch.device("cpu"))
-    print(
-        f"{datetime.now(UTC).date()}, torch {torch.__version__}, {torch.get_num_threads()} threads,"
-        f" {rate / 1e9:.0f} GFLOP/s in matrix products"
-    )
-    names = options.names or list(cases.CASES)
-    lines = [run(cases.CASES[name], setting, options.turns, rate) for name in names]
-    show(lines)
-    if options.keep:
-        keep(lines, setting, rate)
+    if unknown := sorted(set(options.names) - set(CASES)):
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if options.batch < 1 or options.turns < 1:
+        parser.error("--batch and --turns are 1 or more")
+    if options.tiny and not options.full_size:
+        parser.error("--tiny belongs to --full-size")
+    return options
 
 
 if __name__ == "__main__":

@@ -9,21 +9,20 @@ editors' own networks; how rows, gradients and edits go through the base model i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from transformers import Blip2ForConditionalGeneration
 
 from editors.ft.config import FtOptions
-from editors.mend.editor import Mend
-from editors.objective import Objective
-from metrics.functional import kl_divergence
 from models.deltas import Site
 from models.editable import EditableModel, Factors
 from models.hooks import forward_hooks
-from models.rows import EditBatch
+from models.rows import EditBatch, Rows
 
 Weights = Mapping[str, Tensor]  # parameter of the transformers model -> what stands in its place
 
@@ -47,17 +46,40 @@ class Row:
 
 def rows_of(batch: EditBatch) -> list[Row]:
     """The rows of a batch, one by one."""
-    rows = batch.rows
-    alone = []
-    for number in range(len(rows)):
-        real = rows.attention_mask[number]
-        ids, answer = rows.input_ids[number][real], rows.answer_mask[number][real]
-        token = answer.nonzero().squeeze(1)
-        picture = int(rows.image_index[number])
-        pixels = rows.pixel_values
-        shown = None if picture < 0 or pixels is None else pixels[picture : picture + 1]
-        alone.append(Row(ids[None], shown, token - 1, ids[token]))
-    return alone
+    return [row_of(alone(batch.rows, number)) for number in range(len(batch.rows))]
+
+
+def alone(rows: Rows, number: int) -> Rows:
+    """One row of a table, without padding."""
+    one = rows.select(torch.tensor([number], device=rows.input_ids.device))
+    real = one.attention_mask[0]
+    names = ("input_ids", "attention_mask", "answer_mask", "image_slots")
+    return replace(one, **{name: getattr(one, name)[:, real] for name in names})
+
+
+def row_of(one: Rows) -> Row:
+    """A row that stands alone, as the reference asks it."""
+    at = one.answers()
+    return Row(one.input_ids, one.pixel_values, at.position, at.target)
+
+
+class Whole(nn.Module):
+    """A transformers model as it is called, with its pictures or without; BLIP-2 wants one."""
+
+    def __init__(self, model: EditableModel) -> None:
+        super().__init__()
+        self.hf = model.hf
+        speaks_alone = isinstance(model.hf, Blip2ForConditionalGeneration)
+        # A tuple, so that parameters have one name each.
+        self._in_text = (model.hf.language_model if speaks_alone else model.hf,)
+
+    def forward(self, *, pixel_values: Tensor | None = None, **given: Any) -> Tensor:
+        """Logits at all tokens, (R, T, V)."""
+        if pixel_values is None:
+            logits: Tensor = self._in_text[0](**given, use_cache=False).logits
+        else:
+            logits = self.hf(**given, pixel_values=pixel_values, use_cache=False).logits
+        return logits
 
 
 class Reference:
@@ -65,11 +87,14 @@ class Reference:
 
     Args:
         model: its transformers model is used, and where its matrices are; no other method.
+
+    Attributes:
+        whole: the transformers model.
     """
 
     def __init__(self, model: EditableModel) -> None:
-        self._hf, self._model = model.hf, model
-        names = {id(module): name for name, module in model.hf.named_modules()}
+        self._model, self.whole = model, Whole(model)
+        names = {id(module): name for name, module in self.whole.named_modules()}
         self._name = {
             site: f"{names[id(model.linear(site))]}.weight"
             for site in model.last_sites(model.n_layers)
@@ -77,12 +102,14 @@ class Reference:
 
     def ask(self, row: Row, weights: Weights | None = None) -> Tensor:
         """Logits at the answer tokens of a row, (n, V), by a whole forward pass."""
-        kwargs = {"input_ids": row.ids, "use_cache": False}
-        if row.pixels is not None:
-            kwargs["pixel_values"] = row.pixels
-        logits = functional_call(self._hf, dict(weights or {}), (), kwargs).logits[0]
-        answers: Tensor = logits[row.position]
-        return answers
+        return self.everywhere(row, weights)[row.position].float()
+
+    def everywhere(self, row: Row, weights: Weights | None = None) -> Tensor:
+        """Logits at all tokens of a row, (T, V)."""
+        pixels = None if row.pixels is None else row.pixels.to(self._model.dtype)
+        given = {"input_ids": row.ids, "pixel_values": pixels}
+        logits: Tensor = functional_call(self.whole, dict(weights or {}), (), given)
+        return logits[0]
 
     def answers(self, rows: Sequence[Row], weights: Weights | None = None) -> Tensor:
         """The likeliest token at every answer token of some rows, (N,)."""
@@ -91,10 +118,11 @@ class Reference:
 
     def weights(self, deltas: Mapping[Site, Tensor]) -> dict[str, Tensor]:
         """Dense edited weights: site -> (d_out, d_in) becomes parameter -> W + D."""
-        return {
-            self._name[site]: self._model.linear(site).get_parameter("weight").detach() + delta
-            for site, delta in deltas.items()
-        }
+        dense = {}
+        for site, delta in deltas.items():
+            weight = self._model.linear(site).get_parameter("weight").detach()
+            dense[self._name[site]] = (weight + delta).to(weight.dtype)
+        return dense
 
     def capture(self, sites: Sequence[Site], row: Row) -> dict[Site, Factors]:
         """Inputs and output gradients of some matrices, whose weights' gradients are made too."""
@@ -120,8 +148,9 @@ class Reference:
         for site in sites:
             gradient = outputs[site].grad
             assert gradient is not None
-            ones = torch.ones(gradient.shape[:2], dtype=torch.bool, device=gradient.device)
-            factors[site] = Factors(inputs[site], gradient, ones)
+            x, delta = (t.reshape(1, -1, t.shape[-1]) for t in (inputs[site], gradient))
+            ones = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+            factors[site] = Factors(x, delta, ones)
         return factors
 
     def fit(self, sites: Sequence[Site], row: Row, options: FtOptions) -> dict[str, Tensor]:
@@ -140,49 +169,3 @@ class Reference:
             loss.backward()
             optimizer.step()
         return {name: leaf.detach() for name, leaf in leaves.items()}
-
-
-def mend_weights(reference: Reference, editor: Mend, row: Row) -> dict[str, Tensor]:
-    """MEND's edit of one row as dense weights, in the graph of the editor's networks."""
-    deltas = editor.deltas(reference.capture(editor.sites, row))
-    return reference.weights({site: delta.dense()[0] for site, delta in deltas.items()})
-
-
-def mend_loss(reference: Reference, editor: Mend, batch: EditBatch, objective: Objective) -> Tensor:
-    """The outer loss of a batch of edits, one edit and one question after the other."""
-    rows = rows_of(batch)
-    edit_of = batch.rows.edit_index.tolist()
-    before = {}
-    for term in objective.terms:
-        for number in _rows_of_term(batch, term.probes) if term.kl else ():
-            if number not in before:
-                with torch.no_grad():
-                    before[number] = reference.ask(rows[number])
-    losses: dict[str, list[Tensor]] = {term.name: [] for term in objective.terms}
-    for edit, edit_row in enumerate(batch.edit_rows.tolist()):
-        weights = mend_weights(reference, editor, rows[edit_row])
-        answered: dict[int, Tensor] = {}
-        for term in objective.terms:
-            for number in _rows_of_term(batch, term.probes):
-                if edit_of[number] != edit:
-                    continue
-                if number not in answered:
-                    answered[number] = reference.ask(rows[number], weights)
-                logits = answered[number]
-                losses[term.name].append(
-                    kl_divergence(before[number], logits).mean()
-                    if term.kl
-                    else F.cross_entropy(logits, rows[number].target)
-                )
-    terms = [
-        objective.weights[name] * torch.stack(values).mean()
-        for name, values in losses.items()
-        if values
-    ]
-    return torch.stack(terms).sum()
-
-
-def _rows_of_term(batch: EditBatch, probes: Sequence[str]) -> list[int]:
-    return [
-        row for probe in probes if probe in batch.probes for row in batch.probes[probe].tolist()
-    ]
