@@ -34,7 +34,7 @@ from tests.builders import (
 )
 
 KINDS = (*PICTURED, "gpt2", "opt", "llama")
-STEPS = 3
+STEPS = 2
 
 
 def prompts(*, pictures: bool) -> list[Prompt]:
