@@ -2,9 +2,10 @@
 
     theta_e <- argmin NLL(answer_e | question_e; W + D(theta_e)),  one theta for each edit
 
-FT has D(theta) = theta, LoRA D(theta) = s B A. Each edit starts from the same theta and is
-optimised alone; B of them run side by side. Where only the last layer is edited, what enters its
-MLP at the answer tokens is computed once, and a step is that MLP, the final norm and the head.
+FT has D(theta) = theta (`editors.ft.descent`), LoRA D(theta) = s B A. Each edit starts from the
+same theta and is optimised alone; B of them run side by side. Where only the last layer is edited,
+what enters its MLP at the answer tokens is computed once, and a step is that MLP, the final norm
+and the head.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from editors.descent import Project, descend
+from editors.descent import descend
 from editors.options import DescentOptions
 from models.deltas import Delta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers
 
 AsDeltas = Callable[[Sequence[Tensor]], Mapping[Site, Delta]]
+AnswersOf = Callable[[Mapping[Site, Delta], Tensor], tuple[Tensor, Answers]]
 MOST_AT_ONCE = 32  # more do not make a step cheaper
 # Values kept for the backward pass per token, unit of width and layer: 34 bytes in half precision
 # (Korthikanti et al. 2022, Reducing Activation Recomputation, section 4.1), hence 17 values.
@@ -35,7 +37,6 @@ def fit_answers(
     start: Sequence[Tensor],
     as_deltas: AsDeltas,
     options: DescentOptions,
-    project: Project | None = None,
 ) -> list[Tensor]:
     """Fits every edit's parameters to its answer.
 
@@ -46,7 +47,6 @@ def fit_answers(
         start: the parameters that all edits start from, each of any shape S.
         as_deltas: moves (A, *S) of A edits from the start -> their weight deltas.
         options: steps, step size and early stop.
-        project: see `editors.descent.descend`.
 
     Returns:
         Per parameter the edits' moves from the start: (B, *S) in float32 or better.
@@ -56,100 +56,112 @@ def fit_answers(
     """
     sites = as_deltas([parameter[None] for parameter in start])
     lowest = min(site.layer for site in sites)
-    forward = _LastLayer if lowest == model.n_layers - 1 else _Layers
     # Answers of one length side by side: nothing is spent on padding.
     order = at.row.bincount(minlength=at.n_rows).argsort(stable=True)
-    parts = [
-        descend(
-            start,
-            len(edits),
-            _Judge(forward(model, state.select(edits), at.select(edits)), as_deltas, options),
-            steps=options.steps,
-            lr=options.lr,
-            weight_decay=options.weight_decay,
-            decoupled=options.decoupled,
-            project=project,
-        )
-        for edits in order.split(_at_once(model, start, state, model.n_layers - 1 - lowest))
-    ]
+    parts = []
+    for edits in order.split(edits_at_once(model, start, state, model.n_layers - 1 - lowest)):
+        forward = answers_of(model, state.select(edits), at.select(edits), lowest)
+
+        def judge(
+            moves: Sequence[Tensor], at_work: Tensor, forward: AnswersOf = forward
+        ) -> tuple[Tensor, Tensor]:
+            logits, asked = forward(as_deltas(moves), at_work)
+            return losses_of(logits, asked, options)
+
+        parts.append(descend(start, len(edits), judge, steps=options.steps, lr=options.lr))
     back = order.argsort()
     return [torch.cat(pieces)[back] for pieces in zip(*parts, strict=True)]
 
 
-class _Judge:
+def losses_of(logits: Tensor, at: Answers, options: DescentOptions) -> tuple[Tensor, Tensor]:
     """Losses of the edits at work, and which of them are done.
 
     Args:
-        forward: gives their answers.
-        as_deltas: see `fit_answers`.
+        logits: (N, V).
+        at: the answers of the edits (A,).
         options: say when an edit is done: where both conditions are set both must hold; where none
             is, all steps are taken.
+
+    Returns:
+        Losses (A,), whether done (A,).
     """
+    losses = at.row_mean(F.cross_entropy(logits, at.target, reduction="none"))
+    stop_loss, by_argmax = options.stop_loss, options.stop_when_argmax
+    done = torch.full_like(losses, by_argmax or stop_loss is not None).bool()
+    if stop_loss is not None:
+        done &= losses < stop_loss
+    if by_argmax:
+        wrong = (logits.argmax(-1) != at.target).to(losses.dtype)
+        done &= at.row_mean(wrong) == 0
+    return losses, done
 
-    def __init__(
-        self, forward: _LastLayer | _Layers, as_deltas: AsDeltas, options: DescentOptions
-    ) -> None:
-        self._forward, self._as_deltas, self._options = forward, as_deltas, options
 
-    def __call__(self, moves: Sequence[Tensor], edits: Tensor) -> tuple[Tensor, Tensor]:
-        """Moves of the edits (A,) -> losses (A,), whether done (A,)."""
-        logits, at = self._forward(self._as_deltas(moves), edits)
-        losses = at.row_mean(F.cross_entropy(logits, at.target, reduction="none"))
-        stop_loss, by_argmax = self._options.stop_loss, self._options.stop_when_argmax
-        done = torch.full_like(losses, by_argmax or stop_loss is not None).bool()
-        if stop_loss is not None:
-            done &= losses < stop_loss
-        if by_argmax:
-            wrong = (logits.argmax(-1) != at.target).to(losses.dtype)
-            done &= at.row_mean(wrong) == 0
-        return losses, done
+def answers_of(
+    model: EditableModel, state: PrefixState, at: Answers, lowest: int, *, numbered: bool = False
+) -> AnswersOf:
+    """What answers the edits under their deltas: deltas, edits at work (A,) -> logits, answers.
+
+    Args:
+        model: the base model.
+        state: one row per edit, entering the lowest edited layer.
+        at: the answers of these rows.
+        lowest: the lowest edited layer.
+        numbered: whether deltas are of all edits, by their number, and not of those at work in
+            their order. The rows then stand in one part.
+    """
+    kind = _LastLayer if lowest == model.n_layers - 1 else _Layers
+    return kind(model, state, at, numbered=numbered)
 
 
 class _Layers:
     """Answers of some of the edits, by a pass over all edited layers.
 
-    Args:
-        state: one row per edit, entering the lowest edited layer.
-        at: the answers of these rows.
+    Args: see `answers_of`.
     """
 
-    def __init__(self, model: EditableModel, state: PrefixState, at: Answers) -> None:
-        self._model, self._state, self._at = model, state, at
+    def __init__(
+        self, model: EditableModel, state: PrefixState, at: Answers, *, numbered: bool
+    ) -> None:
+        self._model, self._state, self._at, self._numbered = model, state, at, numbered
         self._edits: Tensor | None = None
 
     def __call__(self, deltas: Mapping[Site, Delta], edits: Tensor) -> tuple[Tensor, Answers]:
-        """Logits (N, V) and answers of the edits (A,), whose deltas are given in that order."""
+        """Logits (N, V) and answers of the edits (A,), ascending."""
         if self._edits is None or len(edits) != len(self._edits):  # edits only ever leave
             self._edits = edits
             self._answers = self._at.select(edits)
+            self._edit_index = edits if self._numbered else torch.arange(len(edits)).to(edits)
             self._prepare(edits)
         return self._forward(deltas), self._answers
 
     def _prepare(self, edits: Tensor) -> None:
-        self._part = self._state.select(edits)
+        self._part = self._state.select(edits, joined=self._numbered)
 
     def _forward(self, deltas: Mapping[Site, Delta]) -> Tensor:
-        edit_index = torch.arange(self._answers.n_rows, device=self._answers.row.device)
         return self._model.suffix(
-            self._part, deltas=deltas, edit_index=edit_index, at=self._answers
+            self._part, deltas=deltas, edit_index=self._edit_index, at=self._answers
         )
 
 
 class _LastLayer(_Layers):
     """The same where only the last layer is edited: a step sees the answer tokens alone."""
 
-    def __init__(self, model: EditableModel, state: PrefixState, at: Answers) -> None:
-        super().__init__(model, state, at)
+    def __init__(
+        self, model: EditableModel, state: PrefixState, at: Answers, *, numbered: bool
+    ) -> None:
+        super().__init__(model, state, at, numbered=numbered)
         self._hidden = model.answer_state(state, at)  # (N, d)
 
     def _prepare(self, edits: Tensor) -> None:
         self._part_hidden = self._hidden[torch.isin(self._at.row, edits)]
 
     def _forward(self, deltas: Mapping[Site, Delta]) -> Tensor:
-        return self._model.finish_answers(self._part_hidden, deltas, self._answers.row)
+        return self._model.finish_answers(
+            self._part_hidden, deltas, self._edit_index[self._answers.row]
+        )
 
 
-def _at_once(
+def edits_at_once(
     model: EditableModel, start: Sequence[Tensor], state: PrefixState, whole_layers: int
 ) -> int:
     """How many edits are optimised side by side.

@@ -1,4 +1,4 @@
-"""Adam and AdamW over B independent problems at once (Kingma & Ba 2015; Loshchilov & Hutter 2019).
+"""Adam over B independent problems at once (Kingma & Ba 2015).
 
 Every tensor has a leading axis of problems; all of Adam is elementwise, so one (fused) step of the
 stacked tensors is each problem's own step. Problems that are done leave the working set, and with
@@ -30,8 +30,6 @@ def descend(
     *,
     steps: int,
     lr: float,
-    weight_decay: float = 0.0,
-    decoupled: bool = True,
     project: Project | None = None,
 ) -> list[Tensor]:
     """Minimises every problem's loss over its own deltas of shared base tensors.
@@ -42,8 +40,6 @@ def descend(
         judge: the losses; a problem that it calls done takes no further step.
         steps: largest number of steps.
         lr: step size.
-        weight_decay: on W + delta, not on delta.
-        decoupled: AdamW's decay; otherwise it is added to the gradient, as Adam does.
         project: called after every step with the deltas at work and their indices; brings them
             back, in place, to where they may be.
 
@@ -64,9 +60,8 @@ def descend(
         with torch.enable_grad():
             losses, done = judge(deltas, at_work)
             gradients = torch.autograd.grad(losses.sum(), deltas)
-        _check(losses, step, lr)
-        if step % TELL_EVERY == 0:
-            log.info("step %d of %d, %d edits at work", step, steps, len(at_work))
+        check_losses(losses, step, lr)
+        tell(step, steps, len(at_work))
         for delta, gradient in zip(deltas, gradients, strict=True):
             # Fused Adam reads memory order, whatever the strides.
             delta.grad = gradient.contiguous()
@@ -76,25 +71,11 @@ def descend(
             adam, deltas = _narrow(adam, deltas, ~done)
         if not len(at_work):
             break
-        if weight_decay:
-            _decay(base, deltas, weight_decay, lr=lr, decoupled=decoupled)
         adam.step()
         if project is not None:
             with torch.no_grad():
                 project(deltas, at_work)
     return _assembled([*finished, (at_work, [delta.detach() for delta in deltas])])
-
-
-@torch.no_grad()
-def _decay(
-    base: Sequence[Tensor], deltas: Sequence[Tensor], share: float, *, lr: float, decoupled: bool
-) -> None:
-    """Weight decay pulls at W + delta, of which only delta is free."""
-    for weight, delta in zip(base, deltas, strict=True):
-        if decoupled:
-            delta.sub_(weight + delta, alpha=lr * share)
-        elif delta.grad is not None:
-            delta.grad.add_(weight + delta, alpha=share)
 
 
 def _narrow(adam: Adam, deltas: Sequence[Tensor], going: Tensor) -> tuple[Adam, list[Tensor]]:
@@ -110,7 +91,18 @@ def _narrow(adam: Adam, deltas: Sequence[Tensor], going: Tensor) -> tuple[Adam, 
     return smaller, remaining
 
 
-def _check(losses: Tensor, step: int, lr: float) -> None:
+def tell(step: int, steps: int, n_at_work: int) -> None:
+    """Gives a sign of life now and then."""
+    if step % TELL_EVERY == 0:
+        log.info("step %d of %d, %d edits at work", step, steps, n_at_work)
+
+
+def check_losses(losses: Tensor, step: int, lr: float) -> None:
+    """Refuses losses (A,) that are not finite.
+
+    Raises:
+        ModelError: says what may be the reason.
+    """
     broken = int((~losses.isfinite()).sum())
     if broken and step == 1:
         raise ModelError(

@@ -123,16 +123,6 @@ class DescentOptions(EditorOptions):
     stop_loss: float | None = Field(gt=0)
     stop_when_argmax: bool
 
-    @property
-    def weight_decay(self) -> float:
-        """On the parameters themselves, not on their distance from the start."""
-        return 0.0
-
-    @property
-    def decoupled(self) -> bool:
-        """AdamW's decay instead of Adam's."""
-        return False
-
 
 class OuterWeights(Options):
     """Weights of the outer loss; a term of weight 0 is not computed."""

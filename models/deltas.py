@@ -13,7 +13,7 @@ bfloat16 weight still counts; and it is formed in float32, since float16 knows n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from errors import ModelError
@@ -86,16 +87,22 @@ class DenseDelta:
     def n_edits(self) -> int:
         return len(self.weight)
 
-    def __call__(self, x: Tensor, edits: Tensor | None = None) -> Tensor:
-        """(G, M, d_in) -> (G, M, d_out) in float32 or better; `edits` (G,), all where None."""
-        x = x.to(single(x.dtype))
-        with without_autocast(x.device):
-            # So the gradient of `weight` comes in its own order, and a step copies none.
-            if edits is None:
-                return (self.weight.to(x.dtype) @ x.mT).mT
-            # One by one: a stack of some of these matrices would be a copy of them.
-            weights = [self.weight[edit].to(x.dtype) for edit in edits.tolist()]
-            return torch.stack([w @ items.mT for w, items in zip(weights, x, strict=True)]).mT
+    def __call__(self, x: Tensor) -> Tensor:
+        """(E, M, d_in) -> (E, M, d_out) in float32 or better."""
+        return torch.stack(self.each(x.unbind(), range(len(x))))
+
+    def each(self, groups: Iterable[Tensor], edits: Iterable[int]) -> list[Tensor]:
+        """What each edit makes of its own vectors, (M, d_in) -> (M, d_out).
+
+        One edit after the other: a stack of some matrices would be a copy of them, and a product of
+        stacks, of large matrices and few vectors, is slow on a CPU, backward above all.
+        """
+        weights, moved = self.weight.unbind(), []
+        for edit, x in zip(edits, groups, strict=True):
+            x = x.to(single(x.dtype))
+            with without_autocast(x.device):
+                moved.append(F.linear(x, weights[edit].to(x.dtype)))
+        return moved
 
     def dense(self) -> Tensor:
         """(E, d_out, d_in)."""
@@ -175,6 +182,7 @@ class Groups:
         slot = torch.arange(len(order), device=order.device) - start[edit_index[order]]
         flat = edit_index[order] * largest + slot
         self.n_items, self.n_groups, self.largest = len(edit_index), len(counts), largest
+        self._order, self._sorted = order, bool((edit_index[1:] >= edit_index[:-1]).all())
         self._place = torch.empty_like(order)
         self._place[order] = flat
         self._item = order.new_zeros(len(counts) * largest)
@@ -204,14 +212,24 @@ class Groups:
         A long item gets factors of its own; what is shorter than they are, and what a whole matrix
         multiplies, stands together with the others of its edit.
         """
+        if isinstance(delta, DenseDelta):
+            return self._moved_by_matrices(delta, items)
         n_tokens = items.shape[1]
-        if isinstance(delta, LowRankDelta):
-            if n_tokens >= delta.inputs.shape[1]:
-                return delta.of(self.edit_index)(items)
-            delta = delta if self.edits is None else delta.of(self.edits)
-        x = rearrange(self.split(items), "g p m d -> g (p m) d")
-        moved = delta(x) if isinstance(delta, LowRankDelta) else delta(x, self.edits)
+        if n_tokens >= delta.inputs.shape[1]:
+            return delta.of(self.edit_index)(items)
+        delta = delta if self.edits is None else delta.of(self.edits)
+        moved = delta(rearrange(self.split(items), "g p m d -> g (p m) d"))
         return self.join(rearrange(moved, "g (p m) d -> g p m d", m=n_tokens))
+
+    def _moved_by_matrices(self, delta: DenseDelta, items: Tensor) -> Tensor:
+        """The same of whole matrices, whose groups need no padding."""
+        counts = self.edit_index.bincount(minlength=delta.n_edits).tolist()
+        edits = [edit for edit, count in enumerate(counts) if count]
+        together = items if self._sorted else items[self._order]
+        groups = together.split([counts[edit] for edit in edits])
+        moved = torch.cat(delta.each((group.flatten(0, 1) for group in groups), edits))
+        moved = moved.view(*items.shape[:2], -1)
+        return moved if self._sorted else moved[self._order.argsort()]
 
 
 @contextmanager

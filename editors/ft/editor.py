@@ -7,17 +7,14 @@ FT-L (Meng et al. 2022; Zhu et al. 2020) clips D_e to |D_e| <= eps elementwise a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from editors.answer_descent import fit_answers
 from editors.base import DeltaEdit, EditorInputs
-from editors.descent import Project
 from editors.ft.config import FtOptions
-from models.deltas import Delta, DenseDelta, Site
+from editors.ft.descent import fit_matrices
+from editors.ft.matrices import Rule
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch
 
@@ -48,29 +45,10 @@ class FineTune:
         options, sites = self.options, model.last_sites(self.options.layers)
         at = batch.rows.select(batch.edit_rows).answers()
 
-        def as_deltas(moves: Sequence[Tensor]) -> dict[Site, Delta]:
-            return {site: DenseDelta(move) for site, move in zip(sites, moves, strict=True)}
-
-        moves = fit_answers(
-            model,
-            state.select(batch.edit_rows),
-            at if options.loss_at == "answer" else at_prompt_end(at),
-            [model.weight(site) for site in sites],
-            as_deltas,
-            options,
-            None if options.norm_constraint is None else within(options.norm_constraint),
-        )
-        return DeltaEdit(as_deltas(moves))
-
-
-def within(bound: float) -> Project:
-    """A projection that brings every move back to [-bound, bound], in place."""
-
-    def clamp(moves: Sequence[Tensor], _edits: Tensor) -> None:
-        for move in moves:
-            move.clamp_(-bound, bound)
-
-    return clamp
+        rule = Rule(options.lr, options.weight_decay, options.decoupled, options.norm_constraint)
+        at = at if options.loss_at == "answer" else at_prompt_end(at)
+        state = state.select(batch.edit_rows)
+        return DeltaEdit(dict(fit_matrices(model, state, at, sites, options, rule)))
 
 
 def at_prompt_end(at: Answers) -> Answers:

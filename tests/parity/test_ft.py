@@ -1,8 +1,8 @@
-"""Our batched Adam against fine-tuning trajectories from the authors' ROME code, free and clipped.
+"""Our Adam against fine-tuning trajectories from the authors' ROME code, free and clipped.
 
 Their FT trains every parameter whose name holds the edited module's, on GPT-2 the bias too, so the
-vectors judge `descend` and the projection of FT-L, not the editor, which edits matrices alone. Any
-`ft*.npz` in TMKE_GOLDEN is tested, GPT-2 or Llama.
+vectors judge how matrices move, FT-L's bound among it, and not the editor, which edits matrices
+alone. Any `ft*.npz` in TMKE_GOLDEN is tested, GPT-2 or Llama.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from editors.descent import descend
-from editors.ft.editor import within
+from editors.ft.matrices import Matrices, Rule
 from tests.parity import vectors
 from tests.parity.tiny_models import base_model
 
@@ -46,10 +45,12 @@ class Trajectory:
         self.target = torch.from_numpy(arrays["target_ids"])  # (R, n)
         self.losses: list[float] = []
 
-    def __call__(self, deltas: Sequence[Tensor], at_work: Tensor) -> tuple[Tensor, Tensor]:
-        losses = torch.stack([self.loss([d[one] for d in deltas]) for one in range(len(at_work))])
-        self.losses.append(float(losses[0].detach()))
-        return losses, losses < STOP_LOSS
+    def __call__(self, moves: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
+        """Gradients at some moves of the parameters, and whether the edit is done."""
+        leaves = [move.clone().requires_grad_(True) for move in moves]
+        loss = self.loss(leaves)
+        self.losses.append(float(loss.detach()))
+        return list(torch.autograd.grad(loss, leaves)), self.losses[-1] < STOP_LOSS
 
     def loss(self, deltas: Sequence[Tensor]) -> Tensor:
         """NLL of all target tokens at the prompt's last position, mean over tokens and rows."""
@@ -70,16 +71,23 @@ def test_trajectory(path: Path, case: str) -> None:
     assert isinstance(bound, float) == (case == "constr")
     trajectory = Trajectory(arrays, case)
     assert trajectory.moved
-    deltas = descend(
-        trajectory.base,
-        PROBLEMS,
-        trajectory,
-        steps=options["num_steps"],
-        lr=options["lr"],
-        weight_decay=options["weight_decay"],
-        decoupled=False,
-        project=within(bound) if bound else None,
-    )
+    rule = Rule(options["lr"], options["weight_decay"], bound=bound or None)
+    # A bias is a matrix of one column.
+    matrices = [Matrices(base.reshape(len(base), -1), PROBLEMS, rule) for base in trajectory.base]
+    for _ in range(options["num_steps"]):
+        moves = [
+            of.moves[0].reshape(b.shape) for of, b in zip(matrices, trajectory.base, strict=True)
+        ]
+        gradients, done = trajectory(moves)
+        if done:
+            break
+        for of, gradient in zip(matrices, gradients, strict=True):
+            columns = gradient.reshape(len(gradient), -1)
+            for problem in range(PROBLEMS):
+                of.step(problem, torch.eye(len(columns), dtype=columns.dtype), columns)
+    deltas = [
+        of.moves.reshape(-1, *b.shape) for of, b in zip(matrices, trajectory.base, strict=True)
+    ]
     model = {name: value for name, value in arrays.items() if name.startswith("model.")}
     relative = vectors.tolerance(model, double=1e-6, single=1e-4)
     np.testing.assert_allclose(trajectory.losses, arrays[f"{case}.losses"], rtol=relative)

@@ -141,7 +141,7 @@ def assert_room(start: Sequence[torch.Tensor], model: EditableModel, sites: Sequ
     needed += answer_descent.KEPT_VALUES * hidden.numel() * hidden.element_size() * layers
     assert needed <= model.budget.bytes
     state = PrefixState((LayerState(hidden, {}),), model.n_layers - 1 - layers)
-    assert answer_descent._at_once(model, start, state, layers) == min(
+    assert answer_descent.edits_at_once(model, start, state, layers) == min(
         answer_descent.MOST_AT_ONCE, model.budget.bytes // needed
     )
 

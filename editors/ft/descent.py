@@ -1,0 +1,99 @@
+"""FT's descent: the gradients of all edits from one backward pass, each matrix moved on its own.
+
+The pass backward ends at the outputs of the edited maps. What enters a map and the gradient at its
+output are all that a step needs (`editors.ft.matrices`); no matrix is in the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from editors.answer_descent import AnswersOf, answers_of, edits_at_once, losses_of
+from editors.descent import check_losses, tell
+from editors.ft.matrices import Matrices, Rule
+from editors.options import DescentOptions
+from models.deltas import DenseDelta, Site
+from models.editable import EditableModel, PrefixState
+from models.hooks import capture_linears
+from models.rows import Answers
+
+
+def fit_matrices(
+    model: EditableModel,
+    state: PrefixState,
+    at: Answers,
+    sites: Sequence[Site],
+    options: DescentOptions,
+    rule: Rule,
+) -> dict[Site, DenseDelta]:
+    """Fits every edit's matrices to its answer.
+
+    Args:
+        model: the base model, never changed.
+        state: one row per edit, entering the lowest of the sites' layers or below.
+        at: the answers of these rows.
+        sites: the maps that are edited.
+        options: steps and early stop.
+        rule: how a matrix moves.
+
+    Returns:
+        One delta of all edits for each site.
+
+    Raises:
+        ModelError: an edit's loss is not finite, or one edit is more than the device has.
+    """
+    matrices = {site: Matrices(model.weight(site), at.n_rows, rule) for site in sites}
+    lowest = min(site.layer for site in sites)
+    forward = answers_of(model, state, at, lowest, numbered=True)
+    start = [moved.moves[0] for moved in matrices.values()]
+    # Answers of one length side by side: nothing is spent on padding.
+    order = at.row.bincount(minlength=at.n_rows).argsort(stable=True)
+    for edits in order.split(edits_at_once(model, start, state, model.n_layers - 1 - lowest)):
+        _descend(model, forward, matrices, edits.sort().values, options, rule)
+    return {site: DenseDelta(moved.moves) for site, moved in matrices.items()}
+
+
+def _descend(
+    model: EditableModel,
+    forward: AnswersOf,
+    matrices: Mapping[Site, Matrices],
+    edits: Tensor,
+    options: DescentOptions,
+    rule: Rule,
+) -> None:
+    """Moves the matrices of some edits (A,), ascending, until they are done."""
+    linears = {site: model.linear(site) for site in matrices}
+    deltas = {site: DenseDelta(moved.moves) for site, moved in matrices.items()}
+    for step in range(1, options.steps + 1):
+        captured: dict[Site, tuple[Tensor, Tensor]] = {}
+        with torch.enable_grad(), capture_linears(linears, captured):
+            logits, at = forward(deltas, edits)
+            losses, done = losses_of(logits, at, options)
+            gradients = torch.autograd.grad(losses.sum(), [captured[site][1] for site in matrices])
+        check_losses(losses, step, rule.lr)
+        tell(step, options.steps, len(edits))
+        numbers, finished = edits.tolist(), done.tolist()
+        for (site, moved), gradient in zip(matrices.items(), gradients, strict=True):
+            at_answers = site.layer == model.n_layers - 1
+            of_edits = [_by_edit(side, at, at_answers) for side in (gradient, captured[site][0])]
+            for edit, is_done, delta, x in zip(numbers, finished, *of_edits, strict=True):
+                if not is_done:
+                    moved.step(edit, delta, x)
+        if any(finished):
+            for moved in matrices.values():
+                moved.finish(edits[done].tolist())
+            edits = edits[~done]
+        if not len(edits):
+            return
+    for moved in matrices.values():
+        moved.finish(edits.tolist())
+
+
+def _by_edit(values: Tensor, at: Answers, at_answers: bool) -> Sequence[Tensor]:
+    """A map's values, of answer tokens or of all tokens of rows, edit by edit: each (n, d)."""
+    if at_answers:
+        return values.split(at.row.bincount(minlength=at.n_rows).tolist())
+    return values.reshape(at.n_rows, -1, values.shape[-1]).unbind()
