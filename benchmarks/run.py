@@ -4,6 +4,7 @@
     python -m benchmarks.run mend_text ft_evaluation --turns 5 --batch 16
     python -m benchmarks.run --long                FT of 20,000 steps too
     python -m benchmarks.run --keep                adds a line to benchmarks/results/NAME.jsonl
+    python -m benchmarks.run --picture FILE        draws where the engine's time goes
     python -m benchmarks.run --device cuda --full-size llava
 
 `engine` and `reference` are times of one edit, in bare forward passes of a question about a
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import measure, mid_size, outcome
+from benchmarks import measure, mid_size, outcome, where
 from benchmarks.cases import CASES, LONG
 from benchmarks.floor import Rates
 from benchmarks.full_size import FAMILIES
@@ -60,6 +61,7 @@ def run(name: str, setting: Setting, turns: int, rate: float, opened: Opened | N
     line = Line(
         case.name, case.brief, unit, engine / floor.edits, reference, arithmetic, traffic,
         outcome.of_one_edit(floor), setting.exact,
+        parts={} if case.once else where.parts_of(case),
     )  # fmt: skip
     return line if opened is None or case.once else _with_memory(line, setting, opened)
 
@@ -101,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.keep:
             outcome.keep(lines[-1:], conditions)
     outcome.show(lines)
+    if options.picture:
+        where.draw(lines, options.picture)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -110,6 +114,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--long", action="store_true", help=f"with {', '.join(LONG)}")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="where the time goes")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--full-size", choices=FAMILIES, help="random weights in that size")

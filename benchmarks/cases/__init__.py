@@ -10,6 +10,7 @@ from benchmarks.cases.generation import Generation
 from benchmarks.cases.ike import IkeEvaluation
 from benchmarks.cases.mend import MendEvaluation, MendTraining
 from benchmarks.cases.rome import RomeEvaluation
+from benchmarks.cases.second import SecondEditor
 from benchmarks.cases.serac import SeracEvaluation, SeracTraining
 from benchmarks.setting import Setting
 
@@ -19,6 +20,7 @@ CASES: Mapping[str, Callable[[Setting], Case]] = {
     "mend_text_cached": lambda setting: MendTraining(setting, "unimodal", is_cached=True),
     "mend_pictures_cached": lambda setting: MendTraining(setting, "multimodal", is_cached=True),
     "mend_evaluation": MendEvaluation,
+    "second_editor": SecondEditor,
     "ft_evaluation": FtEvaluation,
     "ft_200": lambda setting: FtSteps(setting, 200),
     "ft_2000": lambda setting: FtSteps(setting, 2000),

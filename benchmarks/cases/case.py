@@ -14,6 +14,7 @@ from benchmarks.reference.passes import Reference, Row, rows_of
 from benchmarks.setting import Setting
 from datamodules.scenarios import SCENARIOS, Scenario
 from editors.base import Edit, Editor
+from lightning_modules.predictions import base_predictions
 from models.editable import PrefixState
 from models.packing import Packing, pack
 from models.rows import Answers, EditBatch
@@ -112,7 +113,7 @@ class Evaluation(Case):
         """Answers before and after the edits: (N,), (N,)."""
         batch, state, at = self.prefix(batch)
         with torch.no_grad():
-            before = self.model.suffix(state, at=at).argmax(-1)
+            before = base_predictions(self.model, batch.rows, state, at).best
         edit = self.editor.edit(self.model, batch, state)
         return before, self.answer(edit, batch, state, at)
 

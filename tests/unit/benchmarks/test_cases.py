@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks import floor, measure, mid_size, outcome, run
+from benchmarks import floor, measure, mid_size, outcome, run, where
 from benchmarks.cases import CASES, LONG, Setting, mend
 from benchmarks.memory import peak_beyond_model
 from benchmarks.reference.losses import mend_loss
@@ -17,7 +17,7 @@ from errors import DataError
 
 SHORT = [name for name in CASES if name not in (*LONG, "ft_2000")]
 # The miniature's own pass of each; one of every kind of reference in the quick tests.
-QUICK = ["mend_text", "ft_evaluation", "serac_training", "serac_evaluation"]
+QUICK = ["mend_text", "ft_evaluation", "serac_training", "serac_evaluation", "second_editor"]
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,25 @@ def test_a_line_is_shown_and_kept(
         outcome.keep([line], outcome.about(miniature, 1e9), tmp_path)
     assert len((tmp_path / "ft_evaluation.jsonl").read_text().splitlines()) == 2
     assert outcome.kept(tmp_path) == [line]
+
+
+def test_parts_of_the_time_add_up_and_are_drawn(miniature: Setting, tmp_path: Path) -> None:
+    case = CASES["mend_evaluation"](miniature)
+    parts = where.parts_of(case)
+    assert set(parts) <= {*where.PARTS, where.OTHER}
+    for part in ("data", "vision", "prefix", "suffix", "capture", "editor"):
+        assert parts[part] > 0, part
+    line = outcome.Line("mend_evaluation", "", 1.0, 1.0, 2.0, 0.1, 0.0, {}, True, parts=parts)
+    where.draw([line], tmp_path / "where.png")
+    assert (tmp_path / "where.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_time_inside_a_part_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 1.0, 3.0, 7.0])
+    monkeypatch.setattr(where.time, "perf_counter", lambda: next(ticks))
+    clock = where.Clock(torch.device("cpu"))
+    clock.timed("prefix", clock.timed("vision", lambda: None))()
+    assert clock.seconds == {"prefix": 1.0 + 4.0, "vision": 2.0}
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak stays here")
