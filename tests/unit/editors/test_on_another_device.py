@@ -157,7 +157,10 @@ def test_a_training_step(
     build: Callable[[EditableModel], EditorTraining], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loss, gradient and optimiser, then validation, as Lightning would run them there."""
-    run = SimpleNamespace(global_step=0, world_size=1, estimated_stepping_batches=4)
+    run = SimpleNamespace(
+        global_step=0, world_size=1, estimated_stepping_batches=4,
+        precision_plugin=SimpleNamespace(),
+    )  # fmt: skip
     monkeypatch.setattr(EditorTraining, "trainer", run)
     monkeypatch.setattr(EditorTraining, "log", lambda *_, **__: None)
     expected = trained(build, picture_model())
