@@ -100,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines = []
     for name in names:
         lines.append(run(name, setting, options.turns, rate, again))
+        print(f"{name}: {lines[-1].ratio:.1f} times as fast as the reference", flush=True)
         if options.keep:
             outcome.keep(lines[-1:], conditions)
     outcome.show(lines)

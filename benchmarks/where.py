@@ -22,6 +22,7 @@ import torch
 from benchmarks.cases import Case
 from benchmarks.measure import one_turn, wait
 from benchmarks.outcome import Line
+from editors.ft.matrices import Matrices
 from editors.ike import editor as ike
 from editors.mend.editor import Mend
 from editors.rome import editor as rome
@@ -141,6 +142,7 @@ def _functions(model: EditableModel) -> list[tuple[Any, str, str]]:
         (torch.autograd, "grad", "backward"),
         (torch.Tensor, "backward", "backward"),
         (torch.optim.Adam, "step", "editor"),
+        (Matrices, "step", "editor"),
         (Mend, "deltas", "editor"),
         (Counterfactual, "forward", "editor"),
         (Scope, "embed", "editor"),
