@@ -48,7 +48,7 @@ def count(message: str) -> int:
         ("train", ["metrics.positions=some"], ["metrics.positions=some", "'answer' or 'all'"]),
         ("train", ["cache=of"], ["cache=of", "auto, off, on"]),
         ("train", ["cache.gigabytes=0"], ["cache.gigabytes=0", "greater than 0"]),
-        ("train", ["cache.folder=pyproject.toml/x"], ["pyproject.toml is a file", "cache=off"]),
+        ("train", [f"cache.folder={__file__}/x"], [f"{__file__} is a file", "cache=off"]),
         ("evaluate", ["ediotr=ft"], ["no key ediotr", "did you mean editor"]),
         ("train", ["trainer.max_step=1"], ["did you mean trainer.max_steps"]),
         ("train", ["+editor.foo=1"], ["no key editor.foo"]),
