@@ -39,12 +39,15 @@ def stored_prefix(model: EditableModel, rows: Rows, layer: int) -> PrefixState:
     if not _reads(model, "states") or model.packed_mask is None:
         return model.prefix(rows, layer, packed=True)
     of_rows, edits, keys = row_keys(rows), list[Tensor](), list[bytes]()
-    edit_of = rows.edit_index.tolist()
+    edit_of, picture_of = rows.edit_index.tolist(), rows.image_index.tolist()
     for edit in sorted(set(edit_of)):
         members = [row for row, number in enumerate(edit_of) if number == edit]
         members.sort(key=of_rows.__getitem__)
         edits.append(torch.tensor(members))
-        keys.append(digest("prefix", str(layer), *(of_rows[row] for row in members)))
+        # Rows share the tokens of one picture, and not those of two that look the same.
+        shown = list(dict.fromkeys(picture_of[row] for row in members))
+        shares = str([shown.index(picture_of[row]) for row in members])
+        keys.append(digest("prefix", str(layer), shares, *(of_rows[row] for row in members)))
 
     def compute(numbers: list[int]) -> Sequence[Tensors]:
         lengths = [len(edits[number]) for number in numbers]

@@ -118,6 +118,23 @@ def test_whatever_decides_the_numbers_decides_the_key(change: str, tmp_path: Pat
     assert counted.counts["states"].hits == 0
 
 
+def test_a_picture_shown_twice_and_its_copy_have_states_of_their_own(tmp_path: Path) -> None:
+    one_row, model = edit_batch([1], pictures=True).rows.select(torch.tensor([0])), llava()
+    once = one_row.select(torch.tensor([0, 0]))
+    ids = once.input_ids.clone()
+    ids[1, -1] += 1  # the rest, and the picture, is what both rows begin with
+    once = replace(once, input_ids=ids)
+    assert once.pixel_values is not None
+    pixels = once.pixel_values.repeat(2, 1, 1, 1)
+    twice = replace(once, image_index=torch.tensor([0, 1]), pixel_values=pixels)
+    cached(model, tmp_path)
+    for one in (once, twice, once):
+        got = passed(model, one, stored_prefix(model, one, LAYER))
+        expected = passed(model, one, llava().prefix(one, LAYER, packed=True))
+        for values, true in zip(got, expected, strict=True):
+            torch.testing.assert_close(values, true, **CLOSE)
+
+
 def test_a_model_with_an_edit_in_place_reads_and_writes_nothing(tmp_path: Path) -> None:
     model, rows = any_model("opt"), edit_batch([1]).rows
     counted = cached(model, tmp_path)
