@@ -13,6 +13,10 @@ from caching.entries import digest
 
 # Relative error that arithmetic alone makes, of another order of sums or another batch.
 _ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+# The same where float32 is multiplied with the digits of TF32 or bfloat16 (trainer.matmul), and
+# where weights are quantised: in 8 bits what counts as an outlier depends on the whole batch.
+_MATMUL = {"high": 1e-2, "medium": 5e-2}
+_QUANTISED = 5e-2
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,19 @@ class Scope:
 
     @property
     def rounding(self) -> float:
-        """Relative error up to which two results count as one; mixed precision widens it."""
+        """Relative error up to which two results count as one; fewer digits anywhere widen it."""
         mixed = autocast(self.facts.get("device", "cpu"))
-        return max(_ROUNDING.get(self.dtype, 0.0), _ROUNDING[mixed] if mixed else 0.0)
+        return max(
+            _ROUNDING.get(self.dtype, 0.0),
+            _ROUNDING[mixed] if mixed else 0.0,
+            _MATMUL.get(self.facts.get("matmul", ""), 0.0),
+            0.0 if self.facts.get("quantised", "None") == "None" else _QUANTISED,
+        )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a row's numbers are those of the row alone, whatever batch it stands in."""
+        return self.rounding <= _ROUNDING[torch.float32]
 
     def key(self, kind: str, key: bytes) -> bytes:
         """An entry's key inside the scope: under mixed precision numbers are others."""

@@ -246,7 +246,7 @@ class Cache:
                     self._tell(
                         "full",
                         "the cache in %s is full (%s bytes); nothing more is stored. Allow it more "
-                        "with cache.bytes=N, or empty it with `python -m caching clear`.",
+                        "with cache.gigabytes=N, or empty it with `python -m caching clear`.",
                         self.environment.folder, f"{self.environment.size:,}",
                     )  # fmt: skip
                     return False

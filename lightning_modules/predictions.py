@@ -2,8 +2,9 @@
 
 What the unedited model predicts depends neither on the editor nor on the layer at which its pass is
 cut in two, so a second editor on the same records runs no unedited suffix: the predictions are in
-the model's cache. In half precision two batches may decide differently between tokens that are
-nearly equal; there they hold good in one and the same batch alone, which a second run makes again.
+the model's cache. With fewer digits than float32's (`Scope.is_exact`) two batches may decide
+differently between tokens that are nearly equal; there they hold good in one and the same batch
+alone, which a second run makes again.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def cached_predictions(
         return Predictions.of(logits(None, at))
 
     keys = row_keys(rows)
-    is_exact = model.dtype in (torch.float32, torch.float64)
+    assert model.cache.scope is not None
+    is_exact = model.cache.scope.is_exact
     batch = b"" if is_exact else digest(*keys)
 
     def compute(numbers: list[int]) -> list[Tensors]:

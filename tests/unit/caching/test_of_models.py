@@ -102,6 +102,17 @@ def test_answers_in_half_precision_are_those_of_the_same_batch(tmp_path: Path) -
     assert torch.equal(same.values, expected.values)
 
 
+def test_answers_in_mixed_precision_are_those_of_the_same_batch(tmp_path: Path) -> None:
+    batch = edit_batch([1, 2], pictures=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted(cached(llava(), tmp_path), batch)
+        again = cached(llava(), tmp_path)
+        predicted(again, edit_batch([1], pictures=True))
+        assert again.cache.counts["answers"].hits == 0
+        predicted(again, batch)
+    assert again.cache.counts["answers"].hits == len(batch.rows)
+
+
 def test_the_edited_model_is_neither_read_nor_stored(tmp_path: Path) -> None:
     batch = edit_batch([1])
     model = cached(llava(), tmp_path)

@@ -110,6 +110,28 @@ def test_rounding_is_no_difference(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("dtype", "facts", "error"),
+    [
+        (torch.float32, {}, 1e-4),
+        (torch.float64, {"matmul": "highest", "quantised": "None"}, 1e-8),
+        (torch.bfloat16, {}, 5e-2),
+        (torch.float32, {"matmul": "high"}, 1e-2),
+        (torch.float32, {"matmul": "medium"}, 5e-2),
+        (torch.float32, {"quantised": "bitsandbytes"}, 5e-2),
+    ],
+)
+def test_rounding_is_that_of_the_fewest_digits(
+    dtype: torch.dtype, facts: dict[str, str], error: float
+) -> None:
+    one = Scope("a", facts, dtype)
+    assert one.rounding == error
+    assert one.is_exact == (error <= 1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert one.rounding == 5e-2
+        assert not one.is_exact
+
+
 def test_without_a_cache_everything_is_computed() -> None:
     model = Model([b"1", b"1"])
     assert len(Cache().through("states", model.keys, model)) == 2
@@ -135,5 +157,6 @@ def test_when_it_is_full_the_model_used_longest_ago_goes_first(
     assert [record.message.split("; ")[1][:22] for record in caplog.records] == [
         "nothing more is stored"
     ]
+    assert "cache.gigabytes=N" in caplog.text
     assert third.get("states", [b"7"]) != [None]  # what is there is still read
     assert (tmp_path / "data.mdb").stat().st_size <= SIZE
