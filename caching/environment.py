@@ -38,7 +38,8 @@ _HEAD = struct.Struct("<16xIIQQ I44x 48x QQ")
 _MAGIC, _FORMAT = 0xBEEFC0DE, 1
 _PAGE_SIZES = tuple(2**n for n in range(9, 17))
 
-_opened: dict[tuple[int, str], lmdb.Environment] = {}  # (process, file): LMDB allows one of each
+# (process, folder): LMDB allows one of each; and which file it is, as another may take its place.
+_opened: dict[tuple[int, str], tuple[lmdb.Environment, int]] = {}
 
 
 class Environment:
@@ -133,6 +134,8 @@ class Environment:
 
     def _fill_up(self) -> None:
         """Brings the file to its full length, where its last pages hold nothing."""
+        if not _is_there(self.folder, self._env):
+            raise FileNotFoundError(f"{DATA} was removed by another process")
         needed = (int(self._env.info()["last_pgno"]) + 1) * self.page
         if (self.folder / DATA).stat().st_size < needed:
             with self._env.begin(write=True):  # as long as nobody else writes
@@ -278,18 +281,31 @@ def remove(folder: Path) -> None:
 
 def close(folder: Path) -> None:
     """Closes the file of a folder, if this process has it open."""
-    env = _opened.pop((os.getpid(), str(folder.resolve())), None)
+    env, _ = _opened.pop(_name(folder), (None, 0))
     if env is not None:
         env.close()
 
 
+def _name(folder: Path) -> tuple[int, str]:
+    return os.getpid(), str(folder.resolve())
+
+
+def _is_there(folder: Path, env: lmdb.Environment) -> bool:
+    """Whether the file in a folder is the one that is open, which may have been removed since."""
+    try:
+        return (env, (folder / DATA).stat().st_ino) == _opened.get(_name(folder))
+    except FileNotFoundError:
+        return False
+
+
 def _open(folder: Path, size: int | None) -> lmdb.Environment:
     """The environment of this process; `size` is None where it is only read."""
-    name = (os.getpid(), str(folder.resolve()))
-    if name in _opened and bool(_opened[name].flags()["readonly"]) == (size is None):
-        if size is not None and size > _opened[name].info()["map_size"]:
-            _opened[name].set_mapsize(size)
-        return _opened[name]
+    env, _ = _opened.get(_name(folder), (None, 0))
+    is_same = env is not None and bool(env.flags()["readonly"]) == (size is None)
+    if env is not None and is_same and _is_there(folder, env):
+        if size is not None and size > env.info()["map_size"]:
+            env.set_mapsize(size)
+        return env
     close(folder)
     if size is None:
         env = lmdb.open(str(folder), readonly=True, lock=False, max_dbs=_DATABASES)
@@ -299,7 +315,7 @@ def _open(folder: Path, size: int | None) -> lmdb.Environment:
             str(folder), map_size=size, max_dbs=_DATABASES, max_readers=_READERS, metasync=False
         )
         env.reader_check()  # readers that were killed
-    _opened[name] = env
+    _opened[_name(folder)] = env, (folder / DATA).stat().st_ino
     return env
 
 

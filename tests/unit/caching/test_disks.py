@@ -237,3 +237,29 @@ def test_a_later_job_of_a_process_may_allow_more(tmp_path: Path) -> None:
     second = opened(tmp_path, size=2**23)
     second.put("states", [(b"%d" % number, value(number, LARGE)) for number in range(50)])
     assert first.get("states", [b"40"]) != [None]
+
+
+def test_a_file_that_another_process_removed_is_made_anew_by_the_next_job(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path)
+    first = opened(tmp_path)
+    removed = FORK.Process(target=main, args=(["clear", "--folder", str(tmp_path)],))
+    removed.start()
+    removed.join(60)
+    made = filled_by_another(tmp_path)
+    first.put("states", [(b"new", value(1))])
+    assert "was removed by another process" in caplog.text
+    assert (tmp_path / DATA).read_bytes() == made
+    second = opened(tmp_path)
+    assert is_right(tmp_path)
+    second.put("states", [(b"new", value(1))])
+    close(tmp_path)
+    assert opened(tmp_path).get("states", [b"new"]) != [None]
+
+
+def filled_by_another(folder: Path) -> bytes:
+    other = FORK.Process(target=filled, args=(folder,))
+    other.start()
+    other.join(60)
+    return (folder / DATA).read_bytes()
