@@ -246,7 +246,7 @@ class EditDataModule(L.LightningDataModule):
         if self.overfit is not None:
             _, world = rank_and_world()
             edits = [self._edits["train"][number] for number in self.train_order().taken(world)]
-        order = EditOrder(len(edits), self.eval_batch_size, tokens=tokens)
+        order = EditOrder(len(edits), self.eval_batch_size, tokens=tokens, whole=True)
         return self._loader("val", order, edits)
 
     def test_dataloader(self) -> BatchLoader:

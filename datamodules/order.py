@@ -5,7 +5,8 @@ together what one process with batches of W * B would take, so a run on eight GP
 edits per step as its one-GPU twin. In evaluation every edit is served exactly once: nothing is
 repeated to fill the last batch, as a DistributedSampler would do. Processes get about as many
 tokens each, not as many edits: the next edit, the longest first, goes to the process with the least
-to read (longest processing time first, Graham 1969), so no two differ by more than one edit. Only
+to read (longest processing time first, Graham 1969), so no two differ by more than one edit; in a
+validation it is the next batch. Only
 where there are fewer edits than processes is each process served all of them, for a process without
 a batch would leave the others waiting: means stay what they are, and results go by the number of
 the edit. The training loader knows how far it came, so a continued run goes on with the very next
@@ -42,6 +43,9 @@ class EditOrder(Sampler[list[int]]):
         overfit: in training, the first so many batches of each process, the same in every epoch.
         tokens: of each edit, by which edits that are served in order are shared out; None: all are
             taken as equal.
+        whole: batches of edits that follow each other are shared out and not edits, so that any
+            number of processes makes the batches of one. A validation needs it: a batch's loss is
+            made of means over its rows, and not every edit has rows of every kind.
     """
 
     def __init__(
@@ -53,10 +57,12 @@ class EditOrder(Sampler[list[int]]):
         leave_out: Collection[int] = (),
         overfit: int | None = None,
         tokens: Sequence[int] | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
         self.n_edits, self.batch_size, self.seed = n_edits, batch_size, seed
         self.accumulate, self.leave_out = accumulate, frozenset(leave_out)
-        self.overfit, self.tokens = overfit, tokens
+        self.overfit, self.tokens, self.whole = overfit, tokens, whole
         self.epoch = 0
         self.done = 0  # batches of this epoch that were served already
 
@@ -104,18 +110,24 @@ class EditOrder(Sampler[list[int]]):
         if self.n_edits < world:
             rank, world = 0, 1
         tokens = [1] * self.n_edits if self.tokens is None else self.tokens
-        shares = [
-            [share[i : i + self.batch_size] for i in range(0, len(share), self.batch_size)]
-            for share in balanced(tokens, world)
-        ]
-        if not self.leave_out:
-            return shares[rank]
-        batches = [batch for share in shares for batch in share]
+        if self.whole:
+            # Smaller batches where one process would get none.
+            batches = _cut(range(self.n_edits), min(self.batch_size, self.n_edits // world))
+        else:
+            shares = [_cut(share, self.batch_size) for share in balanced(tokens, world)]
+            if not self.leave_out:
+                return shares[rank]
+            batches = [batch for share in shares for batch in share]
         needed = [batch for batch in batches if not self.leave_out.issuperset(batch)]
         # Whoever did the others, what is left is shared out anew.
         loads = [sum(tokens[edit] for edit in batch) for batch in needed]
         mine = [needed[number] for number in balanced(loads, world)[rank]]
         return mine or batches[-1:]  # no process is without a batch
+
+
+def _cut(edits: Sequence[int], size: int) -> list[list[int]]:
+    """Batches of edits, in their order."""
+    return [list(edits[start : start + size]) for start in range(0, len(edits), size)]
 
 
 def balanced(loads: Sequence[int], n_shares: int) -> list[list[int]]:

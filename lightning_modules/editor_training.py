@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
@@ -194,11 +195,11 @@ class EditorTraining(L.LightningModule):
     def adam(self, groups: Sequence[Mapping[str, Any]]) -> Adam:
         """Adam of some groups of parameters, a step in one pass over their memory.
 
-        Not where a scaler unscales gradients (16-mixed): Lightning clips none that a fused step
-        would unscale itself.
+        Not under mixed precision: there Lightning clips no gradients that a fused step might
+        unscale itself.
         """
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        return Adam([dict(group) for group in groups], fused=not scaled)
+        mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
+        return Adam([dict(group) for group in groups], fused=not mixed)
 
     def scheduled(self, optimizer: Optimizer) -> OptimizerLRScheduler:
         """The optimiser, under the schedule of the options."""

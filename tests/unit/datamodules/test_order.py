@@ -19,13 +19,15 @@ def batches_of_processes(
     seed: int | None,
     done: Collection[int] = (),
     tokens: Sequence[int] | None = None,
+    *,
+    whole: bool = False,
 ) -> list[list[list[int]]]:
     """The batches of each process."""
     by_process = []
     for rank in range(world):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "rank_and_world", lambda rank=rank: (rank, world))
-            order = EditOrder(n, size, seed, leave_out=done, tokens=tokens)
+            order = EditOrder(n, size, seed, leave_out=done, tokens=tokens, whole=whole)
             batches = list(order)
             assert len(batches) == len(order)
             by_process.append(batches)
@@ -81,6 +83,20 @@ def test_edits_of_unlike_length_are_shared_by_their_tokens() -> None:
     served = batches_of_processes(2, 16, 1, None, (), tokens)
     loads = [sum(tokens[edit] for batch in batches for edit in batch) for batches in served]
     assert loads == [12400, 12400]
+
+
+@given(
+    st.integers(1, 4), st.lists(st.integers(1, 4000), min_size=8, max_size=60), st.integers(1, 2),
+)  # fmt: skip
+def test_processes_of_a_validation_take_the_batches_of_one(
+    world: int, tokens: list[int], size: int
+) -> None:
+    """A batch's loss is made of means over its rows, so it has to be the same batch."""
+    (alone,) = batches_of_processes(1, len(tokens), size, None, (), tokens, whole=True)
+    served = batches_of_processes(world, len(tokens), size, None, (), tokens, whole=True)
+    assert sorted(batch for batches in served for batch in batches) == alone
+    loads = [sum(tokens[edit] for batch in batches for edit in batch) for batches in served]
+    assert max(loads) - min(loads) <= max(sum(tokens[edit] for edit in batch) for batch in alone)
 
 
 def test_one_process_takes_full_batches_in_order() -> None:

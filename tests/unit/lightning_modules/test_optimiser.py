@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from torch.nn.utils import get_total_norm
 from torch.optim import Adam
 
 from lightning_modules.editor_training import EditorTraining
@@ -18,8 +20,10 @@ from tests.unit.editors.test_half_precision import mend_training, serac_training
 STEPS = 20
 
 
-def optimiser(module: EditorTraining, scaler: object, monkeypatch: pytest.MonkeyPatch) -> Adam:
-    trainer: Any = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler))
+def optimiser(
+    module: EditorTraining, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> Adam:
+    trainer: Any = SimpleNamespace(precision_plugin=precision)
     monkeypatch.setattr(type(module), "trainer", trainer)
     monkeypatch.setattr(module, "scheduled", lambda adam: adam)
     adam = module.configure_optimizers()
@@ -32,7 +36,7 @@ def test_a_fused_step_is_adam_s(
     build: Callable[[EditableModel], EditorTraining], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = build(picture_model())
-    fused = optimiser(module, None, monkeypatch)
+    fused = optimiser(module, Precision(), monkeypatch)
     assert fused.defaults["fused"] is True
     groups = [
         {"params": [p.detach().double() for p in group["params"]], "lr": group["lr"]}
@@ -53,12 +57,18 @@ def test_a_fused_step_is_adam_s(
 
 
 @pytest.mark.parametrize("build", [mend_training, serac_training])
-def test_gradients_that_a_scaler_unscales_are_still_clipped(
-    build: Callable[[EditableModel], EditorTraining], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["32-true", "bf16-mixed", "16-mixed"])
+def test_gradients_are_clipped_under_every_precision(
+    kind: Any, build: Callable[[EditableModel], EditorTraining], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lightning refuses `editor.grad_clip` under 16-mixed where the optimiser is fused."""
-    module = build(picture_model())
-    plain = optimiser(module, None, monkeypatch)
-    assert getattr(plain, "_step_supports_amp_scaling", False)
-    scaled = optimiser(module, object(), monkeypatch)
-    assert not getattr(scaled, "_step_supports_amp_scaling", False)
+    """Lightning refuses to clip for a fused optimiser under both kinds of mixed precision."""
+    module, precision = build(picture_model()), Precision()
+    if kind != "32-true":
+        scaler = torch.amp.GradScaler("cpu", enabled=False) if kind == "16-mixed" else None
+        precision = MixedPrecision(kind, "cpu", scaler)
+    adam = optimiser(module, precision, monkeypatch)
+    weights = [p for group in adam.param_groups for p in group["params"]]
+    for p in weights:
+        p.grad = torch.ones_like(p)
+    precision.clip_gradients(adam, 0.5)
+    assert float(get_total_norm([p.grad for p in weights])) == pytest.approx(0.5, rel=1e-4)
