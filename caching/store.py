@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -81,9 +81,7 @@ class Cache:
             return cls()
         cache = cls(scope, environment, frozenset(kinds), _writes=environment.writable)
         with cache._going_on("opened"):
-            cache._database = catalogue.entries_of(environment, scope.name)
-            if environment.writable:
-                catalogue.note(environment, scope)
+            cache._with_room(cache._begin)
         return cache
 
     def __reduce__(self) -> tuple[type[Cache], tuple[()]]:
@@ -95,9 +93,10 @@ class Cache:
         """How much there is of this base model, as part of a sentence."""
         assert self.environment is not None
         name = self.scope.name if self.scope else ""
-        size = next(
-            (one.size for one in catalogue.holdings(self.environment) if one.name == name), 0
-        )
+        size = 0
+        with suppress(lmdb.MapFullError):  # not even the list of models has room
+            of_models = catalogue.holdings(self.environment)
+            size = next((one.size for one in of_models if one.name == name), 0)
         return f"{size / 1e6:,.1f} MB"
 
     def holds(self, kind: Kind) -> bool:
@@ -238,31 +237,45 @@ class Cache:
     def _write(self, entries: Sequence[tuple[bytes, bytes]]) -> bool:
         """Writes entries in one transaction; whether that was done."""
         assert self.environment is not None
-        assert self.scope is not None
-        with self._going_on("written"):
-            while not self._fits(entries):
-                if not catalogue.drop_oldest(self.environment, besides=self.scope.name):
-                    self._writes = False
-                    self._tell(
-                        "full",
-                        "the cache in %s is full (%s bytes); nothing more is stored. Allow it more "
-                        "with cache.gigabytes=N, or empty it with `python -m caching clear`.",
-                        self.environment.folder, f"{self.environment.size:,}",
-                    )  # fmt: skip
-                    return False
-            return True
-        return False
+        environment = self.environment
 
-    def _fits(self, entries: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Writes entries in one transaction, unless there is no room for them."""
-        assert self.environment is not None
-        try:
-            with self.environment.writing() as transaction:
+        def write() -> None:
+            with environment.writing() as transaction:
                 for key, content in entries:
                     transaction.put(key, content, db=self._database)
-        except lmdb.MapFullError:
-            return False
-        return True
+
+        with self._going_on("written"):
+            return self._with_room(write)
+        return False
+
+    def _begin(self) -> None:
+        """Finds the entries of this base model, and notes that it is used."""
+        assert self.environment is not None
+        assert self.scope is not None
+        self._database = catalogue.entries_of(self.environment, self.scope.name)
+        if self.environment.writable:
+            catalogue.note(self.environment, self.scope)
+
+    def _with_room(self, write: Callable[[], None]) -> bool:
+        """Writes, if need be in the place of other models' entries; whether there was room."""
+        assert self.environment is not None
+        assert self.scope is not None
+        while True:
+            try:
+                write()
+            except lmdb.MapFullError:
+                with suppress(lmdb.MapFullError):  # so small that not even a removal has room
+                    if catalogue.drop_oldest(self.environment, besides=self.scope.name):
+                        continue
+                self._writes = False
+                self._tell(
+                    "full",
+                    "the cache in %s is full (%s bytes); nothing more is stored. Allow it more "
+                    "with cache.gigabytes=N, or empty it with `python -m caching clear`.",
+                    self.environment.folder, f"{self.environment.size:,}",
+                )  # fmt: skip
+                return False
+            return True
 
     @contextmanager
     def _going_on(self, done: str) -> Iterator[None]:

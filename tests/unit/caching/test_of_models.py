@@ -173,6 +173,18 @@ def test_models_that_compute_other_numbers_have_scopes_of_their_own(
     assert scope_of(model, "tiny").name != before
 
 
+def test_other_digits_of_products_are_another_scope() -> None:
+    model, before = llava(), torch.get_float32_matmul_precision()
+    names = set()
+    try:
+        for precision in ("highest", "high", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            names.add(scope_of(model, "tiny").name)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert len(names) == 3
+
+
 def rows(batch: EditBatch, **changes: Tensor) -> Rows:
     return replace(batch.rows, **changes)
 

@@ -160,3 +160,15 @@ def test_when_it_is_full_the_model_used_longest_ago_goes_first(
     assert "cache.gigabytes=N" in caplog.text
     assert third.get("states", [b"7"]) != [None]  # what is there is still read
     assert (tmp_path / "data.mdb").stat().st_size <= SIZE
+
+
+def test_a_bound_that_no_entry_fits_in_is_told_with_its_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Model([b"1"])
+    for _ in range(2):
+        cache = opened(tmp_path, size=20_000)
+        assert cache.contents == "0.0 MB"
+        cache.through("states", model.keys, model)
+    assert model.asked == [0, 0]
+    assert [record.message.count("cache.gigabytes=N") for record in caplog.records] == [1, 1]

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from errors import ModelError
 from models.editable import EditableModel
+from models.families import family_of
 from models.loading import can_wait, load_model
 from models.rows import Rows
-from models.unread import unread
+from models.unread import below, unread, without
 from tests.builders import PICTURED, rows_of
 from tests.unit.models.test_packing import drawn_prompts
 
@@ -48,6 +49,14 @@ def test_passes_above_read_nothing_below(stored: tuple[str, str], rows: Rows, dt
         name for name in unread(upper.hf) if name.endswith((".0", ".1"))
     }
     assert (upper.device, upper.dtype) == (whole.device, whole.dtype)
+
+
+def test_weights_of_what_is_not_read_are_no_surprise(stored: tuple[str, str]) -> None:
+    family = family_of(stored[0])
+    upper = without(family.hf, family.wrapper.decoder_of, below(LAYER))  # type: ignore[attr-defined]
+    _, info = upper.from_pretrained(stored[1], output_loading_info=True)
+    assert not info["unexpected_keys"]
+    assert not info["missing_keys"]
 
 
 @pytest.mark.parametrize("first", ["pictures", "layers"])
