@@ -178,12 +178,13 @@ def _weighed_gradients(
     points: list[Tensor] = []  # the activations, and their scaled copies
 
     def scale(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        whole = args[0].detach().reshape(len(copies.edit_index), -1, args[0].shape[-1])
+        x = args[0].detach().to(model.device)
+        whole = x.reshape(len(copies.edit_index), -1, x.shape[-1])
         values = whole[copies.item, copies.position]  # (N * m, D)
         scaled = values * scales.to(values.dtype).repeat(len(target))[:, None]
         points.extend((values, scaled.requires_grad_()))
         changed = whole.index_put((copies.item, copies.position), points[1])
-        return (changed.reshape(args[0].shape), *args[1:])
+        return (changed.reshape(x.shape).to(args[0].device), *args[1:])
 
     handle = model.linear(Site(layer, "mlp_out")).register_forward_pre_hook(scale)
     try:
@@ -230,6 +231,11 @@ def _read(model: EditableModel, rows: Rows, deltas: Deltas) -> list[tuple[Tensor
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
+def _of(values: Tensor, row: Tensor) -> Tensor:
+    """Those of some rows; keys and values lie where their layer is."""
+    return values[row.to(values.device)]
+
+
 def _after(
     model: EditableModel,
     rows: Rows,
@@ -253,7 +259,7 @@ def _after(
             "attention_mask": mask[:, None],
             "position_ids": _positions(rows)[at.row, at.position][:, None].expand(-1, m),
         },
-        past=[(keys[at.row], values[at.row]) for keys, values in past],
+        past=[(_of(keys, at.row), _of(values, at.row)) for keys, values in past],
         item=item.repeat_interleave(m),
         position=torch.arange(m, device=item.device).repeat(len(item)),
         edit_index=rows.edit_index[at.row],

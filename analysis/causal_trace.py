@@ -217,7 +217,7 @@ def _clean(model: EditableModel, prompts: _Prompts) -> tuple[dict[StateKind, lis
     def store(kind: StateKind) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: object, output: Tensor | tuple[Tensor, ...]) -> None:
             tensor = output[0] if isinstance(output, tuple) else output
-            outputs[kind].append(tensor.reshape(shape))
+            outputs[kind].append(tensor.reshape(shape).to(model.device))
 
         return hook
 
@@ -242,7 +242,7 @@ def _entered(
     entered: list[PrefixState] = []
 
     def note(_module: nn.Module, args: tuple[Tensor, ...], _kwargs: object) -> None:
-        entered.append(state.with_hidden(args[0], len(entered)))
+        entered.append(state.with_hidden(args[0].to(model.device), len(entered)))
 
     with ExitStack() as stack:
         for layer in model.decoder.layers:

@@ -7,7 +7,7 @@ and its best loss belong to the settings that they come from.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from configs.overrides import leaves
+from configs.overrides import leaves, sections_of
 from editors.options import TrainedEditorOptions
 from editors.registry import editor_names, registration
 
@@ -28,7 +28,7 @@ _FREE = {
     "evaluate", "callbacks", "data.root", "data.image_root", "data.num_workers",
     "data.allow_overlap", "data.train.allow_overlap",
     "data.vlkeb_root", "data.train.root", "data.train.image_root", "data.train.num_workers",
-    "model.path",
+    "model.path", "model.device_map", "model.max_memory",
     "editor.scope.encoder", "editor.counterfactual.path", "editor.batch_size",
 }  # fmt: skip
 
@@ -47,7 +47,7 @@ def changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str
     for key, before, after in _differing(stored, now):
         if _is_applied(key):
             applied.append(f"{key}={after} is applied from here on; it was {before}")
-        elif key in _OF_THE_TRAINING or not {key, key.split(".")[0]} & _FREE:
+        elif key in _OF_THE_TRAINING or not sections_of(key) & _FREE:
             refused.append(f"{key} was {before!r} and is {after!r}")
     return applied, refused
 

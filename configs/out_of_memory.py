@@ -101,6 +101,8 @@ def _ways_to_load(model: schema.ModelOptions) -> list[str]:
     ways = [] if model.quantise else ["set model.quantise=8bit or 4bit (now null)"]
     if model.dtype in ("auto", "float32") and not model.quantise:
         ways.append(f"set model.dtype=bfloat16 (now {model.dtype})")
+    if model.device_map is None:
+        ways.append("set model.device_map=auto (now null)")
     return ways
 
 

@@ -187,6 +187,16 @@ def leaves(node: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in dotted(node) if not isinstance(value, Mapping)}
 
 
+def sections_of(key: str) -> set[str]:
+    """A dotted name and those of all sections that it is in.
+
+    >>> sorted(sections_of("model.max_memory.cpu"))
+    ['model', 'model.max_memory', 'model.max_memory.cpu']
+    """
+    parts = key.split(".")
+    return {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+
+
 def _group_problems(override: Override) -> list[str]:
     """Sentences for options that a group does not have."""
     group = typed_key(override)

@@ -33,7 +33,8 @@ def rule_problems(command: str, sections: Sections) -> list[str]:
     """A sentence for each mistake; `sections` has those that are sound on their own, typed."""
     rules = (
         _editor_rules, _protocol_rules, _part_rules, _resume_rules, _file_rules, _trainer_rules,
-        _process_rules, _trial_rules, _reach_rules, _cache_rules, _pretrain_rules, data_rules,
+        _process_rules, _spread_rules, _trial_rules, _reach_rules, _cache_rules, _pretrain_rules,
+        data_rules,
     )  # fmt: skip
     problems = [problem for rule in rules for problem in rule(command, sections)]
     return problems + (editing_problems(sections) if command == "edit" else [])
@@ -243,6 +244,27 @@ def _process_rules(command: str, sections: Sections) -> Iterator[str]:
                 f"{key}={number} would start as many processes on this machine, and at most {most} "
                 f"are taken (its cores, or {_PROCESSES} where there are fewer)"
             )
+
+
+def _spread_rules(command: str, sections: Sections) -> Iterator[str]:
+    """What a base model on several devices does not go with."""
+    model: schema.ModelOptions | None = sections.get("model")
+    if model is None:
+        return
+    if model.device_map is None:
+        if model.max_memory is not None:
+            yield (
+                f"model.max_memory={model.max_memory} says how much of each device a model takes "
+                "that is spread over several: add model.device_map=auto, or leave it out"
+            )
+        return
+    spread = f"model.device_map={model.device_map}"
+    if command == "pretrain":
+        yield f"{spread}: pretrain.py changes every weight, on one device; leave it out"
+        return
+    yield from _one_process(
+        sections, f"{spread}: every process would have the devices of a spread model to itself"
+    )
 
 
 def _trial_rules(command: str, sections: Sections) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from configs.continuing import changes
-from configs.overrides import leaves
+from configs.overrides import leaves, sections_of
 from configs.schema import RunConfig
 from configs.stored import with_current_keys
 from errors import ConfigError
@@ -46,7 +46,7 @@ _CHANGES_NO_RESULT = {
     "output_dir", "overwrite", "resume", "threads", "trainer", "logger", "cache",
     "data.num_workers", "data.on_error", "data.allow_overlap", "data.train.allow_overlap",
     "callbacks", "score", "evaluate.batch_size", "evaluate.tokens", "gate",
-    "pretrain.alignment",
+    "pretrain.alignment", "model.device_map", "model.max_memory",
 }  # fmt: skip
 _DECIDES = {"trainer.precision"}
 
@@ -259,7 +259,7 @@ def settings_that_decide(plain: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in leaves(plain).items()
-        if key in _DECIDES or not {key, key.split(".")[0]} & _CHANGES_NO_RESULT
+        if key in _DECIDES or not sections_of(key) & _CHANGES_NO_RESULT
     }
 
 

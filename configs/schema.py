@@ -63,6 +63,27 @@ def _is_memory(value: object) -> object:
     return value
 
 
+def _bytes(text: str) -> int:
+    size = _SIZE.fullmatch(text)
+    assert size is not None, "it was checked"
+    return int(float(size[1]) * {"MB": 10**6, "GB": 10**9}[size[2]])
+
+
+def _is_size(value: object) -> object:
+    if not isinstance(value, str) or not _SIZE.fullmatch(value):
+        raise ValueError("a size such as 12GB or 500MB")
+    return value
+
+
+def _device_name(value: object) -> object:
+    name = str(value)
+    if name != "cpu" and not re.fullmatch(r"\d{1,3}", name):
+        raise ValueError("cpu, or the number of a card such as 0")
+    return name
+
+
+Size = Annotated[str, BeforeValidator(_is_size)]
+DeviceName = Annotated[str, BeforeValidator(_device_name)]
 Memory = Annotated[str | float, BeforeValidator(_is_memory)]
 Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None
 
@@ -77,6 +98,13 @@ class ModelOptions(Options):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     quantise: Literal["8bit", "4bit"] | None
     attn: Literal["sdpa", "eager"]
+    device_map: Literal["auto"] | None
+    max_memory: dict[DeviceName, Size] | None
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Bytes of weights by device."""
+        return {name: _bytes(size) for name, size in (self.max_memory or {}).items()}
 
 
 class ScenarioOptions(Options):
@@ -164,8 +192,7 @@ class TrainerOptions(Options):
         """Bytes as an integer, a share of what is free, or None where the device decides."""
         if not isinstance(self.memory, str):
             return float(self.memory)
-        size = _SIZE.fullmatch(self.memory)
-        return int(float(size[1]) * {"MB": 10**6, "GB": 10**9}[size[2]]) if size else None
+        return None if self.memory == "auto" else _bytes(self.memory)
 
     @property
     def many_processes(self) -> bool:

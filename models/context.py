@@ -77,7 +77,8 @@ def rest(
     rows, shift = _to_the_left(replace(rows, attention_mask=looked_at))
     lengths, every = first - shift, torch.arange(len(rows), device=first.device)
     beginning = _encode(model, rows, lengths)
-    with stop_on_entering(model.decoder.layers, layer, model.layer_kind) as collector:
+    layers, kind = model.decoder.layers, model.layer_kind
+    with stop_on_entering(layers, layer, kind, model.device) as collector:
         _go_on(model, rows, _after(rows, lengths), beginning, every)
     return collector.state(), first
 

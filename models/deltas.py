@@ -26,6 +26,7 @@ from transformers.pytorch_utils import Conv1D
 
 from errors import ModelError
 from metrics.precision import single, without_autocast
+from models.offloaded import tensor_of
 
 Role = Literal["mlp_in", "mlp_out"]
 
@@ -52,6 +53,10 @@ class LowRankDelta:
     @property
     def n_edits(self) -> int:
         return len(self.inputs)
+
+    @property
+    def device(self) -> torch.device:
+        return self.inputs.device
 
     def of(self, edits: Tensor) -> LowRankDelta:
         """The factors of some edits, as often as they are named: (G,) -> G edits."""
@@ -87,6 +92,10 @@ class DenseDelta:
     def n_edits(self) -> int:
         return len(self.weight)
 
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
     def __call__(self, x: Tensor) -> Tensor:
         """(E, M, d_in) -> (E, M, d_out) in float32 or better."""
         return torch.stack(self.each(x.unbind(), range(len(x))))
@@ -121,14 +130,14 @@ def linear_shape(module: nn.Module) -> tuple[int, int]:
 
 def linear_weight(module: nn.Module) -> Tensor:
     """The weight as (d_out, d_in), whichever way it is stored; a quantised one is a dense copy."""
-    weight = module.get_parameter("weight")
+    weight = tensor_of(module, "weight")
     if not weight.is_floating_point():
         return _dequantised(module, weight)
     return weight.detach().mT if isinstance(module, Conv1D) else weight.detach()
 
 
 @torch.no_grad()
-def _dequantised(module: nn.Module, weight: nn.Parameter) -> Tensor:
+def _dequantised(module: nn.Module, weight: Tensor) -> Tensor:
     """What a layer of bitsandbytes multiplies with: 8-bit codes by row, or 4-bit ones by block."""
     from bitsandbytes import functional  # slow to load, and only such layers need it
 
@@ -246,7 +255,8 @@ def apply_deltas(
 
     def hook_for(delta: Delta, grouping: Groups) -> Callable[..., Tensor]:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return _added(output, grouping.moved(delta, grouping.per_item(args[0])))
+            x = args[0].to(delta.device)
+            return _added(output, grouping.moved(delta, grouping.per_item(x)))
 
         return hook
 
@@ -260,7 +270,7 @@ def apply_deltas(
 
 def _added(output: Tensor, moved: Tensor) -> Tensor:
     """The sum, rounded once: to the type of a map's output."""
-    return (output + moved.reshape(output.shape)).to(output.dtype)
+    return (output + moved.reshape(output.shape).to(output.device)).to(output.dtype)
 
 
 @contextmanager
@@ -282,7 +292,8 @@ def apply_to_every_row(linears: Mapping[Site, nn.Module], deltas: Deltas) -> Ite
 
     def hook_for(delta: Delta) -> Callable[..., Tensor]:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            moved = delta(args[0].reshape(1, -1, args[0].shape[-1]))  # (1, tokens, d_out)
+            x = args[0].to(delta.device)
+            moved = delta(x.reshape(1, -1, x.shape[-1]))  # (1, tokens, d_out)
             return _added(output, moved)
 
         return hook

@@ -119,7 +119,8 @@ def _empty(model: EditableModel, packing: Packing, numbers: Tensor, like: Tensor
     assert dtype is not None
     shape = (*bucket.filled.shape, like.shape[-1])
     nothing = torch.zeros(1, dtype=model.dtype, device=like.device).expand(shape)
-    with stop_on_entering(model.decoder.layers, 0, model.layer_kind) as entered:
+    layers, kind = model.decoder.layers, model.layer_kind
+    with stop_on_entering(layers, 0, kind, like.device) as entered:
         model.decoder.body(
             inputs_embeds=nothing,
             attention_mask=attention_mask(bucket, dtype),

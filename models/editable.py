@@ -40,6 +40,7 @@ from models.deltas import (
 )
 from models.fingerprint import fingerprint
 from models.hooks import capture_linears
+from models.offloaded import is_spread
 from models.packing import buckets_of, pack
 from models.passes import DecoderPasses, groups_of
 from models.positions import check_lengths, max_positions
@@ -96,6 +97,10 @@ class EditableModel(DecoderPasses, ABC):
         """Stays in eval mode: dropout in a frozen base would make edits random."""
         return super().train(False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EditableModel:
+        """A model that is spread stays where it is: some weights are read only as they are used."""
+        return self if is_spread(self.hf) else super()._apply(fn, recurse)
+
     @property
     def max_positions(self) -> int:
         """Tokens that the language model can read at once, a picture's among them."""
@@ -103,7 +108,8 @@ class EditableModel(DecoderPasses, ABC):
 
     @property
     def device(self) -> torch.device:
-        return next(self.hf.parameters()).device
+        """Where passes begin and end; of a model that is spread, where its embeddings are."""
+        return self.hf.get_input_embeddings().weight.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -171,7 +177,7 @@ class EditableModel(DecoderPasses, ABC):
 
     def weight(self, site: Site) -> Tensor:
         """What a map multiplies with, deltas in place included: (d_out, d_in)."""
-        weight = linear_weight(self.linear(site))
+        weight = linear_weight(self.linear(site)).to(self.device)
         for deltas in self._in_place:
             weight = weight + deltas[site].dense()[0] if site in deltas else weight
         return weight
@@ -228,7 +234,8 @@ class EditableModel(DecoderPasses, ABC):
         self, layer: int, rows: Rows, mask: Tensor, inputs: Mapping[str, Tensor]
     ) -> StateCollector:
         """A pass over all layers below one."""
-        with stop_on_entering(self.decoder.layers, layer, self.layer_kind) as collector:
+        layers, kind = self.decoder.layers, self.layer_kind
+        with stop_on_entering(layers, layer, kind, self.device) as collector:
             self.decoder.body(
                 inputs_embeds=self.embed(rows), attention_mask=mask, use_cache=False, **inputs
             )
@@ -318,7 +325,8 @@ class EditableModel(DecoderPasses, ABC):
         ones = torch.ones(part.hidden.shape[:2], dtype=torch.bool, device=part.hidden.device)
         factors = {}
         for site, gradient in zip(sites, gradients, strict=True):
-            x = captured[site][0]
+            # Of a model that is spread, what a layer says lies where that layer is.
+            x, gradient = captured[site][0].to(ones.device), gradient.to(ones.device)
             if site.layer == self.n_layers - 1:  # flat answer tokens -> one padded group per edit
                 factors[site] = Factors(tokens.split(x), tokens.split(gradient), tokens.mask)
             else:

@@ -7,6 +7,8 @@ import hashlib
 import torch
 from torch import nn
 
+from models.offloaded import named_tensors
+
 _SAMPLED = 4096  # values of each tensor that enter a fingerprint
 _CODES = (torch.uint8, torch.int8)  # of quantised layers
 
@@ -20,7 +22,7 @@ def fingerprint(model: nn.Module) -> str:
     how a weight between two codes is rounded depends on type and device.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in named_tensors(model):
         if tensor.dtype in _CODES:
             digest.update(name.encode())
             continue

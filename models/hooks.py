@@ -80,7 +80,7 @@ def add_to_output(
     """
     return _change_output(
         module, row, position, n_rows,
-        lambda output: output[row, position] + vectors.to(output.dtype),
+        lambda output: _at(output, row, position) + vectors.to(output),
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def replace_output(
     module: nn.Module, row: Tensor, position: Tensor, vectors: Tensor, n_rows: int
 ) -> AbstractContextManager[None]:
     """Puts vectors in place of a module's output at some tokens; otherwise as `add_to_output`."""
-    return _change_output(module, row, position, n_rows, lambda output: vectors.to(output.dtype))
+    return _change_output(module, row, position, n_rows, lambda output: vectors.to(output))
 
 
 def _change_output(
@@ -103,7 +103,14 @@ def _change_output(
     def hook(_module: nn.Module, _args: object, output: Any) -> Any:
         tensor = output[0] if isinstance(output, tuple) else output
         whole = tensor.reshape(n_rows, -1, tensor.shape[-1])
-        changed = whole.index_put((row, position), new_vectors(whole)).reshape(tensor.shape)
+        where = (row.to(whole.device), position.to(whole.device))
+        changed = whole.index_put(where, new_vectors(whole)).reshape(tensor.shape)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
     return forward_hooks([(module, hook)])
+
+
+def _at(whole: Tensor, row: Tensor, position: Tensor) -> Tensor:
+    """(R, T, d) -> (I, d), wherever the indices are."""
+    vectors: Tensor = whole[row.to(whole.device), position.to(whole.device)]
+    return vectors

@@ -29,7 +29,8 @@ class Beginning(DynamicCache):
         """Those of a selection of a cache's rows (R,)."""
         found = cls()
         for number, layer in enumerate(cache.layers):
-            DynamicCache.update(found, layer.keys[rows], layer.values[rows], number)
+            here = rows.to(layer.keys.device)
+            DynamicCache.update(found, layer.keys[here], layer.values[here], number)
         return found
 
     def update(

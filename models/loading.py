@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,6 +18,7 @@ from errors import ModelError, some_of
 from models.editable import EditableModel
 from models.families import family_of, without_weights
 from models.folder import check_manifest, read_config
+from models.placement import DISK, Limits, placement
 from models.quantisation import (
     Quantise,
     bits_config,
@@ -44,6 +46,8 @@ def load_model(
     device: torch.device | None = None,
     quantise: Quantise | None = None,
     first_layer: int = 0,
+    spread: bool = False,
+    limits: Limits | None = None,
 ) -> EditableModel:
     """Loads a base model, frozen.
 
@@ -56,24 +60,35 @@ def load_model(
         device: where the weights go; None for the CPU.
         quantise: the decoder layers in 8 or 4 bits; None as they are stored.
         first_layer: layers below it, and what encodes pictures, are read once a pass needs them
-            (`models.unread`); 0 reads everything. Of a family that `can_wait`.
+            (`models.unread`); 0 reads everything. Of a family that `can_wait`; no such model is
+            spread, of which all is in its place at once.
+        spread: whether a model that is larger than the device goes to several (`models.placement`).
+        limits: bytes of weights by device, for a model that is spread.
 
     Raises:
         ModelError: files are missing, damaged or of another family, a weight would be left at its
-            random initial value, or the model cannot be quantised.
+            random initial value, the model cannot be quantised, or it cannot be spread.
     """
     config = read_config(family, path, revision)
     check_manifest(Path(path))
     entry, number_type = family_of(family), torch_dtype(dtype, device)
     quantisation = _quantisation(family, path, config, quantise, number_type)
-    placement = _placement(device, packed=bool(quantisation) or is_quantised(config))
+    is_packed = bool(quantisation) or is_quantised(config)
+    places = _placement(device, packed=is_packed)
+    if spread:
+        _check_plain(path, config)
+        model = without_weights(family, config, number_type)
+        of_parts = placement(model, device, limits, quantise=quantise)
+        if len(of_parts) > 1:
+            _check_offloading(path, of_parts)
+            places, first_layer = {"device_map": of_parts}, 0
     arguments = {
         "revision": revision or "main",
         "dtype": number_type,
         "attn_implementation": attention,
         "generation_config": _ends(path, revision, config),
         **quantisation,
-        **placement,
+        **places,
     }
     if not first_layer:
         return entry.wrapper(_read(entry.hf, family, path, arguments))
@@ -185,6 +200,26 @@ def _quantisation(
             "are, or give the folder of the unquantised model."
         )
     return {"quantization_config": bits_config(quantise, without_weights(family, config, dtype))}
+
+
+def _check_plain(path: str, config: PretrainedConfig) -> None:
+    if is_quantised(config):
+        raise ModelError(
+            f"model.device_map=auto, and the weights in {path!r} are stored quantised "
+            "(quantization_config in config.json): how large a layer is, only their files know. "
+            "Set model.device_map=null, or give the folder of the unquantised model."
+        )
+
+
+def _check_offloading(path: str, of_parts: Mapping[str, str | int]) -> None:
+    """Weights on the disk are read from where they are stored, and nothing is written."""
+    folder = Path(path)
+    if DISK in of_parts.values() and folder.is_dir() and not [*folder.glob("*.safetensors")]:
+        raise ModelError(
+            f"model.device_map=auto leaves decoder layers on the disk, and {path!r} has no "
+            "safetensors file, from which they could be read one by one. Fetch the safetensors "
+            "files of this model, or raise model.max_memory so that it fits into memory."
+        )
 
 
 def _placement(device: torch.device | None, *, packed: bool) -> dict[str, Any]:

@@ -20,12 +20,10 @@ from models.device_memory import GB, DeviceMemory, device_memory
 from models.families import without_weights
 from models.folder import read_config
 from models.loading import Dtype, torch_dtype
-from models.quantisation import Quantise, is_quantised
+from models.quantisation import BYTES, Quantise, is_quantised
 
 log = logging.getLogger(__name__)
 SILENT = 100_000_000  # parameters up to which nobody needs to be told
-# Of a quantised value: NF4's half byte and a float32 scale per 64; LLM.int8's scales are per row.
-_BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -51,7 +49,7 @@ class ParameterCounts:
 
     def bytes(self, dtype: torch.dtype, quantise: Quantise | None = None) -> int:
         """Of the weights in a number type, with quantised decoder layers or without."""
-        each = dtype.itemsize if quantise is None else _BYTES[quantise]
+        each = dtype.itemsize if quantise is None else BYTES[quantise]
         plain = (self.total - self.linear - self.single) * dtype.itemsize
         return round(self.linear * each) + plain + self.single * torch.float32.itemsize
 
@@ -64,10 +62,12 @@ def log_memory(
     dtype: Dtype,
     quantise: Quantise | None,
     device: torch.device | None,
+    spread: bool = False,
 ) -> None:
     """Logs what a model needs and a device has; nothing for small models.
 
-    Arguments as in `models.loading.load_model`.
+    A model that is `spread` may be larger than the device. Arguments as in
+    `models.loading.load_model`.
 
     Raises:
         ModelError: the weights are larger than the device, or the configuration cannot be read.
@@ -81,6 +81,8 @@ def log_memory(
     number_type = torch_dtype(dtype, device)
     memory = device_memory(device or torch.device("cpu"))
     log.info("%s", memory_line(path, size, number_type, quantise, memory))
+    if spread:
+        return
     if warning := check_fit(path, size, number_type, quantise, memory):
         log.warning("%s", warning)
 
@@ -169,8 +171,9 @@ def _advice(smaller: Mapping[str, int], memory: int) -> str:
     if fitting:
         return f"These weights would fit: {', '.join(fitting)}."
     return (
-        "No number type makes it small enough: take a smaller model (model=blip2_opt, the smallest "
-        "of the real ones, has 3.7 B parameters) or a device with more memory."
+        "No number type makes it small enough: set model.device_map=auto, which spreads it over "
+        "several devices, take a smaller model (model=blip2_opt, the smallest of the real ones, "
+        "has 3.7 B parameters) or a device with more memory."
     )
 
 

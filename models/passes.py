@@ -95,14 +95,15 @@ class DecoderPasses(nn.Module):
         hidden = part.hidden
         for layer in range(start, stop):
             hidden = self._layer(layer, hidden, part)
-        return hidden
+        return hidden.to(part.hidden.device)
 
     def _last_linears(self, deltas: Deltas) -> dict[Site, nn.Module]:
         return {s: self.linear(s) for s in deltas if s.layer == self.n_layers - 1}
 
     def top(self, hidden: Tensor, deltas: Deltas, items: Groups | None) -> Tensor:
         with apply_deltas(self._last_linears(deltas), deltas, items):
-            hidden = hidden + self.decoder.mlp(self.decoder.layers[-1], hidden)
+            moved = self.decoder.mlp(self.decoder.layers[-1], hidden)
+            hidden = hidden + moved.to(hidden.device)
         return self._logits(hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -124,7 +125,7 @@ class DecoderPasses(nn.Module):
 
         with pre_hook(norm, stop), stoppable():
             self._layer(self.n_layers - 1, hidden, part)
-        return stream[0].reshape(hidden.shape)
+        return stream[0].reshape(hidden.shape).to(hidden.device)
 
     def read_part(self, part: LayerState, layer: int, site: Site, at: Answers) -> Tensor:
         """Input and output of a map side by side: (I, d_in + d_out)."""
@@ -132,7 +133,8 @@ class DecoderPasses(nn.Module):
 
         def stop(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             whole, where = (*part.hidden.shape[:2], -1), part.where(at.row, at.position)
-            vectors.extend(tensor.reshape(whole)[where] for tensor in (args[0], output))
+            here = (tensor.to(part.hidden.device) for tensor in (args[0], output))
+            vectors.extend(tensor.reshape(whole)[where] for tensor in here)
             raise StopForwardError
 
         with forward_hooks([(self.linear(site), stop)]), stoppable():

@@ -21,6 +21,8 @@ from errors import ModelError
 from models.editable import EditableModel
 
 Quantise = Literal["8bit", "4bit"]
+# Of a quantised value: NF4's half byte and a float32 scale per 64; LLM.int8's scales are per row.
+BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 # bitsandbytes' own packed form of NF4 takes output widths in steps of 32, and 64 inputs share m.
 _OUT_STEP, _IN_STEP = 32, 64
 

@@ -237,7 +237,7 @@ class StateCollector:
 
 @contextmanager
 def stop_on_entering(
-    layers: nn.ModuleList, layer: int, kind: Callable[[int], str]
+    layers: nn.ModuleList, layer: int, kind: Callable[[int], str], device: torch.device
 ) -> Iterator[StateCollector]:
     """Ends the forward pass inside the block once the state on entering a layer is known.
 
@@ -246,6 +246,7 @@ def stop_on_entering(
         layer: the one that is entered.
         kind: number of a layer -> its kind. Each kind is handed its own masks and rotary tables, so
             the pass goes on until a layer of every kind was reached.
+        device: where the state goes; of a model that is spread a layer may be somewhere else.
     """
     collector = StateCollector(layer)
     first: dict[str, int] = {}  # the lowest layer of each kind
@@ -257,7 +258,7 @@ def stop_on_entering(
 
         def stop(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
             given = dict(zip(parameters, args, strict=False)) | kwargs
-            collector.hidden.append(given.pop("hidden_states"))
+            collector.hidden.append(given.pop("hidden_states").to(device))
             collector.kwargs[name] = given
             if len(collector.kwargs) == len(first):
                 raise StopForwardError

@@ -176,8 +176,15 @@ def open_model(
         processes: of this run on this machine.
 
     Raises:
+        ConfigError: several processes would each spread a model over the same devices.
         ModelError: it cannot be loaded, or the device is too small for its weights.
     """
+    if options.device_map is not None and processes > 1:
+        raise ConfigError(
+            f"model.device_map={options.device_map} with {processes} processes: each would spread "
+            "the base model over the same devices. Use trainer.devices=1 trainer.num_nodes=1, or "
+            "model.device_map=null."
+        )
     model = base_model(options, device, lambda: _load_model(options, device))
     shared = processes if model.device.type == "cpu" else 1  # a GPU is one process's own
     model.budget = MemoryBudget.of(model.device, memory, processes=shared)
@@ -192,6 +199,7 @@ def _load_model(options: ModelOptions, device: torch.device | None) -> EditableM
         dtype=options.dtype,
         quantise=options.quantise,
         device=device,
+        spread=options.device_map is not None,
     )
     with explained_loading(options):
         return load_model(
@@ -202,6 +210,8 @@ def _load_model(options: ModelOptions, device: torch.device | None) -> EditableM
             attention=options.attn,
             device=device,
             quantise=options.quantise,
+            spread=options.device_map is not None,
+            limits=options.limits,
         )
 
 

@@ -203,6 +203,8 @@ def _quiet_libraries() -> None:
     """
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What of a model is offloaded, models/placement.py tells in more words.
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)
     # bitsandbytes tells of a CPU kernel that we must not use (models/quantisation.py), and of casts
     # in every 8-bit layer.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -78,7 +78,9 @@ def _descend(
         numbers, finished = edits.tolist(), done.tolist()
         for (site, moved), gradient in zip(matrices.items(), gradients, strict=True):
             at_answers = site.layer == model.n_layers - 1
-            of_edits = [_by_edit(side, at, at_answers) for side in (gradient, captured[site][0])]
+            home = moved.moves.device  # a layer of a model that is spread may be somewhere else
+            sides = (gradient.to(home), captured[site][0].to(home))
+            of_edits = [_by_edit(side, at, at_answers) for side in sides]
             for edit, is_done, delta, x in zip(numbers, finished, *of_edits, strict=True):
                 if not is_done:
                     moved.step(edit, delta, x)

@@ -8,6 +8,7 @@ FT-L (Meng et al. 2022; Zhu et al. 2020) clips D_e to |D_e| <= eps elementwise a
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import torch
 
@@ -15,6 +16,7 @@ from editors.base import DeltaEdit, EditorInputs
 from editors.ft.config import FtOptions
 from editors.ft.descent import fit_matrices
 from editors.ft.matrices import Rule
+from models.deltas import linear_shape
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch
 
@@ -34,7 +36,7 @@ class FineTune:
     def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
         """The deltas in float32, twice while they are put together."""
         sites = model.last_sites(self.options.layers)
-        return len(batch) * 2 * 4 * sum(model.weight(site).numel() for site in sites)
+        return len(batch) * 2 * 4 * sum(prod(linear_shape(model.linear(site))) for site in sites)
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """One dense delta per edit and matrix.

@@ -62,7 +62,8 @@ class Lora:
     def adapters(self, model: EditableModel) -> dict[Site, Adapter]:
         """What all edits start from; no random state but an own one is touched, of any device."""
         draw = torch.Generator().manual_seed(self.options.seed)  # on the CPU, as peft draws
-        return {site: self._adapter(model.linear(site), draw) for site in self.sites(model)}
+        linears = {site: model.linear(site) for site in self.sites(model)}
+        return {s: self._adapter(linear, draw, model.device) for s, linear in linears.items()}
 
     def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
         """The moves of both matrices in float32, twice while they are put together."""
@@ -91,7 +92,7 @@ class Lora:
         )
         return DeltaEdit(as_deltas(moves))
 
-    def _adapter(self, linear: nn.Module, draw: torch.Generator) -> Adapter:
+    def _adapter(self, linear: nn.Module, draw: torch.Generator, device: torch.device) -> Adapter:
         """Draws what peft draws, in its order: both layers' own values, then A's again."""
         rank, (d_in, d_out) = self.options.rank, linear_shape(linear)
         a, b = torch.empty(rank, d_in), torch.empty(d_out, rank)
@@ -101,7 +102,7 @@ class Lora:
         weight = linear.get_parameter("weight")
         dtype = weight.dtype if weight.is_floating_point() else a.dtype
         precision = torch.promote_types(dtype, torch.float32)
-        a, b = (matrix.to(weight.device, dtype).to(precision) for matrix in (a, b))
+        a, b = (matrix.to(device, dtype).to(precision) for matrix in (a, b))
         return Adapter(a, b, self.options.alpha / rank)
 
 

@@ -109,6 +109,8 @@ def _evaluations() -> Iterator[Case]:
         "model.dtype": ("float64", "half", "null", "32"),
         "model.quantise": ("8", "2bit", "true"),
         "model.attn": ("flash", "null"),
+        "model.device_map": ("cuda", "true", "{}"),
+        "model.max_memory": ("2GB", "[2GB]", "{cpu:null}", "{-1:2GB}"),
         "model.family": ("gpt", "null"),
         "protocol.n": ("0", "[]", "[3,1]", "[1,1]", "x", "1.5", "[1.5]"),
         "score": ("Relability", "1", "''"),

@@ -47,10 +47,19 @@ def test_what_a_training_rests_on_is_refused(word: str) -> None:
 @pytest.mark.parametrize(
     "word",
     ["threads=1", "logger=none", "data.num_workers=7", "evaluate.batch_size=7", "output_dir=x",
-     "trainer.enable_progress_bar=false", "trainer=ddp_cpu", "data.root=elsewhere"],
+     "trainer.enable_progress_bar=false", "trainer=ddp_cpu", "data.root=elsewhere",
+     "model.device_map=auto"],
 )  # fmt: skip
 def test_where_and_how_fast_it_runs_is_free(word: str) -> None:
     assert changes(BEFORE, train(word).plain()) == ([], [])
+
+
+def test_a_base_model_may_be_spread_in_another_way() -> None:
+    before, after = (
+        train("model.device_map=auto", f"model.max_memory={{cpu:{size}}}").plain()
+        for size in ("5GB", "6GB")
+    )
+    assert changes(before, after) == ([], [])
 
 
 def test_an_earlier_training_compared_at_the_answers_whatever_was_typed() -> None:

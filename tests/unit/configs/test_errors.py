@@ -77,6 +77,16 @@ def count(message: str) -> int:
         ("train", ["data=tmke", "data.root=."], ["data.train_files is required"]),
         ("train", ["data.files=[a]"], ["no key data.files"]),
         ("train", ["model.path=./nope"], ["model.path=./nope", "no such folder"]),
+        ("train", ["model.device_map=all"], ["model.device_map=all", "'auto'"]),
+        ("train", ["model.max_memory={cpu:2GB}"], ["add model.device_map=auto"]),
+        ("train", ["model.max_memory={cpu:2}"], ["max_memory", "12GB or 500MB"]),
+        ("train", ["model.max_memory={gpu:2GB}"], ["max_memory", "the number of a card"]),
+        (
+            "train",
+            ["editor=mend", "model.device_map=auto", "trainer=ddp_cpu"],
+            ["trainer.devices=2 with model.device_map=auto", "use trainer.devices=1"],
+        ),
+        ("pretrain", ["model.device_map=auto"], ["changes every weight", "leave it out"]),
         (
             "train",
             ["model=smollm_llava_embedding", "model.path=./nope"],
