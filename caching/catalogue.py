@@ -10,6 +10,7 @@ from typing import Any
 
 from caching.entries import KEY_BYTES, is_whole, sealed
 from caching.environment import Environment
+from caching.records import forget_compared
 from caching.scope import Scope
 
 _SCOPES, _ENTRIES = "scopes", "entries-"  # names of databases
@@ -67,6 +68,7 @@ def drop(environment: Environment, name: str) -> None:
         environment.database(_SCOPES),
         name.encode(),
     )
+    forget_compared(environment, name)  # first: killed in between, too little is believed
     with environment.writing() as transaction:
         transaction.drop(database, delete=False)
     # LMDB gives pages away again in the transaction after the next one.

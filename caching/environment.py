@@ -246,6 +246,14 @@ def opened_to_look(folder: Path, *, write: bool = False) -> Environment:
     return Environment(folder, _open(folder, None if reason else 0), writable=not reason)
 
 
+def look(folder: Path) -> Environment | None:
+    """The file of a cache that is there and can be read; None, and not a word, where none is."""
+    try:
+        return None if _network(folder) else opened_to_look(folder)
+    except (ConfigError, lmdb.Error, OSError):
+        return None
+
+
 def file_in(folder: Path) -> Path:
     """The file of a cache that is there.
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import lmdb
 
-from caching import catalogue
+from caching import catalogue, records
 from caching.entries import Tensors, as_bytes, as_tensors, relative_error
 from caching.environment import Environment
 from caching.scope import Scope
@@ -55,12 +55,14 @@ class Cache:
         environment: the file.
         kinds: what is stored.
         counts: what came of it in this process.
+        record: key of what is noted of the model's files (`caching.records`).
     """
 
     scope: Scope | None = None
     environment: Environment | None = None
     kinds: Collection[Kind] = ()
     counts: dict[Kind, Counts] = field(default_factory=dict)
+    record: bytes | None = None
     _database: Any = None
     _trusted: set[Kind] = field(default_factory=set)
     _writes: bool = True
@@ -98,6 +100,24 @@ class Cache:
             of_models = catalogue.holdings(self.environment)
             size = next((one.size for one in of_models if one.name == name), 0)
         return f"{size / 1e6:,.1f} MB"
+
+    def trust(self, kinds: Collection[str]) -> None:
+        """Takes entries of some kinds as they are: an earlier run has compared them."""
+        self._trusted |= {kind for kind in self.kinds if kind in kinds}
+
+    def note(self, key: bytes, record: records.Record) -> None:
+        """Notes what is known of the model's files, now that all weights were read.
+
+        What an earlier run has compared stays noted, if it was of the same files.
+        """
+        self.record = key
+        if self.environment is None or not self._writes:
+            return
+        with self._going_on("written"):
+            earlier = records.read(self.environment, key)
+            same = earlier is not None and replace(earlier, compared=()) == record
+            if not same:
+                records.write(self.environment, key, record)
 
     def holds(self, kind: Kind) -> bool:
         """Whether entries of a kind are looked for and stored at all."""
@@ -215,6 +235,9 @@ class Cache:
         self._trusted.add(kind)
         error = max(relative_error(stored[key] or {}, computed[key]) for key in sample)
         if error <= self.scope.rounding:
+            if self.record is not None and self.environment is not None and self._writes:
+                with self._going_on("written"):
+                    records.compared(self.environment, self.record, [kind])
             return True
         self.drop(f"{kind} in it differ by {error:.1e} from what the model computes now, which is "
                   f"no rounding ({self.scope.rounding:.0e})")  # fmt: skip

@@ -170,6 +170,14 @@ class TrainedEditorOptions(EditorOptions):
         """Whether the outer loss asks in text or shows pictures."""
         return self.questions or ("image_text" if scenario == "multimodal" else "text")
 
+    def lowest_layer(self, n_layers: int) -> int:
+        """`Editor.first_layer` in training, known before a model is: 0 reads all of its weights.
+
+        Args:
+            n_layers: decoder layers of the base model.
+        """
+        return 0
+
     def check_training(self) -> None:
         """Makes sure that what training alone needs is there, before any model is loaded.
 

@@ -44,7 +44,12 @@ class MemoryBudget:
 
     @classmethod
     def of(
-        cls, device: torch.device, limit: float | int | None = None, *, processes: int = 1
+        cls,
+        device: torch.device,
+        limit: float | int | None = None,
+        *,
+        processes: int = 1,
+        reserved: int = 0,
     ) -> MemoryBudget:
         """The budget of a device as it is now: call it when the weights are there.
 
@@ -53,12 +58,13 @@ class MemoryBudget:
             limit: an integer: bytes; a fraction: this share of what is free; None: `SHARE` of it,
                 and on a CPU `CPU_MOST` at most.
             processes: of this run that share the device.
+            reserved: bytes of weights that each of them may still read.
 
         Raises:
             ModelError: the limit is more than the device has.
         """
         memory = device_memory(device)
-        free = memory.free // processes
+        free = max(0, memory.free // processes - reserved)
         if isinstance(limit, int):
             if limit > memory.total:
                 raise ModelError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 import transformers
@@ -15,13 +17,12 @@ ENGINE = 1  # raised where the engine comes to other numbers, or what is stored 
 _NOT_OF_THE_NUMBERS = ("_name_or_path", "transformers_version")  # in config.json
 
 
-def scope_of(model: EditableModel, label: str, fingerprint: str | None = None) -> Scope:
+def scope_of(model: EditableModel, label: str) -> Scope:
     """The scope of a model's entries.
 
     Args:
-        model: the base model; where not all of its weights are loaded, `fingerprint` is needed.
+        model: the base model.
         label: how a user calls it.
-        fingerprint: of all its weights.
     """
     config = model.hf.config
     settings = config.to_dict()
@@ -29,7 +30,7 @@ def scope_of(model: EditableModel, label: str, fingerprint: str | None = None) -
         settings.pop(key, None)
     facts = {
         "engine": str(ENGINE),
-        "fingerprint": fingerprint or model.fingerprint(),
+        "fingerprint": model.fingerprint(),
         "family": model.family,
         "config": digest(json.dumps(settings, sort_keys=True, default=str)).hex(),
         "dtype": str(model.dtype),
@@ -41,3 +42,15 @@ def scope_of(model: EditableModel, label: str, fingerprint: str | None = None) -
         "transformers": transformers.__version__,
     }
     return Scope(label, facts, model.dtype)
+
+
+def record_key(folder: Path, settings: Iterable[str]) -> bytes:
+    """The key of what is noted of a model's files (`caching.records`).
+
+    Args:
+        folder: of the files.
+        settings: those under which the model is loaded and run.
+    """
+    versions = (str(ENGINE), torch.__version__, transformers.__version__)
+    matmul = torch.get_float32_matmul_precision()
+    return digest("record", str(folder.resolve()), matmul, *versions, *settings)

@@ -53,6 +53,7 @@ from models.state import (
     attention_mask,
     stop_on_entering,
 )
+from models.unread import unread
 
 LossFunction = Callable[[Tensor, Answers], Tensor]
 
@@ -82,9 +83,11 @@ class EditableModel(DecoderPasses, ABC):
     Attributes:
         budget: what passes over it may hold, as `runner.assembly.open_model` measures it.
         cache: what it computed in earlier batches and runs; at first one that holds nothing.
+        recorded_fingerprint: of all weights, for as long as some are unread (`models.unread`).
     """
 
     budget = MemoryBudget()
+    recorded_fingerprint: str | None = None
 
     def __init__(self, hf: PreTrainedModel, decoder: Decoder) -> None:
         super().__init__()
@@ -234,11 +237,10 @@ class EditableModel(DecoderPasses, ABC):
         self, layer: int, rows: Rows, mask: Tensor, inputs: Mapping[str, Tensor]
     ) -> StateCollector:
         """A pass over all layers below one."""
+        embeds = self.embed(rows)  # before layers are hooked: it may have them read, and replaced
         layers, kind = self.decoder.layers, self.layer_kind
         with stop_on_entering(layers, layer, kind, self.device) as collector:
-            self.decoder.body(
-                inputs_embeds=self.embed(rows), attention_mask=mask, use_cache=False, **inputs
-            )
+            self.decoder.body(inputs_embeds=embeds, attention_mask=mask, use_cache=False, **inputs)
         return collector
 
     def suffix(
@@ -363,6 +365,8 @@ class EditableModel(DecoderPasses, ABC):
 
     def fingerprint(self) -> str:
         """A short hash of the weights, to tell whether a checkpoint belongs to this base model."""
+        if self.recorded_fingerprint is not None and unread(self.hf):
+            return self.recorded_fingerprint
         return fingerprint(self.hf)
 
     def _check_above(self, state: PrefixState, deltas: Deltas) -> None:

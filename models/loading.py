@@ -46,6 +46,7 @@ def load_model(
     device: torch.device | None = None,
     quantise: Quantise | None = None,
     first_layer: int = 0,
+    recorded: str | None = None,
     spread: bool = False,
     limits: Limits | None = None,
 ) -> EditableModel:
@@ -62,6 +63,8 @@ def load_model(
         first_layer: layers below it, and what encodes pictures, are read once a pass needs them
             (`models.unread`); 0 reads everything. Of a family that `can_wait`; no such model is
             spread, of which all is in its place at once.
+        recorded: with `first_layer`, the fingerprint of all weights where it is known; a pass that
+            has the rest read makes sure of it.
         spread: whether a model that is larger than the device goes to several (`models.placement`).
         limits: bytes of weights by device, for a model that is spread.
 
@@ -100,7 +103,17 @@ def load_model(
         rest = without(entry.hf, decoder_of, from_layer(first_layer))
         return entry.wrapper(_read(rest, family, path, arguments)).hf
 
-    read_when_needed(model.hf, read_rest)
+    def check_whole() -> None:
+        if recorded is not None and (whole := model.fingerprint()) != recorded:
+            raise ModelError(
+                f"the weights in {path!r} have fingerprint {whole}, and the cache's record of "
+                f"these files says {recorded}: they were changed, and look as before by size and "
+                "time. What this run took from the cache is of other weights. Begin again with "
+                "cache=off, or after `python -m caching clear`."
+            )
+
+    model.recorded_fingerprint = recorded
+    read_when_needed(model.hf, read_rest, check_whole)
     return model
 
 

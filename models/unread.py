@@ -28,6 +28,9 @@ class Unread(nn.Module):
 
     Args:
         part: on torch's meta device; what it says of itself besides weights is said here too.
+
+    Attributes:
+        n_bytes: of its weights, once they are read.
     """
 
     def __init__(self, part: nn.Module) -> None:
@@ -36,6 +39,7 @@ class Unread(nn.Module):
         for name, value in vars(part).items():
             if name not in nothing:
                 self.__dict__[name] = value
+        self.n_bytes = sum(weight.nbytes for weight in part.parameters())
         self._read: Callable[[], nn.Module] | None = None
 
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -102,12 +106,20 @@ def unread(hf: nn.Module) -> dict[str, Unread]:
     return {name: module for name, module in hf.named_modules() if isinstance(module, Unread)}
 
 
-def read_when_needed(hf: nn.Module, read: Callable[[], nn.Module]) -> None:
+def unread_bytes(hf: nn.Module) -> int:
+    """Bytes of the weights that were not read yet."""
+    return sum(part.n_bytes for part in unread(hf).values())
+
+
+def read_when_needed(
+    hf: nn.Module, read: Callable[[], nn.Module], check: Callable[[], None] = lambda: None
+) -> None:
     """Has the unread parts of a model read together, once a pass gets to one of them.
 
     Args:
         hf: the model.
         read: gives a model of the same class in which these parts are whole; called once.
+        check: looks at the model that then is whole.
     """
     missing = unread(hf)
 
@@ -118,6 +130,7 @@ def read_when_needed(hf: nn.Module, read: Callable[[], nn.Module]) -> None:
                 source = read()
                 for missed in missing:
                     hf.set_submodule(missed, source.get_submodule(missed))
+                check()
             return hf.get_submodule(name)
 
         return part

@@ -47,12 +47,14 @@ from models.loading import load_model
 from models.memory import log_memory
 from models.positions import max_positions
 from models.processor import Processor, load_processor
+from models.unread import unread_bytes
 from results.files import PROFILE
 from results.partial import PartialResults
 from runner.caching import open_cache
 from runner.checked import log_contents
 from runner.learnt import log_overlaps
 from runner.lengths import check_lengths
+from runner.partial import Upper, note_files, upper_part
 from runner.resident import base_model, processor_of
 from runner.training import check_checkpoint, load_trained_editor
 
@@ -164,6 +166,7 @@ def open_model(
     *,
     memory: float | int | None = None,
     processes: int = 1,
+    upper: Upper | None = None,
 ) -> EditableModel:
     """The base model on a device; editors are built there, before Lightning starts.
 
@@ -174,6 +177,7 @@ def open_model(
         device: where the weights go; None for the CPU.
         memory: what passes may hold besides, as `MemoryBudget.of` takes it.
         processes: of this run on this machine.
+        upper: the part that is read; None for all of it.
 
     Raises:
         ConfigError: several processes would each spread a model over the same devices.
@@ -185,13 +189,17 @@ def open_model(
             "the base model over the same devices. Use trainer.devices=1 trainer.num_nodes=1, or "
             "model.device_map=null."
         )
-    model = base_model(options, device, lambda: _load_model(options, device))
+    model = base_model(options, device, lambda: _load_model(options, device, upper))
     shared = processes if model.device.type == "cpu" else 1  # a GPU is one process's own
-    model.budget = MemoryBudget.of(model.device, memory, processes=shared)
+    model.budget = MemoryBudget.of(
+        model.device, memory, processes=shared, reserved=unread_bytes(model.hf)
+    )
     return model
 
 
-def _load_model(options: ModelOptions, device: torch.device | None) -> EditableModel:
+def _load_model(
+    options: ModelOptions, device: torch.device | None, upper: Upper | None
+) -> EditableModel:
     log_memory(
         options.family,
         options.path,
@@ -212,6 +220,8 @@ def _load_model(options: ModelOptions, device: torch.device | None) -> EditableM
             quantise=options.quantise,
             spread=options.device_map is not None,
             limits=options.limits,
+            first_layer=0 if upper is None else upper.first_layer,
+            recorded=None if upper is None else upper.record.fingerprint,
         )
 
 
@@ -264,9 +274,12 @@ def open_parts(
     data.check()
     processes = max(1, rank_and_world()[1] // cfg.trainer.num_nodes)
     memory = cfg.trainer.memory_limit
-    model = open_model(cfg.model, device, memory=memory, processes=processes)
+    upper = upper_part(cfg, device) if "train" in scenarios else None
+    model = open_model(cfg.model, device, memory=memory, processes=processes, upper=upper)
     check_checkpoint(cfg.ckpt, cfg.editor, model)
-    model.cache = open_cache(cfg.cache, model, cfg.model.name)
+    count = None if upper is None else upper.record.weights
+    model.cache = open_cache(cfg.cache, model, cfg.model.name, n_weights=count)
+    note_files(cfg, model, upper)
     data.ask(knows(model))
     return Parts(data, model, EditorInputs(encoder, training))
 

@@ -19,15 +19,20 @@ LARGE = 500_000_000
 _KINDS: tuple[Kind, ...] = ("pictures", "answers", "states")
 
 
-def open_cache(options: CacheOptions, model: EditableModel, label: str) -> Cache:
+def open_cache(
+    options: CacheOptions, model: EditableModel, label: str, *, n_weights: int | None = None
+) -> Cache:
     """The cache of a base model; one that holds nothing where the options say so.
 
     Args:
         options: group `cache`.
         model: loaded, on its device.
         label: its name in the configuration.
+        n_weights: of all of it, where a part was loaded.
     """
-    if options.use == "off" or (options.use == "auto" and weights(model) < LARGE):
+    if options.use == "off":
+        return Cache()
+    if options.use == "auto" and (n_weights or weights(model)) < LARGE:
         return Cache()
     kinds = [kind for kind in _KINDS if getattr(options, kind)]
     folder, size = cache_folder(options.folder), int(options.gigabytes * 1e9)

@@ -31,3 +31,7 @@ class MendOptions(TrainedEditorOptions):
     shared: bool
     normalise: bool
     sign: Literal["published", "descent"]
+
+    def lowest_layer(self, n_layers: int) -> int:
+        """The lowest of the last `layers`."""
+        return max(0, n_layers - self.layers)

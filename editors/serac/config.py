@@ -90,6 +90,10 @@ class SeracOptions(TrainedEditorOptions):
             )
         return self
 
+    def lowest_layer(self, n_layers: int) -> int:
+        """The last one, as no layer is edited."""
+        return n_layers - 1
+
     def check_training(self) -> None:
         """Makes sure that the encoder of hard negatives is on disk.
 

@@ -76,6 +76,30 @@ def test_a_pass_that_needs_the_rest_has_it_read_once(
     assert caplog.text.count("it is read now") == 1
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_pass_that_begins_with_a_picture_stops_where_it_shall(
+    stored: tuple[str, str], rows: Rows, layer: int
+) -> None:
+    upper = load_model(*stored, dtype="float32", first_layer=LAYER)
+    (found,) = upper.prefix(rows, layer).parts
+    (expected,) = load_model(*stored, dtype="float32").prefix(rows, layer).parts
+    assert torch.equal(found.hidden, expected.hidden)
+
+
+def test_until_all_is_read_the_fingerprint_is_the_recorded_one(
+    stored: tuple[str, str], rows: Rows
+) -> None:
+    whole = load_model(*stored, dtype="float32").fingerprint()
+    upper = load_model(*stored, dtype="float32", first_layer=LAYER, recorded=whole)
+    assert upper.fingerprint() == whole
+    upper.prefix(rows, LAYER)
+    upper.recorded_fingerprint = None
+    assert upper.fingerprint() == whole
+    other = load_model(*stored, dtype="float32", first_layer=LAYER, recorded="0123")
+    with pytest.raises(ModelError, match=r"have fingerprint \w+, and the cache's record .* 0123"):
+        other.prefix(rows, LAYER)
+
+
 def test_weights_that_are_missing_are_told_whichever_part_they_are_of(
     tmp_path: Path, rows: Rows
 ) -> None:

@@ -27,7 +27,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelOp
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     LOADS.clear()
 
-    def load(options: ModelOptions, device: torch.device | None) -> EditableModel:
+    def load(options: ModelOptions, device: torch.device | None, upper: object) -> EditableModel:
         gc.collect()
         assert not any(ref() for ref in LOADS), "there is room for one model"
         model = any_model("opt")
