@@ -110,7 +110,7 @@ def _rooms(device: torch.device, limits: Limits) -> dict[str | int, int]:
     if device.type == "cuda":
         main = torch.cuda.current_device() if device.index is None else device.index
         others = (number for number in range(torch.cuda.device_count()) if number != main)
-        devices = {number: torch.device("cuda", number) for number in (main, *others)}
+        devices = {number: torch.device(device.type, number) for number in (main, *others)}
     devices["cpu"] = torch.device("cpu")
     if unknown := sorted(set(limits) - set(map(str, devices))):
         raise ModelError(
