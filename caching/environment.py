@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 import psutil
@@ -39,6 +39,8 @@ _MAGIC, _FORMAT = 0xBEEFC0DE, 1
 _PAGE_SIZES = tuple(2**n for n in range(9, 17))
 
 # (process, folder): LMDB allows one of each; and which file it is, as another may take its place.
+Transaction = TypeVar("Transaction")
+
 _opened: dict[tuple[int, str], tuple[lmdb.Environment, int]] = {}
 
 
@@ -112,25 +114,23 @@ class Environment:
     @contextmanager
     def reading(self) -> Iterator[lmdb.Transaction[memoryview]]:
         """A view of the file as it is now; its buffers are good inside the block alone."""
-        try:
-            begun = self._env.begin(buffers=True)
-        except lmdb.MapResizedError:
-            self._adopt_size()
-            begun = self._env.begin(buffers=True)
-        with begun as transaction:
+        with self._begun(lambda: self._env.begin(buffers=True)) as transaction:
             yield transaction
 
     @contextmanager
     def writing(self) -> Iterator[lmdb.Transaction[bytes]]:
         """Changes that are on the disk after the block, all of them or, after an error, none."""
-        try:
-            begun = self._env.begin(write=True)
-        except lmdb.MapResizedError:
-            self._adopt_size()
-            begun = self._env.begin(write=True)
-        with begun as transaction:
+        with self._begun(lambda: self._env.begin(write=True)) as transaction:
             yield transaction
         self._fill_up()
+
+    def _begun(self, begin: Callable[[], Transaction]) -> Transaction:
+        """A transaction, begun again where another run allows the file to be larger by now."""
+        try:
+            return begin()
+        except lmdb.MapResizedError:
+            self._adopt_size()
+            return begin()
 
     def _fill_up(self) -> None:
         """Brings the file to its full length, where its last pages hold nothing."""

@@ -194,15 +194,17 @@ class Cache:
         """
         counts = self.counts.setdefault(kind, Counts())
         waiting: list[tuple[bytes, bytes]] = []
+        size = 0
         for number, (key, tensors) in enumerate(entries):
             if not (self._writes and self.holds(kind)):
                 return
             full = self._key(kind, key)
-            waiting.append((full, as_bytes(full, tensors)))
-            size = sum(len(content) for _, content in waiting)
+            content = as_bytes(full, tensors)
+            waiting.append((full, content))
+            size += len(content)
             if size >= _COMMIT or number == len(entries) - 1:
                 counts.bytes_written += size if self._write(waiting) else 0
-                waiting = []
+                waiting, size = [], 0
 
     def drop(self, reason: str) -> None:
         """Removes all entries of this base model, and says why."""
