@@ -266,6 +266,12 @@ IMAGE_PROBES: Mapping[str, PromptMaker] = {
     "leak_same": partial(_leak, _same_image),
     "leak_diff": partial(_leak, _diff_image),
 }
+# Text probes as they are called beside those with pictures, which have the text localities.
+TEXT_BESIDE_PICTURES: Mapping[str, PromptMaker] = {
+    f"{name}_t": make_prompt
+    for name, make_prompt in TEXT_PROBES.items()
+    if not name.startswith("locality")
+}
 # Probe -> the field of a record that it asks, where that may be drawn from another record.
 DRAWN_FIELDS: Mapping[str, str] = {
     "stability_same": "same_type_entity_question",
