@@ -206,6 +206,10 @@ class EditDataModule(L.LightningDataModule):
         of_records = self._tokens[split]
         return [of_records[place] for place in self._edits[split].places]
 
+    def record_tokens(self, split: Split) -> Mapping[int, int]:
+        """The same of every record that was checked so far, by its place."""
+        return self._tokens[split]
+
     def train_order(self) -> EditOrder:
         """The order of the training edits, from its beginning."""
         return EditOrder(

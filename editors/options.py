@@ -48,6 +48,7 @@ class EditorOptions(Options):
         sequential: whether its edits can stay in place while others follow, as
             `editors.base.Lasting` says.
         needs_subject: whether it edits at the subject's tokens in the edit's question.
+        asks_longer: whether it puts texts before questions, as `editors.base.AsksLonger` says.
         renamed: keys that had another name once, old to new; checkpoints still have the old one.
         name: the folder of the method, not the YAML file's name: two files may share a method.
     """
@@ -57,6 +58,7 @@ class EditorOptions(Options):
     why_not: ClassVar[str] = ""
     sequential: ClassVar[bool] = False
     needs_subject: ClassVar[bool] = False
+    asks_longer: ClassVar[bool] = False
     renamed: ClassVar[Mapping[str, str]] = {}
 
     name: str

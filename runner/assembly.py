@@ -56,6 +56,7 @@ from runner.learnt import log_overlaps
 from runner.lengths import check_lengths
 from runner.partial import Upper, note_files, upper_part
 from runner.resident import base_model, processor_of
+from runner.token_bound import check_records
 from runner.training import check_checkpoint, load_trained_editor
 
 log = logging.getLogger(__name__)
@@ -272,6 +273,7 @@ def open_parts(
     encoder = make_encoder(processor, cfg.data.prompt)
     data.connect(encoder, ImageStore(processor.pixels, in_threads=processor.in_threads))
     data.check()
+    check_records(cfg, data)
     processes = max(1, rank_and_world()[1] // cfg.trainer.num_nodes)
     memory = cfg.trainer.memory_limit
     upper = upper_part(cfg, device) if "train" in scenarios else None

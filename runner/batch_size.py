@@ -16,7 +16,6 @@ from configs.schema import EditingConfig, EvaluateOptions
 from datamodules.datamodule import EditDataModule
 from datamodules.source import Split
 from editors.base import HoldsMemory
-from errors import ConfigError
 from models.budget import decoder_bytes, logit_bytes, state_bytes, vision_bytes
 from models.device_memory import GB
 from models.editable import EditableModel
@@ -25,6 +24,7 @@ from models.rows import EditBatch
 from results.outcome import all_gather_objects
 from results.partial import BatchResult
 from runner.assembly import Parts
+from runner.token_bound import check_edits
 
 log = logging.getLogger(__name__)
 # Tokens of a batch from where a device is busy: more only make longer what a kill loses.
@@ -63,10 +63,10 @@ def choose_batch_size(
     """
     tokens = data.tokens(split)
     longest = max(range(len(tokens)), key=tokens.__getitem__)
-    if options.tokens is not None and options.tokens < tokens[longest]:
-        raise _too_small(options.tokens, tokens, data, split)
     limits: dict[str, int] = {}
     if options.tokens is not None:
+        counts = dict(zip(data.served[split], tokens, strict=True))
+        check_edits(options.tokens, counts, data.source, split)
         limits[f"evaluate.tokens={options.tokens}"] = options.tokens // tokens[longest]
     if options.batch_size != "auto":
         limits[f"evaluate.batch_size={options.batch_size}"] = options.batch_size
@@ -128,16 +128,3 @@ def edit_bytes(model: EditableModel, editor: object, batch: EditBatch) -> int:
     held = editor.held_bytes(model, batch) if isinstance(editor, HoldsMemory) else 0
     answering = decoder_bytes(model, places, longest) + 2 * logit_bytes(model, answers) + held
     return state_bytes(model, places) + pixels + max(vision_bytes(model, pictures), answering)
-
-
-def _too_small(
-    budget: int, tokens: Sequence[int], data: EditDataModule, split: Split
-) -> ConfigError:
-    numbers = [number for number, count in enumerate(tokens) if count > budget]
-    longest = max(numbers, key=tokens.__getitem__)
-    place = data.source.place(split, data.served[split][longest])
-    return ConfigError(
-        f"evaluate.tokens={budget} is less than {len(numbers)} of {len(tokens)} edits have, each "
-        f"with all its probes: {place} ({data.records(split)[longest].about}) has "
-        f"{tokens[longest]}. Give {tokens[longest]} or more, or null."
-    )

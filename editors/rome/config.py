@@ -29,6 +29,7 @@ class RomeOptions(EditorOptions):
     )
     sequential: ClassVar[bool] = True
     needs_subject: ClassVar[bool] = True
+    asks_longer: ClassVar[bool] = True
 
     name: Literal["rome"]
     layer: int = Field(ge=0)

@@ -44,17 +44,18 @@ class Edits:
     counts: Sequence[int]
 
     def __post_init__(self) -> None:
-        self.source: Any = SimpleNamespace(place=lambda split, place: f"{split}.json[{place}]")
-        self.served = {"test": tuple(range(100, 100 + len(self.counts)))}
+        places = tuple(range(100, 100 + len(self.counts)))
+        self.served = {"test": places}
+        records = {place: SimpleNamespace(about=f"subject {place}") for place in places}
+        self.source: Any = SimpleNamespace(
+            place=lambda split, place: f"{split}.json[{place}]", records=lambda split: records
+        )
 
     def tokens(self, split: str) -> Sequence[int]:
         return self.counts
 
     def batch(self, split: str, numbers: Sequence[int]) -> EditBatch:
         return worded_batch(list(numbers), pictures=True)
-
-    def records(self, split: str) -> Any:
-        return [SimpleNamespace(about=f"subject {number}") for number in range(len(self.counts))]
 
 
 def choose(
@@ -95,8 +96,8 @@ def test_auto_is_what_the_device_has_room_for(caplog: pytest.LogCaptureFixture) 
 def test_less_than_one_edit_is_refused(batch_size: Any) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"evaluate\.tokens=70 is less than 2 of 4 edits have.*test\.json\[101\] \(subject 1\)"
-        r" has 90\. Give 90 or more",
+        match=r"evaluate\.tokens=70 is less than 2 of 4 edits have.*test\.json\[101\] "
+        r"\(subject 101\) has 90\. Give 90 or more",
     ):
         choose(batch_size, tokens=70, counts=(50, 90, 60, 80))
 

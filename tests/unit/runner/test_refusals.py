@@ -33,6 +33,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("editor=ft", "editor.layers=9"), "the base model has 4 decoder layers"),
         (("editor=ike", "editor.k=9000"), "from the training split, which has"),
         (("editor=ike", "editor.encoder=no/such"), "not on disk and could not be downloaded"),
+        (
+            ("editor=ft", "data.filter_known=none", "scenario=transitive", "evaluate.tokens=200"),
+            "evaluate.tokens=200 is less than",
+        ),
+        # Whichever of them the model knows.
+        (("editor=ft", "evaluate.tokens=3"), "is less than 80 of 80 edits have"),
     ],
 )
 def test_before_weights_load(
