@@ -125,6 +125,21 @@ def quoted(text: str) -> str:
     return QuotedString(text, quote).with_quotes()
 
 
+def typed_value(value: object) -> str:
+    """A value of an option as it is typed: quoted text, or texts by name between braces.
+
+    >>> typed_value({"0": "20GB", "cpu": "60GB"})
+    '{0: "20GB", cpu: "60GB"}'
+    """
+    if isinstance(value, Mapping):
+        names = {_MEANS.sub(r"\\\g<0>", str(name)): each for name, each in value.items()}
+        return f"{{{', '.join(f'{name}: {typed_value(each)}' for name, each in names.items())}}}"
+    return quoted(str(value))
+
+
+_MEANS = re.compile(r"[\\()\[\]{}:=, \t]")  # what Hydra's grammar has in names for its own
+
+
 @cache
 def text_keys(section: str) -> Mapping[str, TextKey]:
     """The keys whose values are text, by dotted name.

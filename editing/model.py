@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +17,7 @@ from configs.composing import CONFIG_DIR
 from configs.models import model_options
 from configs.overrides import group_options, suggest
 from configs.schema import ModelOptions
-from configs.words import quoted
+from configs.words import quoted, typed_value
 from datamodules.collate import RowTable
 from datamodules.images import ImageStore
 from datamodules.picture_file import convert_image, read_image
@@ -133,6 +134,8 @@ def open_model(
     dtype: Dtype | None = None,
     quantise: Literal["8bit", "4bit"] | None = None,
     device: str | torch.device | None = None,
+    device_map: Literal["auto"] | None = None,
+    max_memory: Mapping[int | str, str] | None = None,
     prompt: PromptForm = "default",
 ) -> OpenedModel:
     """Opens a base model.
@@ -144,15 +147,25 @@ def open_model(
         dtype: number type of the weights; None as configs/model says.
         quantise: the decoder layers in fewer bits.
         device: where the weights go; None is a GPU where there is one.
+        device_map: `auto` spreads what does not fit there over other cards, the machine's memory
+            and the disk.
+        max_memory: with `device_map`, how much weights may take, by the number of a card and
+            `cpu`, such as `{0: "20GB", "cpu": "60GB"}`; 90 % of what is free on those not named.
         prompt: how questions are worded (`data.prompt`).
 
     Raises:
         ConfigError: an option is unknown.
-        ModelError: there is no such model, or it is damaged or of a kind that cannot be edited.
+        ModelError: there is no such model, it is damaged or of a kind that cannot be edited, or it
+            has no room.
     """
-    typed = {"revision": revision, "dtype": dtype, "quantise": quantise}
-    keys = [f"model.{key}={quoted(value)}" for key, value in typed.items() if value is not None]
-    options = model_options([*_words(str(name), revision), *keys])
+    given: dict[str, object] = {"revision": revision, "dtype": dtype, "quantise": quantise}
+    given |= {"device_map": device_map, "max_memory": max_memory}
+    options = model_options([*_words(str(name), revision), *_typed(given)])
+    if options.max_memory is not None and options.device_map is None:
+        raise ConfigError(
+            f"max_memory={options.max_memory} says how much of each device a model takes that is "
+            'spread over several: add device_map="auto", or leave it out.'
+        )
     if prompt not in get_args(PromptForm):
         raise ConfigError(f"prompt={prompt!r}: {', '.join(get_args(PromptForm))} are accepted.")
     return open_configured(options, _device(device), prompt)
@@ -201,7 +214,13 @@ def model_words(options: ModelOptions) -> list[str]:
     named = options.name in group_options("model")
     words = [f"model={options.name}" if named else "model=auto"]
     values = options.model_dump(exclude={"name"} if named else set())
-    return [*words, *(f"model.{key}={quoted(value)}" for key, value in values.items() if value)]
+    return [*words, *_typed(values)]
+
+
+def _typed(values: Mapping[str, object]) -> list[str]:
+    """Keys of the group `model` as words; those that are None stay as configs/model says."""
+    typed = {key: value for key, value in values.items() if value is not None}
+    return [f"model.{key}={typed_value(value)}" for key, value in typed.items()]
 
 
 def _words(name: str, revision: str | None) -> list[str]:

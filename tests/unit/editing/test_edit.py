@@ -17,12 +17,14 @@ from configs.schema import EvaluateConfig
 from datamodules.picture_file import read_image
 from datamodules.records import Record
 from datamodules.source import RecordSource
-from editing import open_editor, open_model
+from editing import load_edit, open_editor, open_model
 from editing.edit import FactEdit
 from editing.editor import FactEditor
 from editing.model import OpenedModel
 from errors import ConfigError, DataError, ModelError
+from models.offloaded import is_spread
 from tests.edit_cases import teach
+from tests.spread import room_for
 
 
 def test_an_edit_changes_the_answer_and_the_base_model_stays(
@@ -256,6 +258,28 @@ def test_names_and_options_that_do_not_exist_are_told(model: OpenedModel) -> Non
         open_model("llava_tiny", device="gpu")
     with pytest.raises(ConfigError, match="prompt='plain': default, published, native"):
         open_model("llava_tiny", prompt="plain")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"model\.device_map=balanced: .*'auto'"):
+        open_model("llava_tiny", device_map="balanced")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"max_memory=\{'cpu': '1GB'\}.*add device_map"):
+        open_model("llava_tiny", max_memory={"cpu": "1GB"})
+    with pytest.raises(ConfigError, match=r"max_memory\.cuda:0=1GB: cpu, or the number of a card"):
+        open_model("llava_tiny", device_map="auto", max_memory={"cuda:0": "1GB"})
+
+
+def test_a_spread_model_is_edited_and_asked_as_the_whole_one(
+    model: OpenedModel, record: Record, tmp_path: Path
+) -> None:
+    """Three layers of four stay on the disk, where FT edits the highest of them."""
+    room = f"{room_for(model.editable, 1) / 1e6:.6f}MB"
+    spread = open_model("llava_tiny", device="cpu", device_map="auto", max_memory={"cpu": room})
+    assert is_spread(spread.hf)
+    edits = [teach(open_editor("ft", each, layers=2, steps=3), record) for each in (model, spread)]
+    asked = [edit.ask(record.knowledge_edit.question) for edit in edits]
+    assert asked[0].text == asked[1].text
+    for one, other in zip(asked[0].probabilities, asked[1].probabilities, strict=True):
+        assert other.after == pytest.approx(one.after, abs=1e-6)
+    saved = edits[1].save(tmp_path / "edit")
+    assert load_edit(saved, spread).ask(record.knowledge_edit.question).text == asked[1].text
 
 
 def test_settings_fit_the_model(model: OpenedModel) -> None:
