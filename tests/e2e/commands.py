@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,20 @@ def environment() -> dict[str, str]:
         "COLUMNS": "200",
         "CUDA_VISIBLE_DEVICES": "",  # the same numbers on a machine that has a GPU
     }
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """What is started inside hears SIGINT, also where the tests run in the background.
+
+    A shell starts those with SIGINT ignored, which every process hands on to its children; a
+    handler of this process is none of theirs.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run(script: str, *options: str | Path, status: int = 0, lines: str = "") -> str:

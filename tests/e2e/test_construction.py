@@ -19,7 +19,7 @@ from construction.answers import read_answers
 from construction.requests import Request as Sent
 from datamodules.__main__ import main as check
 from tests.construction_plans import good
-from tests.e2e.commands import ROOT, environment
+from tests.e2e.commands import ROOT, environment, interruptible
 from tests.openai_calls import OpenAIStandIn
 from tests.openai_replies import Answer, Reply, Request
 from tests.openai_stand_in import serving
@@ -59,11 +59,12 @@ class Command:
 
     def start_until(self, requests: int) -> subprocess.Popen[str]:
         """Starts a process, and waits until the server was asked so often in all."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "construction", *self._words],
-            cwd=ROOT, env=environment() | self.server.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        with interruptible():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "construction", *self._words],
+                cwd=ROOT, env=environment() | self.server.environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
         end = time.monotonic() + PATIENCE
         while len(self.server.requests) < requests:
             assert process.poll() is None, process.communicate()

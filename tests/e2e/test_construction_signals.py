@@ -17,6 +17,7 @@ from configs.construction_words import load_construction_config
 from construction.journal import Journal
 from construction.run import header_of
 from tests.construction_plans import good
+from tests.e2e.commands import interruptible
 from tests.openai_calls import OpenAIStandIn
 from tests.openai_stand_in import serving
 from tests.unit.construction.test_command import FACTS
@@ -38,10 +39,13 @@ def words(server: OpenAIStandIn, path: Path) -> list[str]:
 @contextmanager
 def started(server: OpenAIStandIn, path: Path) -> Iterator[subprocess.Popen[str]]:
     """The command, when its first requests are at the server."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "construction", *words(server, path)], cwd=ROOT, text=True,
-        env={**os.environ, **server.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+    with interruptible():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "construction", *words(server, path)], cwd=ROOT, text=True,
+            env={**os.environ, **server.environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    with process:
         try:
             while server.open_now < AT_ONCE and process.poll() is None:
                 time.sleep(0.01)
