@@ -16,6 +16,7 @@ import yaml
 
 from construction.decisions import picture_names
 from construction.records import Constructed
+from datamodules.missing_pictures import check_present
 from datamodules.packed.data_set import OURS, PAGE
 from datamodules.picture_folder import PictureFolder
 from errors import ConfigError, DataError, some_of
@@ -31,14 +32,10 @@ def check_pictures(constructed: Iterable[Constructed], pictures: PictureFolder) 
     Raises:
         DataError: some are not; their number and the first few.
     """
-    needed = _names(constructed)
-    missing = [name for name in needed if pictures.find(name) is None]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of the {len(needed)} pictures that the rows name are missing in "
-            f"{pictures.root}: {some_of(missing)}. Put the files there, or name the folder that "
-            "has them in pictures=DIR."
-        )
+    check_present(
+        _names(constructed), pictures, who="the rows name", where=str(pictures.root),
+        ways="or name the folder that has them with pictures=DIR",
+    )  # fmt: skip
 
 
 def check_ours(folder: Path, names: Collection[str]) -> None:

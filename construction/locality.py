@@ -21,9 +21,10 @@ from construction.answers import AnsweredRow
 from construction.rows import Row
 from datamodules.json_file import read_list
 from datamodules.mentions import mentions
+from datamodules.missing_pictures import check_present
 from datamodules.picture_folder import PictureFolder
 from datamodules.records import Picture, Text, field_errors
-from errors import DataError, some_of
+from errors import DataError
 
 
 class Far(BaseModel):
@@ -64,12 +65,11 @@ def read_far_questions(path: Path, pictures: PictureFolder) -> FarQuestions:
                 f"records.locality={path}: {where}: {field_errors(error)}. A question has "
                 "`question`, `answer` and, where it is about a picture, `image`."
             ) from error
-    names = dict.fromkeys(one.image for one in far if one.image is not None)
-    if missing := [name for name in names if pictures.find(name) is None]:
-        raise DataError(
-            f"records.locality={path} names {len(missing)} pictures that are not in "
-            f"pictures={pictures.root}: {some_of(missing)}. Put them there, or take them out."
-        )
+    check_present(
+        (one.image for one in far if one.image is not None), pictures,
+        who=f"records.locality={path} names", where=f"pictures={pictures.root}",
+        ways="or take such questions out",
+    )  # fmt: skip
     return FarQuestions(
         tuple(one for one in far if one.image is None),
         tuple(one for one in far if one.image is not None),

@@ -34,6 +34,7 @@ from construction.review import PAGE, review_page
 from construction.world import WorldCounts, write_world
 from datamodules.json_file import read_json
 from datamodules.left_out import first_of
+from datamodules.missing_pictures import check_present
 from datamodules.picture_folder import PictureFolder
 from datamodules.records import Picture, Text, field_errors
 from errors import DataError, some_of
@@ -159,12 +160,10 @@ def _read_entities(path: Path, pictures: PictureFolder) -> dict[str, str]:
             f"records.entity_pictures={path}: {field_errors(error)}. It holds one object, the name "
             'of an entity with its picture: {"Leo Messi": "messi.jpg"}.'
         ) from error
-    missing = [name for name in entities.values() if pictures.find(name) is None]
-    if missing:
-        raise DataError(
-            f"records.entity_pictures={path} names {len(missing)} pictures that are not in "
-            f"pictures={pictures.root}: {some_of(missing)}. Put them there, or take them out."
-        )
+    check_present(
+        entities.values(), pictures, who=f"records.entity_pictures={path} names",
+        where=f"pictures={pictures.root}", ways="or take them out of the table",
+    )  # fmt: skip
     return entities
 
 

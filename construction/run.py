@@ -34,6 +34,7 @@ from construction.prompts import VERSION
 from construction.requests import Question, Unanswered, answers_of, due, questions
 from construction.rows import Row, Rows, read_rows
 from datamodules.left_out import LeftOut, first_of
+from datamodules.missing_pictures import check_present, missing_pictures
 from datamodules.picture_folder import PictureFolder
 from errors import ConfigError, DataError, Stopped, some_of
 from results.files import write_text
@@ -115,16 +116,13 @@ def read_table(config: ConstructionConfig) -> Rows:
     table = read_rows(path, config.on_error)
     rows, left_out = table.rows[: config.limit], list(table.left_out)
     pictures = PictureFolder(folder)
-    missing = {
-        row.id: [name for name in row.pictures if pictures.find(name) is None] for row in rows
-    }
-    names = sorted({name for of_row in missing.values() for name in of_row})
-    if names and config.on_error == "error":
-        raise DataError(
-            f"{path} names {len(names)} pictures that are not in pictures={folder}: "
-            f"{some_of(names)}. Put them there, name their folder with pictures=DIR, or leave such "
-            "rows out with on_error=skip."
-        )
+    if config.on_error == "error":
+        check_present(
+            (name for row in rows for name in row.pictures), pictures, who=f"{path} names",
+            where=f"pictures={folder}",
+            ways="name their folder with pictures=DIR, or leave such rows out with on_error=skip",
+        )  # fmt: skip
+    missing = {row.id: missing_pictures(row.pictures, pictures) for row in rows}
     for row in rows:
         if missing[row.id]:
             why = f"the picture {missing[row.id][0]} is not in {folder}"

@@ -12,7 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from errors import DataError, some_of
+from datamodules.missing_pictures import check_present
+
+WAYS = (
+    "point data.image_root at the folder that has them, or use scenario=unimodal, which shows no "
+    "picture and takes edits in text"
+)
 
 
 class _Listing(NamedTuple):
@@ -64,16 +69,7 @@ class PictureFolder:
         Raises:
             DataError: some are not; their number and the first few.
         """
-        needed = sorted(set(names))
-        missing = [name for name in needed if name not in self]
-        if not missing:
-            return
-        raise DataError(
-            f"{why} needs {len(needed)} pictures, and {len(missing)} of them are missing in "
-            f"{self.root}: {some_of(missing)}. Put the files there, point "
-            "data.image_root at the folder that has them, or use scenario=unimodal, which shows "
-            "no picture and takes edits in text."
-        )
+        check_present(names, self, who=f"{why} needs", where=str(self.root), ways=WAYS)
 
     def _below(self, folder: str) -> _Listing:
         """What lies in a folder below the root, by the name that a record gives the folder."""

@@ -9,7 +9,7 @@ records and pictures as the source that it was written from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodules.missing_pictures import check_present, missing_pictures
 from datamodules.packed.card import card
 from datamodules.packed.counts import Counts
 from datamodules.packed.data_set import PAGE
@@ -25,7 +26,7 @@ from datamodules.packed.folder import FOLDER, NAMES, SUFFIX, check_free
 from datamodules.pictures import Pictures
 from datamodules.records import Record
 from datamodules.source import SPLITS, RecordSource, Split
-from errors import ConfigError, DataError, some_of
+from errors import ConfigError, DataError
 from results.files import replacing_folder
 
 _GROUP_ROWS = 1000  # that a reader takes into memory at once
@@ -80,18 +81,19 @@ def export(
     source = replace(source, splits={s: r[:limit] for s in SPLITS if (r := source.splits.get(s))})
     if not source.splits:
         raise DataError(f"data={source.name} has no records to export. {source.absent}")
-    absent = _absent(source)
-    if absent and not allow_missing:
-        raise DataError(
-            f"{len(absent)} pictures of data={source.name} are not in {source.pictures.root}: "
-            f"{some_of(absent)}. Put them there, point data.image_root at the folder that has "
-            "them, or write the set with their names alone (--allow-missing)."
-        )
+    names, pictures = _picture_names(source), source.pictures
+    if not allow_missing:
+        check_present(
+            names, pictures, who=f"data={source.name} names", where=str(pictures.root),
+            ways="point data.image_root at the folder that has them, or write the set with their "
+            "names alone (--allow-missing)",
+        )  # fmt: skip
+    absent = missing_pictures(names, pictures)
     written = Written(absent=absent)
     with replacing_folder(output, overwrite=False) as folder:
         (folder / FOLDER).mkdir()
         for split, records in source.splits.items():
-            written.files += _write_split(folder, split, records, source.pictures)
+            written.files += _write_split(folder, split, records, pictures)
             written.counts[split] = Counts.of(records)
         sizes = {name: (folder / name).stat().st_size for name in written.files}
         page = card(source, written.counts, sizes, absent=absent, words=words)
@@ -99,13 +101,13 @@ def export(
     return written
 
 
-def _absent(source: RecordSource) -> list[str]:
-    """Names of pictures that are nowhere."""
+def _picture_names(source: RecordSource) -> Collection[str]:
+    """The pictures that its records name."""
     features, names = dict(record_features()), dict[str, None]()
     for records in source.splits.values():
         for record in records:
             with_pictures(record.model_dump(), features, names.setdefault)
-    return sorted(name for name in names if source.pictures.find(name) is None)
+    return names
 
 
 def _write_split(

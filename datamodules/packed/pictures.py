@@ -11,10 +11,11 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datamodules.missing_pictures import check_present
 from datamodules.packed.columns import Columns
-from datamodules.picture_folder import PictureFolder
+from datamodules.picture_folder import WAYS, PictureFolder
 from datamodules.pictures import PackedPicture, PictureFile
-from errors import DataError, some_of
+from errors import DataError
 
 _PLACES = 2**32  # pictures of one array; which array it is stands above
 _COMPARED = 1000  # repeated names whose bytes are read to tell pictures apart; lengths tell of all
@@ -57,15 +58,9 @@ class PackedPictures:
         Raises:
             DataError: some are not; their number and the first few.
         """
-        needed = sorted(set(names))
-        missing = [name for name in needed if self.find(name) is None]
-        if missing:
-            raise DataError(
-                f"{why} needs {len(needed)} pictures, and {len(missing)} of them are neither in "
-                f"the data set {self.root} nor in {self._files.root}: {some_of(missing)}. Write "
-                "the set again with its pictures, point data.image_root at the folder that has "
-                "them, or use scenario=unimodal, which shows no picture and takes edits in text."
-            )
+        where = f"the data set {self.root} or in {self._files.root}"
+        ways = f"write the set again with its pictures, {WAYS}"
+        check_present(names, self, who=f"{why} needs", where=where, ways=ways)
 
     def read(self, name: str) -> IO[bytes]:
         """The content of a picture that the set holds."""

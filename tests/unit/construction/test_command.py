@@ -351,7 +351,7 @@ def test_pictures_have_to_be_there_before_anything_is_paid(
     construction = started()
     as_lines(construction.path / "facts.jsonl", [WOMAN, RANKIN])
     assert construction.run() == 2
-    assert "names 1 pictures that are not in pictures=" in capsys.readouterr().err
+    assert "names 1 pictures, and 1 of them is not in pictures=" in capsys.readouterr().err
     assert construction.run("on_error=skip") == 0
     assert len(construction.server.requests) == 3
     assert construction.summary["left_out"]

@@ -68,7 +68,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     [
         ({"question": "a"}, r"line 1: answer: Field required"),
         ({"question": "a", "answer": "b", "picture": "c"}, r"line 1: picture: Extra inputs"),
-        ({"question": "a", "answer": "b", "image": "c.png"}, r"names 1 pictures .*: c\.png"),
+        ({"question": "a", "answer": "b", "image": "c.png"}, r"names 1 pictures, .*: c\.png"),
         ({"question": "a", "answer": "b", "image": "/c.png"}, r"line 1: image: a path relative"),
     ],
 )

@@ -133,7 +133,7 @@ def test_kin_stand_ins_and_pictures_of_entities_are_the_users(make: Make, tmp_pa
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ('{"Emma": "no.png"}', "names 1 pictures that are not in pictures=.*images: no.png"),
+        ('{"Emma": "no.png"}', "1 pictures, and 1 of them is not in pictures=.*images: no.png"),
         ('{"Emma": "../no.png"}', "Emma: a path inside the folder of the pictures is needed"),
         ('["Emma"]', "Input should be a valid dictionary"),
     ],

@@ -249,7 +249,7 @@ def test_pictures_that_are_only_named_lie_in_a_folder(written: Path, tmp_path: P
     folder = written / "files" / "images"
     source = read(root, f"data.image_root={folder}")
     assert source.pictures.find(NAMES[1]) == folder / NAMES[1]
-    with pytest.raises(DataError, match=r"1 of them are neither in the data set .*m\.1/1\.png"):
+    with pytest.raises(DataError, match=r"1 of them is not in the data set .*m\.1/1\.png"):
         read(root).pictures.check([NAMES[1]], "the test")
 
 
@@ -270,7 +270,7 @@ class TestWhatIsRefused:
         (root / "images" / NAMES[6]).unlink()
         words = ["data=hub", f"data.root={root}", "--output", str(tmp_path / "set")]
         assert main(["export", *words]) == 2
-        assert "1 pictures of data=hub are not in" in capsys.readouterr().err
+        assert "1 of them is not in" in capsys.readouterr().err
         assert not (tmp_path / "set").exists()
         assert main(["export", *words, "--allow-missing"]) == 0
         page = (tmp_path / "set" / PAGE).read_text()
