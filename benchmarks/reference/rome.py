@@ -15,6 +15,7 @@ from editors.rome.editor import Rome
 from editors.rome.prompts import assemble
 from editors.rome.update import rank_one, unit_direction
 from editors.rome.values import Prompts
+from metrics.precision import single
 from models.editable import EditableModel
 from models.hooks import forward_hooks
 from models.rows import EditBatch, Rows
@@ -70,19 +71,20 @@ class _Search:
         """The offset after all steps or the early stop: (d,)."""
         options: RomeOptions = self.editor.options
         width = self.model.linear(self.editor.site).get_parameter("weight").shape[0]
-        offset = torch.zeros(width, device=self.model.device, requires_grad=True)
+        dtype = single(self.model.dtype)
+        offset = torch.zeros(width, device=self.model.device, dtype=dtype, requires_grad=True)
         adam = Adam([offset], lr=options.lr)
         before: Tensor | None = None
         for _ in range(options.steps - 1):
             logits = self._logits(offset)
             essence = logits[self.prompts.essence, self.prompts.lookup[self.prompts.essence]]
-            now = essence.float().log_softmax(-1)
+            now = essence.to(dtype).log_softmax(-1)
             if before is None:
                 before = now.detach()
                 v_0 = self.values[int(self.prompts.plain)]
                 limit = options.clamp * v_0.norm()
             at = self.prompts.at
-            log_p = logits[at.row, at.position].float().log_softmax(-1)
+            log_p = logits[at.row, at.position].to(dtype).log_softmax(-1)
             nll = F.nll_loss(log_p, at.target, reduction="none")
             rows = self.prompts.rewriting
             loss = at.row_mean(nll)[rows].mean()
