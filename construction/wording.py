@@ -11,16 +11,11 @@ from __future__ import annotations
 
 import re
 
-from datamodules.mentions import mentions
+from datamodules.mentions import in_the_image, mentions
 
 _ARTICLE = re.compile(r"(?<!\w)(?:the|an|a)\s+$", re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "`": "`"}
 _ENDS = frozenset(".?!:")  # a sentence begins after them
-
-
-def in_the_image(entity_type: str) -> str:
-    """How a question about a picture names its subject."""
-    return f"the {entity_type} in the image"
 
 
 def about_picture(question: str, subject: str, entity_type: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Where a text names a subject.
+"""Where a text names a subject, and how a question about a picture does.
 
 Whole words count first, as they are written and then in upper or lower case; `Ann` is no mention in
 `Anna`. Composed and decomposed letters are alike, and so are blanks of any kind and number. Scripts
@@ -39,6 +39,11 @@ def mentions(text: str, phrase: str, *, inside_words: bool = False) -> list[Span
             if found:
                 return [(starts[a], starts[b]) for a, b in found]
     return []
+
+
+def in_the_image(entity_type: str) -> str:
+    """How a question about a picture names its subject."""
+    return f"the {entity_type} in the image"
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:

@@ -7,15 +7,17 @@ Of a probe that asks q about a picture of the subject s, a model that is not edi
     read the fact       if it answers q itself with what is true of s,
 
 teacher forced, every token of the answer right. A fact may be right by chance, as a continent is; a
-name hardly. A probe has no naming question where nothing says how to ask for what it shows, or what
-that is: the record lacks one, or the picture is of another type, or of an entity without a name.
+name hardly. The naming question is the record's, else it is built from the type of its subject. A
+probe has none where nothing says how to ask for what it shows, or what that is: the record tells no
+type, or the picture is of another type, or of an entity without a name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from datamodules.mentions import in_the_image
 from datamodules.records import Record, name_key
 from datamodules.scenarios import Prompt, Scenario, true_questions
 from datamodules.source import FilterKnown
@@ -63,29 +65,57 @@ def reading_questions(record: Record, probe: str, prompt: Prompt) -> ReadingQues
     return ReadingQuestions(_naming(record, probe, prompt.image), fact)
 
 
+class NamingQuestion(NamedTuple):
+    """How to ask what a picture of a record's subject shows.
+
+    Attributes:
+        question: about a picture.
+        is_built: whether it was made from the type of the subject, since the record has none.
+        aliases: other names of the subject, where the record's question has them.
+    """
+
+    question: str
+    is_built: bool
+    aliases: tuple[str, ...] = ()
+
+
+def naming_question(record: Record) -> NamingQuestion | None:
+    """The first of the record's `multimodal_hops`, else a question built from its `entity_type`.
+
+    A hop that shows no picture, or leads elsewhere than to the subject, asks for something else.
+
+    Returns:
+        None where the record names no subject, or tells neither a question nor a type.
+    """
+    if record.subject is None:
+        return None
+    for first in record.multimodal_hops[:1]:
+        if first.image is not None and name_key(first.answer) == name_key(record.subject):
+            return NamingQuestion(first.question, False, first.answer_aliases)
+    if record.entity_type is None:
+        return None
+    return NamingQuestion(f"What is {in_the_image(record.entity_type)}?", True)
+
+
+def naming_counts(records: Iterable[Record]) -> dict[str, int]:
+    """How many records bring a naming question (given), had one built, and have none."""
+    questions = [naming_question(record) for record in records]
+    built = sum(question is not None and question.is_built for question in questions)
+    none = questions.count(None)
+    return {"given": len(questions) - built - none, "built": built, "none": none}
+
+
 def _naming(record: Record, probe: str, image: str) -> Prompt | None:
-    question = naming_question(record)
-    if question is None or record.subject is None:
+    """Who the picture of a probe shows; None where that cannot be asked."""
+    naming = naming_question(record)
+    if naming is None or record.subject is None:
         return None
     if probe in _OF_THE_SUBJECT:
-        return Prompt(question, record.subject, image)
+        return Prompt(naming.question, record.subject, image, aliases=naming.aliases)
     same = record.same_type_entity_question
     if probe in _OF_ITS_TYPE and same is not None:
-        return Prompt(question, same.same_type_entity, image)
+        return Prompt(naming.question, same.same_type_entity, image)
     return None
-
-
-def naming_question(record: Record) -> str | None:
-    """How to ask what a picture of the subject shows: the first of the record's `multimodal_hops`.
-
-    None where that shows no picture or leads elsewhere than to the subject.
-    """
-    first = next(iter(record.multimodal_hops), None)
-    if first is None or first.image is None or record.subject is None:
-        return None
-    if name_key(first.answer) != name_key(record.subject):
-        return None
-    return first.question
 
 
 def all_prompts(

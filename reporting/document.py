@@ -27,6 +27,8 @@ from reporting.blocks import (
     spans,
     text,
 )
+from reporting.chain import chain_splits, chain_table
+from reporting.chain_figure import chain_bars
 from reporting.comparable import (
     SHARED_BY_TABLE,
     are_comparable,
@@ -44,7 +46,7 @@ from reporting.figures import (
     training_curves,
 )
 from reporting.formats import ResultTable, to_csv, to_latex
-from reporting.gallery import CASES, read_gallery
+from reporting.gallery import CASES, OF_A_CLASS, read_gallery
 from reporting.labels import editor_note, model_label
 from reporting.markdown import markdown_page
 from reporting.naming import typed
@@ -59,6 +61,10 @@ from reporting.transitivity import READ_GAPS, gap_table, transitivity_gaps
 from results.files import write_text
 from results.folder import RunResult
 
+OF_CLASSES = (
+    f" Of each class of where the chain breaks {OF_A_CLASS} edits are shown too, drawn at random, "
+    "of either picture; each case says its classes."
+)
 REPORT, PAGE, TABLES = "report.md", "report.html", "tables"
 
 
@@ -102,6 +108,7 @@ def build_report(sources: Sources) -> Section:
         *(_scenario_section(of_one) for of_one in _by_scenario(single)),
         *_transfer_section(single),
         *_reading_section(single),
+        *_chain_section(single),
         *_sequence_sections(sequential),
         *_part("Cost", cost_table(single) if single else None, "cost"),
         *_training_section(sources),
@@ -241,6 +248,26 @@ def _reading_section(entries: Sequence[Entry]) -> list[Section]:
     return [Section("Pictures that were read", tuple(blocks))] if blocks else []
 
 
+def _chain_section(entries: Sequence[Entry]) -> list[Section]:
+    """Where the chain from the edit to a picture breaks; none where no result says."""
+    blocks: list[Block] = []
+    for of_one in _by_scenario(entries):
+        scenario, splits = of_one[0].scenario, chain_splits(of_one)
+        if (table := chain_table(splits)) is not None:
+            blocks.append(Table(table, f"{scenario}_chain"))
+        for model, _ in by_model([split.entry for split in splits]):
+            title = f"{model_label(model)}, {scenario} scenario"
+            blocks.append(
+                Figure(
+                    f"{scenario}_chain_{_slug(model)}",
+                    partial(chain_bars, [s for s in splits if s.entry.model == model]),
+                    f"Stacked bars: shares of the table, one bar per row and picture, {title}",
+                    f"{title}: where the chain from the edit to a picture breaks, in percent.",
+                )
+            )
+    return [Section("Where the chain breaks", tuple(blocks))] if blocks else []
+
+
 def _heat_map(model: str, entries: Sequence[Entry]) -> Block:
     label = model_label(model)
     if not are_comparable(entries):
@@ -335,6 +362,7 @@ def _gallery_section(entries: Sequence[Entry]) -> list[Section]:
         "), then the smaller number of the edit. Answers are teacher forced: the likeliest token "
         "at each position of the target. For locality the target only fills the context, and the "
         "score says whether the answer stayed as it was; of a leak, 0 % is good.",
+        *([OF_CLASSES] if any(case.chain for g in gallery.groups for case in g.cases) else []),
     )
     return [Section("Failure gallery", (how, gallery))]
 

@@ -8,17 +8,20 @@ with the measure that `summary.json` reports. Lowest `edited` comes first; among
 every edit took, the lowest `kept`; among those the smaller edit id. An edit with both at 1 is no
 failure. Locality_subject, portability and leaks decide nothing, they are shown. The random cases
 are those with the smallest SHA-256 of "seed:edit id", so that all editors of one data set show the
-same records.
+same records. Where results tell which pictures were recognised, some cases of every class of
+`metrics.chain` are shown too, drawn in the same way.
 """
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
+from metrics.chain import CLASSES
 from metrics.headlines import TOKEN_ACCURACY, headlines_of, variant_of
+from reporting.chain import chain_classes
 from reporting.entries import Entry
 from reporting.formats import EMPTY
 from reporting.labels import UNEDITED, lower_is_better, model_label
@@ -27,7 +30,8 @@ from results.files import EDITS, PROBES
 from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, SEQUENTIAL, RunResult, read_rows
 
 CASES = 6  # worst cases, and random ones, of a run
-WORST, RANDOM = "worst", "random"
+OF_A_CLASS = 2  # cases of each class of where the chain breaks
+WORST, RANDOM, CLASS = "worst", "random", "class"
 THE_EDIT = "edit"  # probe name of the edit's own question, in results that hold it
 
 # Metrics whose probes make the two means that rank a case.
@@ -87,10 +91,12 @@ class Case:
         question: the edit's own; None where the results do not hold it.
         picture: that the edit saw; None if it saw none.
         target: the new answer.
-        picked: `WORST`, `RANDOM` or both.
+        picked: `WORST`, `RANDOM` and `CLASS`, one of them or several.
         edited: mean over the probes that should have changed, a fraction; None without any.
         kept: mean over the probes that should not have; None without any.
         answers: in the order of the metrics.
+        chain: picture, seen or unseen -> its class of `metrics.chain`; empty where that is not
+            known.
     """
 
     edit_id: int
@@ -102,6 +108,12 @@ class Case:
     edited: float | None
     kept: float | None
     answers: tuple[Answer, ...]
+    chain: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Its classes in words: `seen: not recognised`."""
+        return tuple(f"{picture}: {kind}" for picture, kind in self.chain.items())
 
     @property
     def worst_answer(self) -> Answer | None:
@@ -197,14 +209,16 @@ def _read_group(entry: Entry, cases: int, seed: int, thumbnails: Thumbnails) -> 
     means = _means(rows).sort_values(["edited", "kept", "edit_id"], na_position="last")
     failed = means.index[(means < 1).any(axis=1)]
     picked: dict[int, list[str]] = {}
+    chain = {edit: kinds for edit, kinds in chain_classes(run).items() if edit in means.index}
     for reason, edit_ids in (
         (WORST, failed[:cases]),
         (RANDOM, sample_edits(means.index, seed, cases)),
+        (CLASS, _of_classes(chain, seed)),
     ):
         for edit_id in edit_ids:
             picked.setdefault(int(edit_id), []).append(reason)
     by_edit = dict(list(rows[rows["edit_id"].isin(picked)].groupby("edit_id")))
-    read_case = _CaseReader(run, _read_questions(run, picked), thumbnails)
+    read_case = _CaseReader(run, _read_questions(run, picked), chain, thumbnails)
     means_by_edit = means.to_dict("index")
     picked_cases = (
         read_case(edit_id, by_edit[edit_id], tuple(reasons), means_by_edit[edit_id])
@@ -219,6 +233,15 @@ def _read_group(entry: Entry, cases: int, seed: int, thumbnails: Thumbnails) -> 
             "are not known. Evaluate again to see them."
         )
     return CaseGroup(entry, tuple(picked_cases), tuple(notes))
+
+
+def _of_classes(chain: Mapping[int, Mapping[str, str]], seed: int) -> list[int]:
+    """Some edits of every class, whichever picture is of it; each edit once."""
+    picked: dict[int, None] = {}
+    for kind in CLASSES:
+        of_class = [edit for edit, kinds in chain.items() if kind in kinds.values()]
+        picked |= dict.fromkeys(sample_edits(of_class, seed, OF_A_CLASS))
+    return list(picked)
 
 
 def _headline_rows(rows: pd.DataFrame, run: RunResult) -> pd.DataFrame:
@@ -279,6 +302,7 @@ class _CaseReader:
 
     run: RunResult
     questions: Mapping[tuple[int, str], ProbeRow]
+    chain: Mapping[int, Mapping[str, str]]
     thumbnails: Thumbnails
 
     def __call__(
@@ -301,6 +325,7 @@ class _CaseReader:
             edited=_number(means["edited"]),
             kept=_number(means["kept"]),
             answers=answers,
+            chain=self.chain.get(edit_id, {}),
         )
 
     def _answer(self, row: Mapping[Any, Any]) -> Answer:

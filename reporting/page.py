@@ -18,7 +18,7 @@ from PIL import Image
 
 from reporting.blocks import FIGURES, Section
 from reporting.formats import ResultTable
-from reporting.gallery import RANDOM, WORST, CaseGroup, Gallery, percent
+from reporting.gallery import CLASS, RANDOM, WORST, CaseGroup, Gallery, percent
 from reporting.labels import model_label
 from reporting.thumbnails import Thumbnail
 
@@ -140,12 +140,16 @@ def _anchors(report: Section) -> dict[int, str]:
 def _choices(gallery: Gallery) -> dict[str, dict[str, str]]:
     """What the gallery can be filtered by: field -> value -> label."""
     entries = [group.entry for group in gallery.groups]
-    answers = [a for group in gallery.groups for case in group.cases for a in case.answers]
+    cases = [case for group in gallery.groups for case in group.cases]
+    answers = [answer for case in cases for answer in case.answers]
+    classes = {name for case in cases for name in case.classes}
+    picked = {WORST: "worst", RANDOM: "at random"} | ({CLASS: "of a class"} if classes else {})
     return {
         "editor": {entry.key: entry.name for entry in entries},
         "model": {entry.model: model_label(entry.model) for entry in entries},
         "scenario": {entry.scenario: entry.scenario for entry in entries},
-        "picked": {WORST: "worst", RANDOM: "at random"},
+        "picked": picked,
+        "chain": {name: name for name in sorted(classes)},
         "probe": {answer.probe: answer.probe for answer in answers},
     }
 

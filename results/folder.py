@@ -55,10 +55,12 @@ PROBE_SCHEMA = pa.schema(
         ("hops", pa.int64()),  # steps from the edited fact to the answer; null: not portability
         ("mark", pa.string()),  # of the fact: known_before, unlocked or taught; null: none
         ("drawn", pa.bool_()),  # the probe was drawn from another record; null: results do not say
+        ("naming", pa.string()),  # the question who its picture shows; null: there is none
+        ("naming_built", pa.bool_()),  # it was made from the subject's type, not the record's own
     ]
 )
 # Columns that earlier results lack.
-_ADDED = {PRE_VALUE, NAMED_BEFORE, FACT_BEFORE, "mark", "drawn"}
+_ADDED = {PRE_VALUE, NAMED_BEFORE, FACT_BEFORE, "mark", "drawn", "naming", "naming_built"}
 EDITS_IN_PLACE = "edits_in_place"  # column of curve.parquet, and the x-axis of its curves
 CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field(EDITS_IN_PLACE, pa.int64()))
 
@@ -106,8 +108,9 @@ class RunResult:
         trained_parameters: weights that training made, 0 for the training-free methods; None in
             results that do not say.
         records: {"source", "origin", "licence"} of the records, which probes of how many of them
-            were "drawn" from others, what a checkpoint was "trained_on", and what edits share with
-            what was learnt from ("overlap"); None in results that do not say.
+            were "drawn" from others, of how many the "naming" question is the record's (given),
+            was built, or is missing (none), what a checkpoint was "trained_on", and what edits
+            share with what was learnt from ("overlap"); None in results that do not say.
         left_out_records: {"record", "subject", "reason"} of each record that could not be used and
             was left out (`data.on_error=skip`); None in results that do not say.
         protocol: {"name": "single"}, or {"name": "sequential", "n": [...]}: edits stay in place;
@@ -322,15 +325,17 @@ def _wrong_records(raw: object) -> list[str]:
     """What is not well formed of where the records come from; nothing where it is not said."""
     if not isinstance(raw, dict):
         return []
-    wrong, drawn = _wrong_texts("records", raw), raw.get("drawn") or {}
+    wrong = _wrong_texts("records", raw)
     for key in ("trained_on", "shown"):
         source = raw.get(key)
         if isinstance(source, dict):
             wrong += _wrong_texts(f"records.{key}", source)
         elif source is not None:
             wrong.append(f"records.{key} is {source!r}")
-    if not (isinstance(drawn, dict) and all(_is_a(n, (int,)) for n in drawn.values())):
-        wrong.append(f"records.drawn is {drawn!r}")
+    for key in ("drawn", "naming"):
+        counts = raw.get(key) or {}
+        if not (isinstance(counts, dict) and all(_is_a(n, (int,)) for n in counts.values())):
+            wrong.append(f"records.{key} is {counts!r}")
     return wrong
 
 

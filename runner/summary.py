@@ -16,6 +16,7 @@ from configs.schema import EvaluateConfig
 from configs.stored import stored_config, training_settings
 from datamodules.checking.tally import Tally
 from datamodules.datamodule import EditDataModule
+from datamodules.reading import naming_counts, naming_question, reading_questions
 from datamodules.records import Record
 from datamodules.scenarios import DRAWN_FIELDS, Prompt
 from editors.base import Editor
@@ -33,7 +34,7 @@ from runner.start import Placement
 
 # How rows are read and answers scored, as far as no setting says it; raised where that changes
 # numbers, so that no result is half of one and half of another version.
-SCORING_VERSION = 4
+SCORING_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class Run:
         for number, probe, prompt, record in self.prompts():
             hops = record.hops if probe == "portability" else None
             is_drawn = DRAWN_FIELDS.get(probe) in record.drawn
-            yield _line(number, probe, prompt, self.data.taught.marks.of(record), hops, is_drawn)
+            line = _line(number, probe, prompt, self.data.taught.marks.of(record), hops, is_drawn)
+            yield line | _naming(record, probe, prompt)
 
     def metrics(self, outcome: Outcome) -> dict[str, Estimate]:
         """The named metrics."""
@@ -160,12 +162,18 @@ class Run:
         return {
             **source.terms,
             "drawn": dict(sorted(drawn.items())),
+            **({"naming": naming_counts(edited)} if self._shows_pictures else {}),
             "with_aliases": sum(bool(r.knowledge_edit.answer_new_aliases) for r in edited),
             "trained_on": None if ckpt is None else terms_of_training(ckpt),
             **({"shown": source.of("train").terms} if self.cfg.editor.shows_records else {}),
             "overlap": overlap_counts(learnt, edited, source),
             "check": Tally.of(edited, self._place).as_dict("test"),
         }
+
+    @property
+    def _shows_pictures(self) -> bool:
+        """Whether a probe of any edit shows one."""
+        return any(prompt.image is not None for _, _, prompt, _ in self.prompts())
 
     def _place(self, number: int) -> str:
         """Where the record of an edit stands."""
@@ -219,7 +227,17 @@ def _line(
         "hops": hops,
         "mark": mark,
         "drawn": is_drawn,
+        "naming": None,
+        "naming_built": None,
     }
+
+
+def _naming(record: Record, probe: str, prompt: Prompt) -> dict[str, object]:
+    """Who the picture of a probe shows: how that is asked, where it is."""
+    question = naming_question(record)
+    if question is None or reading_questions(record, probe, prompt).naming is None:
+        return {}
+    return {"naming": question.question, "naming_built": question.is_built}
 
 
 def trained_parameters(editor: Editor) -> int:

@@ -86,6 +86,11 @@ def edit_row(**changes: object) -> dict[str, object]:
     } | changes
 
 
+def probe_row(**changes: object) -> dict[str, object]:
+    """One line of probes.parquet; what it does not say is None."""
+    return dict.fromkeys(PROBE_SCHEMA.names) | {"question": "q", "drawn": False} | changes
+
+
 def write_edits(folder: Path, rows: Iterable[Mapping[str, object]]) -> Path:
     """Write `edits.parquet`; texts, `value` and `seconds` of a row may be None."""
     return write_rows(folder / EDITS, EDIT_SCHEMA, rows)
@@ -202,16 +207,13 @@ def make_answered(
                 ) | own
             )  # fmt: skip
             asked.append(
-                {
-                    "edit_id": edit,
-                    "probe": probe,
-                    "question": given.get("question", f"What of {edit} by {probe}?"),
-                    "image": f"{edit}.png" if scenario != "unimodal" else None,
-                    "hops": 1 if probe == "portability" else None,
-                    "mark": None,
-                    "drawn": False,
-                }
-            )
+                probe_row(
+                    edit_id=edit, probe=probe,
+                    question=given.get("question", f"What of {edit} by {probe}?"),
+                    image=f"{edit}.png" if scenario != "unimodal" else None,
+                    hops=1 if probe == "portability" else None,
+                )
+            )  # fmt: skip
     write_edits(folder, rows)
     write_rows(folder / PROBES, PROBE_SCHEMA, asked)
     return run

@@ -10,7 +10,8 @@
 
   const fits = (one, chosen) =>
     ["editor", "model", "scenario"].every((f) => !chosen[f] || one.dataset[f] === chosen[f]) &&
-    (!chosen.picked || one.dataset.picked.split(" ").includes(chosen.picked));
+    (!chosen.picked || one.dataset.picked.split(" ").includes(chosen.picked)) &&
+    (!chosen.chain || one.dataset.chain.split("; ").includes(chosen.chain));
 
   const filter = () => {
     const chosen = Object.fromEntries(new FormData(form));

@@ -62,6 +62,7 @@ def test_an_edit_of_a_picture_alone_is_made_of_the_picture(tmp_path: Path) -> No
         "origin": "https://github.com/VLKEB/VLKEB",
         "licence": "BSD-3-Clause",
         "drawn": {},
+        "naming": {"given": 0, "built": 0, "none": 2},
         "with_aliases": 0,
         "trained_on": None,
         "overlap": None,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from construction.wording import about_picture, in_the_image
+from construction.wording import about_picture
+from datamodules.mentions import in_the_image
 
 
 @pytest.mark.parametrize(

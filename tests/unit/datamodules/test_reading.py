@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from datamodules.reading import ReadingQuestions, naming_question, reading_questions
+from datamodules.reading import (
+    NamingQuestion,
+    ReadingQuestions,
+    naming_counts,
+    naming_question,
+    reading_questions,
+)
 from datamodules.records import Record
 from datamodules.scenarios import SCENARIOS, TEXT_PROBES, Prompt
 from datamodules.sources.tmke import read_tmke
@@ -92,16 +98,37 @@ def test_a_picture_is_read_where_its_subject_is_named_and_the_true_answer_given(
         [HOP | {"answer": "Ford"}, HOP],
     ],
 )
-def test_without_a_question_for_it_nothing_is_named(hops: list[dict[str, Any]]) -> None:
-    of = record(multimodal_hops=hops)
-    assert naming_question(of) is None
+def test_without_a_question_of_its_own_the_type_makes_one(hops: list[dict[str, Any]]) -> None:
+    of = record(multimodal_hops=hops, entity_type="old timer")
+    built = "What is the old timer in the image?"
+    assert naming_question(of) == NamingQuestion(built, True)
     questions = asked(of)
-    assert not any(question.naming for question in questions.values())
+    assert questions["reliability_u"].naming == Prompt(built, "Holden Caprice", "a_1.jpeg")
+    assert questions["leak_same"].naming == Prompt(built, "Ford Mustang", "b.jpeg")
     assert questions["reliability_s"].fact == Prompt(EDITED, "General Motors", "a_0.jpeg")
 
 
-def test_the_subject_may_be_spelled_otherwise() -> None:
-    assert naming_question(record(multimodal_hops=[HOP | {"answer": "HOLDEN  caprice"}])) == NAMING
+@pytest.mark.parametrize("gone", ["entity_type", "subject"])
+def test_without_type_or_subject_nothing_is_named(gone: str) -> None:
+    of = record(multimodal_hops=[]).model_copy(update={gone: None})
+    assert naming_question(of) is None
+    questions = asked(of)
+    assert not any(question.naming for question in questions.values())
+    assert questions["generality_s"].fact == Prompt(REPHRASED, "General Motors", "a_0.jpeg")
+
+
+def test_naming_questions_are_counted_by_where_they_come_from() -> None:
+    untyped = record(multimodal_hops=[]).model_copy(update={"entity_type": None})
+    records = [record(), record(multimodal_hops=[]), untyped, record(multimodal_hops=[])]
+    assert naming_counts(records) == {"given": 1, "built": 2, "none": 1}
+
+
+def test_the_subject_may_be_spelled_otherwise_and_have_other_names() -> None:
+    hop = HOP | {"answer": "HOLDEN  caprice", "answer_aliases": ["the Caprice"]}
+    of = record(multimodal_hops=[hop])
+    assert naming_question(of) == NamingQuestion(NAMING, False, ("the Caprice",))
+    named = Prompt(NAMING, "Holden Caprice", "a_0.jpeg", aliases=("the Caprice",))
+    assert asked(of)["portability"].naming == named
 
 
 def served(root: Path, scenario: str, *records: dict[str, Any], **options: Any) -> list[EditBatch]:
@@ -126,9 +153,9 @@ def test_a_batch_asks_each_question_once_about_its_own_pictures(root: Path) -> N
     texts += [text_of(questions.rows, row) for row in range(len(questions.rows))]
     pictures = [*own.image_index.tolist(), *questions.rows.image_index.tolist()]
     assert len(questions.keys) == len(questions.rows) == len(set(questions.keys))
-    # Of Holden Caprice two names and the five true facts, of the other car the name of the seen
-    # and unseen picture is not asked, since its hop leads elsewhere; both share all facts.
-    assert len(questions.rows) == 3 + 5
+    # Two names of each car, since the other one's hop leads elsewhere and its type makes a
+    # question; both share the name of the same-type entity and all five facts.
+    assert len(questions.rows) == 2 + 2 + 1 + 5
     for probe, rows in batch.probes.items():
         for place, row in enumerate(rows.tolist()):
             fact = questions.facts[probe][place]
@@ -144,7 +171,7 @@ def test_a_batch_asks_each_question_once_about_its_own_pictures(root: Path) -> N
             if naming is not None:
                 assert texts[naming].startswith(f"</s>Question: {NAMING} Short answer:")
                 assert pictures[naming] == pictures[row]
-    assert questions.naming["reliability_s"][1] is None
+    assert questions.naming["locality_i_far"] == (None, None)
 
 
 def test_nothing_is_asked_about_pictures_where_none_is_shown(root: Path) -> None:

@@ -17,7 +17,14 @@ from reporting.thumbnails import SIDE, Thumbnails
 from results.files import EDITS, PROBES
 from results.folder import PROBE_SCHEMA, RunResult
 from results.writing import write_rows
-from tests.result_folders import draw_pictures, edit_row, make_answered, make_run, write_edits
+from tests.result_folders import (
+    draw_pictures,
+    edit_row,
+    make_answered,
+    make_run,
+    probe_row,
+    write_edits,
+)
 
 GOOD = {"reliability": 1.0, "generality": 1.0, "locality_far": 1.0, "stability_same": 1.0}
 
@@ -151,8 +158,7 @@ def test_the_edit_of_the_transitive_scenario_is_no_probe(tmp_path: Path) -> None
     """Its text question is known where the results hold it as the probe "edit"."""
     run = make_answered(tmp_path, {1: {"reliability_s": 0.0}}, scenario="transitive")
     assert cases(run)[0].question is None
-    asked = {"edit_id": 1, "probe": "edit", "question": "Who?", "image": None, "hops": None}
-    asked |= {"mark": None, "drawn": None}
+    asked = probe_row(edit_id=1, probe="edit", question="Who?")
     picture = asked | {"probe": "reliability_s", "question": "Who is it?", "image": "1.png"}
     write_rows(tmp_path / PROBES, PROBE_SCHEMA, [picture, asked])
     (case,) = cases(run)

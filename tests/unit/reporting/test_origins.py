@@ -97,6 +97,7 @@ def test_results_that_do_not_say_are_shown_without_it(tmp_path: Path) -> None:
         ({**SILENT, "trained_on": {**MIT, "origin": 3}}, "records.trained_on.origin is 3"),
         ({**SILENT, "shown": []}, r"records.shown is \[\]"),
         ({**SILENT, "drawn": {"a": "b"}}, r"records.drawn is \{'a': 'b'\}"),
+        ({**SILENT, "naming": ["built"]}, r"records.naming is \['built'\]"),
     ],
 )
 def test_a_result_that_says_it_otherwise_is_refused(

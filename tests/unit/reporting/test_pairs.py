@@ -26,7 +26,7 @@ from reporting.tables import scenario_table
 from results.files import PROBES
 from results.folder import PROBE_SCHEMA, RunResult, read_edits
 from results.writing import write_rows
-from tests.result_folders import edit_row, make_run, make_scored, write_edits
+from tests.result_folders import edit_row, make_run, make_scored, probe_row, write_edits
 
 N = 40
 ACCURACY = "reliability/token_accuracy"
@@ -114,15 +114,7 @@ def test_the_settings_say_which_measure_makes_a_locality(tmp_path: Path) -> None
 def test_portability_is_split_by_hops_where_edits_differ_in_them(tmp_path: Path) -> None:
     run = make_scored(tmp_path, "ft", "unimodal", {"portability/token_accuracy": [1.0, 0.5, 0.0]})
     rows = [
-        {
-            "edit_id": edit,
-            "probe": probe,
-            "question": "q",
-            "image": None,
-            "hops": hops,
-            "mark": None,
-            "drawn": False,
-        }
+        probe_row(edit_id=edit, probe=probe, hops=hops)
         for edit, hops in enumerate([1, 2, 2])
         for probe in ("portability", "reliability")
     ]
