@@ -6,7 +6,9 @@ numbers. What a model in half precision says is added up, compared and judged in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -40,3 +42,15 @@ def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     if not has_autocast or not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def autocast_of(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """What brings mixed precision as it is now back later: products of a pass backward."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext
+    return partial(
+        torch.autocast,
+        device.type,
+        dtype=torch.get_autocast_dtype(device.type),
+        enabled=torch.is_autocast_enabled(device.type),
+    )

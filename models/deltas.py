@@ -177,6 +177,8 @@ class Groups:
 
     Attributes:
         edits: (G,) the edit of each group; None where every edit has one.
+        mask: (G, largest) false on padding.
+        is_full: whether there is no padding.
     """
 
     def __init__(self, edit_index: Tensor, n_edits: int, *, present: bool = False) -> None:
@@ -199,7 +201,8 @@ class Groups:
         mask = torch.zeros(len(counts) * largest, dtype=torch.bool, device=order.device)
         mask[flat] = True
         self.mask = mask.view(-1, largest)
-        self._aligned = bool(mask.all()) and bool((self._place[1:] > self._place[:-1]).all())
+        self.is_full = bool(mask.all())
+        self._aligned = self.is_full and bool((self._place[1:] > self._place[:-1]).all())
 
     def split(self, items: Tensor) -> Tensor:
         """(I, ...) -> (G, largest, ...); padding repeats some item, see `mask`."""
@@ -224,6 +227,8 @@ class Groups:
         if isinstance(delta, DenseDelta):
             return self._moved_by_matrices(delta, items)
         n_tokens = items.shape[1]
+        if delta.n_edits == 1:  # the one edit's factors are used where they are
+            return delta(items.flatten(0, 1)[None]).view(self.n_items, n_tokens, -1)
         if n_tokens >= delta.inputs.shape[1]:
             return delta.of(self.edit_index)(items)
         delta = delta if self.edits is None else delta.of(self.edits)

@@ -142,9 +142,10 @@ class Rows:
             used, inverse = image_index.unique(return_inverse=True)
             text_rows = bool((used == TEXT_ONLY).any())
             used, image_index = used[int(text_rows) :], inverse - int(text_rows)
-            pixel_values = pixel_values[used] if len(used) else None
-            features = features[used] if features is not None and len(used) else None
-            keys = tuple(keys[picture] for picture in used.tolist()) if keys else ()
+            if len(used) < len(pixel_values):  # else they are all there, in their order
+                pixel_values = pixel_values[used] if len(used) else None
+                features = features[used] if features is not None and len(used) else None
+                keys = tuple(keys[picture] for picture in used.tolist()) if keys else ()
         return Rows(
             input_ids=self.input_ids[rows],
             attention_mask=self.attention_mask[rows],

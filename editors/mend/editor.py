@@ -123,11 +123,11 @@ class Mend(nn.Module):
             factors.x[edit_index, token], factors.delta[edit_index, token], mode
         )
         tokens = Groups(edit_index, len(alive))
-        padding = ~tokens.mask[..., None]
-        return LowRankDelta(
-            inputs=tokens.split(x).masked_fill(padding, 0),
-            outputs=tokens.split(step * delta).masked_fill(padding, 0),
-        )
+        inputs, outputs = tokens.split(x), tokens.split(step * delta)
+        if not tokens.is_full:
+            padding = ~tokens.mask[..., None]
+            inputs, outputs = inputs.masked_fill(padding, 0), outputs.masked_fill(padding, 0)
+        return LowRankDelta(inputs, outputs)
 
 
 def build(options: MendOptions, model: EditableModel, inputs: EditorInputs) -> Mend:

@@ -19,32 +19,57 @@ from torch.autograd.function import once_differentiable
 
 from editors.mend.config import MendOptions
 from editors.mend.statistics import RunningStatistics
+from metrics.precision import autocast_of
 
 Sides = Literal["both", "x", "delta", "smaller"]
 
 
-class _Positive(torch.autograd.Function):
-    """max(h + b, 0), and z on top of it; a byte an element is kept for the gradient.
+class _LowRank(torch.autograd.Function):
+    """max(scale * (U V z) + bias, 0), and z on top of it.
 
-    At h + b = 0 the gradient passes, as clamp's does and relu's does not: with U = 0 all are 0.
+    For the gradient z, V z and a byte an element are kept. U stands for all the matrices that share
+    it: as a product with each one's scale there would be a copy of it for every matrix.
+
+    At 0 the gradient of the maximum passes, as clamp's does and relu's does not: with U = 0 all are
+    0.
     """
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, bias: Tensor, z: Tensor | None) -> Tensor:
-        """(K, dim), (dim,), (K, dim) -> (K, dim)."""
-        h = h + bias
-        ctx.save_for_backward(h >= 0)
-        ctx.skip = z is not None
+    def forward(
+        ctx: Any, z: Tensor, u: Tensor, v: Tensor, bias: Tensor, scale: Tensor | None, skip: bool
+    ) -> Tensor:
+        """(K, dim), (dim, rank), (rank, dim), (dim,), (dim,) -> (K, dim)."""
+        inner = z @ v.mT
+        h = (inner @ u.mT).to(bias.dtype)
+        if scale is None:
+            h += bias
+        else:
+            torch.addcmul(bias, h, scale, out=h)
+        ctx.save_for_backward(h >= 0, z, inner, u, v, scale)
+        ctx.skip, ctx.autocast = skip, autocast_of(z.device)
         h.clamp_(min=0)
-        return h if z is None else h.add_(z)
+        return h.add_(z) if skip else h
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gradients of h, b and z."""
-        (passes,) = ctx.saved_tensors
-        of_h = gradient * passes
-        return of_h, of_h.sum(0), gradient if ctx.skip else None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of z, U, V, bias and scale."""
+        passes, z, inner, u, v, scale = ctx.saved_tensors
+        of_h, of_scale, of_z = gradient * passes, None, None
+        with ctx.autocast():
+            of_u = (of_h.mT @ inner).to(u.dtype)
+            of_bias = of_h.sum(0)
+            if scale is not None:
+                of_scale = torch.linalg.vecdot(of_u, u)
+                of_u *= scale[:, None]
+                of_h *= scale
+            of_inner = of_h @ u
+            of_v = of_inner.mT @ z
+            if ctx.needs_input_grad[0]:
+                of_z = of_inner @ v
+        if of_z is not None and ctx.skip:
+            of_z = of_z.to(gradient.dtype).add_(gradient)
+        return of_z, of_u, of_v, of_bias, of_scale, None
 
 
 class LRLinear(nn.Module):
@@ -72,15 +97,13 @@ class LRLinear(nn.Module):
 
     def forward(self, z: Tensor, mode: int | None) -> Tensor:
         """(K, dim) -> (K, dim)."""
-        u: Tensor = self.u
         bias: Tensor = self.bias
+        scale: Tensor | None = None
         if mode is not None and self.scale is not None and self.shift is not None:
-            # The affine map of h is one of U and b, which are smaller than h.
-            u = u * self.scale[mode][:, None]
-            bias = bias * self.scale[mode] + self.shift[mode]
-        h = (z @ self.v.mT) @ u.mT
-        positive: Tensor = _Positive.apply(h, bias, z if self.skip else None)
-        return positive
+            scale = self.scale[mode]
+            bias = bias * scale + self.shift[mode]
+        moved: Tensor = _LowRank.apply(z, self.u, self.v, bias, scale, self.skip)
+        return moved
 
 
 class IDMLP(nn.Module):
