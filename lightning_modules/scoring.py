@@ -20,6 +20,7 @@ from lightning_modules.predictions import Predictions, base_predictions
 from lightning_modules.reading import NOT_ASKED, OfProbes
 from metrics.functional import (
     exact_match,
+    first_token,
     token_accuracy,
     token_agreement,
     token_agreement_positional,
@@ -29,6 +30,7 @@ from metrics.headlines import (
     EVERYWHERE,
     EXACT_MATCH,
     FACT_BEFORE,
+    FIRST_TOKEN,
     GENERATION_MATCH,
     NAMED_BEFORE,
     PRE_VALUE,
@@ -79,10 +81,12 @@ class Comparison:
         return self._accuracies(self.pre)
 
     def _accuracies(self, of: Predictions) -> dict[str, Tensor]:
-        at = self.at
-        accuracy = token_accuracy(of.best, at.target, at.row, at.n_rows)
-        match = exact_match(of.best, at.target, at.row, at.n_rows)
-        return {TOKEN_ACCURACY: accuracy, EXACT_MATCH: match}
+        answered = of.best, self.at.target, self.at.row, self.at.n_rows
+        return {
+            TOKEN_ACCURACY: token_accuracy(*answered),
+            EXACT_MATCH: exact_match(*answered),
+            FIRST_TOKEN: first_token(*answered),
+        }
 
     def agreements(self, suffix: str = "") -> dict[str, Tensor]:
         """How far both models agree, top-1 and rank by rank; nan for rows without a position."""
@@ -111,7 +115,7 @@ def measures(probe: str, scoring: Scoring) -> tuple[str, ...]:
     """How a probe is scored: locality against the unedited model, all else against a target."""
     if not probe.startswith("locality"):
         generated = (GENERATION_MATCH,) if scoring.generation else ()
-        return (TOKEN_ACCURACY, EXACT_MATCH, *generated)
+        return (TOKEN_ACCURACY, EXACT_MATCH, FIRST_TOKEN, *generated)
     suffixes = ("", EVERYWHERE) if scoring.positions == "all" else ("",)
     return tuple(
         f"{measure}{suffix}"

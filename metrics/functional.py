@@ -134,6 +134,42 @@ def exact_match(prediction: Tensor, target: Tensor, row: Tensor, n_rows: int) ->
     return torch.where(accuracy.isnan(), accuracy, (accuracy == 1).to(accuracy.dtype))
 
 
+def first_token(prediction: Tensor, target: Tensor, row: Tensor, n_rows: int) -> Tensor:
+    """Whether the first answer token of a row is predicted.
+
+        first(r) = [argmax logits(t - 1) = token(t)],    t = min A_r
+
+    Teacher forcing gives the later tokens away one by one; the first has the prompt alone to go by,
+    and decides what a model says when it answers freely.
+
+    Args:
+        prediction: (N,) predicted ids; the positions of a row stand from left to right.
+        target: (N,) ids of the answer that is scored.
+        row: (N,) row of each position.
+        n_rows: number of rows R.
+
+    Returns:
+        (R,) values 0 or 1; nan for a row without positions.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    >>> row = torch.tensor([0, 1, 0])
+    >>> first_token(torch.tensor([4, 5, 6]), torch.tensor([4, 0, 0]), row, 3).tolist()
+    [1.0, 0.0, nan]
+    """
+    correct = _equal(prediction, target)
+    if correct.shape != row.shape:
+        raise ValueError(
+            f"expected one row per position, got {tuple(row.shape)} for {tuple(correct.shape)}"
+        )
+    after_all = len(row)
+    order = torch.arange(after_all, device=row.device)
+    first = order.new_full((n_rows,), after_all).scatter_reduce(0, row, order, "amin")
+    scores = torch.cat([correct.float(), correct.new_full((1,), torch.nan, dtype=torch.float32)])
+    return scores[first]
+
+
 def token_agreement(
     pre_topk: Tensor, post_topk: Tensor, row: Tensor, n_rows: int, k: int = 1
 ) -> Tensor:

@@ -5,10 +5,11 @@
     s_r = 1/|P_r| * sum_{p in P_r} score(r, p),
 
 over the probes P_r that the record has (TMKE, ICCV 2025, supplementary material). A metric is 100
-times the mean of s_r over records. `variants_of` makes three more tables of any of these metrics:
-its gain over the unedited model, score(r, p) - before(r, p), and its part over the probes whose
-picture the unedited model did, or did not, read. Only numpy is imported: the report pairs runs
-record by record without loading torch.
+times the mean of s_r over records. A specificity takes off, within a record, what the new answer
+scores about somebody else: the floor that the benchmark's tables do not show. `variants_of` makes
+three more tables of any of these metrics: its gain over the unedited model, score(r, p) -
+before(r, p), and its part over the probes whose picture the unedited model did, or did not, read.
+Only numpy is imported: the report pairs runs record by record without loading torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 # Measures carry the name of the function in `metrics.functional` that computes them.
 TOKEN_ACCURACY = "token_accuracy"
 EXACT_MATCH = "exact_match"
+FIRST_TOKEN = "first_token"
 TOKEN_AGREEMENT = "token_agreement"
 TOKEN_AGREEMENT_POSITIONAL = "token_agreement_positional"
 GENERATION_MATCH = "generation_match"
@@ -27,7 +29,7 @@ SCOPE_PROBABILITY = "scope_probability"  # of an editor with a scope: no metric,
 EVERYWHERE = "_everywhere"  # suffix of an agreement over all tokens of a row, not its answer alone
 # Of the unedited model: the same measure against the same target, and what it made of a picture.
 BEFORE = "_before"  # suffix of a measure
-WITH_BEFORE = (TOKEN_ACCURACY, EXACT_MATCH)
+WITH_BEFORE = (TOKEN_ACCURACY, EXACT_MATCH, FIRST_TOKEN)
 READ_BEFORE = NAMED_BEFORE, FACT_BEFORE = ("named_before", "fact_before")
 PRE_VALUE = "pre_value"  # column of edits.parquet that holds the former
 MOST_HOPS = 4  # VLKEB asks up to four steps away from the edited fact
@@ -46,6 +48,8 @@ class Headline:
         optional: left out of a result in which no record has such a probe.
         over: the measure that is subtracted, probe by probe; empty: none.
         given: what has to be so of a probe: a measure, and whether it is 1 or 0; None: nothing.
+        minus: probes whose mean is subtracted within a record, which has to have one of them;
+            nothing is `given` of these.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Headline:
     optional: bool = False
     over: str = ""
     given: tuple[str, bool] | None = None
+    minus: tuple[str, ...] = ()
 
 
 class Part(NamedTuple):
@@ -65,6 +70,8 @@ class Part(NamedTuple):
 
 
 GAIN = "gain"
+SPECIFICITY = "Specificity"
+EM, FIRST, GM = "EM", "first", "GM"  # suffixes of a metric by another measure than token accuracy
 PARTS = (
     Part("read", FACT_BEFORE, True),
     Part("unread", FACT_BEFORE, False),
@@ -76,12 +83,15 @@ PARTS = (
 def record_means(scores: Scores, headline: Headline) -> dict[int, float]:
     """Per edit, the mean over its probes of one metric; edits without such a probe are absent.
 
+    Of a metric that subtracts probes (`Headline.minus`) edits without one of those are absent too.
+
     Args:
         scores: per (probe, measure) the score of each edit.
         headline: the metric.
 
     Returns:
-        Fractions by edit id, in the order of the ids; two runs are compared on these
+        Fractions by edit id, in the order of the ids, differences of two for a metric that
+        subtracts; two runs are compared on these
         (`metrics.bootstrap.paired_difference`).
 
     >>> both = Headline("Stability", ("stability_same", "stability_diff"))
@@ -89,8 +99,17 @@ def record_means(scores: Scores, headline: Headline) -> dict[int, float]:
     ...               ("stability_diff", "token_accuracy"): {0: 0.0}}, both)
     {0: 0.5, 1: 0.0}
     """
+    means = _means_of(scores, headline.probes, headline)
+    if not headline.minus:
+        return means
+    floor = _means_of(scores, headline.minus, replace(headline, given=None))
+    return {edit: mean - floor[edit] for edit, mean in means.items() if edit in floor}
+
+
+def _means_of(scores: Scores, probes: Sequence[str], headline: Headline) -> dict[int, float]:
+    """Per edit, the mean of what some probes add to a metric."""
     collected: dict[int, list[float]] = {}
-    for probe in headline.probes:
+    for probe in probes:
         for edit, value in _of_probe(scores, probe, headline).items():
             if not np.isnan(value):
                 collected.setdefault(edit, []).append(value)
@@ -144,8 +163,8 @@ def headlines_of(
             measure += EVERYWHERE
         headlines.append(replace(line, measure=measure))
         if generation and line.measure == EXACT_MATCH:
-            name = f"{line.name.removesuffix('_EM')}_GM"
-            headlines.append(Headline(name, line.probes, GENERATION_MATCH))
+            name = f"{line.name.removesuffix(EM)}{GM}"
+            headlines.append(replace(line, name=name, measure=GENERATION_MATCH))
     return tuple(headlines)
 
 
@@ -218,6 +237,19 @@ def _locality(name: str) -> tuple[Headline, list[Headline]]:
     return Headline(name, (f"{probe}_far", f"{probe}_near"), TOKEN_AGREEMENT), parts
 
 
+def _specific(reliability: Headline) -> list[Headline]:
+    """What of a Reliability is about the edited subject alone.
+
+    The new answer's accuracy on that subject minus the new answer's on one of the same type, and,
+    beside it, on one of a different type. An editor that gives the new answer to everybody has 0.
+    """
+    name = reliability.name.replace("Reliability", SPECIFICITY)
+    return [
+        replace(reliability, name=name, minus=("leak_same",)),
+        replace(reliability, name=f"{name}_diff", minus=("leak_diff",)),
+    ]
+
+
 def _scenario_headlines(
     answers: tuple[str, ...], localities: tuple[str, ...]
 ) -> tuple[Headline, ...]:
@@ -229,14 +261,22 @@ def _scenario_headlines(
         Headline("Stability_diff", ("stability_diff",)),
         Headline("Leak", ("leak_same", "leak_diff")),
     ]
-    accuracies = [*first, stability, *beside]
+    specificities = [
+        line for whole in first if whole.name.startswith("Reliability") for line in _specific(whole)
+    ]
+    accuracies = [*first, stability, *beside, *specificities]
     hops = [
         Headline(f"Portability_{far}hop", (f"portability_{far}hop",), optional=True)
         for far in range(1, MOST_HOPS + 1)
     ]
-    strict = [Headline(f"{line.name}_EM", line.probes, EXACT_MATCH) for line in accuracies]
+    otherwise = [
+        replace(line, name=f"{line.name}_{suffix}", measure=measure)
+        for suffix, measure in ((EM, EXACT_MATCH), (FIRST, FIRST_TOKEN))
+        for line in accuracies
+    ]
     parts = [part for _, own in located for part in own]
-    return (*first, *(whole for whole, _ in located), stability, *beside, *strict, *parts, *hops)
+    wholes = [whole for whole, _ in located]
+    return (*first, *wholes, stability, *beside, *specificities, *otherwise, *parts, *hops)
 
 
 _WITH_PICTURES = _scenario_headlines(

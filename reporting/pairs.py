@@ -14,6 +14,7 @@ Where a row has several seeds, s_r is the mean over them, and the interval is ov
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -24,7 +25,15 @@ import pandas as pd
 
 from errors import DataError
 from metrics.bootstrap import Estimate, estimates
-from metrics.headlines import READ_BEFORE, Headline, headlines_of, variant_of, variants_of
+from metrics.headlines import (
+    BEFORE,
+    PRE_VALUE,
+    READ_BEFORE,
+    Headline,
+    headlines_of,
+    variant_of,
+    variants_of,
+)
 from metrics.seeds import difference_over_seeds
 from reporting.comparable import (
     by_measure,
@@ -41,7 +50,7 @@ from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, RunResult, read_rows
 
 # Differences that are 0 but for rounding do not make two editors differ (points).
 ROUNDING = 1e-9
-_SCORES = ("edit_id", "probe", "metric", "value", *READ_BEFORE)  # columns that are read
+_SCORES = ("edit_id", "probe", "metric", "value", PRE_VALUE, *READ_BEFORE)  # that are read
 
 
 class Pair(NamedTuple):
@@ -57,9 +66,9 @@ def record_scores(run: RunResult) -> pd.DataFrame:
 
     Returns:
         One line per edit, in the order of their ids, one column per metric that a record has, and
-        one per part of it over pictures that were read or not, in percent; nan where the record has
-        no such probe. Their means over lines are the metrics of `summary.json`. Empty if the folder
-        has no `edits.parquet`. Not to be changed: it is kept.
+        one per gain and part of it over pictures that were read or not, in percent; nan where the
+        record has no such probe. Their means over lines are the metrics of `summary.json`. Empty if
+        the folder has no `edits.parquet`. Not to be changed: it is kept.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has a score twice.
@@ -69,7 +78,7 @@ def record_scores(run: RunResult) -> pd.DataFrame:
         return pd.DataFrame()
     state = path.stat()
     headlines = headlines_of(run.scenario, **variant_of(run.settings))
-    headlines += tuple(line for line in variants_of(run.scenario, headlines) if line.given)
+    headlines += variants_of(run.scenario, headlines)
     return _read_scores(run.folder, (state.st_mtime_ns, state.st_size), headlines)
 
 
@@ -80,7 +89,7 @@ def scores_by_record(
 
     Args:
         long: with the columns edit_id, probe, metric and value (fractions), and those of what the
-            unedited model read where parts of metrics are wanted.
+            unedited model scored and read where gains and parts of metrics are wanted.
         headlines: the named metrics.
         hops: by edit id, steps from the edited fact to the answer of its portability probe. Where
             edits differ in it, Portability is also given by number of hops.
@@ -101,15 +110,17 @@ def scores_by_record(
         values[rows["line"]] = rows["value"]
         if len(rows) > np.isfinite(values).sum():
             raise ValueError(f"{measure} of {probe}")
+        if PRE_VALUE in rows:
+            before = by_probe[str(probe), f"{measure}{BEFORE}"] = np.full(len(edits), np.nan)
+            before[rows["line"]] = rows[PRE_VALUE]
         for name in flags:
             of_probe = by_probe.setdefault((str(probe), name), np.full(len(edits), np.nan))
             of_probe[rows["line"]] = rows[name].astype(float)
     scores: dict[str, np.ndarray] = {}
     for headline in headlines:
-        keys = [(probe, headline.measure) for probe in headline.probes]
-        parts = [_where(by_probe, key, headline.given) for key in keys if key in by_probe]
-        if parts and (headline.given is None or np.isfinite(parts).any()):
-            scores[headline.name] = 100 * _mean_of_measured(np.stack(parts))
+        fractions = _values(by_probe, headline)
+        if fractions is not None:
+            scores[headline.name] = 100 * fractions
     return pd.DataFrame(scores, index=pd.Index(edits, name="edit_id"))
 
 
@@ -249,17 +260,46 @@ def _pair_row(
     return [Row((model_label(model), label), str(n), cells)] if n else []
 
 
-def _where(
-    by_probe: Mapping[tuple[str, str], np.ndarray],
-    key: tuple[str, str],
-    given: tuple[str, bool] | None,
+def _values(
+    by_probe: Mapping[tuple[str, str], np.ndarray], headline: Headline
+) -> np.ndarray | None:
+    """What `metrics.headlines.record_means` gives, of all records at once.
+
+    Returns:
+        (n,) fractions, nan where a record has none; None for a probe that no record has, and for a
+        variant of a metric that no record says.
+    """
+    means = _mean_over(by_probe, headline.probes, headline)
+    if means is not None and headline.minus:
+        floor = _mean_over(by_probe, headline.minus, replace(headline, given=None))
+        means = None if floor is None else means - floor
+    is_variant = bool(headline.given or headline.over or headline.minus)
+    if means is None or (is_variant and not np.isfinite(means).any()):
+        return None
+    return means
+
+
+def _mean_over(
+    by_probe: Mapping[tuple[str, str], np.ndarray], probes: Sequence[str], headline: Headline
+) -> np.ndarray | None:
+    """(n,) means over some probes, as far as a record has them; None where none has any."""
+    keys = [(probe, headline.measure) for probe in probes]
+    parts = [_of_probe(by_probe, key, headline) for key in keys if key in by_probe]
+    return _mean_of_measured(np.stack(parts)) if parts else None
+
+
+def _of_probe(
+    by_probe: Mapping[tuple[str, str], np.ndarray], key: tuple[str, str], headline: Headline
 ) -> np.ndarray:
-    """The values of a probe and measure, nan where something is not so that is given."""
+    """(n,) what one probe adds to a metric; nan where it adds nothing."""
     values = by_probe[key]
-    if given is None:
-        return values
-    flag = by_probe.get((key[0], given[0]), np.full(len(values), np.nan))
-    return np.where(flag == given[1], values, np.nan)
+    nothing = np.full(len(values), np.nan)
+    if headline.given is not None:
+        measure, is_so = headline.given
+        values = np.where(by_probe.get((key[0], measure), nothing) == is_so, values, np.nan)
+    if headline.over:
+        values = values - by_probe.get((key[0], headline.over), nothing)
+    return values
 
 
 def _mean_of_measured(values: np.ndarray) -> np.ndarray:

@@ -257,13 +257,14 @@ def score(
 ) -> dict[str, float]:
     """The headline metrics of one record, spelled out."""
     probes = {name: ask(record) for name, ask in SCENARIOS[scenario].probes.items()}
-    right, same = {}, {}
+    right, same, first = {}, {}, {}
     for name, asked in probes.items():
         if asked is None:
             continue
         old, new = slow.logits(before, asked), slow.logits(after, asked)
         right[name] = (new[0].argmax(-1) == new[1]).float().mean().item()
         same[name] = (new[0].argmax(-1) == old[0].argmax(-1)).float().mean().item()
+        first[name] = float(new[0][0].argmax() == new[1][0])
     stable = fmean([right["stability_same"], right["stability_diff"]])
     found = {
         "Stability": stable,
@@ -274,13 +275,19 @@ def score(
         return found | {
             "Reliability": right["reliability"],
             "Reliability_EM": float(right["reliability"] == 1),
+            "Reliability_first": first["reliability"],
+            "Specificity": right["reliability"] - right["leak_same"],
+            "Specificity_diff_EM": float(right["reliability"] == 1) - (right["leak_diff"] == 1),
             "Generality": right["generality"],
             "Locality": same["locality_far"],
         }
     return found | {
         "Reliability_S": right["reliability_s"],
         "Reliability_U": right["reliability_u"],
+        "Specificity_S": right["reliability_s"] - right["leak_same"],
+        "Specificity_U_first": first["reliability_u"] - first["leak_same"],
         "Generality_S": right["generality_s"],
+        "Generality_S_first": first["generality_s"],
         "Generality_U_EM": float(right["generality_u"] == 1),
         "Locality_T": same["locality_t_far"],
         "Locality_I": same["locality_i_far"],

@@ -11,6 +11,7 @@ from metrics.functional import (
     IGNORE,
     answer_positions,
     exact_match,
+    first_token,
     kl_divergence,
     negative_log_likelihood,
     row_mean,
@@ -47,6 +48,7 @@ def _scores(pre: Tensor, post: Tensor, labels: Tensor) -> dict[str, Tensor]:
     return {
         "accuracy": token_accuracy(prediction, target, row, n_rows),
         "match": exact_match(prediction, target, row, n_rows),
+        "first": first_token(prediction, target, row, n_rows),
         "agreement": token_agreement(*tops, row, n_rows),
         "agreement_3": token_agreement(*tops, row, n_rows, k=TOP),
         "positional": token_agreement_positional(*tops, row, n_rows, k=TOP),

@@ -101,7 +101,9 @@ def test_every_point_asks_all_edits_so_far(usual: SequentialModule) -> None:
         here = [row for row in rows if row["edits_in_place"] == n]
         asked = [(row["edit_id"], row["probe"], row["metric"]) for row in here]
         assert {edit for edit, _, _ in asked} == set(range(n))
-        assert len(asked) == len(set(asked)) == n * 16  # eight probes with two measures each
+        assert (
+            len(asked) == len(set(asked)) == n * 23
+        )  # seven with three measures, locality has two
     last = [row for row in rows if row["edits_in_place"] == POINTS[-1]]
     outcome = usual.outcome
     assert untimed(outcome.lines) == untimed(last, "edits_in_place")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from metrics.collection import EditScores, headline_metrics
+from metrics.collection import EditScores, headline_metrics, variant_metrics
 from metrics.headlines import HEADLINES, Headline, headlines_of, record_means
 
 TEXT_NAMES = ["Reliability", "Generality", "Portability", "Locality", "Stability"]
@@ -108,17 +108,19 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 
 
 def test_names_are_the_contract() -> None:
-    beside = ["Stability_same", "Stability_diff", "Leak"]
+    leaks = ["Stability_same", "Stability_diff", "Leak"]
     for scenario, first in {
         "unimodal": TEXT_NAMES,
         "transitive": PICTURE_NAMES,
         "multimodal": PICTURE_NAMES,
     }.items():
+        shown = [""] if scenario == "unimodal" else ["_S", "_U"]
+        beside = [*leaks, *(f"Specificity{s}{type_}" for s in shown for type_ in ("", "_diff"))]
         accuracies = [name for name in first if not name.startswith("Locality")] + beside
         assert list(headline_metrics({}, scenario)) == [
             *first,
             *beside,
-            *(f"{name}_EM" for name in accuracies),
+            *(f"{name}_{measure}" for measure in ("EM", "first") for name in accuracies),
         ]
 
 
@@ -160,6 +162,57 @@ def test_stability_and_leak_are_means_within_a_record() -> None:
     assert (found["Stability_diff"].mean, found["Stability_diff"].n) == (0, 1)
     assert found["Stability_EM"].mean == 0
     assert (found["Leak"].mean, found["Leak"].n) == (25, 1)
+
+
+def test_specificity_is_paired_within_a_record() -> None:
+    scores = {
+        ("reliability_s", "token_accuracy"): {0: 1.0, 1: 0.5, 2: 1.0, 3: 0.25},
+        ("leak_same", "token_accuracy"): {0: 0.25, 1: 0.75, 3: math.nan},  # 2 and 3 have none
+        ("leak_diff", "token_accuracy"): {2: 0.5},
+        ("reliability_s", "token_accuracy_before"): {0: 0.5, 1: 0.25, 2: 0.5, 3: 0.0},
+        ("leak_same", "token_accuracy_before"): {0: 0.0, 1: 0.25},
+        ("reliability_s", "named_before"): {0: 1.0, 1: 0.0, 2: 1.0, 3: 1.0},
+        ("leak_same", "named_before"): {0: 0.0, 1: 1.0},
+    }
+    found = headline_metrics(scores, "transitive")
+    assert record_means(scores, _line("Specificity_S")) == {0: 0.75, 1: -0.25}
+    assert (found["Specificity_S"].mean, found["Specificity_S"].n) == (25, 2)
+    assert (found["Specificity_S_diff"].mean, found["Specificity_S_diff"].n) == (50, 1)
+    assert found["Specificity_U"].n == 0, "a record without the probe has none"
+    beside = variant_metrics(scores, "transitive")
+    # (1 - .25) - (.5 - 0) and (.5 - .75) - (.25 - .25): what the unedited model had is taken off.
+    assert beside["Specificity_S_gain"].mean == pytest.approx(100 * (0.25 - 0.25) / 2)
+    # Whose picture it was is asked of the edited subject, not of the other one.
+    assert (beside["Specificity_S_named"].mean, beside["Specificity_S_named"].n) == (75, 1)
+
+
+@pytest.mark.parametrize("measure", ["token_accuracy", "exact_match", "first_token"])
+def test_an_answer_that_everybody_gets_has_no_specificity(measure: str) -> None:
+    suffix = {"token_accuracy": "", "exact_match": "_EM", "first_token": "_first"}[measure]
+    everybody = dict.fromkeys(range(30), 1.0)
+    probes = ("reliability_s", "reliability_u", "leak_same", "leak_diff")
+    scores: dict[tuple[str, str], dict[int, float]] = {(p, measure): everybody for p in probes}
+    scores |= {(p, f"{measure}_before"): dict.fromkeys(range(30), 0.0) for p in probes}
+    found, beside = (
+        make(scores, "transitive") for make in (headline_metrics, variant_metrics)
+    )  # fmt: skip
+    for picture in ("S", "U"):
+        assert found[f"Reliability_{picture}{suffix}"].mean == 100
+        assert beside[f"Reliability_{picture}{suffix}_gain"].mean == 100
+        for other in ("", "_diff"):
+            specificity = found[f"Specificity_{picture}{other}{suffix}"]
+            assert (specificity.mean, specificity.low, specificity.high) == (0, 0, 0)
+
+
+def test_a_model_that_nothing_changed_has_no_gain() -> None:
+    answered = {0: 1.0, 1: 0.25, 2: 0.0}
+    scores = {
+        ("reliability_s", name): answered for name in ("first_token", "first_token_before")
+    } | {("leak_same", name): {0: 0.5, 1: 1.0} for name in ("first_token", "first_token_before")}
+    beside = variant_metrics(scores, "multimodal")
+    for name in ("Reliability_S_first_gain", "Specificity_S_first_gain", "Leak_first_gain"):
+        assert (beside[name].mean, beside[name].low, beside[name].high) == (0, 0, 0)
+        assert beside[name].n
 
 
 def test_published_picture_locality_changes_that_metric_alone() -> None:
@@ -208,3 +261,7 @@ def test_record_means_come_in_the_order_of_the_edits() -> None:
 
 def _probes(headlines: tuple[Headline, ...]) -> set[str]:
     return {probe for headline in headlines for probe in headline.probes}
+
+
+def _line(name: str) -> Headline:
+    return next(line for line in HEADLINES["transitive"] if line.name == name)

@@ -8,6 +8,7 @@ import torch
 from metrics.functional import (
     answer_positions,
     exact_match,
+    first_token,
     kl_divergence,
     negative_log_likelihood,
     row_mean,
@@ -33,6 +34,14 @@ def test_exact_match_needs_every_token() -> None:
     assert got[0] == 0
     assert math.isnan(got[1])
     assert got[2] == 1
+
+
+def test_the_first_token_decides_alone() -> None:
+    prediction, target = torch.tensor([3, 5, 9, 1, 2]), torch.tensor([3, 5, 4, 7, 2])
+    row = torch.tensor([2, 0, 2, 3, 3])  # of row 3 the second token is right, row 1 has none
+    got = first_token(prediction, target, row, 4)
+    assert got[[0, 2, 3]].tolist() == [1, 1, 0]
+    assert got[1].isnan()
 
 
 def test_agreement_compares_the_likeliest_token_or_the_set() -> None:
@@ -113,7 +122,8 @@ def test_answer_positions_shift_logits_against_labels() -> None:
 
 def test_no_positions_at_all() -> None:
     empty = torch.zeros(0, dtype=torch.long)
-    assert token_accuracy(empty, empty, empty, 2).isnan().all()
+    for score in (token_accuracy, exact_match, first_token):
+        assert score(empty, empty, empty, 2).isnan().all()
     assert row_mean(torch.zeros(0), empty, 0).shape == (0,)
 
 
@@ -123,6 +133,8 @@ def test_shapes_that_would_broadcast_are_refused() -> None:
         token_accuracy(one, two, two, 2)
     with pytest.raises(ValueError, match="one row per position"):
         row_mean(torch.ones(2), one, 1)
+    with pytest.raises(ValueError, match="one row per position"):
+        first_token(two, two, one, 1)
     with pytest.raises(ValueError, match="before and after"):
         token_agreement(PRE, POST[:1], ROW, 3)
     with pytest.raises(ValueError, match="before and after"):

@@ -109,9 +109,10 @@ def test_the_published_locality_is_chosen_by_the_settings() -> None:
 def test_generation_adds_a_twin_to_every_accuracy() -> None:
     lines = headlines_of("unimodal", generation=True)
     names = [line.name for line in lines]
-    for name in ("Reliability", "Generality", "Portability", "Stability", "Leak"):
+    for name in ("Reliability", "Generality", "Portability", "Stability", "Leak", "Specificity"):
         assert names.index(f"{name}_GM") == names.index(f"{name}_EM") + 1
     assert all(line.measure == GENERATION_MATCH for line in lines if line.name.endswith("_GM"))
+    assert next(line for line in lines if line.name == "Specificity_GM").minus == ("leak_same",)
     assert not any(name.startswith("Locality") for name in names if name.endswith("_GM"))
 
 

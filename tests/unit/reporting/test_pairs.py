@@ -10,7 +10,7 @@ import pytest
 
 from errors import DataError
 from metrics.bootstrap import Estimate, paired_difference
-from metrics.headlines import HEADLINES, headlines_of, record_means
+from metrics.headlines import HEADLINES, READ_BEFORE, headlines_of, record_means, variants_of
 from reporting.formats import APART, BEST, PLAIN, plain_text, to_latex, to_markdown
 from reporting.naming import entries
 from reporting.pairs import (
@@ -49,6 +49,11 @@ def scored(folder: Path, editor: str, draw: int, **changes: object) -> RunResult
             value if number % 3 else None for number, value in enumerate(draws(draw + 3))
         ],
         "locality_far/token_agreement_positional": draws(draw + 4),
+        "reliability/token_accuracy_before": draws(draw + 7),
+        "leak_same/token_accuracy": [
+            value if number % 5 else None for number, value in enumerate(draws(draw + 9))
+        ],
+        "leak_same/token_accuracy_before": draws(draw + 11),
         "stability_same/exact_match": draws(draw + 5),
         "stability_diff/exact_match": draws(draw + 6),
     }
@@ -66,10 +71,14 @@ def runs(tmp_path: Path) -> list[RunResult]:
 def by_probe(run: RunResult) -> dict[tuple[str, str], dict[int, float]]:
     """The long table as `record_means` takes it."""
     long = read_edits(run.folder).dropna(subset=["value"])
-    return {
-        (str(probe), str(measure)): dict(zip(part["edit_id"], part["value"], strict=True))
-        for (probe, measure), part in long.groupby(["probe", "metric"])
-    }
+    scores: dict[tuple[str, str], dict[int, float]] = {}
+    for (probe, measure), part in long.groupby(["probe", "metric"]):
+        told = {str(measure): "value", f"{measure}_before": "pre_value"}
+        for name, column in (told | {flag: flag for flag in READ_BEFORE}).items():
+            values = part.dropna(subset=[column])
+            of_edits = dict(zip(values["edit_id"], values[column].astype(float), strict=True))
+            scores.setdefault((str(probe), name), {}).update(of_edits)
+    return scores
 
 
 def test_scores_of_records_are_those_of_the_evaluation(runs: list[RunResult]) -> None:
@@ -77,7 +86,8 @@ def test_scores_of_records_are_those_of_the_evaluation(runs: list[RunResult]) ->
         table, expected = record_scores(run), by_probe(run)
         assert table is not None
         assert {"Reliability", "Portability", "Locality", "Stability_EM"} <= set(table)
-        for line in HEADLINES["unimodal"]:
+        assert {"Specificity", "Reliability_gain", "Specificity_gain"} <= set(table)
+        for line in (*HEADLINES["unimodal"], *variants_of("unimodal", HEADLINES["unimodal"])):
             means = record_means(expected, line)
             if not means:
                 assert line.name not in table
@@ -85,7 +95,31 @@ def test_scores_of_records_are_those_of_the_evaluation(runs: list[RunResult]) ->
             found = table[line.name].dropna()
             assert found.index.to_list() == list(means)
             assert found.to_numpy() == pytest.approx(100 * np.array(list(means.values())))
-            assert found.mean() == pytest.approx(run.metrics[line.name].mean)
+            of_run = run.variants if line.over else run.metrics
+            assert found.mean() == pytest.approx(of_run[line.name].mean)
+
+
+def test_parts_are_of_the_edited_subjects_picture(tmp_path: Path) -> None:
+    scores: dict[str, Sequence[float | None]] = {
+        "reliability_s/token_accuracy": draws(1),
+        "reliability_s/token_accuracy_before": draws(2),
+        "reliability_s/named_before": [float(value > 0.5) for value in draws(3)],
+        "leak_same/token_accuracy": draws(4),
+        "leak_same/token_accuracy_before": draws(5),
+        "leak_same/named_before": [float(value > 0.5) for value in draws(6)],
+        "leak_diff/token_accuracy": draws(7),
+        "leak_diff/token_accuracy_before": draws(8),
+    }
+    run = make_scored(tmp_path, "ft", "transitive", scores)
+    table, expected = record_scores(run), by_probe(run)
+    assert {"Specificity_S_named", "Specificity_S_unnamed", "Specificity_S_gain"} <= set(table)
+    for line in variants_of("transitive", HEADLINES["transitive"]):
+        means = record_means(expected, line)
+        assert (line.name in table) == bool(means), line.name
+        if means:
+            found = table[line.name].dropna()
+            assert found.index.to_list() == list(means), line.name
+            assert found.to_numpy() == pytest.approx(100 * np.array(list(means.values())))
 
 
 def test_the_settings_say_which_measure_makes_a_locality(tmp_path: Path) -> None:
