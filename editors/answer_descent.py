@@ -11,6 +11,7 @@ and the head.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from models.rows import Answers
 
 AsDeltas = Callable[[Sequence[Tensor]], Mapping[Site, Delta]]
 AnswersOf = Callable[[Mapping[Site, Delta], Tensor], tuple[Tensor, Answers]]
+DeltasOf = Literal["all edits", "edits at work"]
 MOST_AT_ONCE = 32  # more do not make a step cheaper
 # Values kept for the backward pass per token, unit of width and layer: 34 bytes in half precision
 # (Korthikanti et al. 2022, Reducing Activation Recomputation, section 4.1), hence 17 values.
@@ -60,7 +62,8 @@ def fit_answers(
     order = at.row.bincount(minlength=at.n_rows).argsort(stable=True)
     parts = []
     for edits in order.split(edits_at_once(model, start, state, model.n_layers - 1 - lowest)):
-        forward = answers_of(model, state.select(edits), at.select(edits), lowest)
+        part, answers = state.select(edits), at.select(edits)
+        forward = answers_of(model, part, answers, lowest, deltas_of="edits at work")
 
         def judge(
             moves: Sequence[Tensor], at_work: Tensor, forward: AnswersOf = forward
@@ -97,7 +100,7 @@ def losses_of(logits: Tensor, at: Answers, options: DescentOptions) -> tuple[Ten
 
 
 def answers_of(
-    model: EditableModel, state: PrefixState, at: Answers, lowest: int, *, numbered: bool = False
+    model: EditableModel, state: PrefixState, at: Answers, lowest: int, *, deltas_of: DeltasOf
 ) -> AnswersOf:
     """What answers the edits under their deltas: deltas, edits at work (A,) -> logits, answers.
 
@@ -106,11 +109,11 @@ def answers_of(
         state: one row per edit, entering the lowest edited layer.
         at: the answers of these rows.
         lowest: the lowest edited layer.
-        numbered: whether deltas are of all edits, by their number, and not of those at work in
-            their order. The rows then stand in one part.
+        deltas_of: the edits that the deltas are of. Those of all edits go by their number, and the
+            rows then stand in one part; those of the edits at work are in the order of these.
     """
     kind = _LastLayer if lowest == model.n_layers - 1 else _Layers
-    return kind(model, state, at, numbered=numbered)
+    return kind(model, state, at, deltas_of)
 
 
 class _Layers:
@@ -120,9 +123,10 @@ class _Layers:
     """
 
     def __init__(
-        self, model: EditableModel, state: PrefixState, at: Answers, *, numbered: bool
+        self, model: EditableModel, state: PrefixState, at: Answers, deltas_of: DeltasOf
     ) -> None:
-        self._model, self._state, self._at, self._numbered = model, state, at, numbered
+        self._model, self._state, self._at = model, state, at
+        self._of_all = deltas_of == "all edits"
         self._edits: Tensor | None = None
 
     def __call__(self, deltas: Mapping[Site, Delta], edits: Tensor) -> tuple[Tensor, Answers]:
@@ -130,12 +134,12 @@ class _Layers:
         if self._edits is None or len(edits) != len(self._edits):  # edits only ever leave
             self._edits = edits
             self._answers = self._at.select(edits)
-            self._edit_index = edits if self._numbered else torch.arange(len(edits)).to(edits)
+            self._edit_index = edits if self._of_all else torch.arange(len(edits)).to(edits)
             self._prepare(edits)
         return self._forward(deltas), self._answers
 
     def _prepare(self, edits: Tensor) -> None:
-        self._part = self._state.select(edits, joined=self._numbered)
+        self._part = self._state.select(edits, joined=self._of_all)
 
     def _forward(self, deltas: Mapping[Site, Delta]) -> Tensor:
         return self._model.suffix(
@@ -147,9 +151,9 @@ class _LastLayer(_Layers):
     """The same where only the last layer is edited: a step sees the answer tokens alone."""
 
     def __init__(
-        self, model: EditableModel, state: PrefixState, at: Answers, *, numbered: bool
+        self, model: EditableModel, state: PrefixState, at: Answers, deltas_of: DeltasOf
     ) -> None:
-        super().__init__(model, state, at, numbered=numbered)
+        super().__init__(model, state, at, deltas_of)
         self._hidden = model.answer_state(state, at)  # (N, d)
 
     def _prepare(self, edits: Tensor) -> None:

@@ -47,7 +47,7 @@ def fit_matrices(
     """
     matrices = {site: Matrices(model.weight(site), at.n_rows, rule) for site in sites}
     lowest = min(site.layer for site in sites)
-    forward = answers_of(model, state, at, lowest, numbered=True)
+    forward = answers_of(model, state, at, lowest, deltas_of="all edits")
     start = [moved.moves[0] for moved in matrices.values()]
     # Answers of one length side by side: nothing is spent on padding.
     order = at.row.bincount(minlength=at.n_rows).argsort(stable=True)
