@@ -13,9 +13,8 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +23,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 from editors import hub as references
+from tests.stand_in_server import listening
 
 LARGE = (".ckpt", ".safetensors", ".png", ".parquet")
 TOKEN, OWNER = "hf_stand_in", "alice"
@@ -98,31 +98,27 @@ def serving(
         token: what the machine is logged in with; empty for not at all.
     """
     hub = HubStandIn()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    server.daemon_threads = True
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    # As HF_ENDPOINT and the like, which are read once in a process.
-    changed: dict[str, object] = {
-        "ENDPOINT": hub.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_CACHE": str(folder / "cache"),
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_DISABLE_PROGRESS_BARS": True,
-        "HF_TOKEN_PATH": str(folder / "token"),
-    }
-    for name, value in changed.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setenv("HF_TOKEN", token)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    forget()
-    try:
-        yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(type("Handler", (_Handler,), {"hub": hub})) as server:
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        # As HF_ENDPOINT and the like, which are read once in a process.
+        changed: dict[str, object] = {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(folder / "cache"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DISABLE_PROGRESS_BARS": True,
+            "HF_TOKEN_PATH": str(folder / "token"),
+        }
+        for name, value in changed.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", token)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         forget()
+        try:
+            yield hub
+        finally:
+            forget()
 
 
 def forget() -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
-from threading import Thread
 
 from tests.openai_batches import CALLS as BATCH_CALLS
 from tests.openai_calls import Call, OpenAIStandIn
@@ -24,6 +22,7 @@ from tests.openai_replies import (
     Request,
     completion_of,
 )
+from tests.stand_in_server import listening
 
 MODEL = "gpt-4o"
 
@@ -33,25 +32,14 @@ def serving(plan: Plan, *, delay: float = 0.0) -> Iterator[OpenAIStandIn]:
     """The stand-in, which listens until the block ends."""
     stand_in = OpenAIStandIn(plan, delay=delay)
     members = {"stand_in": stand_in, "routes": {**_CALLS, **BATCH_CALLS}}
-    server = _Server(("127.0.0.1", 0), type("Handler", (Call,), members))
-    stand_in.url = f"http://127.0.0.1:{server.server_port}/v1"
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
-        yield stand_in
-    finally:
-        stand_in.closing.set()
-        server.shutdown()
-        server.server_close()
+    with listening(type("Handler", (Call,), members)) as server:
+        stand_in.url = f"http://127.0.0.1:{server.server_port}/v1"
+        try:
+            yield stand_in
+        finally:
+            stand_in.closing.set()
     if stand_in.mistakes:
         raise stand_in.mistakes[0]
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is part of the tests."""
 
 
 def _chat(call: Call) -> None:

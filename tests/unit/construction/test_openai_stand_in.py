@@ -2,10 +2,13 @@
 
 import io
 import json
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
 from threading import Barrier
 
 import openai
@@ -26,6 +29,7 @@ from tests.openai_replies import (
     faults_first,
 )
 from tests.openai_stand_in import serving
+from tests.stand_in_server import StandInServer
 
 
 class Kind(BaseModel):
@@ -244,3 +248,15 @@ def test_a_batch_of_wrong_lines_fails(asked: Asked) -> None:
     assert batch.status == "failed"
     assert [error.code for error in batch.errors.data] == ["duplicate_custom_id"]
     assert not server.paid
+
+
+def test_a_client_that_is_gone_leaves_nothing_in_the_output_of_a_test(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its thread may come to it while another test looks at what was printed."""
+    with StandInServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        with socket.create_connection(("127.0.0.1", server.server_port)) as client:
+            client.sendall(b"POST /v1/chat")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.process_request_thread(*server.get_request())
+    assert capsys.readouterr().err == ""
