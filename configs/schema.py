@@ -125,6 +125,7 @@ class MetricOptions(ComparedPositions):
     locality_i: Literal["top1", "top10_rank"]
     generation: bool
     max_new_tokens: int = Field(ge=1)
+    cluster: Literal["record", "subject", "target"]
 
 
 class EvaluateOptions(Options):

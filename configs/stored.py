@@ -160,6 +160,8 @@ def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
     is_training = "protocol" not in stored
     if is_training and isinstance(metrics, dict) and metrics.keys() > _OF_TRAINED_METRICS:
         known["metrics"] = {"positions": "answer"}  # once the only choice, whatever was typed
+    elif not is_training and isinstance(metrics, dict):
+        known["metrics"] = {"cluster": "record"} | metrics  # once the only choice
     return without_tildes({**stored, **known})
 
 

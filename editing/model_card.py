@@ -23,7 +23,7 @@ from reporting.naming import typed
 from results.folder import RunResult
 
 LIBRARY = "tmke"
-_MEANS = "Means in percent over n edits ± half the 95 % bootstrap interval over records."
+_MEANS = "Means in percent over n edits ± half the 95 % bootstrap interval."
 
 
 @dataclass(frozen=True)

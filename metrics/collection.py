@@ -9,7 +9,7 @@ unweighted mean over records of the mean over the record's own probes,
 (TMKE, ICCV 2025, supplementary material), where R holds the records that have such a probe.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,6 +104,7 @@ def headline_metrics(
     generation: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    clusters: Mapping[int, str] | None = None,
 ) -> dict[str, Estimate]:
     """All named metrics of a run, in the order in which they are shown.
 
@@ -116,6 +117,7 @@ def headline_metrics(
         generation: adds the generated answers.
         resamples: of the bootstrap over records.
         seed: of the bootstrap.
+        clusters: edit -> what it is drawn together by; None: each edit alone.
 
     Returns:
         Estimates in percent. The contract's metrics are always there, with n = 0 where no record
@@ -141,7 +143,7 @@ def headline_metrics(
             f"expected probes of the {scenario} scenario ({', '.join(sorted(known))}), got "
             f"{', '.join(unknown)}"
         )
-    return _estimated(scores, headlines, resamples, seed)
+    return _estimated(scores, headlines, resamples, seed, clusters)
 
 
 def variant_metrics(
@@ -153,6 +155,7 @@ def variant_metrics(
     generation: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    clusters: Mapping[int, str] | None = None,
 ) -> dict[str, Estimate]:
     """What `variants_of` tells beside each named metric; arguments as of `headline_metrics`.
 
@@ -173,17 +176,29 @@ def variant_metrics(
     )
     shown = [line for line in headlines if not line.optional or record_means(scores, line)]
     variants = [replace(line, optional=False) for line in variants_of(scenario, shown)]
-    return _estimated(scores, variants, resamples, seed)
+    return _estimated(scores, variants, resamples, seed, clusters)
 
 
 def _estimated(
-    scores: Scores, headlines: Iterable[Headline], resamples: int, seed: int
+    scores: Scores,
+    headlines: Iterable[Headline],
+    resamples: int,
+    seed: int,
+    clusters: Mapping[int, str] | None,
 ) -> dict[str, Estimate]:
     """Metrics by name; an optional one that no record has is left out."""
-    means: dict[str, list[float]] = {}
+    means: dict[str, dict[int, float]] = {}
     for headline in headlines:
-        of_records = list(record_means(scores, headline).values())
+        of_records = record_means(scores, headline)
         if of_records or not headline.optional:
             means[headline.name] = of_records
-    of_metrics = estimates(list(means.values()), resamples=resamples, seed=seed, scale=100)
+    of_metrics = estimates(
+        [list(of_records.values()) for of_records in means.values()],
+        resamples=resamples,
+        seed=seed,
+        scale=100,
+        clusters=None
+        if clusters is None
+        else [[clusters[edit] for edit in of_records] for of_records in means.values()],
+    )
     return dict(zip(means, of_metrics, strict=True))

@@ -13,6 +13,7 @@ replacement, as many as there are:
 
     d* = mean_{s in S*} mean_{r in R*} a(s, r)  -  mean_{t in T*} mean_{r in R*} b(t, r).
 
+Where records have clusters, R* is made of whole ones (`metrics.bootstrap`).
 With one seed each it is `metrics.bootstrap.paired_difference`, bit for bit. From k seeds the part
 that seeds have in the variance comes out too small, by (k - 1) / k as in every bootstrap.
 """
@@ -27,7 +28,9 @@ import numpy.typing as npt
 from metrics.bootstrap import (
     RESAMPLES,
     Estimate,
+    Labels,
     estimates,
+    is_one_cluster,
     percentile_interval,
     resampled_means,
     unpaired_difference,
@@ -100,7 +103,13 @@ def over_seeds(of_runs: Sequence[Estimate]) -> Measured:
 
 
 def difference_over_seeds(
-    a: Floats, b: Floats, *, seed: int, same_seeds: bool = False, resamples: int = RESAMPLES
+    a: Floats,
+    b: Floats,
+    *,
+    seed: int,
+    same_seeds: bool = False,
+    resamples: int = RESAMPLES,
+    clusters: Labels | None = None,
 ) -> Estimate:
     """Mean of `a` minus mean of `b`, both judged on the same records, with its 95 % interval.
 
@@ -111,9 +120,11 @@ def difference_over_seeds(
         same_seeds: line s of both is of one seed that bears on both (of one training that both
             judge), so that seeds are paired as records are; k = l.
         resamples: how many samples are drawn.
+        clusters: (n,) labels, equal for records that are drawn together; None: each alone.
 
     Returns:
-        The difference, over n records. All nan without a record.
+        The difference, over n records. All nan without a record; no interval where all are of one
+        cluster.
     """
     n = a.shape[1]
     if n == 0:
@@ -121,14 +132,24 @@ def difference_over_seeds(
     if same_seeds or len(a) == len(b) == 1:
         a, b = a - b, np.zeros((1, n))
     if len(a) == len(b) == 1:
-        return estimates([a[0]], seed=seed, resamples=resamples)[0]
-    draws = _means_over_seeds(a, seed, 0, resamples) - _means_over_seeds(b, seed, 1, resamples)
+        return estimates([a[0]], seed=seed, resamples=resamples, clusters=[clusters])[0]
+    difference = float(a.mean() - b.mean())
+    if is_one_cluster(clusters):
+        return Estimate(difference, math.nan, math.nan, n)
+    draws = _means_over_seeds(a, seed, 0, resamples, clusters)
+    draws = draws - _means_over_seeds(b, seed, 1, resamples, clusters)
     low, high = percentile_interval(draws)
-    return Estimate(float(a.mean() - b.mean()), low, high, n)
+    return Estimate(difference, low, high, n)
 
 
 def unpaired_over_seeds(
-    a: Floats, b: Floats, *, seed: int, same_seeds: bool = False, resamples: int = RESAMPLES
+    a: Floats,
+    b: Floats,
+    *,
+    seed: int,
+    same_seeds: bool = False,
+    resamples: int = RESAMPLES,
+    clusters: tuple[Labels, Labels] | None = None,
 ) -> Estimate:
     """The same where the records of both have nothing to do with each other: each is drawn apart.
 
@@ -138,6 +159,7 @@ def unpaired_over_seeds(
         seed: of the draws; `b` takes the next one for its records.
         same_seeds: as above.
         resamples: how many samples are drawn.
+        clusters: labels of the records of both, as above.
 
     Returns:
         The difference; n is the smaller number of records.
@@ -146,16 +168,25 @@ def unpaired_over_seeds(
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     if len(a) == len(b) == 1:
-        return unpaired_difference(a[0], b[0], seed=seed, resamples=resamples)
-    side = 0 if same_seeds else 1
-    draws = _means_over_seeds(a, seed, 0, resamples)
-    draws = draws - _means_over_seeds(b, seed, side, resamples, record_seed=seed + 1)
+        return unpaired_difference(a[0], b[0], seed=seed, resamples=resamples, clusters=clusters)
+    difference, side = float(a.mean() - b.mean()), 0 if same_seeds else 1
+    of_a, of_b = clusters or (None, None)
+    if is_one_cluster(of_a) or is_one_cluster(of_b):
+        return Estimate(difference, math.nan, math.nan, n)
+    draws = _means_over_seeds(a, seed, 0, resamples, of_a)
+    draws = draws - _means_over_seeds(b, seed, side, resamples, of_b, record_seed=seed + 1)
     low, high = percentile_interval(draws)
-    return Estimate(float(a.mean() - b.mean()), low, high, n)
+    return Estimate(difference, low, high, n)
 
 
 def _means_over_seeds(
-    scores: Floats, seed: int, side: int, resamples: int, *, record_seed: int | None = None
+    scores: Floats,
+    seed: int,
+    side: int,
+    resamples: int,
+    clusters: Labels | None,
+    *,
+    record_seed: int | None = None,
 ) -> Floats:
     """(resamples,) means over drawn seeds of means over drawn records.
 
@@ -164,10 +195,11 @@ def _means_over_seeds(
         seed: of the draws.
         side: 0 or 1; sides of a difference draw their seeds apart.
         resamples: how many samples are drawn.
+        clusters: (n,) labels of the records.
         record_seed: of the draws of records, which all seeds share; `seed` if None.
     """
     shared = seed if record_seed is None else record_seed
-    means = resampled_means(list(scores), resamples, shared)  # (k, resamples)
+    means = resampled_means(list(scores), resamples, shared, clusters)  # (k, resamples)
     k = len(scores)
     if k == 1:
         of_one: Floats = means[0]

@@ -13,6 +13,7 @@ from metrics.bootstrap import Estimate, estimates
 from metrics.chain import CLASSES, OF_ANOTHER, ON_PICTURES, Link, class_indicators, links
 from metrics.headlines import BEFORE, EXACT_MATCH, NAMED_BEFORE, PRE_VALUE
 from metrics.seeds import Measured, over_seeds
+from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import check_comparable, data_and_seeds, in_order
 from reporting.entries import Entry
 from reporting.formats import Cell, Column, ResultTable, Row
@@ -88,6 +89,7 @@ def chain_table(splits: Sequence[Split]) -> ResultTable | None:
         "recognised, or though the unedited model gave it already, or the edited model gives it "
         "about another entity of the type too.",
         *seed_notes(of_rows),
+        *cluster_notes(of_rows),
         *editor_note(entry.editor for entry in of_rows),
     )
     columns = (*(Column(_title(name)) for name in CLASSES), Column("No naming question"))
@@ -141,7 +143,10 @@ def _split(entry: Entry, picture: str) -> Split | None:
             return None
         counts.append((n, len(of_records) - n))
         columns = [list(indicators[name].values()) for name in CLASSES]
-        for name, share in zip(CLASSES, estimates(columns, seed=run.seed, scale=100), strict=True):
+        drawn = Clusters(run)
+        labels = [drawn.of(indicators[name]) for name in CLASSES]
+        of_classes = estimates(columns, seed=run.seed, scale=100, clusters=labels)
+        for name, share in zip(CLASSES, of_classes, strict=True):
             shares[name].append(share)
     n, unasked = min(counts)
     return Split(entry, picture, {k: over_seeds(v) for k, v in shares.items()}, n, unasked)

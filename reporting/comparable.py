@@ -22,6 +22,7 @@ SHARED_BY_TABLE = (
     "positions",
     "locality_i",
     "generation",
+    "cluster",
 )
 # What was asked is compared per model: filtering by what a model knows gives each its own edits.
 SHARED_BY_MODEL = ("model_digest", "n_edits", "probe_digest")
@@ -76,9 +77,9 @@ def check_comparable(entries: Sequence[Entry]) -> None:
         raise DataError(
             f"These runs of the {entries[0].scenario} scenario cannot share a table: "
             f"{'; '.join(problems)}. One table compares editors on the same data, prompt, "
-            "questions, scoring and weights of the model: leave out the runs that do not belong, "
-            "write one report for each with its own --output, or name those that differ on "
-            "purpose with --label NAME=DIR."
+            "questions, scoring, intervals and weights of the model: leave out the runs that do "
+            "not belong, write one report for each with its own --output, or name those that "
+            "differ on purpose with --label NAME=DIR."
         )
 
 

@@ -3,6 +3,7 @@
 from rich.table import Table
 
 from reporting.beside import BESIDE, beside_lines
+from reporting.clusters import RECORD, drawn_over, target_warning
 from reporting.labels import UNEDITED, editor_label, model_label
 from reporting.origins import licence_phrase
 from reporting.overlap import overlap_phrase
@@ -48,10 +49,12 @@ def result_table(run: RunResult) -> Table:
         caption=f"{run.data}, {run.n_edits} edits{left_out_phrase(run)}, seed {run.seed}{cost}"
         + (f"\n{licences}" if (licences := licence_phrase(run)) else "")
         + (f"\nOverlap: {told[2:]}" if (told := overlap_phrase(run)) else "")
+        + (f"\n{warning}" if (warning := target_warning(run)) else "")
         + (f"\n{further} more metrics: {TABLE}" if further else ""),
     )
     table.add_column("Metric", no_wrap=True)
-    for title in ("%", "95 % interval", "n"):
+    interval = "95 % interval" if run.cluster == RECORD else f"95 % over {drawn_over([run])}"
+    for title in ("%", interval, "n"):
         table.add_column(title, justify="right", no_wrap=True)
     for line in metric_lines(run, names):
         table.add_row(*line)

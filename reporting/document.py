@@ -29,6 +29,7 @@ from reporting.blocks import (
 )
 from reporting.chain import chain_splits, chain_table
 from reporting.chain_figure import chain_bars
+from reporting.clusters import drawn_over
 from reporting.comparable import (
     SHARED_BY_TABLE,
     are_comparable,
@@ -123,9 +124,10 @@ def _by_scenario(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def _how_to_read(entries: Sequence[Entry]) -> Text:
+    runs = [run for entry in entries for run in entry.runs]
     return text(
-        "Means in percent over n edits ± half the 95 % bootstrap interval over records. Per model "
-        "the best editor is ",
+        "Means in percent over n edits ± half the 95 % bootstrap interval over "
+        f"{drawn_over(runs)}. Per model the best editor is ",
         Span("bold", "bold"),
         ", the second ",
         Span("underlined", "underlined"),

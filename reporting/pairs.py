@@ -1,7 +1,8 @@
 """Differences between rows on the records that both were judged on.
 
 Two editors meet the same records, and easy records are easy for both, so a difference is resampled
-record by record (`metrics.bootstrap.paired_difference`):
+record by record (`metrics.bootstrap.paired_difference`), or cluster by cluster where runs draw
+those:
 
     d_r = s_r(first) - s_r(second),    CI of mean(d) over r in R(first) & R(second),
 
@@ -35,6 +36,7 @@ from metrics.headlines import (
     variants_of,
 )
 from metrics.seeds import difference_over_seeds
+from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import (
     by_measure,
     check_comparable,
@@ -42,7 +44,16 @@ from reporting.comparable import (
     measure_notes,
 )
 from reporting.entries import Entry
-from reporting.formats import APART, PLAIN, Cell, ResultTable, Row, fewer_records, metric_column
+from reporting.formats import (
+    APART,
+    EMPTY,
+    PLAIN,
+    Cell,
+    ResultTable,
+    Row,
+    fewer_records,
+    metric_column,
+)
 from reporting.labels import UNEDITED, editor_note, model_label
 from reporting.paper import paper_columns
 from results.files import EDITS, PROBES
@@ -161,7 +172,8 @@ def paired_differences(
         for entry in entries
         for metric in dict.fromkeys(pair.metric for pair in pairs)
     }
-    single: dict[Pair, np.ndarray] = {}
+    clusters = Clusters(entries[0].first) if pairs else None
+    single: dict[Pair, tuple[np.ndarray, list[str] | None]] = {}
     differences: dict[Pair, Estimate] = {}
     for pair in pairs:
         first, second = scores[pair.first, pair.metric], scores[pair.second, pair.metric]
@@ -169,17 +181,19 @@ def paired_differences(
         if not len(shared):
             continue
         a, b = first.loc[shared].to_numpy().T, second.loc[shared].to_numpy().T
+        labels = clusters.of(shared) if clusters else None
         if len(a) == len(b) == 1:
-            single[pair] = a[0] - b[0]
+            single[pair] = a[0] - b[0], labels
         else:
-            differences[pair] = difference_over_seeds(a, b, seed=seed)
-    # All vectors of one length share their draws, which is most of the work.
-    differences |= zip(single, estimates(list(single.values()), seed=seed), strict=True)
+            differences[pair] = difference_over_seeds(a, b, seed=seed, clusters=labels)
+    # All vectors of one length and the same clusters share their draws, most of the work.
+    vectors, of_vectors = [v for v, _ in single.values()], [own for _, own in single.values()]
+    differences |= zip(single, estimates(vectors, seed=seed, clusters=of_vectors), strict=True)
     return {pair: differences[pair] for pair in pairs if pair in differences}
 
 
 def excludes_zero(difference: Estimate) -> bool:
-    """Whether the interval of a difference excludes 0."""
+    """Whether the interval of a difference excludes 0; one without an interval does not."""
     return difference.low > ROUNDING or difference.high < -ROUNDING
 
 
@@ -216,6 +230,7 @@ def paired_table(entries: Sequence[Entry]) -> ResultTable | None:
         "First minus second, in points with the 95 % interval of the difference, paired over the n "
         "records that both have. Bold: the interval excludes 0.",
         *interval_notes(len(entry.runs) for entry in entries),
+        *cluster_notes(entries),
         *fewer_records(rows, columns),
         *measure_notes(entries),
         *editor_note(entry.editor for entry in entries),
@@ -235,9 +250,11 @@ def interval_notes(seeds: Iterable[int]) -> tuple[str, ...]:
 
 
 def difference_cell(value: Estimate | None) -> Cell:
-    """`+12.3 [10.1, 14.6]`, marked where the interval excludes 0."""
+    """`+12.3 [10.1, 14.6]`, marked where the interval excludes 0; `+12.3 [-]` without one."""
     if value is None or value.n == 0:
         return Cell()
+    if not value.has_interval:
+        return Cell(f"{value.mean + 0.0:+.1f}", interval=f"[{EMPTY}]", n=value.n)
     mark = APART if excludes_zero(value) else PLAIN
     # Adding 0.0 makes a negative zero positive.
     mean, low, high = (round(number, 1) + 0.0 for number in (value.mean, value.low, value.high))

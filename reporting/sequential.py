@@ -10,6 +10,7 @@ from errors import DataError
 from metrics.bootstrap import Estimate, estimates
 from metrics.headlines import headlines_of, variant_of
 from metrics.seeds import Measured, over_seeds
+from reporting.clusters import Clusters, cluster_notes, target_notes
 from reporting.comparable import check_comparable, data_and_seeds, in_order, measure_notes
 from reporting.entries import Entry
 from reporting.formats import ResultTable, Row, fewer_records, metric_column
@@ -50,12 +51,14 @@ def curve_of(run: RunResult) -> Curve:
         )
     long = read_rows(path, CURVE_SCHEMA, _COLUMNS)
     headlines = headlines_of(run.scenario, **variant_of(run.settings))
-    hops, curve = hops_of(run.folder), {}
+    hops, clusters, curve = hops_of(run.folder), Clusters(run), {}
     for edits_in_place, rows in long.groupby(EDITS_IN_PLACE):  # ascending
         scores = scores_by_record(rows, headlines, hops)
-        columns = [scores[name].dropna().to_numpy() for name in scores]
-        metrics = zip(map(str, scores), estimates(columns, seed=run.seed), strict=True)
-        curve[int(str(edits_in_place))] = dict(metrics)
+        columns = [scores[name].dropna() for name in scores]
+        values = [column.to_numpy() for column in columns]
+        labels = [clusters.of(column.index) for column in columns]
+        of_metrics = estimates(values, seed=run.seed, clusters=labels)
+        curve[int(str(edits_in_place))] = dict(zip(map(str, scores), of_metrics, strict=True))
     return curve
 
 
@@ -103,6 +106,8 @@ def sequential_table(entries: Sequence[Entry]) -> ResultTable:
         "Edits stay in place; after each number of them the probes of all edits made so far are "
         "asked again.",
         *seed_notes(entries),
+        *cluster_notes(entries),
+        *target_notes(entries),
         *fewer_records(rows, columns),
         *measure_notes(entries),
         *left_out_notes(entries),

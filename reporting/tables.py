@@ -14,6 +14,13 @@ from dataclasses import replace
 from metrics.bootstrap import Estimate
 from metrics.seeds import Measured, OverSeeds
 from reporting.beside import BESIDE, beside_lines
+from reporting.clusters import (
+    RECORD,
+    cluster_notes,
+    drawn_over,
+    target_notes,
+    target_warning,
+)
 from reporting.comparable import (
     by_measure,
     check_comparable,
@@ -92,6 +99,8 @@ def scenario_table(entries: Sequence[Entry], columns: Sequence[str] | None = Non
     titled = tuple(metric_column(name) for name in names)
     notes = (
         *seed_notes(entries),
+        *cluster_notes(entries),
+        *target_notes(entries),
         *fewer_records(rows, titled),
         *_tie_note(ties, entries),
         *measure_notes(entries),
@@ -188,12 +197,19 @@ def run_markdown(run: RunResult) -> str:
         f"# {editor_label(run.editor)} on {model_label(run.model)}, {run.scenario} scenario\n\n"
         f"Data {run.data}, {run.n_edits} edits{left_out_phrase(run)}{overlap_phrase(run)}, "
         f"seed {run.seed}. Means in "
-        "percent over records with 95 % bootstrap intervals; n is the number of records.\n"
+        "percent over records with 95 % bootstrap intervals"
+        f"{_of_clusters(run)}; n is the number of records.\n"
     )
+    title += f"\n{warning}\n" if (warning := target_warning(run)) else ""
     title += f"\n{origin}\n" if (origin := origin_phrase(run)) else ""
     lines = ["| Metric | Mean | 95 % interval | n |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {' | '.join(line)} |" for line in metric_lines(run, run.metrics)]
     return title + "\n" + "\n".join(lines) + "\n" + _beside_markdown(run)
+
+
+def _of_clusters(run: RunResult) -> str:
+    """What intervals draw, where that is not records."""
+    return "" if run.cluster == RECORD else f" over {drawn_over([run])} (metrics.cluster)"
 
 
 def _beside_markdown(run: RunResult) -> str:
@@ -216,7 +232,7 @@ def metric_lines(run: RunResult, names: Iterable[str]) -> list[tuple[str, str, s
     lines = []
     for name in names:
         value = run.metrics[name]
-        interval = f"{value.low:.1f} to {value.high:.1f}" if value.n else EMPTY
+        interval = f"{value.low:.1f} to {value.high:.1f}" if value.has_interval else EMPTY
         lines.append((arrow(name), metric_cell(value).text, interval, str(value.n)))
     return lines
 
@@ -231,7 +247,8 @@ def metric_cell(value: Measured | None) -> Cell:
     if isinstance(value, OverSeeds):
         sd = EMPTY if value.sd is None else f"{value.sd:.1f}"
         return Cell(f"{value.mean:.1f}", sd=sd, n=value.n)
-    return Cell(f"{value.mean:.1f}", f"{value.half_width:.1f}", n=value.n)
+    half = f"{value.half_width:.1f}" if value.has_interval else EMPTY
+    return Cell(f"{value.mean:.1f}", half, n=value.n)
 
 
 def _title(entries: Sequence[Entry]) -> str:

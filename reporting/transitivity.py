@@ -18,6 +18,7 @@ from itertools import groupby
 from metrics.bootstrap import Estimate
 from metrics.headlines import PARTS
 from metrics.seeds import difference_over_seeds, unpaired_over_seeds
+from reporting.clusters import RECORD, Clusters, notes_of
 from reporting.comparable import are_comparable, by_model
 from reporting.entries import Entry, seeds_of
 from reporting.formats import Column, ResultTable, Row, fewer_records
@@ -44,6 +45,7 @@ class Gap:
         value: unimodal minus transitive, in points, with its 95 % interval.
         is_paired: whether both were judged on the same records, so that the interval is paired.
         seeds: of the scenario that has more of them.
+        cluster: what the interval draws.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Gap:
     value: Estimate
     is_paired: bool
     seeds: int = 1
+    cluster: str = RECORD
 
 
 def transitivity_gaps(
@@ -89,6 +92,7 @@ def _row_gaps(
 ) -> Iterable[Gap]:
     """The gaps of one row; its seeds are paired where both scenarios have the same."""
     seeds = [[seeds_of(run) for run in entry.runs] for entry in (in_text, on_pictures)]
+    clusters = Clusters(in_text.first), Clusters(on_pictures.first)
     for metric, (first, second) in pairs.items():
         text, pictures = entry_scores(in_text, first), entry_scores(on_pictures, second)
         if pairs is not GAPS:
@@ -96,14 +100,20 @@ def _row_gaps(
         if text.empty or pictures.empty:
             continue
         is_paired = text.index.equals(pictures.index)
-        value = (difference_over_seeds if is_paired else unpaired_over_seeds)(
-            text.to_numpy().T,
-            pictures.to_numpy().T,
-            seed=in_text.first.seed,
-            same_seeds=seeds[0] == seeds[1],
-        )
-        most = max(map(len, seeds))
-        yield Gap(in_text.model, in_text.name, in_text.editor, metric, value, is_paired, most)
+        same_seeds, seed = seeds[0] == seeds[1], in_text.first.seed
+        scores = text.to_numpy().T, pictures.to_numpy().T
+        labels = clusters[0].of(text.index), clusters[1].of(pictures.index)
+        if is_paired:
+            value = difference_over_seeds(
+                *scores, seed=seed, same_seeds=same_seeds, clusters=labels[0]
+            )
+        else:
+            both = None if labels[0] is None or labels[1] is None else (labels[0], labels[1])
+            value = unpaired_over_seeds(*scores, seed=seed, same_seeds=same_seeds, clusters=both)
+        yield Gap(
+            in_text.model, in_text.name, in_text.editor, metric, value, is_paired,
+            max(map(len, seeds)), in_text.first.cluster,
+        )  # fmt: skip
 
 
 def gap_table(gaps: Sequence[Gap], pairs: Iterable[str] = tuple(GAPS)) -> ResultTable | None:
@@ -127,6 +137,7 @@ def gap_table(gaps: Sequence[Gap], pairs: Iterable[str] = tuple(GAPS)) -> Result
     notes = (
         gap_caption(gaps),
         *interval_notes(gap.seeds for gap in gaps),
+        *notes_of((gap.name, gap.cluster) for gap in gaps),
         *fewer_records(rows, columns),
         *editor_note(gap.editor for gap in gaps),
     )

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from errors import DataError
 from metrics.bootstrap import Estimate
+from metrics.concentration import Concentration
 from metrics.headlines import FACT_BEFORE, NAMED_BEFORE, PRE_VALUE
 from results.files import EDITS, PARTIAL, SUMMARY, TABLE
 
@@ -57,10 +58,17 @@ PROBE_SCHEMA = pa.schema(
         ("drawn", pa.bool_()),  # the probe was drawn from another record; null: results do not say
         ("naming", pa.string()),  # the question who its picture shows; null: there is none
         ("naming_built", pa.bool_()),  # it was made from the subject's type, not the record's own
+        # Of the line `edit` alone, null on the others.
+        ("relation", pa.string()),  # that the edit changes; null: nothing says
+        ("target", pa.string()),  # the new answer, whole and as the data have it
+        ("cluster", pa.string()),  # equal for edits that intervals draw together; null: each alone
     ]
 )
 # Columns that earlier results lack.
-_ADDED = {PRE_VALUE, NAMED_BEFORE, FACT_BEFORE, "mark", "drawn", "naming", "naming_built"}
+_ADDED = {
+    PRE_VALUE, NAMED_BEFORE, FACT_BEFORE, "mark", "drawn", "naming", "naming_built", "relation",
+    "target", "cluster",
+}  # fmt: skip
 EDITS_IN_PLACE = "edits_in_place"  # column of curve.parquet, and the x-axis of its curves
 CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field(EDITS_IN_PLACE, pa.int64()))
 
@@ -157,10 +165,25 @@ class RunResult:
         """`SINGLE` or `SEQUENTIAL`."""
         return str((self.protocol or {}).get("name", SINGLE))
 
+    @property
+    def cluster(self) -> str:
+        """What intervals draw together: the edits of one "subject" or "target", or each "record".
+
+        Results that do not say draw records.
+        """
+        return str(self.settings.get("cluster", "record"))
+
+    @property
+    def targets(self) -> Concentration | None:
+        """How the edits are spread over their targets; None in results that do not say."""
+        return Concentration.read((self.records or {}).get("targets"))
+
     def fact(self, key: str) -> object:
         """A field of the run or, if there is no such field, of its settings; None if in neither."""
         if key == "protocol":
             return self.protocol_name
+        if key == "cluster":
+            return self.cluster
         return self.settings.get(key) if key not in _SUMMARY_FIELDS else getattr(self, key)
 
 
@@ -366,6 +389,8 @@ def _parse_estimate(value: object) -> Estimate | None:
         return None
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
+    if interval == [None, None] and _is_a(mean, _NUMBER):  # all records are of one cluster
+        return Estimate(float(mean), math.nan, math.nan, n)  # type: ignore[arg-type]
     if not all(_is_a(number, _NUMBER) for number in (mean, *interval)):
         return None
     return Estimate(float(mean), float(interval[0]), float(interval[1]), n)  # type: ignore[arg-type]

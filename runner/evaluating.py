@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from runner.start import Placement
 from runner.summary import Run
 from runner.trial import try_out
 
+log = logging.getLogger(__name__)
+
 
 def prepare(placement: Placement[EvaluateConfig]) -> Run:
     """Loads data, model and editor.
@@ -33,7 +36,10 @@ def prepare(placement: Placement[EvaluateConfig]) -> Run:
     editor = assembly.open_editor(cfg, parts)
     placement.check_same_edits(parts.data.served)
     settle_batch_size(cfg, parts, editor, "test")
-    return Run(cfg, parts, editor, placement)
+    run = Run(cfg, parts, editor, placement)
+    if run.targets and (warning := run.targets.warning(cfg.metrics.cluster)):
+        log.warning("%s", warning)
+    return run
 
 
 def try_evaluation(run: Run, callbacks: Sequence[Callback]) -> None:

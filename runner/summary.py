@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,13 +17,15 @@ from configs.stored import stored_config, training_settings
 from datamodules.checking.tally import Tally
 from datamodules.datamodule import EditDataModule
 from datamodules.reading import naming_counts, naming_question, reading_questions
-from datamodules.records import Record
+from datamodules.records import Record, name_key
+from datamodules.relations import cluster_of, relation_of
 from datamodules.scenarios import DRAWN_FIELDS, Prompt
 from editors.base import Editor
 from editors.hub import checkpoint_file
 from lightning_modules.evaluation import EvaluationModule
 from metrics.bootstrap import Estimate
 from metrics.collection import headline_metrics, variant_metrics
+from metrics.concentration import Concentration
 from metrics.headlines import variant_of
 from results import provenance
 from results.outcome import Outcome
@@ -92,13 +94,20 @@ class Run:
         matmul = torch.get_float32_matmul_precision()
         if matmul != "highest":  # which runs of earlier versions had, and did not note
             noted["matmul"] = matmul
-        return settings_that_decide(self.cfg.plain()) | noted | self.digests
+        deciding = settings_that_decide(self.cfg.plain())
+        if deciding.get("metrics.cluster") == "record":  # the same
+            del deciding["metrics.cluster"]
+        return deciding | noted | self.digests
 
     def probes(self) -> Iterator[dict[str, object]]:
         """Lines of probes.parquet: what was taught, and what was asked."""
-        teach = self.data.scenarios["test"].edit
-        for number, record in enumerate(self.data.records("test")[: self.n_edits]):
-            yield _line(number, "edit", teach(record), self.data.taught.marks.of(record))
+        teach, by = self.data.scenarios["test"].edit, self.cfg.metrics.cluster
+        for number, record in enumerate(self.edited):
+            yield _line(number, "edit", teach(record), self.data.taught.marks.of(record)) | {
+                "relation": relation_of(record),
+                "target": record.knowledge_edit.answer_new,
+                "cluster": cluster_of(record, by),
+            }
         for number, probe, prompt, record in self.prompts():
             hops = record.hops if probe == "portability" else None
             is_drawn = DRAWN_FIELDS.get(probe) in record.drawn
@@ -121,6 +130,27 @@ class Run:
             self.cfg.scenario.name,
             **variant_of(self.settings()),
             seed=self.cfg.seed,
+            clusters=self.clusters,
+        )
+
+    @property
+    def edited(self) -> Sequence[Record]:
+        """The records of the edits that are made, by their number."""
+        return self.data.records("test")[: self.n_edits]
+
+    @cached_property
+    def clusters(self) -> dict[int, str] | None:
+        """Edit -> what its scores are drawn together by; None: each edit is drawn alone."""
+        of_edits = ((n, cluster_of(r, self.cfg.metrics.cluster)) for n, r in enumerate(self.edited))
+        return {number: cluster for number, cluster in of_edits if cluster is not None} or None
+
+    @cached_property
+    def targets(self) -> Concentration | None:
+        """How the edits are spread over their targets."""
+        spelled: dict[str, str] = {}
+        taught = [record.knowledge_edit.answer_new for record in self.edited]
+        return Concentration.of(
+            Counter(spelled.setdefault(name_key(target), target) for target in taught)
         )
 
     def settings(self) -> dict[str, Any]:
@@ -137,6 +167,7 @@ class Run:
             "positions": cfg.metrics.positions,
             "locality_i": cfg.metrics.locality_i,
             "generation": cfg.metrics.generation,
+            "cluster": cfg.metrics.cluster,
             "batch_size": self.data.eval_batch_size,
             "dtype": cfg.model.dtype,
             "quantise": cfg.model.quantise,
@@ -155,7 +186,7 @@ class Run:
         that the editor shows, `overlap` what the edits share with what was learnt from, `check`
         what is worth knowing of the edits.
         """
-        edited = self.data.records("test")[: self.n_edits]
+        edited = self.edited
         drawn = Counter(field for record in edited for field in record.drawn)
         source, ckpt = self.data.source, self.cfg.ckpt
         learnt = learnt_by(ckpt, source, shows_records=self.cfg.editor.shows_records)
@@ -168,6 +199,7 @@ class Run:
             **({"shown": source.of("train").terms} if self.cfg.editor.shows_records else {}),
             "overlap": overlap_counts(learnt, edited, source),
             "check": Tally.of(edited, self._place).as_dict("test"),
+            "targets": self.targets and self.targets.as_dict(),
         }
 
     @property
@@ -229,6 +261,9 @@ def _line(
         "drawn": is_drawn,
         "naming": None,
         "naming_built": None,
+        "relation": None,
+        "target": None,
+        "cluster": None,
     }
 
 

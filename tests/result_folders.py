@@ -20,6 +20,7 @@ SETTINGS = {
     "locality_i": "top1",
     "generation": False,
     "probe_digest": "p0",
+    "cluster": "record",
 }
 
 
@@ -89,6 +90,21 @@ def edit_row(**changes: object) -> dict[str, object]:
 def probe_row(**changes: object) -> dict[str, object]:
     """One line of probes.parquet; what it does not say is None."""
     return dict.fromkeys(PROBE_SCHEMA.names) | {"question": "q", "drawn": False} | changes
+
+
+def write_groups(folder: Path, edits: Sequence[int], **columns: Sequence[str | None]) -> Path:
+    """Write a `probes.parquet` with the lines of some edits and what they have in common.
+
+    Args:
+        folder: of the run.
+        edits: their numbers.
+        columns: relation, target or cluster of each edit.
+    """
+    rows = [
+        probe_row(edit_id=edit, probe="edit", **{name: of[place] for name, of in columns.items()})
+        for place, edit in enumerate(edits)
+    ]
+    return write_rows(folder / PROBES, PROBE_SCHEMA, rows)
 
 
 def write_edits(folder: Path, rows: Iterable[Mapping[str, object]]) -> Path:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from datamodules.checking.report import Finding, Noted
-from datamodules.drawn import by_wording
 from datamodules.records import Record
+from datamodules.relations import relation_of
 from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES, PromptMaker
 from datamodules.source import Split
 from errors import DataError
@@ -35,7 +35,7 @@ class ProbeCounts:
 
     def add(self, record: Record) -> None:
         """Counts a record."""
-        self.relations[_relation(record)] += 1
+        self.relations[relation_of(record) or UNTOLD] += 1
         if record.entity_type is not None:
             self.types[record.entity_type] += 1
         for table, counts in ((TEXT_PROBES, self.text), (IMAGE_PROBES, self.pictures)):
@@ -84,11 +84,3 @@ def images_of(record: Record) -> list[str]:
         *(extra.image for extra in record.extra_locality),
     )  # fmt: skip
     return list(dict.fromkeys(image for image in named if image is not None))
-
-
-def _relation(record: Record) -> str:
-    """The relation by its name, or by what is asked."""
-    if record.relation is not None:
-        return record.relation
-    edit = record.knowledge_edit
-    return str(by_wording(record) or (edit.image_question if edit.question is None else UNTOLD))

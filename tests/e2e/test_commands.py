@@ -91,16 +91,25 @@ def test_training_free_editors_and_the_report(world: Path, tmp_path: Path) -> No
     run(
         "evaluate.py", "-m", "experiment=demo", "editor=none,ft", "model=llava_tiny",
         "scenario=unimodal", f"data.root={world}", "data.limit=8", "logger=none",
-        f"output_dir={tmp_path}",
+        "metrics.cluster=subject", f"output_dir={tmp_path}",
     )  # fmt: skip
     none, ft = summary(tmp_path / "0"), summary(tmp_path / "1")
     assert none["metrics"]["Locality"]["mean"] == 100
     assert none["metrics"]["Reliability_EM"]["mean"] == 0
     assert ft["metrics"]["Reliability"]["mean"] > none["metrics"]["Reliability"]["mean"] + 50
     assert ft["settings"]["data_digest"] == none["settings"]["data_digest"]
+    assert ft["settings"]["cluster"] == "subject"
+    asked = pd.read_parquet(tmp_path / "1" / "probes.parquet")
+    edits = asked[asked.probe == "edit"].set_index("edit_id")
+    subjects = pd.read_parquet(tmp_path / "1" / "edits.parquet").groupby("edit_id")["subject"]
+    assert edits["cluster"].tolist() == subjects.first().str.casefold().tolist()
+    assert edits[["relation", "target"]].notna().all(axis=None)
+    assert asked[asked.probe != "edit"][["relation", "target", "cluster"]].isna().all(axis=None)
+    assert ft["records"]["targets"]["targets"] == edits["target"].nunique()
     run("report.py", tmp_path / "0", tmp_path / "1", "--output", tmp_path / "report")
     report = (tmp_path / "report" / "report.md").read_text()
     assert "Unedited" in report
+    assert "95 % bootstrap interval over subjects" in report
     assert "FT" in report
 
 

@@ -37,7 +37,8 @@ ARROWS = {
         "results.screen", "metrics.headlines", "caching.folder",
     },
     "reporting": {
-        "results", "metrics.bootstrap", "metrics.chain", "metrics.headlines", "metrics.seeds",
+        "results", "metrics.bootstrap", "metrics.chain", "metrics.concentration",
+        "metrics.headlines", "metrics.seeds",
         "datamodules.picture_file", "datamodules.pictures",
     },
     "loggers": {

@@ -70,7 +70,7 @@ def test_an_earlier_training_compared_at_the_answers_whatever_was_typed() -> Non
     assert refused == ["metrics.positions was 'answer' and is 'all'"]
     assert training_settings(older)["metrics"] == {"positions": "answer"}
     evaluation = {**older, "metrics": every, "protocol": {"name": "single"}}
-    assert with_current_keys(evaluation)["metrics"] == every
+    assert with_current_keys(evaluation)["metrics"] == every | {"cluster": "record"}
 
 
 @pytest.mark.parametrize("word", ["data.on_error=skip", "data.num_workers=2", "data.root=x"])

@@ -12,6 +12,7 @@ import pytest
         "metrics.functional",
         "metrics.bootstrap",
         "metrics.collection",
+        "metrics.concentration",
         "metrics.headlines",
         "metrics.seeds",
         "analysis.overlap",
