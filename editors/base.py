@@ -43,7 +43,9 @@ class Editor(Protocol):
     """A method of single knowledge editing.
 
     One that puts a text before every question may say `compares_answers_only = True`: localities
-    are then compared at the answers under `metrics.positions=all` too.
+    are then compared at the answers under `metrics.positions=all` too. One whose edits go by the
+    unedited model's own logits (`EditableModel.unedited`) may say `asks_unedited = True`: a state
+    then keeps those that were computed last.
     """
 
     name: str
@@ -61,6 +63,11 @@ class Editor(Protocol):
             state: the base model's state for all rows of the batch, entering `first_layer`.
         """
         ...
+
+
+def state_for(editor: Editor, state: PrefixState) -> PrefixState:
+    """A state as an editor needs it: it remembers the unedited answers that its edits ask for."""
+    return state.remembering() if getattr(editor, "asks_unedited", False) else state
 
 
 @runtime_checkable

@@ -147,12 +147,15 @@ class Objective:
         right = logits.argmax(-1) == at.target
         kl, same = torch.zeros_like(nll), torch.zeros_like(right)
         if kl_rows:
-            compared_rows = compared.nonzero().squeeze(1)
-            before = self._unedited(
-                model, outer.select(compared_rows), outer_state.select(compared_rows),
-                at.select(compared_rows),
-            )  # fmt: skip
             of_compared = compared[at.row]
+            if outer_state.answered is None:
+                compared_rows = compared.nonzero().squeeze(1)
+                before = self._unedited(
+                    model, outer.select(compared_rows), outer_state.select(compared_rows),
+                    at.select(compared_rows),
+                )  # fmt: skip
+            else:  # the edit went by the unedited logits of all rows, which are still there
+                before = model.unedited(outer_state, at)[of_compared]
             after = logits[of_compared]
             kl = kl.masked_scatter(of_compared, kl_divergence(before, after))
             same = same.masked_scatter(of_compared, before.argmax(-1) == after.argmax(-1))

@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from editors import checkpoint as identity
-from editors.base import Edit
+from editors.base import Edit, state_for
 from editors.objective import Objective, OuterLoss
 from editors.options import TrainedEditorOptions
 from errors import ConfigError, ModelError
@@ -177,6 +177,7 @@ class EditorTraining(L.LightningModule):
         """
         batch = self._with_features(batch)
         state = stored_prefix(self.model, batch.rows, self.editor.first_layer(self.model))
+        state = state_for(self.editor, state)
         edit = self.editor.edit(self.model, batch, state)
         loss = self.judge(batch, state, edit)
         if not bool(loss.total.isfinite()):

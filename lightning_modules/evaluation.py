@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from datamodules.datamodule import EditDataModule
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.scenarios import Scenario
-from editors.base import Edit, Editor, Reporting, Scoped
+from editors.base import Edit, Editor, Reporting, Scoped, state_for
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
 from lightning_modules.predictions import base_predictions
@@ -171,7 +171,8 @@ class EvaluationModule(L.LightningModule):
         """The batch with its picture features, and the state below all edits, which none moves."""
         batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
         layer = self.editor.first_layer(self.model)
-        return batch, self.model.prefix(batch.rows, layer, packed=True)
+        state = self.model.prefix(batch.rows, layer, packed=True)
+        return batch, state_for(self.editor, state)
 
     @torch.no_grad()
     def _unedited(self, batch: EditBatch, state: PrefixState) -> Unedited:

@@ -67,7 +67,7 @@ def base_predictions(
     """
 
     def logits(numbers: Tensor | None, at: Answers) -> Tensor:
-        return model.suffix(state if numbers is None else state.select(numbers), at=at)
+        return model.unedited(state if numbers is None else state.select(numbers), at)
 
     return cached_predictions(model, rows, at, logits, where)
 

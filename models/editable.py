@@ -51,6 +51,7 @@ from models.state import (
     PrefixState,
     StateCollector,
     attention_mask,
+    mask_dtype,
     stop_on_entering,
 )
 from models.unread import unread
@@ -131,7 +132,7 @@ class EditableModel(DecoderPasses, ABC):
         if not self.places_tokens_alike or not kinds <= {"", "full_attention"}:
             return None
         attention = self.hf.config.get_text_config()._attn_implementation
-        return {"sdpa": torch.bool, "eager": self.dtype}.get(attention)
+        return mask_dtype(attention, self.dtype)
 
     def body_inputs(self, rows: Rows) -> dict[str, Tensor]:
         """What the body is told besides embeddings and mask: positions in a picture, say.
@@ -275,6 +276,20 @@ class EditableModel(DecoderPasses, ABC):
             return self.top(hidden, deltas, groups_of(deltas, edit_index, at.row))
 
         return state.over(at, finish)
+
+    @torch.no_grad()
+    def unedited(self, state: PrefixState, at: Answers) -> Tensor:
+        """`suffix(state, at=at)` without gradients: (N, V), not to be written on.
+
+        A state that remembers what it was asked keeps them, and is asked for the same tokens once.
+        With an edit in place it never is.
+        """
+        if self.is_edited or state.answered is None:
+            return self.suffix(state, at=at)
+        known = state.answered.get("last")
+        if known is None or not known[0].same_tokens(at):
+            known = state.answered["last"] = (at, self.suffix(state, at=at))
+        return known[1]
 
     @torch.no_grad()
     def answer_state(self, state: PrefixState, at: Answers) -> Tensor:

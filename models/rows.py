@@ -46,6 +46,11 @@ class Answers:
         """Those of some answer tokens, (N,) bool; the rows stay all."""
         return Answers(self.row[kept], self.position[kept], self.target[kept], self.n_rows)
 
+    def same_tokens(self, other: Answers) -> bool:
+        """Whether they stand at the same tokens, in the same order."""
+        here, there = (self.row, self.position), (other.row, other.position)
+        return all(torch.equal(one, two) for one, two in zip(here, there, strict=True))
+
     def row_mean(self, values: Tensor) -> Tensor:
         """Mean of a value per answer token over each row: (N,) -> (R,)."""
         return row_mean(values, self.row, self.n_rows)

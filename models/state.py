@@ -80,10 +80,17 @@ class PrefixState:
 
     Attributes:
         parts: in sequences of one length each; one part where rows are not packed.
+        answered: the unedited logits that were asked for last, and where, if they are kept at all
+            (`remembering`); see `EditableModel.unedited`.
     """
 
     parts: tuple[LayerState, ...]
     layer: int
+    answered: dict[str, tuple[Answers, Tensor]] | None = field(default=None, compare=False)
+
+    def remembering(self) -> PrefixState:
+        """The same, which keeps what the unedited model answers; so do selections of it."""
+        return replace(self, answered={})
 
     @property
     def hidden(self) -> Tensor:
@@ -145,7 +152,8 @@ class PrefixState:
                 return value[rows]
             return _inside(pick, value)
 
-        return replace(self, parts=(LayerState(part.hidden[rows], pick(dict(part.kwargs))),))
+        selected = LayerState(part.hidden[rows], pick(dict(part.kwargs)))
+        return self._of_parts((selected,))
 
     def joined(self) -> PrefixState:
         """The same in one part; its sequences in the order of their first rows."""
@@ -171,7 +179,11 @@ class PrefixState:
                     numbers,
                 )
             )
-        return PrefixState(tuple(parts), self.layer)
+        return self._of_parts(tuple(parts))
+
+    def _of_parts(self, parts: tuple[LayerState, ...]) -> PrefixState:
+        """Of other rows, about which nothing was asked yet."""
+        return PrefixState(parts, self.layer, None if self.answered is None else {})
 
     def _gathered(self, old: Tensor, places: Tensor, values: Sequence[Tensor]) -> Tensor:
         """Places (S', L') of old sequences (S',), of values of each part (S, L, ...)."""
@@ -187,6 +199,11 @@ class PrefixState:
 def attention_mask(packing: Packing, dtype: torch.dtype) -> Tensor:
     """Which keys each query may look at, as layers take it: (S, 1, L, L)."""
     return as_mask(packing.mask(), dtype)
+
+
+def mask_dtype(attention: str, dtype: torch.dtype) -> torch.dtype | None:
+    """Number type of a mask (S, 1, L, L) under an implementation of attention; None: takes none."""
+    return {"sdpa": torch.bool, "eager": dtype}.get(attention)
 
 
 def as_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,7 +13,7 @@ from benchmarks.floor import Floor, Shape, Tokens
 from benchmarks.reference.passes import Reference, Row, rows_of
 from benchmarks.setting import Setting
 from datamodules.scenarios import SCENARIOS, Scenario
-from editors.base import Edit, Editor
+from editors.base import Edit, Editor, state_for
 from lightning_modules.predictions import base_predictions
 from models.editable import PrefixState
 from models.packing import Packing, pack
@@ -90,7 +90,7 @@ class Case(ABC):
         return torch.arange(len(self.batch.rows), device=self.setting.device)
 
 
-class Evaluation(Case):
+class Answering(Case):
     """Unedited and edited answers to all questions of a record, and the edit between."""
 
     @property
@@ -103,8 +103,8 @@ class Evaluation(Case):
         """The engine's."""
 
     @abstractmethod
-    def edited(self, rows: list[Row]) -> Tensor:
-        """The reference's edit of `single`, and its answers under it: (N,)."""
+    def published(self) -> tuple[Tensor, Tensor]:
+        """The reference's answers of `single` before and after its edit: (N,), (N,)."""
 
     def engine(self) -> tuple[Tensor, Tensor]:
         return self.run(self.batch)
@@ -122,20 +122,28 @@ class Evaluation(Case):
         with torch.no_grad():
             batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
         state = self.model.prefix(batch.rows, self.editor.first_layer(self.model), packed=True)
-        return batch, state, batch.rows.answers()
+        return batch, state_for(self.editor, state), batch.rows.answers()
 
     @torch.no_grad()
     def answer(self, edit: Edit, batch: EditBatch, state: PrefixState, at: Answers) -> Tensor:
         """The likeliest tokens under the edits: (N,)."""
         return edit.answer(self.model, batch.rows, state, at).argmax(-1)
 
-    def published(self) -> tuple[Tensor, Tensor]:
-        rows = rows_of(self.single)
-        return self.reference.answers(rows), self.edited(rows)
-
     def check(self) -> None:
         for ours, theirs in zip(self.run(self.single), self.published(), strict=True):
             assert torch.equal(ours, theirs), f"{self.name}: the answers differ"
+
+
+class Evaluation(Answering):
+    """The same where the reference answers every question once without and once with its edit."""
+
+    @abstractmethod
+    def edited(self, rows: list[Row]) -> Tensor:
+        """The reference's edit of `single`, and its answers under it: (N,)."""
+
+    def published(self) -> tuple[Tensor, Tensor]:
+        rows = rows_of(self.single)
+        return self.reference.answers(rows), self.edited(rows)
 
 
 def agree(ours: Tensor, theirs: Tensor) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases.case import Case, Evaluation, agree
+from benchmarks.cases.case import Answering, Case, agree
 from benchmarks.cases.mend import make_module, rows_of_terms
 from benchmarks.floor import Floor, Shape, Tokens, pictures
-from benchmarks.reference.passes import Row, alone
+from benchmarks.reference.passes import alone
 from benchmarks.reference.serac import SeracAlone, serac_loss
 from datamodules.scenarios import Scenario
 from editors.serac.editor import Serac
@@ -61,7 +61,7 @@ class SeracTraining(Case):
         return serac_floor(self, module.editor, rows_of_terms(self.batch, module.objective), 3)
 
 
-class SeracEvaluation(Evaluation):
+class SeracEvaluation(Answering):
     """A record of the multimodal scenario under SERAC, whose networks are as they were drawn.
 
     The projection of pictures is not at its start, zero, where pictures are not shown at all.
@@ -78,15 +78,12 @@ class SeracEvaluation(Evaluation):
 
     @torch.no_grad()
     def published(self) -> tuple[Tensor, Tensor]:
+        """Both answers come of the same passes."""
         batch = self.single
         memory = SeracAlone.of(self.model, self.editor, batch, 0)
         answers = [memory.answer(alone(batch.rows, row)) for row in range(len(batch.rows))]
         before, after = zip(*answers, strict=True)
         return torch.cat(before).argmax(-1), torch.cat(after).argmax(-1)
-
-    def edited(self, rows: list[Row]) -> Tensor:
-        """Both answers come of the same passes; see `published`."""
-        raise NotImplementedError
 
     def floor(self) -> Floor:
         return serac_floor(self, self.editor, self.every, 1)

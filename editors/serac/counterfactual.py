@@ -10,7 +10,7 @@ zero, and a model whose training never moved it is shown the question without it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -35,11 +35,16 @@ from errors import ModelError
 from models.budget import PASS_SHARE, MemoryBudget, layer_values
 from models.editable import EditableModel
 from models.head import at_tokens, in_single_precision
+from models.packing import buckets_of, pack
 from models.positions import max_positions
+from models.roles import layer_kinds
 from models.rows import Answers, Rows, RowText
+from models.state import attention_mask, mask_dtype
 
 AFTER_ENTRY = "\n"
 READER = "the counterfactual model (editor.counterfactual)"
+# Kinds whose tokens are told their positions and look at whatever a mask shows them.
+PLAIN = frozenset(("llama", "opt", "qwen2"))
 
 
 class Counterfactual(nn.Module):
@@ -83,15 +88,37 @@ class Counterfactual(nn.Module):
         """Tokens that it reads at once; not the base model's number."""
         return max_positions(self.lm.config)
 
-    def row_bytes(self, rows: Rows) -> int:
-        """Bytes of one layer at work on the longest row, and on an entry as long again."""
+    @property
+    def packed_mask(self) -> torch.dtype | None:
+        """Number type of a mask over packed rows; None where it reads rows one by one."""
         config = self.lm.config
-        longest = 2 * int(rows.attention_mask.sum(1).amax())
-        return longest * (config.hidden_size + layer_values(config)) * torch.float32.itemsize
+        if config.model_type not in PLAIN or not {*layer_kinds(config)} <= {"", "full_attention"}:
+            return None
+        return mask_dtype(config._attn_implementation, self.lm.dtype)
 
-    def rows_at_once(self, budget: MemoryBudget, rows: Rows) -> int:
-        """How many rows it reads at once, as decoder passes share the budget."""
-        return budget.fit(self.row_bytes(rows), share=PASS_SHARE)
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that one layer at work holds for a token."""
+        config = self.lm.config
+        return (config.hidden_size + layer_values(config)) * torch.float32.itemsize
+
+    def tokens_at_once(self, budget: MemoryBudget) -> int:
+        """How many tokens it reads at once, as decoder passes share the budget."""
+        return budget.fit(self.token_bytes, share=PASS_SHARE)
+
+    def held_bytes(self, budget: MemoryBudget, rows: Rows) -> int:
+        """Bytes of one layer at work on what is read at once.
+
+        Args:
+            budget: the base model's.
+            rows: its rows; before each an entry is read that is taken to be as long again.
+        """
+        if self.packed_mask is None:
+            lengths = rows.attention_mask.sum(1).amax().expand(len(rows))
+        else:
+            lengths = pack(rows).filled.sum(1)
+        every, longest = 2 * int(lengths.sum()), 2 * int(lengths.amax())
+        return min(every, max(longest, self.tokens_at_once(budget))) * self.token_bytes
 
     def encode(self, encoder: PromptEncoder, entry: str, text: RowText) -> Encoded:
         """A row as it reads it, the entry first.
@@ -110,7 +137,12 @@ class Counterfactual(nn.Module):
         return row
 
     def forward(
-        self, encoder: PromptEncoder, entries: Sequence[str], rows: Rows, at: Answers
+        self,
+        encoder: PromptEncoder,
+        entries: Sequence[str],
+        rows: Rows,
+        at: Answers,
+        budget: MemoryBudget | None = None,
     ) -> Tensor:
         """Predicts answer tokens.
 
@@ -119,6 +151,7 @@ class Counterfactual(nn.Module):
             entries: per row, the edit as "question answer".
             rows: the base model's rows.
             at: answer tokens in their positions, which it `reads`.
+            budget: no more tokens are read at once than have room in it; None: any number.
 
         Returns:
             (N, V) logits over the base model's vocabulary, in the order of `at`.
@@ -134,19 +167,54 @@ class Counterfactual(nn.Module):
             for text, entry in zip(rows.texts, entries, strict=True)
         ]
         longer, moved = reread(encoder, encoded, rows, at)
-        head = self.lm.get_output_embeddings()
-        with at_tokens(head, moved.row, moved.position), in_single_precision(head):
-            output = self.lm(
-                inputs_embeds=self._embed(longer),
-                attention_mask=longer.attention_mask,
-                use_cache=False,
-            )
-        logits = output.logits  # (N, V)
+        most = None if budget is None else self.tokens_at_once(budget)
+        passes = self._padded if self.packed_mask is None else self._packed
+        pieces, order = zip(*passes(longer, moved, most), strict=True)
+        logits = pieces[0] if len(pieces) == 1 else torch.cat(pieces)[torch.cat(order).argsort()]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         missing = self.vocabulary - logits.shape[-1]
         if missing > 0:  # ids that only the base has, such as <image>
             logits = nn.functional.pad(logits, (0, missing), value=torch.finfo(logits.dtype).min)
         return logits[:, : self.vocabulary]
+
+    def _packed(self, rows: Rows, at: Answers, most: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits of rows that share what they begin with, and the numbers of their tokens."""
+        packing, dtype = pack(rows), self.packed_mask
+        assert dtype is not None
+        sequence, place = packing.where(at.row, at.position)
+        for numbers, part, bucket in buckets_of(rows, packing, most):
+            tokens = torch.isin(sequence, numbers).nonzero().squeeze(1)
+            if len(tokens):
+                which = torch.searchsorted(numbers, sequence[tokens])
+                mask = attention_mask(part, dtype)
+                yield self._read(bucket, mask, which, place[tokens], part.depth), tokens
+
+    def _padded(self, rows: Rows, at: Answers, most: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same of rows that are read as they are."""
+        size = len(rows) if most is None else max(1, most // rows.input_ids.shape[1])
+        for part in torch.arange(len(rows), device=at.row.device).split(size):
+            tokens = torch.isin(at.row, part).nonzero().squeeze(1)
+            if len(tokens):
+                read, row = rows.select(part), at.row[tokens] - part[0]
+                yield self._read(read, read.attention_mask, row, at.position[tokens]), tokens
+
+    def _read(
+        self,
+        rows: Rows,
+        mask: Tensor,
+        row: Tensor,
+        place: Tensor,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Logits at some tokens of rows, or of sequences: (n,), (n,) -> (n, V)."""
+        head = self.lm.get_output_embeddings()
+        told = {} if positions is None else {"position_ids": positions}
+        with at_tokens(head, row, place), in_single_precision(head):
+            output = self.lm(
+                inputs_embeds=self._embed(rows), attention_mask=mask, use_cache=False, **told
+            )
+        logits: Tensor = output.logits
+        return logits
 
     def _embed(self, rows: Rows) -> Tensor:
         table = self.lm.get_input_embeddings()

@@ -55,6 +55,7 @@ class Serac(nn.Module):
     """
 
     name = "serac"
+    asks_unedited = True
 
     def __init__(
         self,
@@ -104,11 +105,9 @@ class Serac(nn.Module):
         return model.n_layers - 1
 
     def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
-        """One layer of the counterfactual model over the rows that it reads at once, and logits."""
-        rows, reader = batch.rows, self.counterfactual
-        n_rows = min(len(rows), reader.rows_at_once(model.budget, rows))
-        layer = n_rows * reader.row_bytes(rows)
-        return layer + 2 * logit_bytes(model, int(rows.answer_mask.sum()))
+        """One layer of the counterfactual model over what it reads at once, and logits."""
+        layer = self.counterfactual.held_bytes(model.budget, batch.rows)
+        return layer + 2 * logit_bytes(model, int(batch.rows.answer_mask.sum()))
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> SeracEdit:
         """One memory entry per edit, seen by that edit's rows alone."""
@@ -146,19 +145,22 @@ class SeracEdit:
 
     def answer(self, model: EditableModel, rows: Rows, state: PrefixState, at: Answers) -> Tensor:
         """Predicts answer tokens; with an empty memory these are the base model's logits."""
-        with torch.no_grad():
-            base = model.suffix(state, at=at)
+        base = model.unedited(state, at)
         if not len(self.memory):
             return base
         in_scope, log_scope, entry = self._in_scope(rows)
         self._count(rows, in_scope)
         scoped = in_scope.nonzero().squeeze(1)
-        mixed = base if self.editor.combine_hard else self._outside(base, at, in_scope, log_scope)
         if not len(scoped):
-            return mixed
+            return self._outside(base, at, in_scope, log_scope)
         tokens, asked, read = _tokens_of(at, scoped), rows.select(scoped), at.select(scoped)
         has_answer = self.editor.counterfactual.reads(asked, read)
         tokens, read = tokens[has_answer], read.where(has_answer)
+        mixed = base
+        if len(tokens) < len(base):
+            mixed = self._outside(base, at, in_scope, log_scope)
+        if not len(tokens):
+            return mixed
         counterfactual = self.counterfactual(asked, read, entry[scoped], model.budget)
         scope = log_scope[at.row[tokens]]
         if self.editor.combine_hard:
@@ -214,7 +216,9 @@ class SeracEdit:
         return ~is_negligible(log_scope), log_scope, entry
 
     def _outside(self, base: Tensor, at: Answers, in_scope: Tensor, log_scope: Tensor) -> Tensor:
-        """Log probabilities of soft answers without a counterfactual: (N, V)."""
+        """Answers without a counterfactual, log probabilities where others are: (N, V)."""
+        if self.editor.combine_hard:
+            return base
         negligible = (~in_scope & (log_scope > -torch.inf))[at.row]
         tokens = negligible.nonzero().squeeze(1)
         if not len(tokens):
@@ -243,22 +247,12 @@ class SeracEdit:
     ) -> Tensor:
         """The counterfactual model's logits of rows that are told an entry each: (N, V).
 
-        With a budget as many rows are read at once as have room in it; `at` is then by row.
+        With a budget no more is read at once than has room in it.
         """
-        editor, texts = self.editor, self.memory.entries
-        reader, encoder = editor.counterfactual, editor.encoder
-        every = torch.arange(len(rows), device=entry.device)
-        at_once = len(rows) if budget is None else reader.rows_at_once(budget, rows)
-        logits = [
-            reader(
-                encoder,
-                [texts[number].text for number in entry[part].tolist()],
-                rows.select(part),
-                at.select(part),
-            )
-            for part in every.split(at_once)
-        ]
-        return torch.cat(logits)
+        texts = [self.memory.entries[number].text for number in entry.tolist()]
+        editor = self.editor
+        logits: Tensor = editor.counterfactual(editor.encoder, texts, rows, at, budget)
+        return logits
 
     def scope_probabilities(self, rows: Rows) -> Tensor:
         """How sure the classifier is that a row is about an edit: (R,)."""

@@ -79,20 +79,22 @@ class Scope(nn.Module):
         return (id(self), *(parameter._version for parameter in self.parameters()))
 
     def embed(self, texts: Sequence[str], pictures: Tensor | None = None) -> Tensor:
-        """Embeddings of some texts: (n, d).
+        """Embeddings of some texts: (n, d). A text that stands there more than once is read once.
 
         Args:
             texts: n of them.
             pictures: (n, d_base) pooled features, zero rows for texts without a picture; None where
                 none has one.
         """
-        tokens = self._tokens(list(texts))
-        hidden = self.encoder(**tokens).last_hidden_state  # (n, T, d)
+        distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        tokens = self._tokens(list(distinct))
+        hidden = self.encoder(**tokens).last_hidden_state  # (n', T, d)
         if self.options.pooling == "cls":
             embedded = hidden[:, 0]
         else:
             mask = tokens["attention_mask"][..., None].to(hidden.dtype)
             embedded = (hidden * mask).sum(1) / mask.sum(1)
+        embedded = embedded[[distinct[text] for text in texts]]
         if self.pictures is not None and pictures is not None:
             # Blank rows stay zero.
             normal = layer_norm(pictures.to(embedded), pictures.shape[-1:])

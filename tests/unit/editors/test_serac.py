@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from editors.serac.counterfactual import AFTER_ENTRY
+from editors.serac.counterfactual import AFTER_ENTRY, Counterfactual
 from editors.serac.editor import Serac, SeracEdit
 from errors import ModelError
 from models.editable import EditableModel
-from models.rows import TEXT_ONLY, EditBatch
+from models.rows import TEXT_ONLY, EditBatch, Rows
 from tests.builders import SLOTS
 from tests.serac_cases import (
     TOKENIZER,
@@ -71,17 +71,23 @@ def test_counterfactual_reads_each_row_as_if_it_were_alone(pictures: bool, paddi
 
 
 @pytest.mark.parametrize("padding", ["right", "left"])
-def test_a_counterfactual_model_trained_on_text_is_shown_no_picture(padding: str) -> None:
+def test_a_counterfactual_model_trained_on_text_is_shown_no_picture(
+    padding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even embeddings of zeros in its place, to which attention would be paid."""
     model = picture_model()
     editor = build(model)
+    monkeypatch.setattr(Counterfactual, "packed_mask", None)  # tokens of each row are counted
     batch = looked(model, worded_batch(EDITS, pictures=True, padding=padding))
     edit, _ = made(model, editor, batch)
     lengths: list[int] = []
-    editor.counterfactual.lm.register_forward_pre_hook(
-        lambda _module, _args, kwargs: lengths.append(int(kwargs["attention_mask"].sum())),
-        with_kwargs=True,
-    )
+    read = editor.counterfactual._embed
+
+    def embed(asked: Rows) -> Tensor:
+        lengths.append(int(asked.attention_mask.sum()))
+        return read(asked)
+
+    monkeypatch.setattr(editor.counterfactual, "_embed", embed)
     rows, at = batch.rows, batch.rows.answers()
     asked = [text._replace(picture=False) for text in rows.texts]
     encoded = [editor.encoder.encode(**text.tokens) for text in asked]
@@ -164,8 +170,8 @@ def test_hard_decisions_run_the_counterfactual_model_for_rows_in_scope_only() ->
     batch = looked(model, worded_batch(EDITS))
     edit, state = made(model, editor, batch)
     sizes: list[int] = []
-    editor.counterfactual.lm.register_forward_pre_hook(
-        lambda _module, _args, kwargs: sizes.append(len(kwargs["inputs_embeds"])), with_kwargs=True
+    editor.counterfactual.register_forward_pre_hook(
+        lambda _module, args: sizes.append(len(args[2]))
     )
     with torch.no_grad():
         scope = edit.scope_probabilities(batch.rows)
@@ -355,4 +361,5 @@ def test_the_counterfactual_model_makes_logits_where_they_are_asked(kind: str) -
     head.register_forward_hook(lambda _module, _args, output: seen.append(tuple(output.shape)))
     at = batch.rows.answers()
     edit.answer(model, batch.rows, state, at)
-    assert seen == [(len(at.row), len(TOKENIZER))]
+    assert {vocabulary for _, vocabulary in seen} == {len(TOKENIZER)}
+    assert sum(tokens for tokens, _ in seen) == len(at.row)

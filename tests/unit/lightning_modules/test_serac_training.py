@@ -36,6 +36,7 @@ from tests.serac_cases import (
     picture_model,
     worded_batch,
 )
+from tests.unit.editors.test_serac_asked import suffixes
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 WEIGHTS = {"generality": 1.0, "image": 1.0}
@@ -170,6 +171,20 @@ def test_the_mixture_is_compared_at_every_token_where_that_is_asked() -> None:
         assert len(before) == int(one.attention_mask.sum())
         values.append(kl_divergence(before, after).mean())
     torch.testing.assert_close(loss.terms["locality_i"], torch.stack(values).mean())
+
+
+def test_a_step_asks_the_unedited_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the mixture, and for what it is compared with."""
+    model = picture_model()
+    module, batch = training(model, scenario="multimodal"), worded_batch((1, 2), pictures=True)
+    passes = suffixes(model, monkeypatch)
+    once = module.edit_and_judge(batch)[2]
+    assert len(passes) == 1
+    module.editor.asks_unedited = False
+    twice = module.edit_and_judge(batch)[2]
+    assert len(passes) == 3
+    assert once.rows["locality_i"] == 2
+    torch.testing.assert_close(once.total, twice.total, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("combine", ["soft", "hard"])
