@@ -49,12 +49,15 @@ class Floor:
         steps: of Adam, each over all of the parameters.
         parameters: dense ones of all edits together.
         edits: how many.
+        held: bytes that stand beside the base model in any case, for all edits together: an
+            editor's weights; in its training their gradients and Adam's moments.
     """
 
     operations: Mapping[str, float]
     steps: int = 0
     parameters: int = 0
     edits: int = 1
+    held: int = 0
 
     @property
     def total(self) -> float:

@@ -1,72 +1,76 @@
 """Peak memory beyond the base model, of one side of a benchmark.
 
-On a CPU it is that of a process which does nothing else: how far its memory rises above what it has
-once the model is loaded, editor, optimiser and kernels' buffers among it. On a GPU it is what its
-allocator says, and no process of its own is needed.
+It is what torch's allocator has handed out for tensors at once: on a GPU by its own count, on a CPU
+as its profiler sees it, so that it is the same on every machine. Editor, optimiser and gradients
+are among it; pages of code, and what an allocator holds free, are not. A second run is measured:
+the first one makes what stays, Adam's moments for one.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from itertools import accumulate
 from typing import Literal
 
-import psutil
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.cases import CASES
 from benchmarks.setting import Setting
-from results.provenance import peak_memory_bytes, reset_peak_memory
 
 Side = Literal["engine", "published"]
-Opened = Callable[[], Setting]
 
 
-def peak_beyond_model(
-    opened: Opened, name: str, side: Side, batch_size: int, *, apart: bool
-) -> float | None:
-    """GB that a side needs beside the model; None where the system does not tell.
+class Peak:
+    """Bytes beyond what was there before, known once the block is left.
+
+    Attributes:
+        bytes: the most at once.
+        left: at the end.
+    """
+
+    bytes: int = 0
+    left: int = 0
+
+
+def peak_beyond_model(setting: Setting, name: str, side: Side, batch_size: int) -> float:
+    """GB that a side needs beside the model.
 
     Args:
-        opened: gives the setting; it is pickled for another process.
+        setting: the model and the records.
         name: of the benchmark.
         side: which of the two.
         batch_size: edits side by side in the engine.
-        apart: in a process of its own.
     """
-    measure = partial(_measure, opened, name, side, batch_size, torch.get_num_threads())
-    if not apart:
-        return measure()
-    # Spawned: a fork would begin with this process's memory, and freed pages of it.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(measure).result()
-
-
-def _measure(opened: Opened, name: str, side: Side, batch_size: int, threads: int) -> float | None:
-    torch.set_num_threads(threads)
-    setting = replace(opened(), batch_size=batch_size)
-    case = CASES[name](setting)
-    gc.collect()
-    _give_back()
     device = setting.device
+    work = getattr(CASES[name](replace(setting, batch_size=batch_size)), side)
+    gc.collect()
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
-    else:
-        before = psutil.Process().memory_info().rss
-    reset_peak_memory(device)
-    getattr(case, side)()
-    peak = peak_memory_bytes(device)
-    return None if peak is None else (peak - before) / 1e9
+        work()
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e9
+    with peak_bytes() as first:
+        work()
+        gc.collect()
+    with peak_bytes() as second:
+        work()
+    return (first.left + second.bytes) / 1e9
 
 
-def _give_back() -> None:
-    """Pages that the allocator holds free go back, so that none of them hides a later rise."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is not None:
-        trim(0)
+@contextmanager
+def peak_bytes() -> Iterator[Peak]:
+    """Counts what torch's allocator hands out on a CPU and gets back, to kernels as well."""
+    peak = Peak()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        yield peak
+    events = profiler.profiler.kineto_results.events()
+    memory = sorted(
+        (event for event in events if event.name() == "[memory]"), key=lambda e: e.start_ns()
+    )
+    held = [0, *accumulate(event.nbytes() for event in memory)]
+    peak.bytes, peak.left = max(held), held[-1]

@@ -19,7 +19,7 @@ from results.files import replacing
 from results.screen import screen
 
 RESULTS = Path(__file__).parent / "results"
-_NARROWEST = 110  # columns of a table that goes into a file or a pipe
+_NARROWEST = 132  # columns of a table that goes into a file or a pipe
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Line:
         engine_peak: of the engine with all edits of the batch side by side.
         engine_peak_alone: of the engine with one edit.
         reference_peak: of the reference.
+        least_memory: what both hold at least: an editor's weights, their gradients and Adam's
+            moments; None where nothing is counted.
         parts: part of the work -> measured seconds.
     """
 
@@ -52,6 +54,7 @@ class Line:
     engine_peak: float | None = None
     engine_peak_alone: float | None = None
     reference_peak: float | None = None
+    least_memory: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -96,7 +99,7 @@ def show(lines: Sequence[Line]) -> None:
     """Prints two tables: times in bare forward passes with memory, and the floor by part."""
     times = _table(
         "engine", "reference", "ratio", "floor", "bound by", "engine / floor",
-        "GB, batch", "GB, one", "GB, ref.",
+        "GB, batch", "GB, one", "GB, ref.", "GB, floor",
     )  # fmt: skip
     for line in lines:
         times.add_row(
@@ -107,7 +110,15 @@ def show(lines: Sequence[Line]) -> None:
             f"{line.floor / line.unit:.2f}",
             line.bound,
             f"{line.engine / line.floor:.2f}",
-            *map(_gb, (line.engine_peak, line.engine_peak_alone, line.reference_peak)),
+            *map(
+                _gb,
+                (
+                    line.engine_peak,
+                    line.engine_peak_alone,
+                    line.reference_peak,
+                    line.least_memory,
+                ),
+            ),
         )
     names = list(dict.fromkeys(name for line in lines for name in line.operations))
     by_part = _table(*names, "GFLOP an edit")
@@ -148,4 +159,4 @@ def _table(*names: str) -> Table:
 
 
 def _gb(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    return "" if value is None else f"{value:.3f}"

@@ -27,7 +27,7 @@ from benchmarks import measure, mid_size, outcome, where
 from benchmarks.cases import CASES, LONG
 from benchmarks.floor import Rates
 from benchmarks.full_size import FAMILIES
-from benchmarks.memory import Opened, peak_beyond_model
+from benchmarks.memory import peak_beyond_model
 from benchmarks.outcome import Line
 from benchmarks.setting import Setting
 from models.loading import torch_dtype
@@ -35,7 +35,7 @@ from models.loading import torch_dtype
 PICTURES = Path("runs/benchmarks/pictures")
 
 
-def run(name: str, setting: Setting, turns: int, rate: float, opened: Opened | None = None) -> Line:
+def run(name: str, setting: Setting, turns: int, rate: float, *, memory: bool = False) -> Line:
     """Compares both sides, then times them.
 
     Args:
@@ -43,7 +43,7 @@ def run(name: str, setting: Setting, turns: int, rate: float, opened: Opened | N
         setting: what it runs on.
         turns: how often each side is measured.
         rate: operations of matrix products a second.
-        opened: makes the same setting for the measuring of memory; None: it is not measured.
+        memory: whether that is measured too.
 
     Raises:
         AssertionError: their numbers differ.
@@ -61,13 +61,14 @@ def run(name: str, setting: Setting, turns: int, rate: float, opened: Opened | N
     line = Line(
         case.name, case.brief, unit, engine / floor.edits, reference, arithmetic, traffic,
         outcome.of_one_edit(floor), setting.exact,
+        least_memory=floor.held / 1e9 if floor.held else None,
         parts={} if case.once else where.parts_of(case),
     )  # fmt: skip
-    return line if opened is None or case.once else _with_memory(line, setting, opened)
+    return _with_memory(line, setting) if memory and not case.once else line
 
 
-def _with_memory(line: Line, setting: Setting, opened: Opened) -> Line:
-    peak = partial(peak_beyond_model, opened, line.name, apart=setting.device.type != "cuda")
+def _with_memory(line: Line, setting: Setting) -> Line:
+    peak = partial(peak_beyond_model, setting, line.name)
     return replace(
         line,
         engine_peak=peak("engine", setting.batch_size),
@@ -81,25 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     device = options.device
     if options.full_size:
-        opened = partial(
-            Setting.open_full_size, options.full_size, mid_size.shared_folder(), PICTURES,
-            options.batch, device, torch_dtype("auto", device), tiny=options.tiny,
+        setting = Setting.open_full_size(
+            options.full_size, mid_size.shared_folder(), PICTURES, options.batch,
+            device, torch_dtype("auto", device), tiny=options.tiny,
         )  # fmt: skip
     else:
-        opened = partial(
-            Setting.open, mid_size.shared_folder(), PICTURES, options.batch, device=device
-        )
-    setting = opened()
+        setting = Setting.open(mid_size.shared_folder(), PICTURES, options.batch, device=device)
     rate = measure.matmul_rate(device, setting.model.dtype)
     conditions = outcome.about(setting, rate)
     print(", ".join(f"{name} {value}" for name, value in conditions.items()), flush=True)
     names = options.names or [name for name in CASES if options.long or name not in LONG]
-    again: Opened | None = None
-    if options.memory:
-        again = opened if device.type != "cuda" else lambda: setting
     lines = []
     for name in names:
-        lines.append(run(name, setting, options.turns, rate, again))
+        lines.append(run(name, setting, options.turns, rate, memory=options.memory))
         print(f"{name}: {lines[-1].ratio:.1f} times as fast as the reference", flush=True)
         if options.keep:
             outcome.keep(lines[-1:], conditions)

@@ -26,6 +26,7 @@ from models.rows import EditBatch
 from runner import training
 
 RATE = 1e-6
+TRAINED = 4  # a weight, its gradient and Adam's two moments
 
 
 def make_module(setting: Setting, editor: str, scenario: str) -> Any:
@@ -96,6 +97,7 @@ class MendTraining(Case):
     def floor(self) -> Floor:
         editor, objective = self._module.editor, self._module.objective
         least = mend_floor(self, editor, objective)
+        least = replace(least, held=TRAINED * least.held)
         if not self._is_cached:
             return least
         at = self.batch.rows.answers()
@@ -171,6 +173,7 @@ def mend_floor(case: Case, editor: Mend, objective: Objective | None = None) -> 
             "head": shape.head(answers),
         },
         edits=len(batch),
+        held=sum(p.nbytes for p in editor.parameters()),
     )
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.memory import peak_bytes
 from editors.mend.config import MendOptions
 from editors.mend.transform import LRLinear
 from tests.builders import MEND_OPTIONS
-from tests.peak_bytes import peak_bytes
 
 N_MODES, N_TOKENS = 3, 7
 

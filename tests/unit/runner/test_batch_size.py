@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from benchmarks import mid_size
 from benchmarks.full_size import full_size
+from benchmarks.memory import peak_bytes
 from configs.schema import EvaluateOptions
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from datamodules.scenarios import SCENARIOS
@@ -31,7 +32,6 @@ from results.partial import BatchResult
 from runner.batch_size import MOST, choose_batch_size, continued_batch_size, edit_bytes
 from tests import builders
 from tests.all_editors import EDITORS
-from tests.peak_bytes import peak_bytes
 from tests.serac_cases import picture_model, worded_batch
 
 N_EDITS = 12
