@@ -17,27 +17,23 @@ from reporting.blocks import (
     FIGURES,
     Block,
     Figure,
-    Items,
     Section,
     Span,
-    Spans,
     Table,
     Text,
     code,
-    spans,
     text,
 )
 from reporting.chain import chain_splits, chain_table
 from reporting.chain_figure import chain_bars
 from reporting.clusters import drawn_over
 from reporting.comparable import (
-    SHARED_BY_TABLE,
     are_comparable,
     by_model,
     in_order,
     split_protocols,
 )
-from reporting.entries import Entry, listed, seeds_of
+from reporting.entries import Entry
 from reporting.figures import (
     gap_bars,
     grouped_bars,
@@ -48,19 +44,19 @@ from reporting.figures import (
 )
 from reporting.formats import ResultTable, to_csv, to_latex
 from reporting.gallery import CASES, OF_A_CLASS, read_gallery
+from reporting.group_figure import group_bars
+from reporting.groups import GROUPED_BY, group_table, grouped
 from reporting.labels import editor_note, model_label
 from reporting.markdown import markdown_page
-from reporting.naming import typed
-from reporting.origins import origin_notes
 from reporting.page import html_page
 from reporting.pairs import paired_table
+from reporting.provenance import provenance_section, shared_facts
 from reporting.reading import gain_table, reading_table
 from reporting.sequential import sequential_table
 from reporting.sources import Sources
 from reporting.tables import cost_table, further_columns, scenario_table, seed_notes
 from reporting.transitivity import READ_GAPS, gap_table, transitivity_gaps
 from results.files import write_text
-from results.folder import RunResult
 
 OF_CLASSES = (
     f" Of each class of where the chain breaks {OF_A_CLASS} edits are shown too, drawn at random, "
@@ -113,7 +109,7 @@ def build_report(sources: Sources) -> Section:
         *_sequence_sections(sequential),
         *_part("Cost", cost_table(single) if single else None, "cost"),
         *_training_section(sources),
-        _provenance_section(entries),
+        provenance_section(entries),
         *_gallery_section(entries),
     ]
     return Section("Results", (_how_to_read(entries), *sections))
@@ -143,7 +139,7 @@ def _scenario_section(entries: Sequence[Entry]) -> Section:
     scenario = entries[0].scenario
     main = scenario_table(entries)
     blocks: list[Block] = [
-        _shared_facts(entries),
+        shared_facts(entries),
         Table(main, scenario),
         Figure(
             f"{scenario}_table",
@@ -162,7 +158,31 @@ def _scenario_section(entries: Sequence[Entry]) -> Section:
     blocks += _part("Beside the paper's columns", beside, f"{scenario}_further")
     blocks += _part("Gain over the unedited model", gain_table(entries), f"{scenario}_gains")
     blocks += _part("Pair by pair", paired_table(entries), f"{scenario}_pairs")
+    blocks += _group_sections(entries)
     return Section(f"{scenario.capitalize()} scenario", tuple(blocks))
+
+
+def _group_sections(entries: Sequence[Entry]) -> list[Section]:
+    """Results by relation and by target; none of results that do not say them."""
+    sections: list[Section] = []
+    for by in GROUPED_BY:
+        groups = grouped(entries, by)
+        if (table := group_table(groups, by)) is None:
+            continue
+        scenario = entries[0].scenario
+        blocks: list[Block] = [Table(table, f"{scenario}_by_{by}")]
+        for model, of_model in groupby(groups, key=lambda group: group.entry.model):
+            title = f"{model_label(model)}, {scenario} scenario"
+            blocks.append(
+                Figure(
+                    f"{scenario}_by_{by}_{_slug(model)}",
+                    partial(group_bars, list(of_model)),
+                    f"Small multiples: a panel per {by}, one bar per row and metric, {title}",
+                    f"{title}: percent by {by}, {_error_bars(entries)}.",
+                )
+            )
+        sections.append(Section(f"By {by}", tuple(blocks)))
+    return sections
 
 
 def _error_bars(entries: Sequence[Entry]) -> str:
@@ -195,24 +215,6 @@ def _figures_by_model(
 def _part(title: str, table: ResultTable | None, name: str) -> list[Section]:
     """A table under its own heading; nothing where there is none."""
     return [Section(title, (Table(table, name),))] if table else []
-
-
-def _shared_facts(entries: Sequence[Entry]) -> Text:
-    """What all rows have in common; where they differ, which row has what."""
-    scored = [key for key in SHARED_BY_TABLE if key != "data"]
-    shown = [key for key in scored if any(key in e.first.settings for e in entries)]
-    facts: list[list[tuple[str, object]]] = [[("data", e.first.data) for e in entries]]
-    facts.append([(e.seeds.partition(" ")[0], e.seeds.partition(" ")[2]) for e in entries])
-    facts += [[(key.replace("_", " "), entry.fact(key)) for entry in entries] for key in shown]
-    parts: list[str | Span] = []
-    for values in facts:
-        names: dict[tuple[str, object], dict[str, None]] = {}
-        for entry, fact in zip(entries, values, strict=True):
-            names.setdefault((fact[0], str(fact[1])), {})[entry.name] = None
-        for (title, value), of_value in names.items():
-            parts += [f"{', ' if parts else ''}{title} ", code(value)]
-            parts += [f" ({listed(of_value)})"] if len(names) > 1 else []
-    return text(*parts)
 
 
 def _transfer_section(entries: Sequence[Entry]) -> list[Section]:
@@ -291,7 +293,7 @@ def _sequence_sections(entries: Sequence[Entry]) -> list[Section]:
     for of_one in _by_scenario(entries):
         name = f"{of_one[0].scenario}_sequence"
         blocks: list[Block] = [
-            _shared_facts(of_one),
+            shared_facts(of_one),
             Table(sequential_table(of_one), name),
             *_figures_by_model(
                 of_one, name, sequential_curves,
@@ -323,30 +325,6 @@ def _training_section(sources: Sources) -> list[Section]:
 def _label(sources: Sources, folder: Path) -> list[str]:
     """What stands before the folder of a training that has a label."""
     return [f"{sources.labels[folder]}: "] if folder in sources.labels else []
-
-
-def _provenance_section(entries: Sequence[Entry]) -> Section:
-    items = [spans(note) for note in origin_notes(entries)]
-    items += [_provenance(entry, run) for entry in entries for run in entry.runs]
-    return Section("Provenance", (Items(tuple(items)),))
-
-
-def _provenance(entry: Entry, run: RunResult) -> Spans:
-    """One run: what it is, where it lies, and in what it differs from others of its editor."""
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    name = run.editor if entry.key == run.editor else f"{run.editor}: {entry.name}"
-    seeds = ", ".join(f"{key} {value}" for key, value in seeds_of(run).items())
-    parts: list[str | Span] = []
-    for key, value in entry.differing.items():
-        parts += [", ", code(f"{key}={typed(value)}")]
-    return spans(
-        f"{run.scenario}, {run.model}, {name}, {seeds}: ",
-        code(run.folder),
-        *parts,
-        ", model ",
-        code(run.settings.get("model_digest", "unknown")),
-        f" ({versions})",
-    )
 
 
 def _gallery_section(entries: Sequence[Entry]) -> list[Section]:
