@@ -79,9 +79,12 @@ class Clock:
 
 
 def parts_of(case: Case) -> dict[str, float]:
-    """Seconds of an edit by part, of the engine's second run with all edits side by side."""
+    """Seconds of an edit by part, of a run of the engine with all edits side by side.
+
+    Args:
+        case: its engine has run before, so that what is done once is no part.
+    """
     setting, device = case.setting, case.setting.device
-    case.engine()
     clock = Clock(device)
     with ExitStack() as stack:
         for owner, name, part in _functions(case.model):

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.floor import Floor, Shape, Tokens
 from benchmarks.reference.passes import Reference, Row, rows_of
 from benchmarks.setting import Setting
-from datamodules.scenarios import SCENARIOS, Scenario
+from datamodules.scenarios import SCENARIOS, Scenario, ScenarioName
 from editors.base import Edit, Editor, state_for
 from lightning_modules.predictions import base_predictions
 from models.editable import PrefixState
@@ -90,17 +90,34 @@ class Case(ABC):
         return torch.arange(len(self.batch.rows), device=self.setting.device)
 
 
-class Answering(Case):
-    """Unedited and edited answers to all questions of a record, and the edit between."""
+class Edited(Case):
+    """Records of a scenario's test, which are edited and asked.
+
+    Attributes:
+        asked: name of the scenario.
+    """
+
+    asked: ScenarioName = "multimodal"
 
     @property
     def scenario(self) -> Scenario:
-        return SCENARIOS["multimodal"]
+        return SCENARIOS[self.asked]
 
     @property
     @abstractmethod
     def editor(self) -> Editor:
         """The engine's."""
+
+    def prefix(self, batch: EditBatch) -> tuple[EditBatch, PrefixState, Answers]:
+        """The batch with features of its pictures, and its state below the edits."""
+        with torch.no_grad():
+            batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
+        state = self.model.prefix(batch.rows, self.editor.first_layer(self.model), packed=True)
+        return batch, state_for(self.editor, state), batch.rows.answers()
+
+
+class Answering(Edited):
+    """Unedited and edited answers to all questions of a record, and the edit between."""
 
     @abstractmethod
     def published(self) -> tuple[Tensor, Tensor]:
@@ -116,13 +133,6 @@ class Answering(Case):
             before = base_predictions(self.model, batch.rows, state, at).best
         edit = self.editor.edit(self.model, batch, state)
         return before, self.answer(edit, batch, state, at)
-
-    def prefix(self, batch: EditBatch) -> tuple[EditBatch, PrefixState, Answers]:
-        """The batch with features of its pictures, and its state below the edits."""
-        with torch.no_grad():
-            batch = replace(batch, rows=self.model.encode_pictures(batch.rows))
-        state = self.model.prefix(batch.rows, self.editor.first_layer(self.model), packed=True)
-        return batch, state_for(self.editor, state), batch.rows.answers()
 
     @torch.no_grad()
     def answer(self, edit: Edit, batch: EditBatch, state: PrefixState, at: Answers) -> Tensor:

@@ -8,35 +8,31 @@ from functools import cached_property
 
 import torch
 
-from benchmarks.cases.case import Case
+from benchmarks.cases.case import Edited
 from benchmarks.cases.mend import mend_floor, ready_mend
 from benchmarks.floor import Floor, Tokens
 from benchmarks.reference.generation import continued
 from benchmarks.reference.losses import mend_weights
 from benchmarks.reference.passes import alone, rows_of
-from datamodules.scenarios import SCENARIOS, Scenario
 from editors.mend.editor import Mend
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
-from lightning_modules.scoring import Predictions, compare, target_rows
+from lightning_modules.predictions import base_predictions
+from lightning_modules.scoring import compare, target_rows
 from metrics.text import has_ended
 from models.rows import EditBatch
 
 LONGEST = 16
 
 
-class Generation(Case):
+class Generation(Edited):
     """MEND's edit of a multimodal record, and an answer to each question that has a target."""
 
     name = "generation"
     brief = "MEND, edit and generated answers of a multimodal record"
 
-    @property
-    def scenario(self) -> Scenario:
-        return SCENARIOS["multimodal"]
-
     @cached_property
-    def _editor(self) -> Mend:
+    def editor(self) -> Mend:
         return ready_mend(self.setting)
 
     def engine(self) -> dict[int, list[int]]:
@@ -44,14 +40,14 @@ class Generation(Case):
 
     def _generate(self, batch: EditBatch) -> dict[int, list[int]]:
         """Row -> its answer's tokens, as the evaluation has them: targets are drafts."""
-        model, layer = self.model, self._editor.first_layer(self.model)
+        model, editor = self.model, self.editor
+        batch, state, at = self.prefix(batch)
         with torch.no_grad():
-            state = model.prefix(model.encode_pictures(batch.rows), layer, packed=True)
-            edit = self._editor.edit(model, batch, state)
-            at = batch.rows.answers()
-            before = Predictions.of(model.suffix(state, at=at))
+            edit = editor.edit(model, batch, state)
+            before = base_predictions(model, batch.rows, state, at)
             comparison = compare(model, edit, batch.rows, state, at, before)
-            check = FiniteCheck(batch, model, self._editor.name)
+            check = FiniteCheck(batch, model, editor.name)
+            layer = editor.first_layer(model)
             generator = Generator(model, self.setting.encoder, layer, LONGEST, check)
             return generator.generate(edit, batch.rows, target_rows(batch), comparison)
 
@@ -60,7 +56,7 @@ class Generation(Case):
         reference = self.reference
         reference.answers(rows)
         with torch.no_grad():
-            weights = mend_weights(reference, self._editor, rows[int(batch.edit_rows)])
+            weights = mend_weights(reference, self.editor, rows[int(batch.edit_rows)])
         reference.answers(rows, weights)
         answers = {}
         for number in target_rows(batch).tolist():
@@ -80,7 +76,7 @@ class Generation(Case):
     def floor(self) -> Floor:
         """Of the edit, the scored answers and the tokens that are generated after their prompts."""
         batch, shape = self.batch, self.shape
-        scored = mend_floor(self, self._editor)
+        scored = mend_floor(self, self.editor)
         answers = self._generate(batch)
         lengths = batch.rows.attention_mask.sum(1).cpu()
         at = torch.tensor([int(lengths[row]) for row in answers])

@@ -12,7 +12,6 @@ from benchmarks.cases.case import Evaluation, agree_as_matrices
 from benchmarks.floor import Floor, Tokens, pictures
 from benchmarks.reference.passes import Row, rows_of
 from benchmarks.reference.rome import rome_weights
-from datamodules.scenarios import SCENARIOS, Scenario
 from editors.base import DeltaEdit, EditorInputs
 from editors.rome.config import RomeOptions
 from editors.rome.editor import Rome, build
@@ -29,10 +28,7 @@ class RomeEvaluation(Evaluation):
 
     name = "rome"
     brief = "ROME, edit and answers of a transitive record"
-
-    @property
-    def scenario(self) -> Scenario:
-        return SCENARIOS["transitive"]
+    asked = "transitive"
 
     @cached_property
     def editor(self) -> Rome:
