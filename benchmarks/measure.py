@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 Work = Callable[[], object]
+LONG = 10.0  # seconds, in which what is done once does not show
 
 
 def in_turns(
@@ -21,16 +22,17 @@ def in_turns(
         turns: how often each is measured.
         device: where they work.
         rehearse: whether each is done once before; what is done once, such as choosing kernels, is
-            measured where it is not.
+            measured where it is not. A rehearsal of more than `LONG` seconds is the first turn.
 
     Returns:
         Seconds of the fastest turn of each.
     """
-    for work in works if rehearse else ():
-        work()
-    seconds = [math.inf] * len(works)
-    for _ in range(turns):
+    rehearsed = [one_turn(work, device) if rehearse else 0.0 for work in works]
+    seconds = [taken if taken > LONG else math.inf for taken in rehearsed]
+    for turn in range(turns):
         for number, work in enumerate(works):
+            if turn == 0 and rehearsed[number] > LONG:
+                continue
             seconds[number] = min(seconds[number], one_turn(work, device))
     return seconds
 

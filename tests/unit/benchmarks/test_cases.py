@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,17 @@ def test_parts_of_the_time_add_up_and_are_drawn(miniature: Setting, tmp_path: Pa
     line = outcome.Line("mend_evaluation", "", 1.0, 1.0, 2.0, 0.1, 0.0, {}, True, parts=parts)
     where.draw([line], tmp_path / "where.png")
     assert (tmp_path / "where.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_long_rehearsal_is_the_first_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = {"short": iter([3.0, 1.0, 2.0]), "long": iter([30.0, 20.0])}
+
+    def one_turn(work: Callable[[], str], device: torch.device) -> float:
+        return next(taken[work()])
+
+    monkeypatch.setattr(measure, "one_turn", one_turn)
+    works = [lambda: "short", lambda: "long"]
+    assert measure.in_turns(works, 2, torch.device("cpu")) == [1.0, 20.0]
 
 
 def test_time_inside_a_part_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
