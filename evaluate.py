@@ -34,7 +34,7 @@ def evaluate(placement: Placement[EvaluateConfig]) -> float | None:
     """
     from configs.rundir import has_result, is_finished, output_folder
     from loggers.run_loggers import open_loggers
-    from reporting.tables import run_markdown
+    from reporting.run_tables import run_markdown
     from results.partial import remove_partial
     from results.provenance import reset_peak_memory
     from runner import evaluating
@@ -84,7 +84,7 @@ def publish(cfg: EvaluateConfig, folder: Path, loggers: Sequence[Logger]) -> Non
 
 def show(folder: Path, what: str, score: str | None) -> float | None:
     """Prints the result in a folder; returns its score."""
-    from reporting.console import beside_table, result_table
+    from reporting.console import beside_tables, result_table
     from reporting.paper import score_of
     from results.folder import read_run
     from results.screen import screen
@@ -92,7 +92,7 @@ def show(folder: Path, what: str, score: str | None) -> float | None:
     run = read_run(folder)
     console = screen()
     console.print(result_table(run))
-    if (beside := beside_table(run)) is not None:
+    for beside in beside_tables(run):
         console.print(beside)
     console.print(f"{what} {folder}", soft_wrap=True)
     return score_of(run, score)

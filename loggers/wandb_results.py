@@ -4,7 +4,8 @@
     edits               table: one line per edit and probe, with picture, answers and scores
     figures/<name>      pictures of the figures
     sequential/<name>   curves over the number of edits in place (protocol=sequential)
-    summary             <metric>/mean, /low, /high, /n, and what the edits cost
+    summary             <metric>/mean, /low, /high, /n, and <metric>_gain/... of its gain over the
+                        unedited model; what the edits cost
 
 W&B compares runs on the summary; means and intervals are in percent, scores of edits fractions.
 """
@@ -25,7 +26,7 @@ from datamodules.pictures import PictureFile, open_pictures
 from errors import DataError
 from loggers.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
-from metrics.headlines import GENERATION_MATCH, TOKEN_ACCURACY
+from metrics.headlines import GAIN, GENERATION_MATCH, TOKEN_ACCURACY
 from reporting.gallery import sample_edits
 from reporting.thumbnails import SIDE, shrink
 from results.files import EDITS, PROBES
@@ -53,8 +54,8 @@ def send_result(
 
     Args:
         loggers: of the run.
-        summary: the content of summary.json; `metrics` and the points of `curve` as `Estimate`s or
-            as the file has them.
+        summary: the content of summary.json; `metrics`, `variants` and the points of `curve` as
+            `Estimate`s or as the file has them.
         rows: the lines of edits.parquet.
         probes: the lines of probes.parquet.
         table_edits: number of edits in the table of edits; 0 for no such table.
@@ -171,10 +172,12 @@ def _send_numbers(logger: GuardedWandb, summary: Mapping[str, Any]) -> None:
         columns=["metric", "mean", "low", "high", "n"],
         data=[[name, *value.values()] for name, value in metrics.items()],
     )
+    variants = _numbers(summary.get("variants") or {})
+    gains = {name: value for name, value in variants.items() if name.endswith(f"_{GAIN}")}
     facts = {key: summary[key] for key in COSTS if summary.get(key) is not None}
     facts |= {
         f"{name}/{part}": number
-        for name, value in metrics.items()
+        for name, value in (metrics | gains).items()
         for part, number in value.items()
         if number is not None
     }

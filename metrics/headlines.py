@@ -173,14 +173,20 @@ def variants_of(scenario: str, headlines: Sequence[Headline]) -> tuple[Headline,
 
     A gain is in points, over the unedited model's score of the same probe against the same target;
     of a locality, which compares with that model, there is none. Parts are of metrics that have
-    probes with a picture.
+    probes with a picture. A Generality has a specificity of its own, as Reliability has among the
+    metrics, against the same probe.
 
     >>> names = [line.name for line in variants_of("transitive", headlines_of("transitive"))]
     >>> [name for name in names if name.startswith("Leak_EM_")]
     ['Leak_EM_gain', 'Leak_EM_read', 'Leak_EM_unread', 'Leak_EM_named', 'Leak_EM_unnamed']
     """
     variants: list[Headline] = []
+    minus = {line.name: line.minus for line in headlines if line.name.startswith(SPECIFICITY)}
     for line in headlines:
+        of_same_type = minus.get(line.name.replace("Generality", SPECIFICITY))
+        if line.name.startswith("Generality") and of_same_type:
+            name = floors_of(line.name)[SPECIFICITY.lower()]
+            variants.append(replace(line, name=name, minus=of_same_type))
         if line.measure in WITH_BEFORE:
             gain = replace(line, name=f"{line.name}_{GAIN}", over=f"{line.measure}{BEFORE}")
             variants.append(gain)
@@ -190,6 +196,38 @@ def variants_of(scenario: str, headlines: Sequence[Headline]) -> tuple[Headline,
                 for part in PARTS
             ]
     return tuple(variants)
+
+
+def is_difference(name: str) -> bool:
+    """Whether a named metric or variant is a difference, in points with a sign.
+
+    >>> is_difference("Specificity_S_EM"), is_difference("Leak_gain"), is_difference("Leak")
+    (True, True, False)
+    """
+    return name.startswith(SPECIFICITY) or name.endswith((f"_{GAIN}", f"_{SPECIFICITY.lower()}"))
+
+
+def floors_of(name: str) -> dict[str, str]:
+    """What has to be above 0 for a figure of an edited answer to say that the edit arrived.
+
+    Args:
+        name: of a metric.
+
+    Returns:
+        "gain" and, of an answer that is the edit's own, "specificity" -> the name of the metric
+        or variant; nothing for a metric that is no figure of an edited answer.
+
+    >>> floors_of("Reliability_S_EM")
+    {'gain': 'Reliability_S_EM_gain', 'specificity': 'Specificity_S_EM'}
+    >>> floors_of("Portability"), floors_of("Stability")
+    ({'gain': 'Portability_gain'}, {})
+    """
+    gain, specific = {GAIN: f"{name}_{GAIN}"}, SPECIFICITY.lower()
+    if name.startswith("Reliability"):
+        return gain | {specific: name.replace("Reliability", SPECIFICITY)}
+    if name.startswith("Generality"):
+        return gain | {specific: f"{name}_{specific}"}
+    return gain if name.startswith("Portability") else {}
 
 
 def variant_of(settings: Mapping[str, object]) -> dict[str, bool]:

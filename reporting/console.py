@@ -1,38 +1,38 @@
-"""The result of one evaluation as two tables for the terminal."""
+"""The result of one evaluation as tables for the terminal."""
+
+from collections.abc import Sequence
 
 from rich.table import Table
 
-from reporting.beside import BESIDE, beside_lines
+from reporting.beside import ABOVE, BY_PICTURE, above_lines, part_lines
 from reporting.clusters import RECORD, drawn_over, target_warning
+from reporting.entries import Entry
+from reporting.floors import floor_marks, floor_notes
 from reporting.labels import UNEDITED, editor_label, model_label
 from reporting.origins import licence_phrase
 from reporting.overlap import overlap_phrase
 from reporting.paper import paper_columns
-from reporting.tables import left_out_phrase, metric_lines
+from reporting.run_tables import metric_lines
+from reporting.tables import left_out_phrase
 from results.files import TABLE
 from results.folder import RunResult
 
 LEAKS = ("Leak",)  # shown beside the paper's columns where gains are
 
 
-def beside_table(run: RunResult) -> Table | None:
-    """Gains over the unedited model of these columns, and their parts by what that one read.
+def beside_tables(run: RunResult) -> list[Table]:
+    """What the paper's columns are above, and their parts by what the unedited model read.
 
     Returns:
-        A rich table; None for the unedited model in text and for results that do not say.
+        Rich tables; none in results that do not say. The unedited model is above nothing.
     """
-    names = [*paper_columns(run.scenario), *LEAKS]
-    lines = beside_lines(run, [name for name in names if name in run.metrics])
-    if not lines or (run.editor == UNEDITED and run.scenario == "unimodal"):
-        return None
-    by_picture = "" if run.scenario == "unimodal" else ", and by what it read of the pictures"
-    table = Table(title=f"Beside the unedited model{by_picture}")
-    table.add_column(BESIDE[0], no_wrap=True)
-    for title in BESIDE[1 : len(lines[0])]:
-        table.add_column(title, justify="right")
-    for line in lines:
-        table.add_row(*line)
-    return table
+    names = [name for name in (*paper_columns(run.scenario), *LEAKS) if name in run.metrics]
+    above = [] if run.editor == UNEDITED else above_lines(run, names)
+    told = (
+        ("Above the unedited model, and above the answer about others", ABOVE, above),
+        ("By what the unedited model read of the pictures", BY_PICTURE, part_lines(run, names)),
+    )
+    return [_table(title, header, lines) for title, header, lines in told if lines]
 
 
 def result_table(run: RunResult) -> Table:
@@ -44,9 +44,11 @@ def result_table(run: RunResult) -> Table:
     cost = "" if run.seconds_per_edit is None else f", {run.seconds_per_edit:.3g} s per edit"
     names = [name for name in paper_columns(run.scenario) if name in run.metrics]
     further = len(run.metrics) - len(names)
+    floors = floor_notes(floor_marks(Entry.of(run), names).values())
     table = Table(
         title=f"{editor_label(run.editor)} on {model_label(run.model)}, {run.scenario} scenario",
         caption=f"{run.data}, {run.n_edits} edits{left_out_phrase(run)}, seed {run.seed}{cost}"
+        + "".join(f"\n{note}" for note in floors)
         + (f"\n{licences}" if (licences := licence_phrase(run)) else "")
         + (f"\nOverlap: {told[2:]}" if (told := overlap_phrase(run)) else "")
         + (f"\n{warning}" if (warning := target_warning(run)) else "")
@@ -57,5 +59,15 @@ def result_table(run: RunResult) -> Table:
     for title in ("%", interval, "n"):
         table.add_column(title, justify="right", no_wrap=True)
     for line in metric_lines(run, names):
+        table.add_row(*line)
+    return table
+
+
+def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title)
+    table.add_column(header[0], no_wrap=True)
+    for name in header[1:]:  # an interval stays on its line; a title may take two
+        table.add_column(name, justify="right", no_wrap=name in ABOVE[1:3])
+    for line in lines:
         table.add_row(*line)
     return table

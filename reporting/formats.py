@@ -5,7 +5,8 @@ r"""A table as a value, and the same table in Markdown, LaTeX (booktabs) and CSV
 A cell is a number as text with what belongs to it: half its 95 % interval (`98.2 ± 1.5`), the
 interval itself (`+3.1 [1.0, 5.2]`) or, over several seeds, their standard deviation
 (`98.2 (SD 0.4)`), the number of records behind it, and marks. The best is bold,
-the second underlined, and a dagger says that a number is not told apart from the best.
+the second underlined, and a dagger says that a number is not told apart from the best. Behind a
+number that is not told from a floor stand the marks of `reporting.floors`.
 """
 
 import csv
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from metrics.headlines import GAIN, SPECIFICITY
 from reporting.labels import lower_is_better
 
 EMPTY = "-"
@@ -23,9 +25,11 @@ BEST, SECOND, APART, PLAIN = "best", "second", "apart", ""  # apart: the interva
 MEASURED, PAPER, DIFFERENCE = "measured", "paper", "difference"
 HIGHER, LOWER = "↑", "↓"
 TIED = "†"
+NO_GAIN, NOT_SPECIFIC = "‡", "§"
+FLOOR_MARKS = {NO_GAIN: GAIN, NOT_SPECIFIC: SPECIFICITY.lower()}  # of `reporting.floors`
 _CSV_COLUMNS = (
     *("n", "seeds", "line", "column", "value", "half_interval", "sd", "interval", "mark"),
-    "not_told_apart",
+    *("not_told_apart", "not_told_from"),
 )
 
 
@@ -40,6 +44,7 @@ class Cell:
         interval: the 95 % interval as it is printed, in place of `half`.
         sd: the standard deviation over seeds, in place of both.
         is_tied: whether the number is not told apart from the best of its column.
+        floor: marks of the floors that the number is not told from (`reporting.floors`).
         n: records behind it; None where the table says it for the whole row.
     """
 
@@ -49,6 +54,7 @@ class Cell:
     interval: str = ""
     is_tied: bool = False
     sd: str = ""
+    floor: str = ""
     n: int | None = field(default=None, compare=False)
 
 
@@ -205,7 +211,8 @@ def to_csv(table: ResultTable) -> str:
     """A line per number, as it is printed, for programs and spreadsheets.
 
     Columns: the table's heads, n, seeds, line (`MEASURED`, `PAPER` or `DIFFERENCE`), column, value,
-    half_interval, sd, interval, mark and not_told_apart; what a number has not is empty.
+    half_interval, sd, interval, mark, not_told_apart (from the best: yes) and not_told_from (which
+    floors: gain, specificity); what a number has not is empty.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -215,14 +222,16 @@ def to_csv(table: ResultTable) -> str:
         for column, cell in zip(table.columns, row.cells, strict=True):
             value = "" if cell.text == EMPTY else cell.text
             tied = "yes" if cell.is_tied else ""
-            numbers = (value, cell.half, cell.sd, cell.interval, cell.mark, tied)
+            floors = " ".join(FLOOR_MARKS[mark] for mark in cell.floor)
+            numbers = (value, cell.half, cell.sd, cell.interval, cell.mark, tied, floors)
             writer.writerow([*row.heads, *row.counts, row.kind, column.name, *numbers])
     return text.getvalue()
 
 
 def plain_text(cell: Cell, number: str | None = None) -> str:
     """A cell without its mark, for pictures and terminals; `number` is its text as marked."""
-    return f"{number or cell.text}{_spread(cell)}{f' {TIED}' if cell.is_tied else ''}"
+    marks = f"{TIED if cell.is_tied else ''}{cell.floor}"
+    return f"{number or cell.text}{_spread(cell)}{f' {marks}' if marks else ''}"
 
 
 def _spread(cell: Cell) -> str:
@@ -248,8 +257,9 @@ def _latex_cell(cell: Cell) -> str:
     number = _tex(cell.text.replace("-", "−"))
     bold = rf"\textbf{{{number}}}"
     marked = {BEST: bold, APART: bold, SECOND: rf"\underline{{{number}}}"}.get(cell.mark, number)
-    tied = r"$^{\dagger}$" if cell.is_tied else ""
-    return marked + _tex(_spread(cell).replace("-", "−")) + tied
+    raised = (r"\dagger" if cell.is_tied else "") + "".join(_TEX_MARKS[m] for m in cell.floor)
+    marks = f"$^{{{raised}}}$" if raised else ""
+    return marked + _tex(_spread(cell).replace("-", "−")) + marks
 
 
 def _tex(text: str) -> str:
@@ -257,6 +267,7 @@ def _tex(text: str) -> str:
     return "".join(_TEX_SPECIAL.get(character, character) for character in text)
 
 
+_TEX_MARKS = {NO_GAIN: r"\ddagger", NOT_SPECIFIC: r"\S"}
 _TEX_SPECIAL = {character: "\\" + character for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -264,6 +275,8 @@ _TEX_SPECIAL = {character: "\\" + character for character in "&%$#_{}"} | {
     "±": r"$\pm$",
     "−": "$-$",
     TIED: r"$\dagger$",
+    NO_GAIN: r"$\ddagger$",
+    NOT_SPECIFIC: r"\S{}",
     HIGHER: r"$\uparrow$",
     LOWER: r"$\downarrow$",
 }

@@ -52,8 +52,8 @@ def html_page(report: Section, output: Path) -> str:
 def to_html(table: ResultTable) -> str:
     """One `<table class="results">` with its caption, notes in the foot; everything is escaped.
 
-    Classes: `number` on cells of numbers, `best`, `second`, `apart` and `tied` on what they say,
-    `measured`, `paper` and `difference` on rows. No style is set.
+    Classes: `number` on cells of numbers, `best`, `second`, `apart`, `tied` and `floor` on what
+    they say, `measured`, `paper` and `difference` on rows. No style is set.
     """
     module: Any = _templates().get_template("table.html").module
     return str(module.results(table))

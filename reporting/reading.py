@@ -7,19 +7,19 @@ unread by the answer to the probe's own question, named and unnamed by the name 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from metrics.bootstrap import Estimate
-from metrics.headlines import GAIN, PARTS
+from metrics.headlines import EM, FIRST, GAIN, PARTS, SPECIFICITY, floors_of
 from metrics.seeds import Measured
 from reporting.beside import PART_TITLES
 from reporting.comparable import are_comparable, check_comparable, data_and_seeds, in_order
 from reporting.entries import Entry
+from reporting.floors import floor_marks, floor_notes
 from reporting.formats import HIGHER, Cell, Column, ResultTable, Row
 from reporting.labels import UNEDITED, editor_note, model_label
 from reporting.overlap import marked_name
-from reporting.pairs import difference_cell
 from reporting.paper import paper_columns
-from reporting.tables import metric_cell
+from reporting.tables import metric_cell, points_cell
 
 PICTURES = {"seen": "Reliability_S", "unseen": "Reliability_U"}
 IN_TEXT = "Reliability"
@@ -45,8 +45,8 @@ def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> Re
         return None
     check_comparable(told)
     columns = (
-        Column("In text", HIGHER), Column("On the picture", HIGHER), Column("Exact match", HIGHER),
-        Column("Gain", HIGHER),
+        Column("In text", HIGHER), Column("On the picture", HIGHER), Column("Gain", HIGHER),
+        Column(SPECIFICITY, HIGHER), Column("First token", HIGHER), Column("Exact match", HIGHER),
         *(
             column
             for part in PARTS
@@ -59,10 +59,12 @@ def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> Re
             (model_label(entry.model), marked_name(entry), picture),
             str(entry.n_edits),
             (
-                metric_cell(_text_reliability(entry, in_text)),
-                metric_cell(entry.metrics.get(name)),
-                metric_cell(entry.metrics.get(f"{name}_EM")),
-                gain_cell(entry.variants.get(f"{name}_{GAIN}")),
+                _marked_cell(_row_in_text(entry, in_text), IN_TEXT),
+                _marked_cell(entry, name),
+                points_cell(entry.variants.get(f"{name}_{GAIN}")),
+                points_cell(entry.metrics.get(floors_of(name)[SPECIFICITY.lower()])),
+                metric_cell(entry.metrics.get(f"{name}_{FIRST}")),
+                metric_cell(entry.metrics.get(f"{name}_{EM}")),
                 *_part_cells(name, entry.variants),
                 *(metric_cell(entry.metrics.get(kept)) for kept in KEPT),
             ),
@@ -72,11 +74,14 @@ def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> Re
         for picture, name in PICTURES.items()
     )
     notes = (
-        "Reliability, in percent; exact match: every token of the answer. Gain: points over the "
-        "unedited model's score of the same probes, with its 95 % interval. Before the edit the "
+        "Reliability, in percent; first token and exact match: the first, and every, token of the "
+        "answer. Gain: points over the unedited model's score of the same probes; Specificity: "
+        "points over what the new answer scores about another entity of the same type; both with "
+        "the 95 % interval of the paired difference. Before the edit the "
         "unedited model read a picture if it answered the probe's own question about it with the "
         "true answer, and named it if it gave the subject's name; pictures without a question for "
         "the name are neither named nor not. Localities and Stability are of the row's editor.",
+        *floor_notes(cell.floor for row in rows for cell in row.cells),
         *editor_note(entry.editor for entry in told),
     )
     title = f"Reliability by what was read, {told[0].scenario} scenario, {data_and_seeds(told)}"
@@ -109,7 +114,7 @@ def gain_table(entries: Sequence[Entry]) -> ResultTable | None:
         Row(
             (model_label(entry.model), marked_name(entry)),
             str(entry.n_edits),
-            tuple(gain_cell(entry.variants.get(name)) for name in shown),
+            tuple(points_cell(entry.variants.get(name)) for name in shown),
             seeds=len(entry.runs),
         )
         for entry in told
@@ -121,13 +126,6 @@ def gain_table(entries: Sequence[Entry]) -> ResultTable | None:
     )
     title = f"Gain over the unedited model, {told[0].scenario} scenario, {data_and_seeds(told)}"
     return ResultTable(f"{title} (points)", ("Model", "Editor"), columns, rows, notes)
-
-
-def gain_cell(value: Measured | None) -> Cell:
-    """`+12.3 [10.1, 14.6]`; of several seeds the mean with their standard deviation."""
-    if isinstance(value, Estimate):
-        return difference_cell(value)
-    return metric_cell(value)
 
 
 def _says(entry: Entry) -> bool:
@@ -147,10 +145,18 @@ def _part_cells(name: str, variants: Mapping[str, Measured]) -> list[Cell]:
     return cells
 
 
-def _text_reliability(entry: Entry, in_text: Sequence[Entry]) -> Measured | None:
-    """The same row's Reliability in the unimodal scenario; None where it was not judged alike."""
+def _marked_cell(entry: Entry | None, name: str) -> Cell:
+    """A figure with the marks of the floors that it is not told from."""
+    if entry is None:
+        return Cell()
+    marks = floor_marks(entry, [name]).get(name, "")
+    return replace(metric_cell(entry.metrics.get(name)), floor=marks)
+
+
+def _row_in_text(entry: Entry, in_text: Sequence[Entry]) -> Entry | None:
+    """The same row of the unimodal scenario; None where it was not judged alike."""
     key = (entry.model, entry.name, entry.editor)
     same = [other for other in in_text if (other.model, other.name, other.editor) == key]
     if len(same) != 1 or not are_comparable([same[0], entry]):
         return None
-    return same[0].metrics.get(IN_TEXT)
+    return same[0]

@@ -4,23 +4,19 @@ One row per model and editor, one column per metric: mean ± half the 95 % inter
 percent; of a row with several seeds their mean and standard deviation, 98.2 (SD 0.4). Per model the
 best editor is bold and the second underlined; a dagger says that an editor is not told apart from
 the best. The unedited model comes first and is not ranked, since it keeps everything that an edit
-may disturb. Under the rows of a model that the paper has used stand the paper's figures and the
-difference to them.
+may disturb. Tables with pictures show behind the paper's columns what Reliability on the seen
+picture is above, and in all tables figures that are not told from a floor are marked
+(`reporting.floors`). Under the rows of a model that the paper has used stand the paper's figures
+and the difference to them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from metrics.bootstrap import Estimate
+from metrics.headlines import is_difference
 from metrics.seeds import Measured, OverSeeds
-from reporting.beside import BESIDE, beside_lines
-from reporting.clusters import (
-    RECORD,
-    cluster_notes,
-    drawn_over,
-    target_notes,
-    target_warning,
-)
+from reporting.clusters import cluster_notes, target_notes
 from reporting.comparable import (
     by_measure,
     check_comparable,
@@ -29,6 +25,7 @@ from reporting.comparable import (
     measure_notes,
 )
 from reporting.entries import Entry, listed
+from reporting.floors import floor_marks, floor_notes, seen_columns
 from reporting.formats import (
     BEST,
     DIFFERENCE,
@@ -47,15 +44,19 @@ from reporting.formats import (
 )
 from reporting.labels import (
     UNEDITED,
-    arrow,
-    editor_label,
     editor_note,
     lower_is_better,
     model_label,
 )
-from reporting.origins import origin_notes, origin_phrase
-from reporting.overlap import marked_name, overlap_notes, overlap_phrase
-from reporting.pairs import Pair, excludes_zero, interval_notes, paired_differences
+from reporting.origins import origin_notes
+from reporting.overlap import marked_name, overlap_notes
+from reporting.pairs import (
+    Pair,
+    difference_cell,
+    excludes_zero,
+    interval_notes,
+    paired_differences,
+)
 from reporting.paper import deviations, paper_columns, paper_row, paper_tables
 from results.folder import SEQUENTIAL, RunResult
 
@@ -67,7 +68,8 @@ def scenario_table(entries: Sequence[Entry], columns: Sequence[str] | None = Non
 
     Args:
         entries: of one scenario, in any order.
-        columns: metrics to show; the paper's columns of the scenario if None.
+        columns: metrics to show; the paper's columns of the scenario if None, and with pictures
+            what Reliability on the seen picture is above.
 
     Returns:
         Rows by model and editor, the paper's figures beneath those it has.
@@ -77,32 +79,39 @@ def scenario_table(entries: Sequence[Entry], columns: Sequence[str] | None = Non
             `edits.parquet` cannot be read.
     """
     check_comparable(entries)
-    names = paper_columns(entries[0].scenario) if columns is None else tuple(columns)
+    published = paper_columns(entries[0].scenario)
+    names = (*published, *seen_columns(entries, published)) if columns is None else tuple(columns)
     rows: list[Row] = []
     ties: list[Estimate] = []
+    floors: list[str] = []
     for alike in by_measure(entries):
         marks = _marks(alike, names)
         tied = _tied_with_best(alike, marks)
         ties += tied.values()
         for entry in alike:
+            of_floors = floor_marks(entry, names)
+            floors += of_floors.values()
             cells = tuple(
                 replace(
-                    metric_cell(entry.metrics.get(name)),
+                    _cell(entry, name),
                     mark=marks.get((entry.name, name), PLAIN),
                     is_tied=(entry.name, name) in tied,
+                    floor=of_floors.get(name, ""),
                 )
                 for name in names
             )
             heads = (model_label(entry.model), marked_name(entry))
             rows.append(Row(heads, str(entry.n_edits), cells, seeds=len(entry.runs)))
-            rows += _paper_rows(entry) if columns is None else []
+            rows += _paper_rows(entry, len(names)) if columns is None else []
     titled = tuple(metric_column(name) for name in names)
     notes = (
         *seed_notes(entries),
         *cluster_notes(entries),
         *target_notes(entries),
         *fewer_records(rows, titled),
+        *_difference_note(names),
         *_tie_note(ties, entries),
+        *floor_notes(floors),
         *measure_notes(entries),
         *left_out_notes(entries),
         *origin_notes(entries),
@@ -146,10 +155,11 @@ def left_out_phrase(run: RunResult) -> str:
 
 
 def further_columns(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Metrics that the paper's table does not have, in the order of the files."""
+    """Metrics that the scenario's table does not show, in the order of the files."""
     published = paper_columns(entries[0].scenario)
+    shown = {*published, *seen_columns(entries, published)}
     names = dict.fromkeys(name for entry in entries for name in entry.metrics)
-    return tuple(name for name in names if name not in published)
+    return tuple(name for name in names if name not in shown)
 
 
 def cost_table(entries: Sequence[Entry]) -> ResultTable:
@@ -191,50 +201,12 @@ def cost_table(entries: Sequence[Entry]) -> ResultTable:
     return ResultTable("Cost", ("Scenario", "Model", "Editor"), columns, rows, notes)
 
 
-def run_markdown(run: RunResult) -> str:
-    """All metrics of one run, one a line: the content of `table.md`."""
-    title = (
-        f"# {editor_label(run.editor)} on {model_label(run.model)}, {run.scenario} scenario\n\n"
-        f"Data {run.data}, {run.n_edits} edits{left_out_phrase(run)}{overlap_phrase(run)}, "
-        f"seed {run.seed}. Means in "
-        "percent over records with 95 % bootstrap intervals"
-        f"{_of_clusters(run)}; n is the number of records.\n"
-    )
-    title += f"\n{warning}\n" if (warning := target_warning(run)) else ""
-    title += f"\n{origin}\n" if (origin := origin_phrase(run)) else ""
-    lines = ["| Metric | Mean | 95 % interval | n |", "| --- | ---: | ---: | ---: |"]
-    lines += [f"| {' | '.join(line)} |" for line in metric_lines(run, run.metrics)]
-    return title + "\n" + "\n".join(lines) + "\n" + _beside_markdown(run)
-
-
-def _of_clusters(run: RunResult) -> str:
-    """What intervals draw, where that is not records."""
-    return "" if run.cluster == RECORD else f" over {drawn_over([run])} (metrics.cluster)"
-
-
-def _beside_markdown(run: RunResult) -> str:
-    """Gains and parts of all metrics; nothing in results that do not say."""
-    rows = beside_lines(run, run.metrics)
-    if not rows:
-        return ""
-    about = (
-        "Gain: points over the unedited model. Before the edit that one read a picture if it gave "
-        "the true answer about it, and named it if it gave its subject's name. In "
-        "brackets the records behind a mean."
-    )
-    header = BESIDE[: len(rows[0])]
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(["", about, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
-
-
-def metric_lines(run: RunResult, names: Iterable[str]) -> list[tuple[str, str, str, str]]:
-    """Name, mean, 95 % interval and n of some metrics of a run, as they are printed."""
-    lines = []
-    for name in names:
-        value = run.metrics[name]
-        interval = f"{value.low:.1f} to {value.high:.1f}" if value.has_interval else EMPTY
-        lines.append((arrow(name), metric_cell(value).text, interval, str(value.n)))
-    return lines
+def points_cell(value: Measured | None) -> Cell:
+    """`+12.3 [10.1, 14.6]`; of several seeds the mean with their standard deviation."""
+    if isinstance(value, Estimate):
+        return difference_cell(value)
+    cell = metric_cell(value)
+    return cell if value is None else replace(cell, text=f"{value.mean:+.1f}")
 
 
 def metric_cell(value: Measured | None) -> Cell:
@@ -249,6 +221,23 @@ def metric_cell(value: Measured | None) -> Cell:
         return Cell(f"{value.mean:.1f}", sd=sd, n=value.n)
     half = f"{value.half_width:.1f}" if value.has_interval else EMPTY
     return Cell(f"{value.mean:.1f}", half, n=value.n)
+
+
+def _cell(entry: Entry, name: str) -> Cell:
+    """A figure of a row, or the difference that a gain or a specificity is."""
+    if is_difference(name):
+        return points_cell(entry.metrics.get(name) or entry.variants.get(name))
+    return metric_cell(entry.metrics.get(name))
+
+
+def _difference_note(names: Iterable[str]) -> tuple[str, ...]:
+    if not any(map(is_difference, names)):
+        return ()
+    return (
+        "Gain (over the unedited model) and Specificity (the new answer about the edited subject "
+        "minus about another entity) are in points, with the 95 % interval of the paired "
+        "difference.",
+    )
 
 
 def _title(entries: Sequence[Entry]) -> str:
@@ -321,8 +310,11 @@ def _tie_note(ties: Sequence[Estimate], entries: Sequence[Entry]) -> tuple[str, 
     )
 
 
-def _paper_rows(entry: Entry) -> list[Row]:
-    """The paper's figures for this model and editor, and ours minus theirs."""
+def _paper_rows(entry: Entry, n_columns: int) -> list[Row]:
+    """The paper's figures for this model and editor, and ours minus theirs.
+
+    Columns beyond the paper's are empty.
+    """
     published = paper_row(entry.first)
     if published is None:
         return []
@@ -332,10 +324,11 @@ def _paper_rows(entry: Entry) -> list[Row]:
         for name, number in published.items()
     ]  # fmt: skip
     model, label = model_label(entry.model), entry.name
-    quoted = tuple(Cell(f"{number:.1f}") for number in published.values())
+    quoted = [Cell(f"{number:.1f}") for number in published.values()]
+    beyond = [Cell()] * (n_columns - len(quoted))
     return [
-        Row((model, f"{label}, paper"), "", quoted, PAPER, seeds=0),
-        Row((model, f"{label}, difference"), "", tuple(differences), DIFFERENCE, seeds=0),
+        Row((model, f"{label}, paper"), "", (*quoted, *beyond), PAPER, seeds=0),
+        Row((model, f"{label}, difference"), "", (*differences, *beyond), DIFFERENCE, seeds=0),
     ]
 
 

@@ -106,6 +106,10 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OfflineRun]:
     facts |= {
         "settings": {"image_root": str(folder)},
         "editor_report": {"final_loss": 0.25},
+        "variants": {
+            "Reliability_S_gain": Estimate(70, 60, 80, 10),
+            "Reliability_S_read": Estimate(50, 40, 60, 4),
+        },
         "curve": {
             1: {"Portability": Estimate(40, 30, 50, 1)},
             10: {"Portability": Estimate(20, 10, 30, 10)},
@@ -131,11 +135,13 @@ def test_an_evaluation_shows_its_metrics(sent: tuple[Path, OfflineRun]) -> None:
     assert table["Portability"] == {"mean": None, "low": None, "high": None, "n": 0}
     expected = {
         "Reliability_S/mean": 75, "Reliability_S/low": 73, "Reliability_S/high": 79,
-        "Reliability_S/n": 10, "Portability/n": 0, "n_edits": 10, "seconds_per_edit": 0.25,
+        "Reliability_S/n": 10, "Reliability_S_gain/mean": 70, "Reliability_S_gain/low": 60,
+        "Portability/n": 0, "n_edits": 10, "seconds_per_edit": 0.25,
         "answer_seconds_per_edit": 0.5, "peak_memory_bytes": 2**30, "editor/final_loss": 0.25,
     }  # fmt: skip
     assert {key: found.summary.get(key) for key in expected} == expected
     assert "Portability/mean" not in found.summary
+    assert "Reliability_S_read/mean" not in found.summary
 
 
 def test_an_evaluation_shows_its_edits_with_pictures(sent: tuple[Path, OfflineRun]) -> None:

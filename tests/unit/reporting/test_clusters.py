@@ -16,9 +16,10 @@ from reporting.document import build_report
 from reporting.entries import Entry
 from reporting.naming import entries
 from reporting.pairs import Pair, paired_differences, paired_table
+from reporting.run_tables import run_markdown
 from reporting.sequential import curve_of
 from reporting.sources import Sources
-from reporting.tables import run_markdown, scenario_table
+from reporting.tables import scenario_table
 from reporting.transitivity import gap_table, transitivity_gaps
 from results.files import CURVE
 from results.folder import CURVE_SCHEMA, RunResult, read_run

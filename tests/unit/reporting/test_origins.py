@@ -12,8 +12,9 @@ from reporting.document import write_report
 from reporting.formats import to_latex, to_markdown
 from reporting.naming import entries
 from reporting.origins import origin_notes
+from reporting.run_tables import run_markdown
 from reporting.sources import read_sources
-from reporting.tables import run_markdown, scenario_table
+from reporting.tables import scenario_table
 from results.folder import RunResult, parse_summary
 from tests.result_folders import make_run, summary
 

@@ -76,13 +76,14 @@ def test_csv_has_a_line_a_number_with_what_belongs_to_it(runs: list[RunResult]) 
     none = make_run(runs[0].folder.parent / "none", "none", means={"Leak": None})
     lines = to_csv(scenario_table(entries([*runs, none]), ["Reliability", "Leak"])).splitlines()
     assert lines == [
-        "model,editor,n,seeds,line,column,value,half_interval,sd,interval,mark,not_told_apart",
-        "llava_tiny,Unedited,10,1,measured,Reliability,50.0,3.0,,,,",
-        "llava_tiny,Unedited,10,1,measured,Leak,,,,,,",
-        "llava_tiny,FT,10,1,measured,Reliability,90.4,3.0,,,best,",
-        "llava_tiny,FT,10,1,measured,Leak,50.0,3.0,,,best,",
-        "llava_tiny,LoRA,10,3,measured,Reliability,90.2,,5.8,,second,",
-        "llava_tiny,LoRA,10,3,measured,Leak,50.0,,0.0,,best,",
+        "model,editor,n,seeds,line,column,value,half_interval,sd,interval,mark,not_told_apart,"
+        "not_told_from",
+        "llava_tiny,Unedited,10,1,measured,Reliability,50.0,3.0,,,,,",
+        "llava_tiny,Unedited,10,1,measured,Leak,,,,,,,",
+        "llava_tiny,FT,10,1,measured,Reliability,90.4,3.0,,,best,,",
+        "llava_tiny,FT,10,1,measured,Leak,50.0,3.0,,,best,,",
+        "llava_tiny,LoRA,10,3,measured,Reliability,90.2,,5.8,,second,,",
+        "llava_tiny,LoRA,10,3,measured,Leak,50.0,,0.0,,best,,",
     ]
 
 

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import re
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from metrics.bootstrap import paired_difference
-from reporting.console import beside_table
+from reporting.beside import ABOVE
+from reporting.console import beside_tables, result_table
 from reporting.document import build_report
-from reporting.formats import APART, ResultTable, to_csv
+from reporting.entries import Entry
+from reporting.floors import floor_marks
+from reporting.formats import (
+    APART,
+    NO_GAIN,
+    NOT_SPECIFIC,
+    ResultTable,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 from reporting.naming import entries
+from reporting.page import to_html
 from reporting.pairs import record_scores
+from reporting.paper import paper_columns
 from reporting.reading import gain_table, reading_table
+from reporting.run_tables import run_markdown
 from reporting.sources import Sources
-from reporting.tables import run_markdown
+from reporting.tables import further_columns, scenario_table
 from reporting.transitivity import READ_GAPS, gap_table, transitivity_gaps
 from results.folder import RunResult
 from tests.result_folders import make_run, make_scored
@@ -26,8 +43,13 @@ READ = 4  # edits 0 to 3 are of pictures that were read
 NAMED = 3  # and of the first two and the last one the subject was named
 
 
-def run(folder: Path, editor: str, read: float, unread: float, **changes: object) -> RunResult:
-    """An editor with one score on pictures that were read, and another on those that were not."""
+def run(
+    folder: Path, editor: str, read: float, unread: float, leak: float = 0.0, **changes: object
+) -> RunResult:
+    """An editor with one score on pictures that were read, and another on those that were not.
+
+    The new answer scores `leak` about the entity of the same type, and nine records have one.
+    """
     scores: dict[str, Sequence[float | None]] = {
         "reliability_s/token_accuracy": [read] * READ + [unread] * (N - READ),
         "reliability_s/token_accuracy_before": [0.25] * N,
@@ -35,6 +57,10 @@ def run(folder: Path, editor: str, read: float, unread: float, **changes: object
         "reliability_s/exact_match_before": [0.0] * N,
         "reliability_s/fact_before": [1.0] * READ + [0.0] * (N - READ),
         "reliability_s/named_before": [1.0, 1.0, *[0.0] * (N - NAMED), 1.0],
+        "reliability_s/first_token": [0.0] * (N - 2) + [1.0] * 2,
+        "reliability_s/first_token_before": [0.0] * N,
+        "leak_same/token_accuracy": [*[leak] * (N - 1), None],
+        "leak_same/token_accuracy_before": [*[0.25] * (N - 1), None],
         "reliability_u/token_accuracy": [read] * N,
         "reliability_u/token_accuracy_before": [0.5] * N,
         "reliability_u/fact_before": [1.0] * N,
@@ -56,9 +82,9 @@ def in_text(folder: Path, editor: str, score: float) -> RunResult:
 def runs(tmp_path: Path) -> list[RunResult]:
     """ROME reaches what was read, FT all the same; both are right in text."""
     return [
-        run(tmp_path / "none", "none", 0.25, 0.25),
+        run(tmp_path / "none", "none", 0.25, 0.25, 0.25),
         run(tmp_path / "rome", "rome", 1.0, 0.0),
-        run(tmp_path / "ft", "ft", 1.0, 1.0),
+        run(tmp_path / "ft", "ft", 1.0, 1.0, 1.0),
         *(in_text(tmp_path / f"{name}_text", name, 1.0) for name in ("rome", "ft")),
     ]
 
@@ -121,8 +147,11 @@ def test_earlier_results_have_no_such_table(tmp_path: Path, runs: list[RunResult
     assert older.variants == {}
     assert reading_table(entries([older])) is None
     assert gain_table(entries([older])) is None
-    assert beside_table(older) is None
+    assert beside_tables(older) == []
     assert "Gain" not in run_markdown(older)
+    assert not any(
+        column.name.endswith("gain") for column in scenario_table(entries([older])).columns
+    )
     sections = [
         getattr(block, "title", "")
         for block in build_report(Sources(tuple(entries([older])))).blocks
@@ -165,16 +194,95 @@ def test_the_report_has_the_tables_and_the_terminal_a_block(runs: list[RunResult
         "transitive_gains",
         "unimodal_gains",
     } <= named
-    console = Console(width=80, record=True)
-    beside = beside_table(runs[1])
-    assert beside is not None
-    console.print(beside)
-    shown = console.export_text()
-    line = next(line for line in shown.splitlines() if "Reliability_S" in line)
-    assert [part.strip() for part in line.strip("│ ").split("│")] == [
-        "Reliability_S ↑", "+15.0", "100.0 (4)", "0.0 (6)", "66.7 (3)", "28.6 (7)",
+    above, by_picture = beside_tables(runs[1])
+    assert terminal_line(by_picture, "Reliability_S") == [
+        "Reliability_S ↑", "100.0 (4)", "0.0 (6)", "66.7 (3)", "28.6 (7)",
     ]  # fmt: skip
-    assert "| Reliability_S_EM ↑ | +40.0 | 100.0 (4) | 0.0 (6) |" in run_markdown(runs[1])
-    text = beside_table(runs[3])
-    assert text is not None
-    assert len(text.columns) == 2
+    name, gain, specificity, first, match = terminal_line(above, "Reliability_S")
+    assert (name, gain.split()[0], specificity.split()[0]) == ("Reliability_S ↑", "+15.0", "+44.4")
+    assert (first.split()[0], match.split()[0]) == ("20.0", "40.0")
+    assert re.search(
+        r"^\| Reliability_S_EM ↑ \| \+40\.0 \[.*\] \| - \|$", run_markdown(runs[1]), re.MULTILINE
+    ), "exact matches of the other entity were not scored"
+    assert "| Reliability_S_EM ↑ | 100.0 (4) | 0.0 (6) |" in run_markdown(runs[1])
+    (text,) = beside_tables(runs[3])
+    assert [column.header for column in text.columns] == list(ABOVE)
+    assert beside_tables(runs[0])[0].title == by_picture.title, (
+        "the unedited model is above nothing"
+    )
+
+
+def terminal_line(table: Table, name: str) -> list[str]:
+    console = Console(width=120, record=True)
+    console.print(table)
+    line = next(line for line in console.export_text().splitlines() if f" {name} " in line)
+    return [part.strip() for part in line.strip("│ ").split("│")]
+
+
+def test_a_table_with_pictures_says_what_its_figures_are_above(runs: list[RunResult]) -> None:
+    table = scenario_table(entries(runs[:3]))
+    seen = ["Reliability_S_gain", "Specificity_S", "Reliability_S_first", "Reliability_S_EM"]
+    assert [column.name for column in table.columns][8:] == seen
+    assert not set(seen) & set(further_columns(entries(runs[:3])))
+    assert cell(table, "Reliability_S_gain", "FT") == "+75.0"
+    assert cell(table, "Specificity_S", "FT") == "+0.0"
+    assert cell(table, "Specificity_S", "ROME") == "+44.4"
+    assert cell(table, "Reliability_S_first", "ROME") == "20.0"
+    assert any("Specificity_S 9" in note for note in table.notes), "one record has no such probe"
+    in_text = scenario_table(entries(runs[3:]))
+    assert [column.name for column in in_text.columns] == list(paper_columns("unimodal"))
+
+
+def test_figures_that_are_not_told_from_a_floor_are_marked(runs: list[RunResult]) -> None:
+    """FT gives the new answer to everybody; ROME's 40 may be 0.25 of the unedited model's."""
+    table = scenario_table(entries(runs[:3]))
+    floors = {row.heads[1]: row.cells[0].floor for row in table.rows}
+    assert floors == {"Unedited": "", "FT": NOT_SPECIFIC, "ROME": NO_GAIN}
+    unseen = {row.heads[1]: row.cells[1].floor for row in table.rows}
+    assert unseen == {"Unedited": "", "FT": NOT_SPECIFIC, "ROME": ""}
+    notes = [note for note in table.notes if note[0] in NO_GAIN + NOT_SPECIFIC]
+    assert [note[0] for note in notes] == [NO_GAIN, NOT_SPECIFIC]
+    assert "gain" in notes[0]
+    assert "specificity" in notes[1]
+    markdown, latex, lines = to_markdown(table), to_latex(table), to_csv(table).splitlines()
+    assert f"**100.0** ± 0.0 {NOT_SPECIFIC} |" in markdown
+    assert r"$^{\ddagger}$" in latex
+    assert [line.rsplit(",", 1)[1] for line in lines if ",Reliability_S," in line] == [
+        "", "specificity", "gain",
+    ]  # fmt: skip
+    page = ET.fromstring(to_html(table))
+    assert page.find(".//td[@class='number best floor']/sup").text == NOT_SPECIFIC  # type: ignore[union-attr]
+    read = table_of(runs)
+    (ft,) = (row for row in read.rows if row.heads[1:] == ("FT", "seen"))
+    assert [(cell_.text, cell_.floor) for cell_ in ft.cells[:2]] == [
+        ("100.0", ""), ("100.0", NOT_SPECIFIC),
+    ], "in text nobody else was asked, and the gain is 95"  # fmt: skip
+    assert f"100.0 {NOT_SPECIFIC}" in list(result_table(runs[2]).columns[1].cells)
+    assert "not told from an answer that everybody gets" in str(result_table(runs[2]).caption)
+    assert f"| Reliability_S ↑ | 100.0 {NOT_SPECIFIC} | 100.0 to 100.0 | 10 |" in run_markdown(
+        runs[2]
+    )
+
+
+def test_an_editor_that_changes_nothing_is_marked(tmp_path: Path) -> None:
+    idle = run(tmp_path, "ike", 0.25, 0.25, 0.25)
+    assert (idle.variants["Reliability_S_gain"].mean, idle.variants["Leak_gain"].mean) == (0, 0)
+    assert floor_marks(Entry.of(idle), ["Reliability_S", "Locality_I"]) == {
+        "Reliability_S": NO_GAIN + NOT_SPECIFIC
+    }
+
+
+def test_several_seeds_are_marked_over_records_and_seeds(tmp_path: Path) -> None:
+    rows = entries(
+        [
+            run(tmp_path / f"{name}{seed}", name, read, 1.0, leak, seed=seed)
+            for name, read, leak in (("ft", 1.0, 1.0), ("rome", 0.75, 0.0))
+            for seed in (0, 1)
+        ]
+    )
+    assert {row.name: floor_marks(row, ["Reliability_S"]) for row in rows} == {
+        "FT": {"Reliability_S": NOT_SPECIFIC}, "ROME": {}
+    }  # fmt: skip
+    table = scenario_table(rows)
+    assert cell(table, "Specificity_S", "FT") == "+0.0"
+    assert table.rows[0].cells[-3].sd == "0.0"

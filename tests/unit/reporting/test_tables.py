@@ -13,7 +13,8 @@ from reporting.labels import SCENARIOS
 from reporting.naming import entries
 from reporting.page import to_html
 from reporting.paper import paper_tables
-from reporting.tables import cost_table, further_columns, run_markdown, scenario_table
+from reporting.run_tables import run_markdown
+from reporting.tables import cost_table, further_columns, scenario_table
 from results.folder import RunResult
 from tests.result_folders import make_run
 
