@@ -6,13 +6,16 @@
     python report.py --label slow=runs/a --label fast=runs/b --output runs/report    two settings
     python report.py --check runs/tmke/text/0                         a run beside the paper's row
     python report.py --check runs/tmke/*/[0-9]* --output runs/report  both
+    python report.py --records llava_rome.json                        published token accuracies
 
 Runs that differ in nothing but their seeds are one row: their mean, and its spread over the seeds.
 Runs of one editor that differ in other settings are rows that say in what, or that --label names.
 
 Folders come from evaluate.py (results) and train.py (loss curves). Only files are read: no model is
 loaded and no metric is computed anew. With --check each result is held against the paper's figure;
-the exit code is 0 if all are within the tolerance, 1 if any is not, 2 after an error.
+the exit code is 0 if all are within the tolerance, 1 if any is not, 2 after an error. It also says
+which of the paper's own figures can be told from an answer that everybody gets. --records prints
+the means of token accuracies that are published record by record, with the floor beside each.
 """
 
 import argparse
@@ -22,7 +25,10 @@ from collections.abc import Sequence
 from errors import ConfigError, exit_status
 from options import path_flag
 from reporting.check import check_entry, checked_as_text
+from reporting.console import rich_table
 from reporting.document import REPORT, write_report
+from reporting.paper_floor import paper_floor_tables
+from reporting.record_file import accuracies_table, read_accuracies
 from reporting.sources import Sources, read_sources
 from results.files import check_output
 from results.screen import screen
@@ -45,13 +51,19 @@ def report(options: argparse.Namespace) -> int:
     Raises:
         TmkeError: a folder cannot be read, or the output is missing or taken.
     """
+    has_folders = bool(options.folders or options.label)
     if options.output is not None:
         check_output(options.output, REPORT, overwrite=options.overwrite)
-    elif not options.check:
+    elif not options.check and (has_folders or not options.records):
         raise ConfigError("--output DIR is required: the folder for the report (or --check).")
-    if not options.folders and not options.label:
+    if not has_folders and (options.output is not None or options.check or not options.records):
         raise ConfigError("RESULT_DIR is required: folders that evaluate.py wrote (or --label).")
-    sources = read_sources(options.folders, options.label)
+    tables = [accuracies_table(read_accuracies(path)) for path in options.records]
+    sources = read_sources(options.folders, options.label) if has_folders else None
+    for table in tables:
+        screen().print(rich_table(table))
+    if sources is None:
+        return 0
     code = check(sources) if options.check else 0
     if options.output is not None:
         screen().print(f"Written to {write_report(sources, options.output)}", soft_wrap=True)
@@ -59,8 +71,10 @@ def report(options: argparse.Namespace) -> int:
 
 
 def check(sources: Sources) -> int:
-    """Print every result beside the paper's; 0 if all agree, else 1."""
+    """Print every result beside the paper's, and what those tell; 0 if all agree, else 1."""
     checked_entries = [check_entry(entry) for entry in sources.entries]
+    for table in paper_floor_tables():
+        screen().print(rich_table(table))
     screen().print(checked_as_text(checked_entries))
     return 0 if all(checked.passes for checked in checked_entries) else 1
 
@@ -81,11 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         "figures and page, and takes them in; may be repeated",
     )  # fmt: skip
     parser.add_argument(
-        "--output",
-        type=path_flag,
-        metavar="DIR",
+        "--output", type=path_flag, metavar="DIR",
         help="folder for the report; optional with --check",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a report that is already in the output"
     )
@@ -93,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         "--check", action="store_true",
         help="compare every result with the paper's figure; exit code 0 if all are within the "
         "tolerance, 1 if any is not, 2 after an error",
+    )  # fmt: skip
+    parser.add_argument(
+        "--records", action="append", default=[], type=path_flag, metavar="FILE",
+        help="prints the means of a JSON file of token accuracies, with exact match and the floor "
+        "beside each; may be repeated, and needs no RESULT_DIR",
     )  # fmt: skip
     return parser
 

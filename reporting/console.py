@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from reporting.beside import ABOVE, BY_PICTURE, above_lines, part_lines
 from reporting.clusters import RECORD, drawn_over, target_warning
 from reporting.entries import Entry
 from reporting.floors import floor_marks, floor_notes
+from reporting.formats import ResultTable, plain_text
 from reporting.labels import UNEDITED, editor_label, model_label
 from reporting.origins import licence_phrase
 from reporting.overlap import overlap_phrase
@@ -61,6 +65,34 @@ def result_table(run: RunResult) -> Table:
     for line in metric_lines(run, names):
         table.add_row(*line)
     return table
+
+
+def rich_table(table: ResultTable) -> Group:
+    """A result table with its notes below, for the terminal.
+
+    The column n is shown where lines differ in it. A terminal is narrow: titles break at their
+    underscores, intervals do not break, and nothing is cut off.
+    """
+    drawn = Table(
+        title=Text(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    counts = table.counts if len({row.n for row in table.rows}) > 1 else ()
+    for head in table.heads:
+        drawn.add_column(Text(head), no_wrap=True)
+    for name in counts:
+        drawn.add_column(name, justify="right")
+    for number, column in enumerate(table.columns):
+        cells = [row.cells[number] for row in table.rows]
+        is_whole = any(cell.interval or cell.half for cell in cells)
+        title = Text(column.title.replace("_", " "))
+        drawn.add_column(title, justify="right", overflow="fold", no_wrap=is_whole)
+    for rows in table.groups:
+        for row in rows:
+            texts = (*table.counts_of(row)[: len(counts)], *map(plain_text, row.cells))
+            drawn.add_row(*map(Text, (*row.heads, *texts)))
+        if len(table.heads) > 1:
+            drawn.add_section()
+    return Group(drawn, *(Text(note) for note in table.notes), "")
 
 
 def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:

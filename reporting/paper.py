@@ -20,7 +20,8 @@ def paper_tables() -> dict[str, Any]:
     Returns:
         By scenario {"columns": [...], "rows": {model: {editor: [...]}}} in percent; "tolerance",
         the points by which a reproduction may differ; "records", the sizes of the test set and of
-        its public part; and "as_published", the facts of a run that the paper's runs have.
+        its public part; "as_published", the facts of a run that the paper's runs have; and
+        "recorded", what is known of rows whose records are public.
     """
     tables: dict[str, Any] = json.loads(PAPER_TABLES.read_text(encoding="utf-8"))
     return tables
