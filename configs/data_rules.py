@@ -70,9 +70,9 @@ def _without_pictures(
             f"scenario={scenario.name}: {key}={data.name} is text alone, and this scenario asks "
             f"about pictures; use scenario={' or '.join(able)} ({accepted})"
         )
-    if questions == "image_text":
+    if questions in ("image_text", "transitive"):
         yield (
-            f"editor.questions=image_text: {key}={data.name} is text alone; use "
+            f"editor.questions={questions}: {key}={data.name} is text alone; use "
             f"editor.questions=text ({accepted})"
         )
 
@@ -88,10 +88,10 @@ def _without_text(
             "picture and none in text, and this scenario makes them in text; use "
             f"scenario=multimodal ({accepted})"
         )
-    if questions == "text":
+    if questions in ("text", "transitive"):
         yield (
-            f"editor.questions=text: the edits of {key}={data.name} have no text question; use "
-            f"editor.questions=image_text ({accepted})"
+            f"editor.questions={questions}: the edits of {key}={data.name} have no text question; "
+            f"use editor.questions=image_text ({accepted})"
         )
 
 

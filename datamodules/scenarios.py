@@ -29,7 +29,7 @@ from datamodules.records import (
 from errors import DataError
 
 ScenarioName = Literal["unimodal", "transitive", "multimodal"]
-Questions = Literal["text", "image_text"]
+Questions = Literal["text", "image_text", "transitive"]
 
 
 class Prompt(NamedTuple):
@@ -96,7 +96,8 @@ def _edit_image(record: Record) -> Prompt:
     if edit.image_question is None or record.image is None:
         raise DataError(
             f"the record has no {'picture' if record.image is None else 'question about a picture'}"
-            f" of {record.about!r}: only scenario=unimodal can be asked of it."
+            f" of {record.about!r}: only scenario=unimodal can be asked of it, and a training of "
+            "text edits only editor.questions=text."
         )
     return _new(record, edit, edit.image_question, record.image)
 
@@ -124,6 +125,11 @@ def _rephrase_unseen(record: Record) -> Prompt | None:
     rephrase = record.rephrase_question
     question = rephrase.rephrase_image_question if rephrase else None
     return _of_picture(record, rephrase, question, record.image_rephrase)
+
+
+def _named(record: Record, image: str | None) -> Prompt | None:
+    """The text question beside a picture: who is shown has been named, the fact is still asked."""
+    return _of_picture(record, record.knowledge_edit, record.knowledge_edit.question, image)
 
 
 def _of_picture(
@@ -272,6 +278,11 @@ TEXT_BESIDE_PICTURES: Mapping[str, PromptMaker] = {
     for name, make_prompt in TEXT_PROBES.items()
     if not name.startswith("locality")
 }
+# Beside a picture what is asked in text, which names the subject; training alone asks so.
+NAMED_PROBES: Mapping[str, PromptMaker] = {
+    "named_s": lambda record: _named(record, record.image),
+    "named_u": lambda record: _named(record, record.image_rephrase),
+}
 # Probe -> the field of a record that it asks, where that may be drawn from another record.
 DRAWN_FIELDS: Mapping[str, str] = {
     "stability_same": "same_type_entity_question",
@@ -286,15 +297,22 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 
 
+_TRAINING_PROBES: Mapping[Questions, Mapping[str, PromptMaker]] = {
+    "text": TEXT_PROBES,
+    "image_text": IMAGE_PROBES,
+    "transitive": {**IMAGE_PROBES, **TEXT_BESIDE_PICTURES, **NAMED_PROBES},
+}
+
+
 def training_scenario(name: str, questions: Questions, probes: set[str]) -> Scenario:
     """The scenario's edit with the outer-loss questions of an outer loss (benchmark, training).
 
     Args:
         name: a scenario; it decides what the edit sees.
-        questions: `text` asks text questions, `image_text` shows pictures.
+        questions: `text` asks text questions, `image_text` shows pictures, `transitive` does both.
         probes: the names of the outer loss's questions.
     """
-    table = TEXT_PROBES if questions == "text" else IMAGE_PROBES
+    table = _TRAINING_PROBES[questions]
     return replace(SCENARIOS[name], probes={name: table[name] for name in table if name in probes})
 
 

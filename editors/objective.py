@@ -3,10 +3,16 @@
     text        L = w_g NLL(rephrase) + w_p NLL(one-hop) + w_l KL(text locality)
     image_text  L = w_g NLL(rephrase, picture) + w_i NLL(question, other picture)
                     + w_l [KL(text locality) + KL(image locality)]
+    transitive  L = w_g NLL(rephrase) + w_t NLL(question and rephrase, both pictures)
+                    + w_n NLL(text question beside both pictures)
+                    + w_l [KL(text locality) + KL(image locality)]
+                    + w_s KL(question, picture of another subject of the same type)
 
-as the TMKE authors' code trains MEND and SERAC (text records) and as MMEdit and VLKEB do
-(pictures). Both may add w_r NLL(edit question). KL is KL(unedited || edited). A value is averaged
-over the tokens of a row, then over the rows of a term; with one edit this is the published loss.
+The first two are how the TMKE authors' code trains MEND and SERAC (text records), and how MMEdit
+and VLKEB do (pictures). `transitive` is this project's: a text edit has to reach the pictures of
+its subject, and theirs alone. All may add w_r NLL(edit question). KL is KL(unedited || edited). A
+value is averaged over the tokens of a row, then over the rows of a term; with one edit this is the
+published loss.
 """
 
 from __future__ import annotations
@@ -30,6 +36,7 @@ _LOCALITY = ("far", "near", "subject")
 _TEXT = tuple(f"locality_{kind}" for kind in _LOCALITY)
 _TEXT_AMONG_PICTURES = tuple(f"locality_t_{kind}" for kind in _LOCALITY)
 _PICTURES = tuple(f"locality_i_{kind}" for kind in _LOCALITY)
+_OF_THE_SUBJECT = ("reliability_s", "reliability_u", "generality_s", "generality_u")
 
 
 class Term(NamedTuple):
@@ -54,6 +61,15 @@ TERMS: Mapping[str, tuple[Term, ...]] = {
         Term("image", ("reliability_u",), "image"),
         Term("locality_t", _TEXT_AMONG_PICTURES, "locality", kl=True),
         Term("locality_i", _PICTURES, "locality", kl=True),
+    ),
+    "transitive": (
+        Term("reliability", ("reliability_t",), "reliability"),
+        Term("generality", ("generality_t",), "generality"),
+        Term("transfer", _OF_THE_SUBJECT, "transfer"),
+        Term("named", ("named_s", "named_u"), "named"),
+        Term("locality_t", _TEXT_AMONG_PICTURES, "locality", kl=True),
+        Term("locality_i", _PICTURES, "locality", kl=True),
+        Term("specificity", ("stability_same",), "specificity", kl=True),
     ),
 }
 
@@ -81,7 +97,7 @@ class Objective:
     """An outer loss over the probes of a batch.
 
     Args:
-        name: `text` or `image_text`.
+        name: `text`, `image_text` or `transitive`.
         weights: weight of each kind of term; terms of weight 0 are not computed.
         positions: where KL compares; `answer` is the answer tokens, `all` every token, prompt and
             picture included, as published.

@@ -6,7 +6,7 @@ An editor's own subclass stands in `editors/<name>/config.py` and says which key
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import Field
 
@@ -50,6 +50,8 @@ class EditorOptions(Options):
         needs_subject: whether it edits at the subject's tokens in the edit's question.
         asks_longer: whether it puts texts before questions, as `editors.base.AsksLonger` says.
         renamed: keys that had another name once, old to new; checkpoints still have the old one.
+        added: keys that there were not once, with what they would have said then; `a.b` is option b
+            of section a.
         name: the folder of the method, not the YAML file's name: two files may share a method.
     """
 
@@ -60,6 +62,7 @@ class EditorOptions(Options):
     needs_subject: ClassVar[bool] = False
     asks_longer: ClassVar[bool] = False
     renamed: ClassVar[Mapping[str, str]] = {}
+    added: ClassVar[Mapping[str, Any]] = {}
 
     name: str
 
@@ -127,13 +130,20 @@ class DescentOptions(EditorOptions):
 
 
 class OuterWeights(Options):
-    """Weights of the outer loss; a term of weight 0 is not computed."""
+    """Weights of the outer loss; a term of weight 0 is not computed.
+
+    `portability` is a term of the questions `text` alone, `image` of `image_text`, and `transfer`,
+    `named` and `specificity` are terms of `transitive` (`editors.objective`).
+    """
 
     reliability: float = Field(ge=0)
     generality: float = Field(ge=0)
     portability: float = Field(ge=0)
     image: float = Field(ge=0)
+    transfer: float = Field(ge=0)
+    named: float = Field(ge=0)
     locality: float = Field(ge=0)
+    specificity: float = Field(ge=0)
 
 
 class TrainedEditorOptions(EditorOptions):
@@ -159,6 +169,9 @@ class TrainedEditorOptions(EditorOptions):
     )
 
     rates: ClassVar[frozenset[str]] = frozenset(("lr",))
+    added: ClassVar[Mapping[str, Any]] = {
+        "weights.transfer": 0.0, "weights.named": 0.0, "weights.specificity": 0.0,
+    }  # fmt: skip
 
     max_iterations: int = Field(ge=1)
     batch_size: int = Field(ge=1)
@@ -169,7 +182,7 @@ class TrainedEditorOptions(EditorOptions):
     weights: OuterWeights
 
     def questions_for(self, scenario: ScenarioName) -> Questions:
-        """Whether the outer loss asks in text or shows pictures."""
+        """Whether the outer loss asks in text, shows pictures or does both."""
         return self.questions or ("image_text" if scenario == "multimodal" else "text")
 
     def lowest_layer(self, n_layers: int) -> int:

@@ -65,10 +65,19 @@ def registration(name: str) -> Registration:
 
 
 def with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored options of an editor, by the names that its keys have now."""
+    """Stored options of an editor, by the keys that it has now."""
     name = str(options.get("name"))
-    renamed = registration(name).options.renamed if name in editor_names() else {}
-    return {renamed.get(key, key): value for key, value in options.items()}
+    if name not in editor_names():
+        return dict(options)
+    known = registration(name).options
+    current = {known.renamed.get(key, key): value for key, value in options.items()}
+    for key, value in known.added.items():
+        section, _, option = key.rpartition(".")
+        if not section:
+            current.setdefault(option, value)
+        elif isinstance(of_section := current.get(section), Mapping):
+            current[section] = {option: value, **of_section}
+    return current
 
 
 def build_editor(options: EditorOptions, model: EditableModel, inputs: EditorInputs) -> Editor:

@@ -3,6 +3,9 @@
     mixture      0.1 NLL(rephrase) + 0.1 NLL(one-hop or other picture) + KL(base || mixture)
     supervised   0.1 NLL(counterfactual model with the gold entry) + balanced BCE of the scope
 
+Which questions are about the edit, and which are not, is `editor.questions`' to say: those that its
+NLL terms ask, and those of its KL terms.
+
 The first is the outer loss of the benchmark on the soft mixture of both models, the KL of pictures
 included (published code computes it and then forgets it); the second, with hard negatives, is that
 of Mitchell et al. 2022.
@@ -17,7 +20,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from editors.base import Edit, EditorInputs
-from editors.objective import Objective, OuterLoss, per_process
+from editors.objective import TERMS, Objective, OuterLoss, per_process
 from editors.serac.config import SeracOptions
 from editors.serac.editor import Serac, SeracEdit, build
 from editors.serac.negatives import HardNegatives
@@ -61,8 +64,9 @@ class SeracTraining(EditorTraining):
         super().__init__(options, model, build(options, model, inputs), objective)
         self.supervised, self.negatives = supervised, negatives
         self.quality = ScopeQuality(self.editor.threshold)
-        weights = options.weights.model_dump()
-        self._gold = Objective(objective.name, {**weights, "locality": 0.0})
+        unweighed = {term.weight: 0.0 for term in TERMS[objective.name] if term.kl}
+        weights = options.weights.model_dump() | unweighed
+        self._gold = Objective(objective.name, weights)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with a group for each network."""

@@ -298,7 +298,8 @@ MEND_OPTIONS: dict[str, Any] = {
     "layers": 2, "rank": 8, "n_hidden": 1, "init": "id", "v_init_std": 0.1, "combine": True,
     "shared": True, "normalise": True, "sign": "descent", "questions": None,
     "weights": {
-        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "locality": 1.0,
+        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "transfer": 0.1,
+        "named": 0.0, "locality": 1.0, "specificity": 1.0,
     },
 }  # fmt: skip
 
@@ -307,16 +308,24 @@ IMAGE_PROBES = (
     "reliability_s", "reliability_u", "generality_s", "portability", "locality_t_far",
     "locality_t_near", "locality_i_far",
 )  # fmt: skip
+TRANSITIVE_PROBES = (
+    "reliability_t", "generality_t", "reliability_s", "reliability_u", "generality_s",
+    "generality_u", "named_s", "named_u", "locality_t_far", "locality_i_far", "stability_same",
+)  # fmt: skip
 
 
 def edit_batch(
     edits: Sequence[int],
     *,
     pictures: bool = False,
+    transitive: bool = False,
     padding: str = "right",
     extra: int = 0,
 ) -> EditBatch:
-    """Edits by number, each with its own random prompts; odd ones have no one-hop question."""
+    """Edits by number, each with its own random prompts; odd ones have no one-hop question.
+
+    With `transitive` they are in text and asked in text and about pictures.
+    """
     prompts: list[Prompt] = []
     edit_rows: list[int] = []
     probes: dict[str, list[int]] = {}
@@ -324,12 +333,15 @@ def edit_batch(
         draw = random.Random(number)
         edit_rows.append(len(prompts))
         prompts.append(_prompt(draw, place, number if pictures else None))
-        for name in IMAGE_PROBES if pictures else TEXT_PROBES:
-            shows = pictures and not name.startswith("locality_t")
+        own = {"reliability_t"} if transitive else {"reliability", "reliability_s"}
+        with_pictures = TRANSITIVE_PROBES if transitive else IMAGE_PROBES
+        for name in with_pictures if pictures or transitive else TEXT_PROBES:
+            shows = (pictures or transitive) and not name.startswith("locality_t")
+            shows = shows and not name.endswith("_t")
             asked = _prompt(draw, place, draw.randrange(1000) if shows else None)
             if name == "portability" and number % 2:
                 continue
-            if name in ("reliability", "reliability_s"):  # the edit's own prompt stands once
+            if name in own:  # the edit's own prompt stands once
                 probes.setdefault(name, []).append(edit_rows[-1])
                 continue
             probes.setdefault(name, []).append(len(prompts))

@@ -42,7 +42,8 @@ OPTIONS: dict[str, Any] = {
         "temperature": 0.1,
     },
     "weights": {
-        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "locality": 1.0,
+        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "transfer": 0.1,
+        "named": 0.0, "locality": 1.0, "specificity": 1.0,
     },
 }  # fmt: skip
 

@@ -88,7 +88,8 @@ def test_mend_without_an_experiment_has_the_tabulated_settings() -> None:
         "published",
     )
     assert mend.weights.model_dump() == {
-        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "locality": 1.0,
+        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "transfer": 0.1,
+        "named": 0.0, "locality": 1.0, "specificity": 1.0,
     }  # fmt: skip
     assert mend.optimiser_steps() == 15_000
     assert mend.optimiser_steps(processes=4) == 3_750

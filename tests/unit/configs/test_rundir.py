@@ -16,6 +16,7 @@ from configs.rundir import check_output_dir, resumes
 from datamodules.sources.world import WorldData
 from editors.checkpoint import CONFIG, IDENTITY, editor_options, read_checkpoint
 from editors.mend.config import MendOptions
+from editors.registry import with_current_names
 from errors import ConfigError
 from tests.output_folders import prepared
 
@@ -237,6 +238,21 @@ def test_a_key_under_its_old_name_is_understood(
     assert isinstance(config.editor, MendOptions)
     assert config.editor.questions == "image_text"
     assert not caplog.messages
+
+
+def test_weights_of_later_terms_are_nought_in_an_earlier_checkpoint(trained: Path) -> None:
+    """Whatever its YAML says by now: the training had no such term."""
+    stored = yaml.safe_load((trained / "config.yaml").read_text())
+    later = ("transfer", "named", "specificity")
+    for name in later:
+        del stored["editor"]["weights"][name]
+    (trained / "config.yaml").write_text(yaml.safe_dump(stored))
+    before = dict(stored["editor"]["weights"])
+    config = evaluate(f"ckpt={trained}/checkpoints/best.ckpt")
+    assert isinstance(config.editor, MendOptions)
+    assert config.editor.weights.model_dump() == before | dict.fromkeys(later, 0.0)
+    assert with_current_names(stored["editor"])["weights"] == before | dict.fromkeys(later, 0.0)
+    assert "weights" not in with_current_names({"name": "ft"})
 
 
 def test_a_broken_copy_of_the_settings_is_named(trained: Path) -> None:

@@ -101,6 +101,12 @@ def test_a_subject_of_both_sources_is_refused(words: list[str], tmp_path: Path) 
         (["data.train=zsre", "data.train.root=DIR", "data.train.train_files=[a.json]",
           "data.train.filter_known=pictures"], r"data\.train\.filter_known=pictures: "
          r"data\.train=zsre is text alone"),
+        (["data.train=zsre", "data.train.root=DIR", "data.train.train_files=[a.json]",
+          "scenario=transitive", "editor.questions=transitive"], r"editor\.questions=transitive: "
+         r"data\.train=zsre is text alone; use editor\.questions=text"),
+        (["data.train=vlkeb", "data.train.root=DIR", "data.train.train_files=[a.json]",
+          "scenario=multimodal", "editor.questions=transitive"], r"editor\.questions=transitive: "
+         r"the edits of data\.train=vlkeb have no text question; use editor\.questions=image_text"),
         (["data.train=vlkeb", "data.train.root=DIR", "data.train.train_files=[a.json]"],
          r"scenario=unimodal: the edits of data\.train=vlkeb have a question about a picture"),
     ],

@@ -253,7 +253,7 @@ def test_an_edit_that_changes_nothing_has_no_locality_loss() -> None:
 
 
 def test_objectives_that_cannot_train_are_refused() -> None:
-    with pytest.raises(ConfigError, match="it can be one of image_text, text"):
+    with pytest.raises(ConfigError, match="it can be one of image_text, text, transitive"):
         Objective("pictures", {"locality": 1.0})
     with pytest.raises(ConfigError, match="nothing to train on"):
         Objective("text", {"image": 1.0})

@@ -200,7 +200,8 @@ def test_published_settings_are_the_default() -> None:
         "square", 1.0, False, 0.5,
     )  # fmt: skip
     assert chosen.weights.model_dump() == {
-        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "locality": 1.0,
+        "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "transfer": 0.1,
+        "named": 0.0, "locality": 1.0, "specificity": 1.0,
     }  # fmt: skip
     demo = loaded("experiment=demo")
     assert (demo.objective, demo.scope.encoder) == ("supervised", "fresh")
