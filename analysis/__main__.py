@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         "--threshold", type=float, default=THRESHOLD,
         help=f"of a set, a part of the largest attribution (default: {THRESHOLD})",
     )  # fmt: skip
+    neurons.add_argument(
+        "--shortcut", action="store_true", help="the authors' shortcut share too (docs/neurons.md)"
+    )
     neurons.add_argument("--edits", type=int, metavar="N", help="the first N edits, as data.limit")
 
     for parser_of_kind in kinds.choices.values():

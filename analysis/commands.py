@@ -118,7 +118,12 @@ def knowledge_neurons(options: argparse.Namespace) -> int:
     from runner.start import start
 
     with start(cfg) as placement:
-        numbers, tables = analyse(placement, steps=options.steps, threshold=options.threshold)
+        numbers, tables = analyse(
+            placement,
+            steps=options.steps,
+            threshold=options.threshold,
+            shortcut=options.shortcut,
+        )
     files = write_neurons(options.output, numbers, tables)
     console = screen(narrowest=_NARROWEST)
     console.print(neuron_table(numbers))

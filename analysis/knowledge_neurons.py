@@ -14,8 +14,8 @@ edit made in text lands: `analysis.neuron_report`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,9 @@ from torch import Tensor
 
 from analysis.attribution import attributions, n_neurons, update_by_neuron
 from analysis.overlap import Ids
+from analysis.shortcut import STEPS_OF_CHAIN, Chains
+from analysis.shortcut import THRESHOLD as OF_CHAINS
+from datamodules.reading import reading_questions
 from datamodules.records import Record
 from datamodules.scenarios import (
     IMAGE_PROBES,
@@ -38,14 +41,15 @@ from editors.base import DeltaEdit, Editor
 from errors import ConfigError
 from lightning_modules.finite import FiniteCheck
 from metrics.precision import in_float64
-from models.deltas import Role
+from models.deltas import Deltas, Role
 from models.editable import EditableModel
-from models.rows import EditBatch
+from models.rows import EditBatch, Rows
 from results.screen import screen
 
-Question = Literal["text", "image", "same_type"]
+Question = Literal["text", "image", "same_type", "name"]
 When = Literal["before", "after"]
 QUESTIONS: tuple[Question, ...] = ("text", "image", "same_type")
+NAME: Question = "name"  # who the seen picture shows, for the authors' shortcut share alone
 WHEN: tuple[When, ...] = ("before", "after")
 
 
@@ -86,6 +90,7 @@ class Neurons:
         subjects: (n,).
         sets: when and question -> (n,) sets; None where the model does not give the answer.
         updates: kind of matrix -> what the edits change; empty for the unedited model.
+        chains: when -> the sets of the authors' shortcut share; empty where it was not asked for.
     """
 
     layers: int
@@ -94,12 +99,17 @@ class Neurons:
     subjects: tuple[str, ...]
     sets: Mapping[tuple[When, Question], Sequence[NeuronSet | None]]
     updates: Mapping[Role, Update]
+    chains: Mapping[When, Chains] = field(default_factory=dict)
 
 
-def neuron_scenario(name: str) -> Scenario:
+def neuron_scenario(name: str, *, shortcut: bool = False) -> Scenario:
     """A scenario's edit with the three questions, as they are answered before and after it.
 
     The same-type question is asked as the scenario has it: in text, or about a picture.
+
+    Args:
+        name: of the scenario.
+        shortcut: whether the naming question of the seen picture is asked too.
     """
     after: dict[Question, PromptMaker] = {
         "text": TEXT_PROBES["reliability"],
@@ -109,6 +119,8 @@ def neuron_scenario(name: str) -> Scenario:
     before = {q: ask if q == "same_type" else _true(ask) for q, ask in after.items()}
     probes = {_probe("before", q): ask for q, ask in before.items()}
     probes |= {_probe("after", q): ask for q, ask in after.items()}
+    if shortcut:
+        probes |= {_probe(when, NAME): _named for when in WHEN}
     return replace(SCENARIOS[name], probes=probes)
 
 
@@ -120,6 +132,7 @@ def find_neurons(
     *,
     steps: int,
     threshold: float,
+    shortcut: bool = False,
 ) -> Neurons:
     """The neurons of every question of every edit, and where the updates fall.
 
@@ -129,12 +142,20 @@ def find_neurons(
         batches: with the probes of `neuron_scenario`.
         steps: of the integrated gradients.
         threshold: of the coarse sets, a part of a row's largest attribution.
+        shortcut: whether the sets of the authors' shortcut share are found too.
 
     Raises:
         ConfigError: the editor's edits are not weight deltas.
     """
     parts = [
-        _of_batch(model, editor, batch.to(model.device), steps=steps, threshold=threshold)
+        _of_batch(
+            model,
+            editor,
+            batch.to(model.device),
+            steps=steps,
+            threshold=threshold,
+            shortcut=shortcut,
+        )
         for batch in track(batches, "Neurons", console=screen(stderr=True), transient=True)
     ]
     first = parts[0]
@@ -147,6 +168,7 @@ def find_neurons(
             role: replace(update, share=np.concatenate([p.updates[role].share for p in parts]))
             for role, update in first.updates.items()
         },
+        chains={when: Chains.joined(part.chains[when] for part in parts) for when in first.chains},
     )
 
 
@@ -169,6 +191,7 @@ def _of_batch(
     *,
     steps: int,
     threshold: float,
+    shortcut: bool,
 ) -> Neurons:
     rows = model.encode_pictures(batch.rows)
     batch, at = replace(batch, rows=rows), rows.answers()
@@ -181,23 +204,32 @@ def _of_batch(
             "editors that change weights (ft, rome, mend, lora), and none."
         )
     sets: dict[tuple[When, Question], list[NeuronSet | None]] = {}
+    chains: dict[When, Chains] = {}
     check = FiniteCheck(batch, model, editor.name)
     for when in WHEN:
         deltas = edit.deltas if when == "after" else {}
         logits = model.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
         (check.edited if deltas else check.unedited)(logits.amax(-1), at.row)
         right = at.row_mean((logits.argmax(-1) == at.target).float()) == 1
+        nobody = at.row[:0]  # an unedited model has no "after"
         is_asked = when == "before" or bool(deltas)
-        for question in QUESTIONS:
-            probe = batch.probes[_probe(when, question)]
-            answered = probe[right[probe]] if is_asked else probe[:0]
+        chain = Chains.of(len(batch))
+        for question in (*QUESTIONS, NAME) if shortcut else QUESTIONS:
+            in_chain = shortcut and question in STEPS_OF_CHAIN
+            probe = batch.probes.get(_probe(when, question), nobody) if is_asked else nobody
+            asked = probe if in_chain else probe[right[probe]]
             of_edit: list[NeuronSet | None] = [None] * len(batch)
-            if len(answered):
-                values = attributions(model, rows.select(answered), steps=steps, deltas=deltas)
-                edits = rows.edit_index[answered].tolist()
-                for edit_index, value in zip(edits, values, strict=True):
+            for row, value in _attributed(model, rows, asked, steps, deltas):
+                edit_index, is_given = int(rows.edit_index[row]), bool(right[row])
+                if is_given:
                     of_edit[edit_index] = coarse_set(value, threshold)
-            sets[when, question] = of_edit
+                if in_chain:
+                    ids = coarse_set(value, OF_CHAINS).ids
+                    chain.add(question, edit_index, ids, is_given=is_given)
+            if question != NAME:
+                sets[when, question] = of_edit
+        if shortcut and is_asked:
+            chains[when] = chain
     return Neurons(
         layers=model.n_layers,
         per_layer=n_neurons(model),
@@ -205,7 +237,17 @@ def _of_batch(
         subjects=tuple(batch.subjects),
         sets=sets,
         updates=_updates(edit, n_neurons(model)),
+        chains=chains,
     )
+
+
+def _attributed(
+    model: EditableModel, rows: Rows, asked: Tensor, steps: int, deltas: Deltas
+) -> Iterator[tuple[int, Tensor]]:
+    """Some rows by number, each with the attributions of its answer."""
+    if len(asked):
+        values = attributions(model, rows.select(asked), steps=steps, deltas=deltas)
+        yield from zip(asked.tolist(), values, strict=True)
 
 
 def _updates(edit: DeltaEdit, per_layer: int) -> dict[Role, Update]:
@@ -229,6 +271,12 @@ def _true(ask: PromptMaker) -> PromptMaker:
         return None if prompt is None or true is None else prompt._replace(answer=true)
 
     return ask_true
+
+
+def _named(record: Record) -> Prompt | None:
+    """Whom the seen picture shows; None where the record has no question for it."""
+    seen = IMAGE_PROBES["reliability_s"](record)
+    return None if seen is None else reading_questions(record, "reliability_s", seen).naming
 
 
 def _probe(when: When, question: Question) -> str:

@@ -1,12 +1,13 @@
 """What knowledge neurons say of edits: overlaps of questions, and where the updates land.
 
-Three tables, a line per edit and comparison, and the means over edits:
+Tables with a line per edit and comparison, and the means over edits:
 
 * `overlaps`: two questions at the same time, and each question with itself before and after.
 * `landing`: the part of an update's squared norm that falls on a question's neurons in the edited
   layers. Chance is their part of all neurons there, `unrelated` the same update on the neurons of
   edits of other subjects.
 * `neurons`: the coarse sets themselves.
+* `shortcuts`: the authors' share, where it is asked for (`analysis.shortcut`).
 
 In the tables values are fractions, and null where there is none; means are percent, with 95 %
 bootstrap intervals over edits.
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from analysis.judging import Judge
 from analysis.knowledge_neurons import (
     QUESTIONS,
     WHEN,
@@ -32,8 +34,9 @@ from analysis.knowledge_neurons import (
     neuron_scenario,
 )
 from analysis.overlap import Floats, Ids, overlaps, unrelated_mean
+from analysis.shortcut import shortcut_lines, shortcut_numbers, shortcut_settings
 from configs.schema import EvaluateConfig
-from metrics.bootstrap import estimate, paired_difference
+from datamodules.relations import cluster_of
 from results import provenance
 from results.partial import Line
 from runner import assembly
@@ -49,12 +52,18 @@ QuestionAt = tuple[When, Question]
 
 
 def analyse(
-    placement: Placement[EvaluateConfig], *, steps: int, threshold: float
+    placement: Placement[EvaluateConfig], *, steps: int, threshold: float, shortcut: bool = False
 ) -> tuple[dict[str, Any], dict[str, list[Line]]]:
     """Everything that `python -m analysis knowledge_neurons` writes.
 
+    Args:
+        placement: of the configuration of `evaluate.py`.
+        steps: of the integrated gradients.
+        threshold: of the coarse sets.
+        shortcut: whether the authors' shortcut share is told too.
+
     Returns:
-        The content of neurons.json, and the lines of the three tables by name.
+        The content of neurons.json, and the lines of the tables by name.
 
     Raises:
         ConfigError: the editor's edits are not weight deltas.
@@ -62,16 +71,26 @@ def analyse(
         ModelError: the base model or the checkpoint cannot be used.
     """
     cfg, device = placement.cfg, placement.device
-    parts = assembly.open_parts(cfg, {"test": neuron_scenario(cfg.scenario.name)}, device)
+    scenario = neuron_scenario(cfg.scenario.name, shortcut=shortcut)
+    parts = assembly.open_parts(cfg, {"test": scenario}, device)
     editor = assembly.open_editor(cfg, parts)
     if isinstance(editor, nn.Module):
         editor.to(device)
     batches = parts.data.test_dataloader()
-    neurons = find_neurons(parts.model, editor, batches, steps=steps, threshold=threshold)
+    neurons = find_neurons(
+        parts.model, editor, batches, steps=steps, threshold=threshold, shortcut=shortcut
+    )
     overlapping, landing = overlap_lines(neurons), landing_lines(neurons)
+    shortcuts = shortcut_lines(
+        neurons.chains, neurons.edit_ids, neurons.subjects, n=neurons.layers * neurons.per_layer
+    )
+    of_edits = enumerate(parts.data.records("test"))
+    clusters = {edit: cluster_of(record, cfg.metrics.cluster) for edit, record in of_edits}
     settings = {
         "steps": steps,
         "threshold": threshold,
+        "shortcut": shortcut_settings() if shortcut else None,
+        "cluster": cfg.metrics.cluster,
         "editor": cfg.editor.model_dump(),
         "ckpt": cfg.ckpt,
         "data": cfg.data.model_dump(),
@@ -95,7 +114,9 @@ def analyse(
         "versions": provenance.versions(),
     }
     tables = {"neurons": neuron_lines(neurons), "overlaps": overlapping, "landing": landing}
-    return header | numbers(neurons, overlapping, landing, seed=cfg.seed), tables
+    told = {edit: cluster for edit, cluster in clusters.items() if cluster is not None} or None
+    means = numbers(neurons, overlapping, landing, shortcuts, seed=cfg.seed, clusters=told)
+    return header | means, tables | {"shortcuts": shortcuts}
 
 
 def comparisons() -> Iterator[tuple[str, str, QuestionAt, QuestionAt]]:
@@ -160,7 +181,13 @@ def landing_lines(neurons: Neurons) -> list[Line]:
 
 
 def numbers(
-    neurons: Neurons, overlapping: Sequence[Line], landing: Sequence[Line], *, seed: int
+    neurons: Neurons,
+    overlapping: Sequence[Line],
+    landing: Sequence[Line],
+    shortcuts: Sequence[Line] = (),
+    *,
+    seed: int,
+    clusters: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
     """Means over edits, for neurons.json: percent with interval and number of edits.
 
@@ -168,55 +195,50 @@ def numbers(
         neurons: the neurons.
         overlapping: from `overlap_lines`.
         landing: from `landing_lines`.
+        shortcuts: from `shortcut_lines`.
         seed: of the bootstrap.
+        clusters: edit -> what it is drawn together by; None: each alone.
     """
-    sizes = {(w, q): [len(s.ids) for s in sets if s] for (w, q), sets in neurons.sets.items()}
+    judge = Judge(seed, clusters)
+    sizes = {
+        key: [
+            {"edit_id": edit_id, "size": len(coarse.ids)}
+            for edit_id, coarse in zip(neurons.edit_ids, sets, strict=True)
+            if coarse is not None
+        ]
+        for key, sets in neurons.sets.items()
+    }
     spread = {key: _by_layer(neurons, sets) for key, sets in neurons.sets.items()}
     return {
         "layers": neurons.layers,
         "neurons_per_layer": neurons.per_layer,
         "edited": {role: list(update.layers) for role, update in neurons.updates.items()},
         "answered": _nested({key: len(values) for key, values in sizes.items()}),
-        "neurons": _nested({k: estimate(v, seed=seed).as_dict() for k, v in sizes.items()}),
+        "neurons": _nested({k: judge.mean(v, "size") for k, v in sizes.items()}),
         "by_layer": _nested(spread),
         "overlaps": _nested(
             {
                 (when, pair): {
-                    measure: _judged(lines, measure, f"chance_{measure}", seed)
+                    measure: judge(lines, measure, f"chance_{measure}")
                     for measure in ("jaccard", "share")
                 }
                 for (when, pair), lines in _grouped(overlapping, "when", "pair").items()
             }
         ),
         "transfer": {
-            name: _judged(lines, "jaccard", "chance_jaccard", seed)
+            name: judge(lines, "jaccard", "chance_jaccard")
             for name, lines in _by_transfer(neurons, overlapping).items()
         },
         "landing": {
             role: _nested(
                 {
-                    key: _judged(lines, "share", "chance", seed)
+                    key: judge(lines, "share", "chance")
                     for key, lines in _grouped(of_role, "when", "question").items()
                 }
             )
             for (role,), of_role in _grouped(landing, "matrix").items()
         },
-    }
-
-
-def _judged(lines: Sequence[Line], measure: str, chance: str, seed: int) -> Line:
-    """A measure, its two levels, and by how much it is above that of unrelated questions."""
-    unrelated = chance.replace("chance", "unrelated")
-    measured = [line for line in lines if line[measure] is not None]
-    both = [line for line in measured if line[unrelated] is not None]
-    above = paired_difference(
-        [100 * line[measure] for line in both], [100 * line[unrelated] for line in both], seed=seed
-    )
-    return {
-        "value": estimate([line[measure] for line in measured], seed=seed, scale=100).as_dict(),
-        "chance": estimate([line[chance] for line in measured], seed=seed, scale=100).as_dict(),
-        "unrelated": estimate([line[unrelated] for line in both], seed=seed, scale=100).as_dict(),
-        "above_unrelated": above.as_dict(),
+        "shortcut": shortcut_numbers(shortcuts, judge),
     }
 
 

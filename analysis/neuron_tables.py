@@ -3,6 +3,7 @@
     neurons.parquet   the coarse sets, a line per neuron; its attribution is a probability
     overlaps.parquet  a line per edit and comparison: sizes of the sets, and fractions
     landing.parquet   a line per edit, matrix and question: parts of the update's squared norm
+    shortcuts.parquet a line per edit and time: the authors' share; without a line where not asked
     neurons.json      means over edits in percent, with intervals and levels of chance; settings
     neurons.png       the figure, and neurons.pdf
 
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from analysis import NUMBERS
 from analysis.figures import neuron_figure
+from analysis.shortcut import STEPS_OF_CHAIN
 from reporting.formats import EMPTY
 from reporting.labels import editor_label, model_label
 from results.files import write_text
@@ -42,6 +44,11 @@ TABLES = {
     "landing": pa.schema(
         [*_ABOUT, ("question", pa.string()), ("matrix", pa.string()),
          *((name, pa.float64()) for name in ("share", "chance", "unrelated"))]
+    ),
+    "shortcuts": pa.schema(
+        [*_ABOUT, *((f"size_{step}", pa.int64()) for step in STEPS_OF_CHAIN),
+         *((f"{level}share", pa.float64()) for level in _LEVELS),
+         ("is_given", pa.bool_()), ("verdict", pa.string())]
     ),
 }  # fmt: skip
 
@@ -85,7 +92,8 @@ def neuron_table(numbers: Mapping[str, Any]) -> Table:
     table.add_column("", no_wrap=True)
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
-    for section in (_overlaps(numbers), _transfer(numbers), _landing(numbers)):
+    sections = (_overlaps(numbers), _transfer(numbers), _landing(numbers), _shortcut(numbers))
+    for section in sections:
         for name, measured in section:
             if measured["value"]["n"]:
                 table.add_row(name, *_cells(measured))
@@ -111,10 +119,18 @@ def _landing(numbers: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
                 yield f"Update of {matrix} on {question}'s, {when}", measured
 
 
+def _shortcut(numbers: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The authors' share; the parts of the verdicts stand in neurons.json."""
+    for when, parts in numbers.get("shortcut", {}).items():
+        for which, measured in parts.items():
+            answers = "" if which == "all" else ", all three answers given"
+            yield f"Shortcut share, {when}{answers}", measured
+
+
 def _cells(measured: Mapping[str, Any]) -> Iterator[str]:
     low, high = measured["value"]["ci95"]
     yield f"{measured['value']['mean']:.1f}"
-    yield f"{low:.1f} to {high:.1f}"
+    yield EMPTY if low is None else f"{low:.1f} to {high:.1f}"
     for level in ("unrelated", "chance"):
         mean = measured[level]["mean"]
         yield EMPTY if mean is None else f"{mean:.1f}"

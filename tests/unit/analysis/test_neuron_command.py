@@ -54,7 +54,7 @@ def content(*, after: float | None = 30.0, edited: bool = True) -> dict[str, Any
 
 
 def lines(name: str) -> list[dict[str, object]]:
-    kinds = {"int64": 1, "string": "text", "double": None}
+    kinds = {"int64": 1, "string": "text", "double": None, "bool": True}
     return [{field.name: kinds[str(field.type)] for field in TABLES[name]}]
 
 
@@ -93,7 +93,7 @@ def test_files_keep_nulls(tmp_path: Path) -> None:
     files = write_neurons(tmp_path / "out", content(), {name: lines(name) for name in TABLES})
     assert sorted(file.name for file in files) == [
         "landing.parquet", "neurons.json", "neurons.parquet", "neurons.pdf", "neurons.png",
-        "overlaps.parquet",
+        "overlaps.parquet", "shortcuts.parquet",
     ]  # fmt: skip
     overlaps = pd.read_parquet(tmp_path / "out" / "overlaps.parquet")
     assert overlaps["jaccard"].isna().all()
@@ -149,8 +149,11 @@ def test_the_command_from_edits_to_figure(
     words = ["knowledge_neurons", "editor=ft", "model=llava_tiny", "scenario=transitive",
              "experiment=demo", "--output", str(output), "data=folder",
              f"data.root={world}"]  # fmt: skip
-    assert main([*words, "--edits", "6", "--steps", "5"]) == 0
-    assert "Jaccard, before: text-image" in capsys.readouterr().out
+    ours = ["--edits", "6", "--steps", "5", "--shortcut", "metrics.cluster=target"]
+    assert main([*words, *ours]) == 0
+    printed = capsys.readouterr().out
+    assert "Jaccard, before: text-image" in printed
+    assert "Shortcut share, after, all three answers given" in printed
     found = json.loads((output / "neurons.json").read_text())
     assert (found["editor"], found["n_edits"], found["layers"]) == ("ft", 6, 4)
     assert found["settings"]["steps"] == 5
@@ -164,6 +167,14 @@ def test_the_command_from_edits_to_figure(
     assert table["layer"].between(0, 3).all()
     largest = table.groupby(["edit_id", "when", "question"])["attribution"].transform("max")
     assert (table["attribution"] > 0.2 * largest).all()
+    shortcuts = pd.read_parquet(output / "shortcuts.parquet")
+    assert shortcuts.groupby("when").size().to_dict() == {"after": 6, "before": 6}
+    after = found["shortcut"]["after"]["all"]
+    measured = shortcuts[shortcuts["when"] == "after"]["share"]
+    assert after["value"]["mean"] == pytest.approx(100 * measured.mean())
+    assert sum(share["mean"] for share in after["verdicts"].values()) == pytest.approx(100)
+    assert found["settings"]["shortcut"]["threshold"] == 0.15
+    assert found["settings"]["cluster"] == "target"
     assert (output / "neurons.png").stat().st_size > 1000
     assert main(words) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import pytest
         "metrics.headlines",
         "metrics.seeds",
         "analysis.overlap",
+        "analysis.shortcut",
         "metrics.text",
         "reporting.entries",
         "reporting.labels",
