@@ -153,9 +153,8 @@ def _scenario_section(entries: Sequence[Entry]) -> Section:
             f"percent, {_error_bars(entries)}.",
         ),
     ]  # fmt: skip
-    further = further_columns(entries)
-    beside = scenario_table(entries, further) if further else None
-    blocks += _part("Beside the paper's columns", beside, f"{scenario}_further")
+    for title, name, columns in further_columns(entries):
+        blocks += _part(title, scenario_table(entries, columns), f"{scenario}_{name}")
     blocks += _part("Gain over the unedited model", gain_table(entries), f"{scenario}_gains")
     blocks += _part("Pair by pair", paired_table(entries), f"{scenario}_pairs")
     blocks += _group_sections(entries)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from metrics.bootstrap import Estimate
-from metrics.headlines import is_difference
+from metrics.headlines import EM, FIRST, GM, is_difference
 from metrics.seeds import Measured, OverSeeds
 from reporting.clusters import cluster_notes, target_notes
 from reporting.comparable import (
@@ -61,6 +61,14 @@ from reporting.paper import deviations, paper_columns, paper_row, paper_tables
 from results.folder import SEQUENTIAL, RunResult
 
 GIB = 2**30
+# Title and name of the tables of what the paper's table does not show: of metrics by another
+# measure, by their suffix, and of all others.
+_BESIDE = ("Beside the paper's columns", "further")
+_MEASURES = {
+    EM: ("By exact match", "exact_match"),
+    FIRST: ("By the first token", "first_token"),
+    GM: ("By the generated answer", "generated"),
+}
 
 
 def scenario_table(entries: Sequence[Entry], columns: Sequence[str] | None = None) -> ResultTable:
@@ -154,12 +162,21 @@ def left_out_phrase(run: RunResult) -> str:
     return f", {n} record{'s' if n > 1 else ''} left out" if n else ""
 
 
-def further_columns(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Metrics that the scenario's table does not show, in the order of the files."""
+def further_columns(entries: Sequence[Entry]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Metrics that the scenario's table does not show, in the order of the files.
+
+    Returns:
+        Title, name and columns of each further table: one of what stands beside the paper's
+        columns, and one of each other measure, since there are as many metrics of each.
+    """
     published = paper_columns(entries[0].scenario)
     shown = {*published, *seen_columns(entries, published)}
     names = dict.fromkeys(name for entry in entries for name in entry.metrics)
-    return tuple(name for name in names if name not in shown)
+    tables: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        if name not in shown:
+            tables.setdefault(_MEASURES.get(name.rpartition("_")[2], _BESIDE), []).append(name)
+    return [(*head, tuple(columns)) for head, columns in tables.items()]
 
 
 def cost_table(entries: Sequence[Entry]) -> ResultTable:

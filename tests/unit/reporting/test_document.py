@@ -58,7 +58,9 @@ def test_sections_stand_in_order(folders: list[Path]) -> None:
         "Failure gallery",
     ]
     unimodal = next(block for block in document.blocks if isinstance(block, Section))
-    assert titles(unimodal.blocks) == ["Beside the paper's columns", "Pair by pair"]
+    assert titles(unimodal.blocks) == [
+        "Beside the paper's columns", "By exact match", "Pair by pair"
+    ]  # fmt: skip
     (gallery,) = [block for block in document.walk() if isinstance(block, Gallery)]
     assert [group.title for group in gallery.groups] == [
         "FT on llava_tiny, unimodal",
