@@ -17,6 +17,7 @@ from configs.around import ALIGNMENTS, RecipeOptions
 from configs.data_rules import data_rules
 from configs.editing_rules import editing_problems, shows_records, useless_in_edit
 from configs.model_folder import folder_problem
+from configs.name_first_rules import name_first_rules
 from configs.overrides import group_options, suggest
 from configs.pretraining import PretrainOptions
 from datamodules.source import DataOptions, world_names
@@ -34,7 +35,7 @@ def rule_problems(command: str, sections: Sections) -> list[str]:
     rules = (
         _editor_rules, _protocol_rules, _part_rules, _resume_rules, _file_rules, _trainer_rules,
         _process_rules, _spread_rules, _trial_rules, _reach_rules, _cache_rules, _pretrain_rules,
-        data_rules,
+        data_rules, name_first_rules,
     )  # fmt: skip
     problems = [problem for rule in rules for problem in rule(command, sections)]
     return problems + (editing_problems(sections) if command == "edit" else [])

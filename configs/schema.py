@@ -135,6 +135,12 @@ class EvaluateOptions(Options):
     tokens: int | None = Field(ge=1)
 
 
+class JudgingOptions(EvaluateOptions):
+    """Section `evaluate` of evaluate.py, where it also says how pictures are asked about."""
+
+    name_first: bool
+
+
 class ProtocolOptions(Options):
     """Group `protocol`: whether edits are made one by one or follow on each other."""
 
@@ -293,6 +299,7 @@ class EvaluateConfig(EditingConfig):
     command = "evaluate"
 
     metrics: MetricOptions
+    evaluate: JudgingOptions
     protocol: ProtocolOptions
     score: TypedText | None
 

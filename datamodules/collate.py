@@ -10,14 +10,23 @@ import torch
 from torch import Tensor
 
 from datamodules.images import ImageStore
+from datamodules.name_first import name_first
 from datamodules.pictures import Pictures
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.reading import ReadingQuestions, reading_questions
-from datamodules.records import NumberedRecord
+from datamodules.records import NumberedRecord, Record
 from datamodules.row_length import check_length
 from datamodules.scenarios import Prompt, Scenario
 from models.row_keys import picture_keys
-from models.rows import TEXT_ONLY, EditBatch, PictureQuestions, Rows, RowText
+from models.rows import (
+    TEXT_ONLY,
+    EditBatch,
+    NamingQuestions,
+    PictureQuestions,
+    Rows,
+    RowText,
+    TextForm,
+)
 
 
 class RowTable:
@@ -116,6 +125,10 @@ class RowTable:
     def _pixels(self) -> Tensor | None:
         return self._images.stack(map(self._pictures.path, self._picture_of))
 
+    def is_plain(self, prompt: Prompt) -> bool:
+        """Whether a prompt stands without the template."""
+        return self._as_asked(prompt).plain
+
     def _as_asked(self, prompt: Prompt) -> Prompt:
         return as_asked(prompt, plain_locality=self._plain_locality, cloze=self._cloze)
 
@@ -189,6 +202,7 @@ class Collator:
                     asked.append(Asked(edit, probe, reading_questions(record, probe, prompt)))
                     probe_rows.setdefault(probe, []).append(table.add(prompt, edit))
         pictures = picture_questions(table, asked) if self.reads else None
+        naming = self._naming_questions(table, [record for _, record in records])
         return EditBatch(
             rows=table.rows(),
             edit_rows=torch.tensor(edit_rows),
@@ -196,7 +210,31 @@ class Collator:
             edit_ids=tuple(number for number, _ in records),
             subjects=tuple(record.about for _, record in records),
             pictures=pictures,
+            naming=naming,
         )
+
+    def _naming_questions(
+        self, table: RowTable, records: Sequence[Record]
+    ) -> NamingQuestions | None:
+        """What is asked first of the pictures of a batch; None where nothing is asked by a name."""
+        if not self.scenario.names_first:
+            return None
+        beside, numbers = table.beside(), dict[Prompt, int]()
+        forms: dict[str, list[TextForm | None]] = {}
+        for record in records:
+            for probe, make_prompt in self.scenario.probes.items():
+                if (prompt := make_prompt(record)) is None:
+                    continue
+                if (way := name_first(record, probe, prompt)) is None:
+                    forms.setdefault(probe, []).append(None)
+                    continue
+                row = numbers.setdefault(way.naming, beside.add(way.naming, 0))
+                is_plain = table.is_plain(prompt._replace(image=None))
+                forms.setdefault(probe, []).append(TextForm(row, way.pieces, is_plain))
+        if not numbers:
+            return None
+        of_probes = {probe: tuple(of_rows) for probe, of_rows in forms.items()}
+        return NamingQuestions(beside.rows(), tuple(numbers), of_probes)
 
 
 class Asked(NamedTuple):

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 
+from datamodules.asked import all_prompts
 from datamodules.collate import Collator, RowTable
 from datamodules.fact_marks import TaughtFacts
 from datamodules.images import ImageStore
@@ -28,7 +29,6 @@ from datamodules.left_out import LeftOut, log_idle, log_left_out, nothing_left
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
 from datamodules.pictures import PictureFile
 from datamodules.prompt_encoder import PromptEncoder
-from datamodules.reading import all_prompts
 from datamodules.records import NumberedRecord, Record
 from datamodules.scenarios import Prompt, Scenario
 from datamodules.served import ServedEdits

@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 from datamodules.mentions import in_the_image
 from datamodules.records import Record, name_key
-from datamodules.scenarios import Prompt, Scenario, true_questions
-from datamodules.source import FilterKnown
+from datamodules.scenarios import Prompt
 
 _OF_THE_SUBJECT = (
     "reliability_s", "reliability_u", "generality_s", "generality_u", "portability",
@@ -116,32 +115,3 @@ def _naming(record: Record, probe: str, image: str) -> Prompt | None:
     if probe in _OF_ITS_TYPE and same is not None:
         return Prompt(naming.question, same.same_type_entity, image)
     return None
-
-
-def all_prompts(
-    scenario: Scenario, record: Record, *, filter_known: FilterKnown, reads: bool
-) -> list[Prompt]:
-    """What an edit of a record asks, and what the unedited model is asked besides.
-
-    Args:
-        scenario: what is taught and asked.
-        record: the edit.
-        filter_known: by which of its facts edits are chosen.
-        reads: whether the model is also asked which pictures it reads.
-
-    Raises:
-        DataError: the record lacks what the scenario rests on.
-    """
-    probes = {name: make_prompt(record) for name, make_prompt in scenario.probes.items()}
-    prompts = [scenario.edit(record), *(prompt for prompt in probes.values() if prompt)]
-    if filter_known != "none":
-        prompts += true_questions(record, pictures=filter_known == "pictures")
-    if reads:
-        reading = [
-            question
-            for probe, prompt in probes.items()
-            for question in (reading_questions(record, probe, prompt) if prompt else ())
-            if question is not None
-        ]
-        prompts += dict.fromkeys(question for question in reading if question not in prompts)
-    return prompts

@@ -58,11 +58,14 @@ class Scenario:
         name: as the user types it.
         edit: the prompt that teaches the edit, with the new target as its answer.
         probes: probe name -> what it asks of a record; None where the record lacks it.
+        names_first: whether what a probe asks of a picture is asked in text too, by the name that
+            the unedited model gives what is shown (`datamodules.name_first`).
     """
 
     name: str
     edit: Callable[[Record], Prompt]
     probes: Mapping[str, PromptMaker]
+    names_first: bool = False
 
     def images(self, record: Record) -> list[str]:
         """The pictures that this scenario needs of a record."""

@@ -24,6 +24,7 @@ from datamodules.scenarios import Scenario
 from editors.base import Edit, Editor, Reporting, Scoped, state_for
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
+from lightning_modules.name_first import NameFirst, naming_lines
 from lightning_modules.predictions import base_predictions
 from lightning_modules.reading import PictureReading
 from lightning_modules.scoring import (
@@ -34,6 +35,7 @@ from lightning_modules.scoring import (
     compare,
     compare_everywhere,
     locality_rows,
+    name_first_columns,
     result_lines,
     target_rows,
 )
@@ -86,6 +88,10 @@ class EvaluationModule(L.LightningModule):
         self.encoder = encoder
         self.scoring, self.partial = scoring or Scoring(), partial
         self._columns = columns(scenario.probes, self.scoring)
+        self._name_first: NameFirst | None = None
+        if scenario.names_first:
+            self._name_first = NameFirst(model, encoder, self.scoring.max_new_tokens)
+            self._columns += name_first_columns(scenario.probes, self.scoring)
         self.scored = self.new_scored()
         self._reading = PictureReading(model, answered)
 
@@ -116,9 +122,11 @@ class EvaluationModule(L.LightningModule):
         started = self._now()
         edit = self.editor.edit(self.model, batch, state)
         seconds = (self._now() - started) / len(batch)
-        lines, answer_seconds = self._score(batch, state, edit, pre, seconds=seconds)
+        scored, answer_seconds = self._score(batch, state, edit, pre, seconds=seconds)
+        lines = list(scored)
         report = edit.report() if isinstance(edit, Reporting) else {}
-        result = BatchResult(batch.edit_ids, list(lines), answer_seconds, report)
+        lines += self._score_by_name(batch, edit, seconds)
+        result = BatchResult(batch.edit_ids, lines, answer_seconds, report)
         self.add(result)
         if self.partial is not None:
             self.partial.add(result)
@@ -218,6 +226,17 @@ class EvaluationModule(L.LightningModule):
             scoring=self.scoring, seconds=seconds, read=pre.read, generated=generated,
         )  # fmt: skip
         return lines, answer_seconds
+
+    def _score_by_name(self, batch: EditBatch, edit: Edit, seconds: float) -> Iterator[Line]:
+        """Lines of what pictures were named, and of the probes asked by these names."""
+        if self._name_first is None:
+            return
+        yield from naming_lines(batch, self._name_first.ask(batch), seconds=seconds)
+        if (asked := self._name_first.chained(batch)) is not None:
+            asked, state = self._prefix(asked)
+            pre = self._unedited(asked, state)
+            lines, _ = self._score(asked, state, edit, pre, seconds=seconds)
+            yield from lines
 
     def _measure(
         self,

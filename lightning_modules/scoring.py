@@ -41,6 +41,7 @@ from metrics.headlines import (
     TOKEN_AGREEMENT_POSITIONAL,
     WITH_BEFORE,
 )
+from metrics.name_first import CHAIN, NAME
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows
 
@@ -132,6 +133,13 @@ def columns(probes: Iterable[str], scoring: Scoring) -> list[tuple[str, str]]:
     """
     every = (SCOPE_PROBABILITY, *(f"{m}{BEFORE}" for m in WITH_BEFORE), *READ_BEFORE)
     return [(probe, m) for probe in probes for m in (*measures(probe, scoring), *every)]
+
+
+def name_first_columns(probes: Iterable[str], scoring: Scoring) -> list[tuple[str, str]]:
+    """The same of probes that are asked by a name too, and whether it was the right one."""
+    listed = list(probes)
+    named = [(f"{probe}{NAME}", GENERATION_MATCH) for probe in listed]
+    return [*columns([f"{probe}{CHAIN}" for probe in listed], scoring), *named]
 
 
 @torch.no_grad()

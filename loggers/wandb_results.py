@@ -27,6 +27,7 @@ from errors import DataError
 from loggers.wandb_run import GuardedWandb
 from metrics.bootstrap import Estimate
 from metrics.headlines import GAIN, GENERATION_MATCH, TOKEN_ACCURACY
+from metrics.name_first import CHAIN, is_beside
 from reporting.gallery import sample_edits
 from reporting.thumbnails import SIDE, shrink
 from results.files import EDITS, PROBES
@@ -113,7 +114,8 @@ def choose_edits(rows: Iterable[Row], number: int, seed: int) -> list[int]:
     scores: dict[int, list[float]] = {}
     for row in rows:
         of_edit = scores.setdefault(row["edit_id"], [])
-        if row["metric"] == TOKEN_ACCURACY and row["probe"].startswith(_OF_THE_EDIT):
+        is_own = row["probe"].startswith(_OF_THE_EDIT) and not is_beside(row["probe"])
+        if row["metric"] == TOKEN_ACCURACY and is_own:
             of_edit += [] if _finite(row["value"]) is None else [row["value"]]
 
     def success(edit: int) -> tuple[float, int]:
@@ -173,7 +175,8 @@ def _send_numbers(logger: GuardedWandb, summary: Mapping[str, Any]) -> None:
         data=[[name, *value.values()] for name, value in metrics.items()],
     )
     variants = _numbers(summary.get("variants") or {})
-    gains = {name: value for name, value in variants.items() if name.endswith(f"_{GAIN}")}
+    beside = (f"_{GAIN}", CHAIN)
+    gains = {name: value for name, value in variants.items() if name.endswith(beside)}
     facts = {key: summary[key] for key in COSTS if summary.get(key) is not None}
     facts |= {
         f"{name}/{part}": number

@@ -20,6 +20,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metrics.bootstrap import RESAMPLES, Estimate, estimates
 from metrics.headlines import Headline, Scores, headlines_of, record_means, variants_of
+from metrics.name_first import name_first_metrics, probe_of, with_direct
 
 Column = tuple[str, str]  # probe and measure
 
@@ -137,7 +138,7 @@ def headline_metrics(
         generation=generation,
     )
     known = {probe for headline in headlines for probe in headline.probes}
-    unknown = sorted({probe for probe, _ in scores} - known)
+    unknown = sorted({probe for probe, _ in scores if probe_of(probe) not in known})
     if unknown:
         raise ValueError(
             f"expected probes of the {scenario} scenario ({', '.join(sorted(known))}), got "
@@ -157,7 +158,9 @@ def variant_metrics(
     seed: int = 0,
     clusters: Mapping[int, str] | None = None,
 ) -> dict[str, Estimate]:
-    """What `variants_of` tells beside each named metric; arguments as of `headline_metrics`.
+    """What `variants_of` and `name_first_metrics` tell beside each named metric.
+
+    Arguments are those of `headline_metrics`.
 
     Returns:
         Gains in points, all else in percent; n = 0 where no record has such a probe.
@@ -175,8 +178,9 @@ def variant_metrics(
         generation=generation,
     )
     shown = [line for line in headlines if not line.optional or record_means(scores, line)]
+    by_name = name_first_metrics(shown, (probe for probe, _ in scores))
     variants = [replace(line, optional=False) for line in variants_of(scenario, shown)]
-    return _estimated(scores, variants, resamples, seed, clusters)
+    return _estimated(with_direct(scores), [*variants, *by_name], resamples, seed, clusters)
 
 
 def _estimated(

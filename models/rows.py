@@ -236,6 +236,44 @@ class PictureQuestions:
         return self if self.rows is None else replace(self, rows=self.rows.pin_memory())
 
 
+class TextForm(NamedTuple):
+    """How a probe that shows a picture is asked in text, by what its picture was named.
+
+    Attributes:
+        naming: row of `NamingQuestions.rows` that asks who is shown.
+        pieces: the text question, cut where the name stands.
+        plain: whether it stands without the template.
+    """
+
+    naming: int
+    pieces: tuple[str, ...]
+    plain: bool
+
+
+@dataclass(frozen=True)
+class NamingQuestions:
+    """What the unedited model is asked first where probes are asked by a name.
+
+    Attributes:
+        rows: distinct questions who is shown, with the true names, about pictures of the batch:
+            their `image_index` is into its `pixel_values`.
+        keys: what tells each of these rows from any other, in this batch or another one.
+        forms: probe -> for each of its rows how it is asked in text; None where it is not.
+    """
+
+    rows: Rows
+    keys: tuple[Hashable, ...]
+    forms: Mapping[str, tuple[TextForm | None, ...]]
+
+    def to(self, device: torch.device | str) -> NamingQuestions:
+        """The same questions on a device."""
+        return replace(self, rows=self.rows.to(device))
+
+    def pin_memory(self) -> NamingQuestions:
+        """The same questions, as `Rows.pin_memory` has them."""
+        return replace(self, rows=self.rows.pin_memory())
+
+
 @dataclass(frozen=True)
 class EditBatch:
     """B independent single edits and every probe that is asked after each.
@@ -247,6 +285,7 @@ class EditBatch:
         edit_ids: position of each edit's record in its split.
         subjects: the edited subjects.
         pictures: what tells which pictures the unedited model reads; None where no probe shows any.
+        naming: what is asked first where probes are asked by a name; None where none is.
     """
 
     rows: Rows
@@ -255,6 +294,7 @@ class EditBatch:
     edit_ids: tuple[int, ...]
     subjects: tuple[str, ...]
     pictures: PictureQuestions | None = None
+    naming: NamingQuestions | None = None
 
     def __len__(self) -> int:
         return len(self.edit_ids)
@@ -267,12 +307,14 @@ class EditBatch:
             edit_rows=self.edit_rows.to(device),
             probes={name: rows.to(device) for name, rows in self.probes.items()},
             pictures=self.pictures and self.pictures.to(device),
+            naming=self.naming and self.naming.to(device),
         )
 
     def pin_memory(self) -> EditBatch:
         """The same batch, as `Rows.pin_memory` has it; a DataLoader with `pin_memory` asks."""
         pictures = self.pictures and self.pictures.pin_memory()
-        return replace(self, rows=self.rows.pin_memory(), pictures=pictures)
+        naming = self.naming and self.naming.pin_memory()
+        return replace(self, rows=self.rows.pin_memory(), pictures=pictures, naming=naming)
 
 
 def text_rows(ids: Tensor, mask: Tensor | None = None) -> Rows:

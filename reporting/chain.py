@@ -11,7 +11,8 @@ from pathlib import Path
 
 from metrics.bootstrap import Estimate, estimates
 from metrics.chain import CLASSES, OF_ANOTHER, ON_PICTURES, Link, class_indicators, links
-from metrics.headlines import BEFORE, EXACT_MATCH, NAMED_BEFORE, PRE_VALUE
+from metrics.headlines import BEFORE, EXACT_MATCH, GENERATION_MATCH, NAMED_BEFORE, PRE_VALUE
+from metrics.name_first import NAME
 from metrics.seeds import Measured, over_seeds
 from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import check_comparable, data_and_seeds, in_order
@@ -23,6 +24,12 @@ from reporting.tables import metric_cell, seed_notes
 from results.files import EDITS
 from results.folder import EDIT_SCHEMA, RunResult, read_rows
 
+OWN_WORDS = ", by its own words"  # behind a picture: what the model named when it answered freely
+PICTURES = tuple(f"{picture}{how}" for picture in ON_PICTURES for how in ("", OWN_WORDS))
+_OWN_WORDS_NOTE = (
+    "By its own words: the unedited model said what the picture shows as it answered freely "
+    "(evaluate.name_first); elsewhere the name's tokens were compared one by one."
+)
 _COLUMNS = ("edit_id", "probe", "metric", "value", PRE_VALUE, NAMED_BEFORE)
 
 
@@ -32,7 +39,7 @@ class Split:
 
     Attributes:
         entry: the row.
-        picture: key of `ON_PICTURES`.
+        picture: of `PICTURES`.
         shares: class -> its share of the records with a naming question, in percent.
         n: records with a naming question.
         unasked: records without one, which are of no class.
@@ -58,7 +65,7 @@ def chain_splits(entries: Sequence[Entry]) -> list[Split]:
     Raises:
         DataError: a table cannot be read.
     """
-    splits = (_split(entry, picture) for entry in in_order(entries) for picture in ON_PICTURES)
+    splits = (_split(entry, picture) for entry in in_order(entries) for picture in PICTURES)
     return [split for split in splits if split is not None]
 
 
@@ -88,6 +95,7 @@ def chain_table(splits: Sequence[Split]) -> ResultTable | None:
         "Recognised and carried: given and recognised; by chance: given though it was not "
         "recognised, or though the unedited model gave it already, or the edited model gives it "
         "about another entity of the type too.",
+        *([_OWN_WORDS_NOTE] if any(split.picture.endswith(OWN_WORDS) for split in splits) else []),
         *seed_notes(of_rows),
         *cluster_notes(of_rows),
         *editor_note(entry.editor for entry in of_rows),
@@ -102,7 +110,7 @@ def run_links(run: RunResult, picture: str) -> Mapping[int, Link]:
 
     Args:
         run: empty where it has no `edits.parquet`, or asks about no such picture.
-        picture: key of `ON_PICTURES`.
+        picture: of `PICTURES`.
 
     Raises:
         DataError: the table cannot be read.
@@ -157,6 +165,7 @@ def _read_links(folder: Path, state: tuple[int, int]) -> dict[str, dict[int, Lin
     """Kept by the file's time and size: table, figure and gallery ask for the same."""
     del state
     rows = read_rows(folder / EDITS, EDIT_SCHEMA, _COLUMNS)
+    own_words = rows[rows["metric"] == GENERATION_MATCH]
     rows = rows[rows["metric"] == EXACT_MATCH]
     scores: dict[tuple[str, str], dict[int, float]] = {}
     for probe in (*ON_PICTURES.values(), OF_ANOTHER):
@@ -167,7 +176,12 @@ def _read_links(folder: Path, state: tuple[int, int]) -> dict[str, dict[int, Lin
             (NAMED_BEFORE, NAMED_BEFORE),
         ):
             scores[probe, measure] = _told(of_probe[column].dropna().items())
-    return {picture: links(scores, probe) for picture, probe in ON_PICTURES.items()}
+    read = {picture: links(scores, probe) for picture, probe in ON_PICTURES.items()}
+    for picture, probe in ON_PICTURES.items():
+        said = own_words[own_words["probe"] == f"{probe}{NAME}"].set_index("edit_id")
+        named = _told(said["value"].items())
+        read[f"{picture}{OWN_WORDS}"] = links(scores, probe, named) if named else {}
+    return read
 
 
 def _told(values: Iterable[tuple[object, object]]) -> dict[int, float]:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reporting.beside import ABOVE, BY_PICTURE, above_lines, part_lines
+from reporting.by_name import BY_NAME, by_name_lines
 from reporting.clusters import RECORD, drawn_over, target_warning
 from reporting.entries import Entry
 from reporting.floors import floor_marks, floor_notes
@@ -25,7 +26,7 @@ LEAKS = ("Leak",)  # shown beside the paper's columns where gains are
 
 
 def beside_tables(run: RunResult) -> list[Table]:
-    """What the paper's columns are above, and their parts by what the unedited model read.
+    """What the paper's columns are above, their parts by what was read, and answers by a name.
 
     Returns:
         Rich tables; none in results that do not say. The unedited model is above nothing.
@@ -35,6 +36,7 @@ def beside_tables(run: RunResult) -> list[Table]:
     told = (
         ("Above the unedited model, and above the answer about others", ABOVE, above),
         ("By what the unedited model read of the pictures", BY_PICTURE, part_lines(run, names)),
+        ("Name first, then ask", BY_NAME, by_name_lines(run)),
     )
     return [_table(title, header, lines) for title, header, lines in told if lines]
 

@@ -48,6 +48,7 @@ from reporting.group_figure import group_bars
 from reporting.groups import GROUPED_BY, group_table, grouped
 from reporting.labels import editor_note, model_label
 from reporting.markdown import markdown_page
+from reporting.name_first import name_first_table
 from reporting.page import html_page
 from reporting.pairs import paired_table
 from reporting.provenance import provenance_section, shared_facts
@@ -106,6 +107,7 @@ def build_report(sources: Sources) -> Section:
         *_transfer_section(single),
         *_reading_section(single),
         *_chain_section(single),
+        *_name_first_section(single),
         *_sequence_sections(sequential),
         *_part("Cost", cost_table(single) if single else None, "cost"),
         *_training_section(sources),
@@ -269,6 +271,13 @@ def _chain_section(entries: Sequence[Entry]) -> list[Section]:
                 )
             )
     return [Section("Where the chain breaks", tuple(blocks))] if blocks else []
+
+
+def _name_first_section(entries: Sequence[Entry]) -> list[Section]:
+    """What letting the model name the picture first changes; none where no run asked so."""
+    tables = [(of_one[0].scenario, name_first_table(of_one)) for of_one in _by_scenario(entries)]
+    blocks = [Table(table, f"{scenario}_name_first") for scenario, table in tables if table]
+    return [Section("Name first, then ask", tuple(blocks))] if blocks else []
 
 
 def _heat_map(model: str, entries: Sequence[Entry]) -> Block:

@@ -20,7 +20,8 @@ from typing import Any
 import pandas as pd
 
 from metrics.chain import CLASSES
-from metrics.headlines import TOKEN_ACCURACY, headlines_of, variant_of
+from metrics.headlines import GENERATION_MATCH, TOKEN_ACCURACY, headlines_of, variant_of
+from metrics.name_first import NAME, probe_of
 from reporting.chain import chain_classes
 from reporting.entries import Entry
 from reporting.formats import EMPTY
@@ -257,7 +258,12 @@ def _headline_rows(rows: pd.DataFrame, run: RunResult) -> pd.DataFrame:
         for probe in line.probes
     }
     unknown = sorted({str(probe) for probe in rows["probe"].unique()} - measures.keys())
-    measures |= dict.fromkeys(unknown, TOKEN_ACCURACY)
+    measures |= {
+        probe: GENERATION_MATCH
+        if probe.endswith(NAME)
+        else measures.get(probe_of(probe), TOKEN_ACCURACY)
+        for probe in unknown
+    }
     probes = dict.fromkeys([*(probe for line in lines for probe in line.probes), *unknown])
     ranks = {probe: rank for rank, probe in enumerate(sorted(probes, key=_family))}
     once = rows[rows["metric"] == rows["probe"].map(measures)].drop_duplicates(_ROW)

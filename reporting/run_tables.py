@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from reporting.beside import ABOVE, BY_PICTURE, above_lines, part_lines
+from reporting.by_name import BY_NAME, by_name_lines
 from reporting.clusters import RECORD, drawn_over, target_warning
 from reporting.entries import Entry
 from reporting.floors import floor_marks, floor_notes
@@ -21,6 +22,10 @@ _ABOVE = (
 _BY_PICTURE = (
     "Before the edit the unedited model read a picture if it gave the true answer about it, and "
     "named it if it gave its subject's name. In brackets the records behind a mean."
+)
+_BY_NAME = (
+    "By name: asked in text, by what the unedited model said that the picture shows. Gain: points "
+    "over asking the picture at once, of the n records that were asked both ways."
 )
 
 
@@ -43,6 +48,8 @@ def run_markdown(run: RunResult) -> str:
         parts += [f"{_ABOVE}\n", _table(ABOVE[:3], above)]
     if by_picture := part_lines(run, run.metrics):
         parts += [f"{_BY_PICTURE}\n", _table(BY_PICTURE, by_picture)]
+    if by_name := by_name_lines(run):
+        parts += [f"{_BY_NAME}\n", _table(BY_NAME, by_name)]
     return "\n".join(parts)
 
 

@@ -58,6 +58,7 @@ PROBE_SCHEMA = pa.schema(
         ("drawn", pa.bool_()),  # the probe was drawn from another record; null: results do not say
         ("naming", pa.string()),  # the question who its picture shows; null: there is none
         ("naming_built", pa.bool_()),  # it was made from the subject's type, not the record's own
+        ("said", pa.string()),  # what the picture was named, where a probe is asked by a name
         # Of the line `edit` alone, null on the others.
         ("relation", pa.string()),  # that the edit changes; null: nothing says
         ("target", pa.string()),  # the new answer, whole and as the data have it
@@ -66,8 +67,8 @@ PROBE_SCHEMA = pa.schema(
 )
 # Columns that earlier results lack.
 _ADDED = {
-    PRE_VALUE, NAMED_BEFORE, FACT_BEFORE, "mark", "drawn", "naming", "naming_built", "relation",
-    "target", "cluster",
+    PRE_VALUE, NAMED_BEFORE, FACT_BEFORE, "mark", "drawn", "naming", "naming_built", "said",
+    "relation", "target", "cluster",
 }  # fmt: skip
 EDITS_IN_PLACE = "edits_in_place"  # column of curve.parquet, and the x-axis of its curves
 CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field(EDITS_IN_PLACE, pa.int64()))

@@ -23,6 +23,7 @@ from metrics.headlines import (
     Scores,
     hop_parts,
 )
+from metrics.name_first import is_beside
 from metrics.scope import ScopeQuality
 from results.partial import BatchResult, Line
 
@@ -149,6 +150,7 @@ def _scope_quality(
         (edit, probe, value)
         for (probe, measure), of_edits in scores.items()
         if measure == SCOPE_PROBABILITY and probe.startswith(ABOUT_THE_EDIT + LEFT_ALONE)
+        if not is_beside(probe)
         for edit, value in of_edits.items()
     )
     if not probabilities:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning as L
@@ -300,6 +300,11 @@ def open_editor(cfg: EvaluateConfig, parts: Parts) -> Editor:
     return editor
 
 
+def asked_scenario(cfg: EvaluateConfig) -> Scenario:
+    """What an evaluation teaches and asks."""
+    return replace(SCENARIOS[cfg.scenario.name], names_first=cfg.evaluate.name_first)
+
+
 def make_evaluation(
     cfg: EvaluateConfig, parts: Parts, editor: Editor, partial: PartialResults | None = None
 ) -> EvaluationModule:
@@ -310,7 +315,7 @@ def make_evaluation(
     """
     options = cfg.metrics
     scoring = Scoring(options.positions, options.generation, options.max_new_tokens)
-    scenario, points = SCENARIOS[cfg.scenario.name], cfg.protocol.n
+    scenario, points = asked_scenario(cfg), cfg.protocol.n
     encoder, answered = parts.inputs.encoder, parts.data.answered
     arguments = (parts.model, editor, scenario, encoder, scoring, partial, answered)
     if points is None:

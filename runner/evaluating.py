@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from configs.schema import EvaluateConfig
-from datamodules.scenarios import SCENARIOS
 from lightning_modules.evaluation import EvaluationModule
 from results.folder import RunResult
 from results.partial import PartialResults, edits_of
@@ -18,6 +17,7 @@ from results.writing import write_result
 from runner import assembly
 from runner.batch_size import continued_batch_size, settle_batch_size
 from runner.caching import log_use, total
+from runner.name_first import name_first_lines
 from runner.start import Placement
 from runner.summary import Run
 from runner.trial import try_out
@@ -32,7 +32,7 @@ def prepare(placement: Placement[EvaluateConfig]) -> Run:
         TmkeError: something is missing, damaged or does not fit.
     """
     cfg = placement.cfg
-    parts = assembly.open_parts(cfg, {"test": SCENARIOS[cfg.scenario.name]}, placement.device)
+    parts = assembly.open_parts(cfg, {"test": assembly.asked_scenario(cfg)}, placement.device)
     editor = assembly.open_editor(cfg, parts)
     placement.check_same_edits(parts.data.served)
     settle_batch_size(cfg, parts, editor, "test")
@@ -84,5 +84,6 @@ def score(
     trainer.test(module, datamodule=module.edit_source(run.data), verbose=False)
     if is_first:
         log_use(total(module.from_cache))
-        lines, probes, curve = module.outcome.lines, list(run.probes()), module.curve_lines()
+        lines, curve = module.outcome.lines, module.curve_lines()
+        probes = [*run.probes(), *name_first_lines(run.prompts(), lines)]
         write_result(folder, run.summary(module), lines, probes, curve, markdown=markdown)

@@ -168,6 +168,7 @@ class Run:
             "locality_i": cfg.metrics.locality_i,
             "generation": cfg.metrics.generation,
             "cluster": cfg.metrics.cluster,
+            **({"name_first": True} if cfg.evaluate.name_first else {}),
             "batch_size": self.data.eval_batch_size,
             "dtype": cfg.model.dtype,
             "quantise": cfg.model.quantise,
@@ -264,6 +265,7 @@ def _line(
         "relation": None,
         "target": None,
         "cluster": None,
+        "said": None,
     }
 
 

@@ -159,16 +159,25 @@ def test_two_processes_judge_every_edit_once(two: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_tell_what_was_read_as_one_does(world: str, tmp_path: Path) -> None:
-    """3 edits are 2 batches; gains and parts are those of all edits in both."""
+    """3 edits are 2 batches; gains and parts are those of all edits in both, and so are names."""
     common = (
         "experiment=demo", "editor=ft", "editor.steps=3", "scenario=transitive", world,
         "data.filter_known=text", "data.limit=3", "evaluate.batch_size=2",
+        "evaluate.name_first=true",
     )  # fmt: skip
     expected, alone = judged(tmp_path / "one", *common)
     found, together = judged(tmp_path / "two", *common, "trainer=ddp_cpu", ranks=RANKS)
-    columns = ["edit_id", "probe", "metric", "pre_value", "named_before", "fact_before"]
+    columns = ["edit_id", "probe", "metric", "pre_text", "pre_value", "named_before", "fact_before"]
     pd.testing.assert_frame_equal(together[columns], alone[columns])
     assert together.loc[together.probe == "reliability_s", "named_before"].notna().all()
+    asked = [pd.read_parquet(tmp_path / name / "probes.parquet") for name in ("one", "two")]
+    pd.testing.assert_frame_equal(*asked)
+    chained = asked[0][asked[0].probe == "reliability_s_chain"]
+    assert [
+        said in question for said, question in zip(chained.said, chained.question, strict=False)
+    ] == 3 * [1]
+    assert found["variants"]["Recognition_S"]["n"] == 3
+    assert found["settings"]["name_first"] is True
     assert found["variants"] == expected["variants"]
     assert found["variants"]["Reliability_S_gain"]["n"] == 3
     assert found["settings"]["known_facts"] == expected["settings"]["known_facts"]

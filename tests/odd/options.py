@@ -94,6 +94,7 @@ def _evaluations() -> Iterator[Case]:
         "data.filter_known": ("2", "null"),
         "evaluate.batch_size": ("0", "-1", "null", "1.5", "nan"),
         "evaluate.tokens": ("1", "0", "-1", "auto", "1.5", "nan"),
+        "evaluate.name_first": ("true", "maybe", "1", "null"),
         "metrics.max_new_tokens": ("0", "null", "1.5"),
         "metrics.positions": ("al", "null"),
         "trainer.devices": ("100000", "0", "many", "1.5", "[]", "[x]", "null", "-2"),

@@ -38,11 +38,11 @@ ARROWS = {
     },
     "reporting": {
         "results", "metrics.bootstrap", "metrics.chain", "metrics.concentration",
-        "metrics.headlines", "metrics.seeds",
+        "metrics.headlines", "metrics.name_first", "metrics.seeds",
         "datamodules.picture_file", "datamodules.pictures",
     },
     "loggers": {
-        "results", "configs", "metrics.bootstrap", "metrics.headlines",
+        "results", "configs", "metrics.bootstrap", "metrics.headlines", "metrics.name_first",
         "reporting.gallery", "reporting.thumbnails", "datamodules.pictures",
     },
     "lightning_modules": {"metrics", "models", "caching", "datamodules", "editors", "results"},

@@ -11,6 +11,9 @@ import pytest
     [
         "metrics.functional",
         "metrics.bootstrap",
+        "metrics.chain",
+        "metrics.name_first",
+        "datamodules.name_first",
         "metrics.collection",
         "metrics.concentration",
         "metrics.headlines",

@@ -149,3 +149,23 @@ def test_the_page_filters_by_class(tmp_path: Path) -> None:
     plain = write_report(read_sources([older.folder]), tmp_path / "plain")
     assert "of a class" not in (text := plain.read_text(encoding="utf-8"))
     assert 'name="chain"' not in text
+
+
+def test_what_was_recognised_may_be_judged_by_the_model_s_own_words(tmp_path: Path) -> None:
+    own_words = [0.0, 1.0, 1.0, 1.0, 1.0, 0.0, None, None, 1.0, 1.0]
+    scores: dict[str, Sequence[float | None]] = {
+        "reliability_s/exact_match": GIVEN,
+        "reliability_s/exact_match_before": BEFORE,
+        "reliability_s/named_before": NAMED,
+        "reliability_s_name/generation_match": own_words,
+    }
+    rows = entries([make_scored(tmp_path, "rome", "transitive", scores)])
+    teacher_forced, by_words = chain_splits(rows)
+    assert (teacher_forced.picture, by_words.picture) == ("seen", "seen, by its own words")
+    assert (by_words.n, by_words.unasked) == (8, 2)
+    assert {name: share.mean for name, share in by_words.shares.items()} == {
+        CARRIED: 37.5, BY_CHANCE: 25.0, NOT_CARRIED: 25.0, NOT_RECOGNISED: 12.5,
+    }  # fmt: skip
+    table = chain_table([teacher_forced, by_words])
+    assert table is not None
+    assert any("evaluate.name_first" in note for note in table.notes)

@@ -1,0 +1,97 @@
+"""Metrics of answers that come by way of a name: name first, then ask.
+
+The unedited model says what a probe's picture shows, its words go into the probe's text question,
+and the edited model answers that. Beside a probe p stand
+
+    <p>_name     whether the words are the name (or another one) of what is shown
+    <p>_chain    the answer to the text question, scored as p is
+
+and beside a metric, over the probes P_r of a record that are asked so,
+
+    <NAME>_chain         1/|P_r| sum_{p in P_r} score(r, p_chain)
+    <NAME>_chain_gain    1/|P_r| sum_{p in P_r} [score(r, p_chain) - score(r, p)]
+
+each a mean over records; the gain is paired, in points. Specificities, which are differences
+already, have no gain. Locality compares the unedited and the edited model on the same text
+question, so that it says what the edit has moved there.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from metrics.headlines import GENERATION_MATCH, Headline, Scores
+
+CHAIN, NAME = "_chain", "_name"  # suffixes of a probe
+_DIRECT = (
+    "_direct"  # of one whose scores are those of the probe itself, where it is asked by a name
+)
+CHAIN_GAIN = "chain_gain"
+RECOGNITION = {
+    "Recognition_S": "reliability_s",
+    "Recognition_U": "reliability_u",
+    "Recognition_same": "stability_same",
+    "Recognition_diff": "stability_diff",
+}
+
+
+def is_beside(probe: str) -> bool:
+    """Whether a probe is another one's, asked by a name, or that name."""
+    return probe.endswith((CHAIN, NAME))
+
+
+def probe_of(probe: str) -> str:
+    """The probe that one of these stands beside; any other itself.
+
+    >>> probe_of("leak_same_chain"), probe_of("leak_same_name"), probe_of("leak_same")
+    ('leak_same', 'leak_same', 'leak_same')
+    """
+    return probe.removesuffix(CHAIN).removesuffix(NAME)
+
+
+def with_direct(scores: Scores) -> Scores:
+    """The scores, and those of each probe itself in the records that ask it by a name."""
+    added = {
+        (f"{probe_of(probe)}{_DIRECT}", measure): {
+            edit: direct[edit] for edit in of_edits if edit in direct
+        }
+        for (probe, measure), of_edits in scores.items()
+        if probe.endswith(CHAIN) and (direct := scores.get((probe_of(probe), measure)))
+    }
+    return {**scores, **added}
+
+
+def name_first_metrics(
+    headlines: Sequence[Headline], probes: Iterable[str]
+) -> tuple[Headline, ...]:
+    """What is told of a result whose probes were asked by a name too.
+
+    Args:
+        headlines: the named metrics of the scenario.
+        probes: that were scored.
+
+    Returns:
+        Of scores `with_direct`; nothing where no probe was asked by a name.
+
+    >>> lines = name_first_metrics([Headline("Leak", ("leak_same", "leak_diff"))],
+    ...                            ["leak_same_chain", "leak_same_name"])
+    >>> [(line.name, line.probes, line.minus) for line in lines][-1]
+    ('Leak_chain_gain', ('leak_same_chain',), ('leak_same_direct',))
+    """
+    scored = set(probes)
+    metrics = [
+        Headline(name, (f"{probe}{NAME}",), GENERATION_MATCH)
+        for name, probe in RECOGNITION.items()
+        if f"{probe}{NAME}" in scored
+    ]
+    for line in headlines:
+        asked = tuple(probe for probe in line.probes if f"{probe}{CHAIN}" in scored)
+        if not asked or any(f"{probe}{CHAIN}" not in scored for probe in line.minus):
+            continue
+        chained = tuple(f"{probe}{CHAIN}" for probe in asked)
+        floor = tuple(f"{probe}{CHAIN}" for probe in line.minus)
+        metrics.append(replace(line, name=f"{line.name}{CHAIN}", probes=chained, minus=floor))
+        if not line.minus:
+            direct = tuple(f"{probe}{_DIRECT}" for probe in asked)
+            name = f"{line.name}_{CHAIN_GAIN}"
+            metrics.append(replace(line, name=name, probes=chained, minus=direct))
+    return tuple(metrics)
