@@ -28,7 +28,7 @@ from PIL import Image
 
 from metrics.bootstrap import Estimate, estimates
 from metrics.headlines import PRE_VALUE, READ_BEFORE, headlines_of, variant_of
-from reporting.labels import SCENARIOS
+from reporting.labels import PAPER_SCENARIOS
 from reporting.pairs import scores_by_record
 from results.files import EDITS, PROBES
 from results.folder import EDIT_SCHEMA, PROBE_SCHEMA
@@ -79,13 +79,13 @@ def run_report(folders: list[Path], output: Path) -> tuple[float, float, float]:
 
 def write_folders(root: Path, n_edits: int) -> Iterator[Path]:
     """One result folder per editor, model and scenario."""
-    for scenario in SCENARIOS:
+    for scenario in PAPER_SCENARIOS:
         write_probes(root / PROBES, scenario, n_edits)
         for number, model in enumerate(MODELS):
             for rank, editor in enumerate(EDITORS):
                 folder = root / f"{editor}-{model}-{scenario}"
                 folder.mkdir(parents=True)
-                rng = np.random.default_rng([number, rank, SCENARIOS.index(scenario)])
+                rng = np.random.default_rng([number, rank, PAPER_SCENARIOS.index(scenario)])
                 write_run(folder, editor, model, scenario, n_edits, rng)
                 (folder / PROBES).hardlink_to(root / PROBES)
                 yield folder
@@ -160,7 +160,7 @@ def write_probes(path: Path, scenario: str, n_edits: int) -> None:
 
 def write_pictures(root: Path, n_edits: int) -> None:
     """A picture per subject and last letter of a probe, noise in blocks."""
-    scenario = SCENARIOS[1]
+    scenario = PAPER_SCENARIOS[1]
     last = {probe[-1] for line in headlines_of(scenario) for probe in line.probes}
     rng = np.random.default_rng(0)
     for edit in range(n_edits):

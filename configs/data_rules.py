@@ -85,7 +85,7 @@ def _without_text(
     if scenario is not None and scenario.name != "multimodal":
         yield (
             f"scenario={scenario.name}: the edits of {key}={data.name} have a question about a "
-            "picture and none in text, and this scenario makes them in text; use "
+            "picture and none in text, and this scenario makes or asks them in text; use "
             f"scenario=multimodal ({accepted})"
         )
     if questions in ("text", "transitive"):

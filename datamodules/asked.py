@@ -24,7 +24,7 @@ def all_prompts(
         DataError: the record lacks what the scenario rests on.
     """
     probes = {name: make_prompt(record) for name, make_prompt in scenario.probes.items()}
-    prompts = [scenario.edit(record), *(prompt for prompt in probes.values() if prompt)]
+    prompts = [*scenario.edit(record), *(prompt for prompt in probes.values() if prompt)]
     if filter_known != "none":
         prompts += true_questions(record, pictures=filter_known == "pictures")
     if reads:

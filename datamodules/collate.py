@@ -196,7 +196,7 @@ class Collator:
         probe_rows: dict[str, list[int]] = {}
         asked: list[Asked] = []
         for edit, (_, record) in enumerate(records):
-            edit_rows.append(table.add(self.scenario.edit(record), edit))
+            edit_rows += [table.add(prompt, edit) for prompt in self.scenario.edit(record)]
             for probe, make_prompt in self.scenario.probes.items():
                 if (prompt := make_prompt(record)) is not None:
                     asked.append(Asked(edit, probe, reading_questions(record, probe, prompt)))

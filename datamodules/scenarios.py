@@ -1,10 +1,12 @@
-"""The three scenarios: what the edit sees, and what is asked after it.
+"""The scenarios: what the edit sees, and what is asked after it.
 
-One table, from the benchmark's description (Supplementary, sections 1 and 2):
+One table; the first three rows are the benchmark's (Supplementary, sections 1 and 2):
 
     unimodal    the edit is a text question, the probes are text
     transitive  the edit is a text question, the probes show pictures
     multimodal  the edit is a question about a picture, so are the probes
+    reverse     the edit is a question about a picture, the probes are text
+    joint       the edit is both questions at once, the probes are in text and show pictures
 
 "Seen" (s) pictures are the record's `image`, "unseen" (u) ones its `image_rephrase`. Locality asks
 the schema's own question (far) and, where the data has them, one about another subject of the same
@@ -28,7 +30,7 @@ from datamodules.records import (
 )
 from errors import DataError
 
-ScenarioName = Literal["unimodal", "transitive", "multimodal"]
+ScenarioName = Literal["unimodal", "transitive", "multimodal", "reverse", "joint"]
 Questions = Literal["text", "image_text", "transitive"]
 
 
@@ -48,6 +50,7 @@ class Prompt(NamedTuple):
 
 
 PromptMaker = Callable[[Record], Prompt | None]
+EditMaker = Callable[[Record], Prompt]
 
 
 @dataclass(frozen=True)
@@ -56,22 +59,26 @@ class Scenario:
 
     Attributes:
         name: as the user types it.
-        edit: the prompt that teaches the edit, with the new target as its answer.
+        edit: the prompts that teach one edit, with the new target as their answers.
         probes: probe name -> what it asks of a record; None where the record lacks it.
         names_first: whether what a probe asks of a picture is asked in text too, by the name that
             the unedited model gives what is shown (`datamodules.name_first`).
     """
 
     name: str
-    edit: Callable[[Record], Prompt]
+    edit: Callable[[Record], tuple[Prompt, ...]]
     probes: Mapping[str, PromptMaker]
     names_first: bool = False
 
     def images(self, record: Record) -> list[str]:
         """The pictures that this scenario needs of a record."""
-        makers = (self.edit, *self.probes.values())
-        prompts = (prompt for make_prompt in makers if (prompt := make_prompt(record)))
+        asked = (make_prompt(record) for make_prompt in self.probes.values())
+        prompts = (*self.edit(record), *filter(None, asked))
         return sorted({prompt.image for prompt in prompts if prompt.image is not None})
+
+
+def _edits(makers: tuple[EditMaker, ...], record: Record) -> tuple[Prompt, ...]:
+    return tuple(make_prompt(record) for make_prompt in makers)
 
 
 def _edit_text(record: Record) -> Prompt:
@@ -90,7 +97,7 @@ def _edit_text(record: Record) -> Prompt:
 
 
 def _edit_image(record: Record) -> Prompt:
-    """The edit about its picture, which every scenario with pictures rests on.
+    """The edit about its picture, which every scenario that shows the subject rests on.
 
     Raises:
         DataError: the record has no picture, or no question about one.
@@ -288,15 +295,23 @@ NAMED_PROBES: Mapping[str, PromptMaker] = {
 }
 # Probe -> the field of a record that it asks, where that may be drawn from another record.
 DRAWN_FIELDS: Mapping[str, str] = {
-    "stability_same": "same_type_entity_question",
-    "leak_same": "same_type_entity_question",
-    "stability_diff": "diff_type_entity_question",
-    "leak_diff": "diff_type_entity_question",
+    f"{probe}_{kind}{beside}": f"{kind}_type_entity_question"
+    for probe in ("stability", "leak")
+    for kind in ("same", "diff")
+    for beside in ("", "_t")
 }
+_IN_TEXT = partial(_edits, (_edit_text,))
+_ON_PICTURE = partial(_edits, (_edit_image,))
+_BOTH = partial(_edits, (_edit_text, _edit_image))
 SCENARIOS: Mapping[str, Scenario] = {
-    "unimodal": Scenario("unimodal", _edit_text, TEXT_PROBES),
-    "transitive": Scenario("transitive", _edit_text, IMAGE_PROBES),
-    "multimodal": Scenario("multimodal", _edit_image, IMAGE_PROBES),
+    scenario.name: scenario
+    for scenario in (
+        Scenario("unimodal", _IN_TEXT, TEXT_PROBES),
+        Scenario("transitive", _IN_TEXT, IMAGE_PROBES),
+        Scenario("multimodal", _ON_PICTURE, IMAGE_PROBES),
+        Scenario("reverse", _ON_PICTURE, TEXT_PROBES),
+        Scenario("joint", _BOTH, {**IMAGE_PROBES, **TEXT_BESIDE_PICTURES}),
+    )
 }
 
 

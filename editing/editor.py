@@ -91,7 +91,7 @@ class FactEditor:
         batch = batch_of(self.model, table, [row], subject=fact.subject or fact.question)
         if isinstance(self.editor, AsksLonger):
             texts_of_rows = batch.rows.texts
-            self.editor.check_lengths(texts_of_rows[row], texts_of_rows)
+            self.editor.check_lengths([texts_of_rows[row]], texts_of_rows)
         editable = self.model.editable
         with torch.no_grad(), nullcontext() if on is None else on.in_place(self.model):
             state = editable.prefix(batch.rows, self.editor.first_layer(editable))

@@ -275,6 +275,7 @@ class _Kept:
             tuple(tuple(texts) for texts in shown.demonstrations),
             tuple(shown.statements),
             tuple(shown.questions),
+            tuple(range(len(shown.questions))),
             stored=shown.stored,
         )
         return value, [self._kept(one, editor) for one in self.card.methods]

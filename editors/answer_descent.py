@@ -2,6 +2,8 @@
 
     theta_e <- argmin NLL(answer_e | question_e; W + D(theta_e)),  one theta for each edit
 
+An edit that several questions teach descends on the mean of their NLL.
+
 FT has D(theta) = theta (`editors.ft.descent`), LoRA D(theta) = s B A. Each edit starts from the
 same theta and is optimised alone; B of them run side by side. Where only the last layer is edited,
 what enters its MLP at the answer tokens is computed once, and a step is that MLP, the final norm
@@ -19,12 +21,12 @@ from torch.nn import functional as F
 
 from editors.descent import descend
 from editors.options import DescentOptions
+from editors.teaching import Teaching
 from models.deltas import Delta, Site
-from models.editable import EditableModel, PrefixState
-from models.rows import Answers
+from models.editable import EditableModel
 
 AsDeltas = Callable[[Sequence[Tensor]], Mapping[Site, Delta]]
-AnswersOf = Callable[[Mapping[Site, Delta], Tensor], tuple[Tensor, Answers]]
+AnswersOf = Callable[[Mapping[Site, Delta], Tensor], tuple[Tensor, Teaching]]
 DeltasOf = Literal["all edits", "edits at work"]
 MOST_AT_ONCE = 32  # more do not make a step cheaper
 # Values kept for the backward pass per token, unit of width and layer: 34 bytes in half precision
@@ -34,8 +36,7 @@ KEPT_VALUES = 17
 
 def fit_answers(
     model: EditableModel,
-    state: PrefixState,
-    at: Answers,
+    teaching: Teaching,
     start: Sequence[Tensor],
     as_deltas: AsDeltas,
     options: DescentOptions,
@@ -44,8 +45,7 @@ def fit_answers(
 
     Args:
         model: the base model, never changed.
-        state: one row per edit, entering the lowest edited layer or below.
-        at: the answers of these rows.
+        teaching: the edits, entering the lowest edited layer or below.
         start: the parameters that all edits start from, each of any shape S.
         as_deltas: moves (A, *S) of A edits from the start -> their weight deltas.
         options: steps, step size and early stop.
@@ -58,36 +58,34 @@ def fit_answers(
     """
     sites = as_deltas([parameter[None] for parameter in start])
     lowest = min(site.layer for site in sites)
-    # Answers of one length side by side: nothing is spent on padding.
-    order = at.row.bincount(minlength=at.n_rows).argsort(stable=True)
-    parts = []
-    for edits in order.split(edits_at_once(model, start, state, model.n_layers - 1 - lowest)):
-        part, answers = state.select(edits), at.select(edits)
-        forward = answers_of(model, part, answers, lowest, deltas_of="edits at work")
+    order, parts = teaching.by_length(), []
+    for edits in order.split(edits_at_once(model, start, teaching, model.n_layers - 1 - lowest)):
+        forward = answers_of(model, teaching.select(edits), lowest, deltas_of="edits at work")
 
         def judge(
             moves: Sequence[Tensor], at_work: Tensor, forward: AnswersOf = forward
         ) -> tuple[Tensor, Tensor]:
-            logits, asked = forward(as_deltas(moves), at_work)
-            return losses_of(logits, asked, options)
+            logits, at_it = forward(as_deltas(moves), at_work)
+            return losses_of(logits, at_it, options)
 
         parts.append(descend(start, len(edits), judge, steps=options.steps, lr=options.lr))
     back = order.argsort()
     return [torch.cat(pieces)[back] for pieces in zip(*parts, strict=True)]
 
 
-def losses_of(logits: Tensor, at: Answers, options: DescentOptions) -> tuple[Tensor, Tensor]:
+def losses_of(logits: Tensor, teaching: Teaching, options: DescentOptions) -> tuple[Tensor, Tensor]:
     """Losses of the edits at work, and which of them are done.
 
     Args:
         logits: (N, V).
-        at: the answers of the edits (A,).
-        options: say when an edit is done: where both conditions are set both must hold; where none
-            is, all steps are taken.
+        teaching: the edits (A,).
+        options: say when an edit is done: where both conditions are set both must hold, of each of
+            its rows; where none is, all steps are taken.
 
     Returns:
         Losses (A,), whether done (A,).
     """
+    at = teaching.at
     losses = at.row_mean(F.cross_entropy(logits, at.target, reduction="none"))
     stop_loss, by_argmax = options.stop_loss, options.stop_when_argmax
     done = torch.full_like(losses, by_argmax or stop_loss is not None).bool()
@@ -96,24 +94,24 @@ def losses_of(logits: Tensor, at: Answers, options: DescentOptions) -> tuple[Ten
     if by_argmax:
         wrong = (logits.argmax(-1) != at.target).to(losses.dtype)
         done &= at.row_mean(wrong) == 0
-    return losses, done
+    return teaching.mean(losses), teaching.every(done)
 
 
 def answers_of(
-    model: EditableModel, state: PrefixState, at: Answers, lowest: int, *, deltas_of: DeltasOf
+    model: EditableModel, teaching: Teaching, lowest: int, *, deltas_of: DeltasOf
 ) -> AnswersOf:
-    """What answers the edits under their deltas: deltas, edits at work (A,) -> logits, answers.
+    """What answers the edits under their deltas: deltas, edits at work (A,) -> logits, their rows.
 
     Args:
         model: the base model.
-        state: one row per edit, entering the lowest edited layer.
-        at: the answers of these rows.
+        teaching: the edits, entering the lowest edited layer.
         lowest: the lowest edited layer.
-        deltas_of: the edits that the deltas are of. Those of all edits go by their number, and the
-            rows then stand in one part; those of the edits at work are in the order of these.
+        deltas_of: the edits that the deltas are of. Those of all edits go by their number, and
+            every row then stands in a sequence of its own, all of them in one part; those of the
+            edits at work are in the order of these.
     """
     kind = _LastLayer if lowest == model.n_layers - 1 else _Layers
-    return kind(model, state, at, deltas_of)
+    return kind(model, teaching, deltas_of)
 
 
 class _Layers:
@@ -122,51 +120,48 @@ class _Layers:
     Args: see `answers_of`.
     """
 
-    def __init__(
-        self, model: EditableModel, state: PrefixState, at: Answers, deltas_of: DeltasOf
-    ) -> None:
-        self._model, self._state, self._at = model, state, at
+    def __init__(self, model: EditableModel, teaching: Teaching, deltas_of: DeltasOf) -> None:
+        self._model, self._teaching = model, teaching
         self._of_all = deltas_of == "all edits"
         self._edits: Tensor | None = None
 
-    def __call__(self, deltas: Mapping[Site, Delta], edits: Tensor) -> tuple[Tensor, Answers]:
-        """Logits (N, V) and answers of the edits (A,), ascending."""
+    def __call__(self, deltas: Mapping[Site, Delta], edits: Tensor) -> tuple[Tensor, Teaching]:
+        """Logits (N, V) and rows of the edits (A,), ascending."""
         if self._edits is None or len(edits) != len(self._edits):  # edits only ever leave
             self._edits = edits
-            self._answers = self._at.select(edits)
-            self._edit_index = edits if self._of_all else torch.arange(len(edits)).to(edits)
+            self._part = self._teaching.select(edits, apart=self._of_all)
+            self._edit_index = edits[self._part.edit] if self._of_all else self._part.edit
             self._prepare(edits)
-        return self._forward(deltas), self._answers
+        return self._forward(deltas), self._part
 
     def _prepare(self, edits: Tensor) -> None:
-        self._part = self._state.select(edits, joined=self._of_all)
+        """What all steps of the edits at work have in common."""
 
     def _forward(self, deltas: Mapping[Site, Delta]) -> Tensor:
+        part = self._part
         return self._model.suffix(
-            self._part, deltas=deltas, edit_index=self._edit_index, at=self._answers
+            part.state, deltas=deltas, edit_index=self._edit_index, at=part.at
         )
 
 
 class _LastLayer(_Layers):
     """The same where only the last layer is edited: a step sees the answer tokens alone."""
 
-    def __init__(
-        self, model: EditableModel, state: PrefixState, at: Answers, deltas_of: DeltasOf
-    ) -> None:
-        super().__init__(model, state, at, deltas_of)
-        self._hidden = model.answer_state(state, at)  # (N, d)
+    def __init__(self, model: EditableModel, teaching: Teaching, deltas_of: DeltasOf) -> None:
+        super().__init__(model, teaching, deltas_of)
+        self._hidden = model.answer_state(teaching.state, teaching.at)  # (N, d)
 
     def _prepare(self, edits: Tensor) -> None:
-        self._part_hidden = self._hidden[torch.isin(self._at.row, edits)]
+        self._part_hidden = self._hidden[torch.isin(self._teaching.token_edit, edits)]
 
     def _forward(self, deltas: Mapping[Site, Delta]) -> Tensor:
         return self._model.finish_answers(
-            self._part_hidden, deltas, self._edit_index[self._answers.row]
+            self._part_hidden, deltas, self._edit_index[self._part.at.row]
         )
 
 
 def edits_at_once(
-    model: EditableModel, start: Sequence[Tensor], state: PrefixState, whole_layers: int
+    model: EditableModel, start: Sequence[Tensor], teaching: Teaching, whole_layers: int
 ) -> int:
     """How many edits are optimised side by side.
 
@@ -177,7 +172,8 @@ def edits_at_once(
         ModelError: the moments of one edit alone are more than the device has.
     """
     optimiser = sum(16 * parameter.numel() for parameter in start)
-    activations = KEPT_VALUES * state.row_bytes * whole_layers
+    of_rows = teaching.state.row_bytes * teaching.most_rows
+    activations = KEPT_VALUES * of_rows * whole_layers
     model.budget.check(
         optimiser,
         f"the descent of one edit (a move, a gradient and two moments of {len(start)} tensors)",

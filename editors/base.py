@@ -59,7 +59,8 @@ class Editor(Protocol):
 
         Args:
             model: the base model, never changed.
-            batch: the edits; `batch.edit_rows` are the rows that teach them.
+            batch: the edits; `batch.edit_rows` are the rows that teach them, of some methods
+                several one edit.
             state: the base model's state for all rows of the batch, entering `first_layer`.
         """
         ...
@@ -146,11 +147,11 @@ class ReadsMore(Protocol):
 class AsksLonger(Protocol):
     """Editors that put texts before questions, so that a row which fits may not fit with them."""
 
-    def check_lengths(self, edit: RowText, asked: Sequence[RowText]) -> None:
+    def check_lengths(self, edit: Sequence[RowText], asked: Sequence[RowText]) -> None:
         """Refuses an edit some of whose rows a model could not read.
 
         Args:
-            edit: the question that teaches it, with the new answer.
+            edit: the questions that teach it, with the new answer.
             asked: its probes.
 
         Raises:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datamodules.records import Record
 
 EVERY_SCENARIO: frozenset[ScenarioName] = frozenset(get_args(ScenarioName))
+SHOWN_EDITS: frozenset[ScenarioName] = frozenset(("multimodal", "reverse", "joint"))  # a picture
 
 
 class BaseFacts(NamedTuple):
@@ -182,8 +183,11 @@ class TrainedEditorOptions(EditorOptions):
     weights: OuterWeights
 
     def questions_for(self, scenario: ScenarioName) -> Questions:
-        """Whether the outer loss asks in text, shows pictures or does both."""
-        return self.questions or ("image_text" if scenario == "multimodal" else "text")
+        """Whether the outer loss asks in text, shows pictures or does both; by itself, as the edit.
+
+        Of an edit in both it shows pictures: that loss has the localities of both.
+        """
+        return self.questions or ("image_text" if scenario in SHOWN_EDITS else "text")
 
     def lowest_layer(self, n_layers: int) -> int:
         """`Editor.first_layer` in training, known before a model is: 0 reads all of its weights.

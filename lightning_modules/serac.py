@@ -151,14 +151,17 @@ class SeracTraining(EditorTraining):
         step = self.trainer.global_step
         texts: list[RowText] = []
         owners: list[int] = []
-        for row, subject in zip(batch.edit_rows.tolist(), batch.subjects, strict=True):
+        edit_of = batch.rows.edit_index[batch.edit_rows].tolist()
+        rows = batch.edit_rows.tolist()
+        for number, subject in enumerate(batch.subjects):
+            row = rows[edit_of.index(number)]  # the first of those that teach it
             drawn = negatives.draw(step, batch.rows.texts[row].question, subject)
             texts += [RowText(question, "") for question in drawn]
             owners += [row] * len(drawn)
         if not texts:
             return torch.zeros(0, device=batch.edit_rows.device)
-        rows = batch.rows.select(torch.tensor(owners, device=batch.edit_rows.device))
-        questions = replace(rows, texts=tuple(texts)).without_pictures()
+        asked = batch.rows.select(torch.tensor(owners, device=batch.edit_rows.device))
+        questions = replace(asked, texts=tuple(texts)).without_pictures()
         return edit.retrieved(questions)[0]
 
     def _log_scope(self, log_p: Tensor, inside: Tensor, counts: Tensor, size: int) -> None:
@@ -171,7 +174,10 @@ class SeracTraining(EditorTraining):
 
 @dataclass(frozen=True)
 class _Gold:
-    """The counterfactual model's answers, every row told its own edit."""
+    """The counterfactual model's answers, every row told its own edit.
+
+    Of several entries of an edit it is the one that shows a picture as the row does, or the first.
+    """
 
     edit: SeracEdit
 
@@ -181,7 +187,11 @@ class _Gold:
         owner = self.edit.owner
         if owner is None:
             raise ValueError("a gold entry needs a memory with owners")
-        entry = (rows.edit_index[:, None] == owner[None]).int().argmax(1)
+        shown = [entry.picture is not None for entry in self.edit.memory.entries]
+        pictured = torch.tensor(shown, device=owner.device)
+        of_edit = rows.edit_index[:, None] == owner[None]  # (R, M)
+        alike = (rows.image_index >= 0)[:, None] == pictured[None]
+        entry = (of_edit.int() + (of_edit & alike).int()).argmax(1)
         return self.edit.counterfactual(rows, at, entry)
 
 

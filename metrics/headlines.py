@@ -69,6 +69,7 @@ class Part(NamedTuple):
     is_so: bool
 
 
+TEXT_SCENARIOS = ("unimodal", "reverse")  # scenarios whose probes show no picture
 GAIN = "gain"
 SPECIFICITY = "Specificity"
 EM, FIRST, GM = "EM", "first", "GM"  # suffixes of a metric by another measure than token accuracy
@@ -139,7 +140,7 @@ def headlines_of(
     """The named metrics of a scenario, in the order in which they are shown.
 
     Args:
-        scenario: "unimodal", "transitive" or "multimodal".
+        scenario: a row of `HEADLINES`.
         positional_image_locality: picture locality compares the ten likeliest tokens rank by rank,
             as published, in place of the likeliest one.
         everywhere: all localities compare every token of a row, as published, in place of the
@@ -190,7 +191,7 @@ def variants_of(scenario: str, headlines: Sequence[Headline]) -> tuple[Headline,
         if line.measure in WITH_BEFORE:
             gain = replace(line, name=f"{line.name}_{GAIN}", over=f"{line.measure}{BEFORE}")
             variants.append(gain)
-        if scenario != "unimodal" and not line.name.startswith("Locality_T"):
+        if scenario not in TEXT_SCENARIOS and not all(map(_is_in_text, line.probes)):
             variants += [
                 replace(line, name=f"{line.name}_{part.suffix}", given=(part.measure, part.is_so))
                 for part in PARTS
@@ -317,12 +318,31 @@ def _scenario_headlines(
     return (*first, *wholes, stability, *beside, *specificities, *otherwise, *parts, *hops)
 
 
+def _beside_pictures(answers: tuple[str, ...]) -> tuple[Headline, ...]:
+    """The answers in text where others show pictures: `<NAME>_T`, of the probes `<name>_t`."""
+    accuracies = [Headline(f"{name}_T", (f"{name.lower()}_t",)) for name in answers]
+    accuracies += [
+        Headline(f"{name}_T", (f"{name.lower()}_same_t", f"{name.lower()}_diff_t"))
+        for name in ("Stability", "Leak")
+    ]
+    strict = [replace(a, name=f"{a.name}_EM", measure=EXACT_MATCH) for a in accuracies]
+    return (*accuracies, *strict)
+
+
+def _is_in_text(probe: str) -> bool:
+    """Whether a probe of a scenario with pictures shows none."""
+    return probe.startswith("locality_t_") or probe.endswith("_t")
+
+
+_TEXT = _scenario_headlines(("Reliability", "Generality", "Portability"), ("Locality",))
 _WITH_PICTURES = _scenario_headlines(
     ("Reliability_S", "Reliability_U", "Generality_S", "Generality_U", "Portability"),
     ("Locality_T", "Locality_I"),
 )
 HEADLINES: dict[str, tuple[Headline, ...]] = {
-    "unimodal": _scenario_headlines(("Reliability", "Generality", "Portability"), ("Locality",)),
+    "unimodal": _TEXT,
     "transitive": _WITH_PICTURES,
     "multimodal": _WITH_PICTURES,
+    "reverse": _TEXT,
+    "joint": (*_WITH_PICTURES, *_beside_pictures(("Reliability", "Generality", "Portability"))),
 }

@@ -17,11 +17,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from caching.entries import Tensors
@@ -31,13 +30,13 @@ from models.budget import MemoryBudget, tokens_at_once
 from models.decoder import Decoder
 from models.deltas import (
     Deltas,
-    Groups,
     Role,
     Site,
     apply_to_every_row,
     linear_shape,
     linear_weight,
 )
+from models.factors import Factors, TeachingTokens
 from models.fingerprint import fingerprint
 from models.hooks import capture_linears
 from models.offloaded import is_spread
@@ -57,21 +56,6 @@ from models.state import (
 from models.unread import unread
 
 LossFunction = Callable[[Tensor, Answers], Tensor]
-
-
-@dataclass(frozen=True)
-class Factors:
-    """Per-token factors of dL/dW at one site.
-
-    Attributes:
-        x: (E, n, d_in) layer inputs.
-        delta: (E, n, d_out) gradients of the loss at the layer's output.
-        mask: (E, n) true on real tokens; padding holds arbitrary values.
-    """
-
-    x: Tensor
-    delta: Tensor
-    mask: Tensor
 
 
 class EditableModel(DecoderPasses, ABC):
@@ -317,38 +301,40 @@ class EditableModel(DecoderPasses, ABC):
         sites: Sequence[Site],
         at: Answers,
         loss: LossFunction | None = None,
+        *,
+        edit: Tensor | None = None,
     ) -> tuple[dict[Site, Factors], Tensor]:
-        """Layer inputs and output gradients of the edits' own loss, per token.
+        """Layer inputs and output gradients of the edits' own loss, per token of each row.
 
         Args:
-            state: one row per edit, at or below the lowest site.
+            state: the rows that teach the edits, at or below the lowest site.
             sites: linear maps to capture.
             at: the answers of the same rows.
-            loss: (logits (N, V), answers) -> scalar; default: the sum over edits of each edit's
-                mean answer NLL, so that every edit gets the gradients it would get alone.
+            loss: (logits (N, V), answers) -> scalar; default: the sum over edits of the mean of
+                their rows' mean answer NLL, so that every edit gets the gradients it would get
+                alone.
+            edit: (R,) the edit that each row teaches, ascending from 0; None: each row one.
 
         Returns:
             The factors of each site, and the logits (N, V).
         """
         linears = {site: self.linear(site) for site in sites}
         captured: dict[Site, tuple[Tensor, Tensor]] = {}
-        loss, (part,) = loss or answer_loss, state.joined().parts
+        (part,), tokens = state.apart().parts, TeachingTokens(at, edit)
+        loss = loss or tokens.loss
         with torch.enable_grad(), capture_linears(linears, captured):
             logits = self.top(self.up_to_answers(part, state.layer, at, {}, None), {}, None)
             gradients = torch.autograd.grad(
                 loss(logits, at), [captured[site][1] for site in sites], allow_unused=False
             )
-        tokens = Groups(at.row, at.n_rows)
-        ones = torch.ones(part.hidden.shape[:2], dtype=torch.bool, device=part.hidden.device)
         factors = {}
         for site, gradient in zip(sites, gradients, strict=True):
             # Of a model that is spread, what a layer says lies where that layer is.
-            x, gradient = captured[site][0].to(ones.device), gradient.to(ones.device)
-            if site.layer == self.n_layers - 1:  # flat answer tokens -> one padded group per edit
-                factors[site] = Factors(tokens.split(x), tokens.split(gradient), tokens.mask)
+            sides = (captured[site][0].to(at.row.device), gradient.to(at.row.device))
+            if site.layer == self.n_layers - 1:
+                factors[site] = tokens.of_answers(*sides)
             else:
-                whole = (*ones.shape, -1)
-                factors[site] = Factors(x.reshape(whole), gradient.reshape(whole), ones)
+                factors[site] = tokens.of_rows(*sides, part.hidden.shape[1])
         return factors, logits.detach()
 
     @torch.no_grad()
@@ -391,8 +377,3 @@ class EditableModel(DecoderPasses, ABC):
                 f"a delta edits layer {lowest}, below the state at layer {state.layer}: it would "
                 f"have no effect. Compute the state with prefix(rows, {lowest})."
             )
-
-
-def answer_loss(logits: Tensor, at: Answers) -> Tensor:
-    """Sum over rows of each row's mean answer NLL; every row gets the gradients it has alone."""
-    return at.row_mean(F.cross_entropy(logits, at.target, reduction="none")).sum()

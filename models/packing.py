@@ -108,6 +108,27 @@ class Packing:
         )
         return packing, old, kept
 
+    def apart(self, rows: Tensor) -> tuple[Packing, Tensor, Tensor]:
+        """The packing of some rows, each in a sequence of its own; returns what `select` does."""
+        real = self.real[rows]
+        lengths = real.sum(1, keepdim=True)
+        place = torch.arange(int(lengths.max()), device=rows.device)
+        filled = place < lengths
+        tokens = (
+            (~real).int().argsort(dim=1, stable=True)[:, : len(place)]
+        )  # real ones, in their order
+        every = torch.arange(len(rows), device=rows.device)
+        packing = Packing(
+            sequence=every,
+            position=(real.cumsum(1) - 1).clamp(min=0),
+            real=real,
+            first=every,
+            depth=place * filled,
+            end=torch.where(filled, lengths, place + 1),
+            filled=filled,
+        )
+        return packing, self.sequence[rows], self.position[rows].gather(1, tokens)
+
     def buckets(self, most: int | None = None) -> Iterator[Tensor]:
         """Numbers of sequences of like length, the longest first; nearly no place is empty.
 

@@ -280,7 +280,8 @@ class EditBatch:
 
     Attributes:
         rows: the distinct rows of all edits; a prompt that serves as edit and as probe stands once.
-        edit_rows: (B,) the row of each edit's own prompt, with the new target as its answer.
+        edit_rows: (K,) the rows that teach the edits, with the new target as their answers: one
+            or more of each edit, in the order of the edits. `rows.edit_index` says whose each is.
         probes: probe name -> (n,) rows asked under that name, at most one per edit.
         edit_ids: position of each edit's record in its split.
         subjects: the edited subjects.

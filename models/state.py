@@ -134,16 +134,16 @@ class PrefixState:
                 order.append(here.nonzero().squeeze(1))
         return torch.cat(pieces)[torch.cat(order).argsort()]
 
-    def select(self, rows: Tensor, *, joined: bool = False) -> PrefixState:
+    def select(self, rows: Tensor, *, apart: bool = False) -> PrefixState:
         """The state of a selection of rows; of packed ones, no token that only others need.
 
         Args:
             rows: their numbers.
-            joined: all of them in one part; sequences then stand in the order of their first rows.
+            apart: each of them in a sequence of its own, and all in one part, in their order.
         """
         part = self.parts[0]
         if part.packing is not None:
-            return self._select_packed(part.packing, rows, joined=joined)
+            return self._select_packed(part.packing, rows, apart=apart)
 
         def pick(value: Any) -> Any:
             if isinstance(value, Beginning):
@@ -155,19 +155,19 @@ class PrefixState:
         selected = LayerState(part.hidden[rows], pick(dict(part.kwargs)))
         return self._of_parts((selected,))
 
-    def joined(self) -> PrefixState:
-        """The same in one part; its sequences in the order of their first rows."""
+    def apart(self) -> PrefixState:
+        """The same with every row in a sequence of its own, in one part."""
         packing = self.parts[0].packing
         if packing is None:
             return self
         every = torch.arange(len(packing.sequence), device=packing.sequence.device)
-        return self.select(every, joined=True)
+        return self.select(every, apart=True)
 
-    def _select_packed(self, packing: Packing, rows: Tensor, *, joined: bool) -> PrefixState:
-        selected, old, places = packing.select(rows)
+    def _select_packed(self, packing: Packing, rows: Tensor, *, apart: bool) -> PrefixState:
+        selected, old, places = packing.apart(rows) if apart else packing.select(rows)
         every = torch.arange(len(old), device=old.device)
         parts = []
-        for numbers in (every,) if joined else selected.buckets():
+        for numbers in (every,) if apart else selected.buckets():
             bucket = selected.part(numbers)
             width = bucket.filled.shape[1]
             gather = partial(self._gathered, old[numbers], places[numbers, :width])

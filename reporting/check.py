@@ -17,7 +17,7 @@ from rich.text import Text
 from metrics.seeds import Measured, OverSeeds
 from reporting.entries import Entry
 from reporting.formats import EMPTY, plain_text
-from reporting.labels import SCENARIOS, model_label
+from reporting.labels import PAPER_SCENARIOS, model_label
 from reporting.paper import deviations, paper_row, paper_tables
 from reporting.tables import metric_cell
 
@@ -98,11 +98,10 @@ def checked_as_text(checked_entries: Sequence[CheckedEntry]) -> RenderableType:
 
 def _entry_parts(checked: CheckedEntry) -> Iterator[RenderableType]:
     entry, several = checked.entry, len(checked.entry.runs) > 1
-    number = SCENARIOS.index(entry.scenario) + 1
-    title = (
-        f"Table {number} ({entry.scenario}), {model_label(entry.model)}, {entry.name}: "
-        f"{entry.n_edits} edits"
-    )
+    where = f"{entry.scenario.capitalize()} scenario"
+    if entry.scenario in PAPER_SCENARIOS:
+        where = f"Table {PAPER_SCENARIOS.index(entry.scenario) + 1} ({entry.scenario})"
+    title = f"{where}, {model_label(entry.model)}, {entry.name}: {entry.n_edits} edits"
     if several:
         title += f", mean over {len(entry.runs)} seeds (SD: standard deviation between them)"
     folders = "\n".join(str(run.folder) for run in entry.runs)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-SCENARIOS = ("unimodal", "transitive", "multimodal")
+PAPER_SCENARIOS = ("unimodal", "transitive", "multimodal")
+SCENARIOS = (*PAPER_SCENARIOS, "reverse", "joint")
 UNEDITED = "none"
 UNEDITED_LABEL = "Unedited"
 PAPER_MODELS = {"blip2_opt": "BLIP2-OPT", "minigpt4": "MiniGPT-4", "llava": "LLaVA-1.5"}
@@ -73,7 +74,11 @@ def model_rank(name: str) -> tuple[int, str]:
 
 
 def scenario_rank(name: str) -> tuple[int, str]:
-    """Sorting key of scenarios: text to text, text to pictures, pictures to pictures."""
+    """Sorting key of scenarios: those of the paper, then the others.
+
+    >>> sorted(["joint", "multimodal", "reverse", "unimodal"], key=scenario_rank)
+    ['unimodal', 'multimodal', 'reverse', 'joint']
+    """
     return _rank(name, SCENARIOS), name
 
 

@@ -11,6 +11,10 @@ from results.folder import RunResult
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.json")
 TRAINED = ("mend", "serac")
+_COLUMNS_LIKE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "reverse": ("unimodal", ()),
+    "joint": ("multimodal", ("Reliability_T", "Generality_T", "Portability_T", "Stability_T")),
+}
 
 
 @cache
@@ -28,8 +32,12 @@ def paper_tables() -> dict[str, Any]:
 
 
 def paper_columns(scenario: str) -> tuple[str, ...]:
-    """The metrics of the paper's table, in its order."""
-    return tuple(paper_tables()[scenario]["columns"])
+    """The metrics of the paper's table, in its order.
+
+    A scenario that the paper does not have has the columns of the one that asks what it asks.
+    """
+    alike, further = _COLUMNS_LIKE.get(scenario, (scenario, ()))
+    return (*paper_tables()[alike]["columns"], *further)
 
 
 def score_of(run: RunResult, metric: str | None) -> float | None:
@@ -52,10 +60,11 @@ def paper_row(run: RunResult) -> dict[str, float] | None:
     """The paper's figures for a run's scenario, model and editor, in percent by metric.
 
     Returns:
-        None where the paper has no such row: another model, another method, a variant of one, or
-        ROME on pictures.
+        None where the paper has no such row: another scenario, model or method, a variant of one,
+        or ROME on pictures.
     """
-    rows = paper_tables()[run.scenario]["rows"].get(PAPER_MODELS.get(run.model), {})
+    table = paper_tables().get(run.scenario, {"rows": {}})
+    rows = table["rows"].get(PAPER_MODELS.get(run.model), {})
     figures = rows.get(paper_editor(run.editor))
     return None if figures is None else dict(zip(paper_columns(run.scenario), figures, strict=True))
 

@@ -35,7 +35,7 @@ def check_lengths(editor: object, data: EditDataModule, *splits: Split) -> None:
             prompts = [make_prompt(record) for make_prompt in scenario.probes.values()]
             asked = [text(prompt) for prompt in prompts if prompt is not None]
             try:
-                editor.check_lengths(text(scenario.edit(record)), asked)
+                editor.check_lengths([text(prompt) for prompt in scenario.edit(record)], asked)
             except DataError as error:
                 too_long[number] = error
         data.unserve(split, too_long)

@@ -103,11 +103,13 @@ class Run:
         """Lines of probes.parquet: what was taught, and what was asked."""
         teach, by = self.data.scenarios["test"].edit, self.cfg.metrics.cluster
         for number, record in enumerate(self.edited):
-            yield _line(number, "edit", teach(record), self.data.taught.marks.of(record)) | {
-                "relation": relation_of(record),
-                "target": record.knowledge_edit.answer_new,
-                "cluster": cluster_of(record, by),
-            }
+            for nth, prompt in enumerate(teach(record), 1):
+                name = "edit" if nth == 1 else f"edit_{nth}"
+                yield _line(number, name, prompt, self.data.taught.marks.of(record)) | {
+                    "relation": relation_of(record),
+                    "target": record.knowledge_edit.answer_new,
+                    "cluster": cluster_of(record, by),
+                }
         for number, probe, prompt, record in self.prompts():
             hops = record.hops if probe == "portability" else None
             is_drawn = DRAWN_FIELDS.get(probe) in record.drawn

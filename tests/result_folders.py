@@ -7,7 +7,7 @@ from PIL import Image
 
 from metrics.bootstrap import Estimate, estimate
 from metrics.headlines import BEFORE, HEADLINES, READ_BEFORE, record_means, variants_of
-from reporting.paper import paper_tables
+from reporting.paper import paper_columns
 from results.files import EDITS, PROBES
 from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, RunResult
 from results.writing import write_rows, write_summary
@@ -31,7 +31,7 @@ def summary(
     **changes: object,
 ) -> dict[str, object]:
     """A valid summary; metrics not in `means` are 50, None stands for no records."""
-    names = [*paper_tables()[scenario]["columns"], "Stability_same", "Leak", "Reliability_EM"]
+    names = [*paper_columns(scenario), "Stability_same", "Leak", "Reliability_EM"]
     shown: dict[str, float | None] = {**dict.fromkeys(names, 50.0), **(means or {})}
     metrics = {
         name: Estimate(mean, mean - 2, mean + 4, 10) if mean is not None else Estimate(0, 0, 0, 0)

@@ -20,7 +20,8 @@ from transformers import Blip2ForConditionalGeneration
 
 from editors.ft.config import FtOptions
 from models.deltas import Site
-from models.editable import EditableModel, Factors
+from models.editable import EditableModel
+from models.factors import Factors
 from models.hooks import forward_hooks
 from models.rows import EditBatch, Rows
 

@@ -15,16 +15,15 @@ from editors.answer_descent import AnswersOf, answers_of, edits_at_once, losses_
 from editors.descent import check_losses, tell
 from editors.ft.matrices import Matrices, Rule
 from editors.options import DescentOptions
+from editors.teaching import Teaching
 from models.deltas import DenseDelta, Site
-from models.editable import EditableModel, PrefixState
+from models.editable import EditableModel
 from models.hooks import capture_linears
-from models.rows import Answers
 
 
 def fit_matrices(
     model: EditableModel,
-    state: PrefixState,
-    at: Answers,
+    teaching: Teaching,
     sites: Sequence[Site],
     options: DescentOptions,
     rule: Rule,
@@ -33,8 +32,7 @@ def fit_matrices(
 
     Args:
         model: the base model, never changed.
-        state: one row per edit, entering the lowest of the sites' layers or below.
-        at: the answers of these rows.
+        teaching: the edits, entering the lowest of the sites' layers or below.
         sites: the maps that are edited.
         options: steps and early stop.
         rule: how a matrix moves.
@@ -45,13 +43,12 @@ def fit_matrices(
     Raises:
         ModelError: an edit's loss is not finite, or one edit is more than the device has.
     """
-    matrices = {site: Matrices(model.weight(site), at.n_rows, rule) for site in sites}
+    matrices = {site: Matrices(model.weight(site), teaching.n_edits, rule) for site in sites}
     lowest = min(site.layer for site in sites)
-    forward = answers_of(model, state, at, lowest, deltas_of="all edits")
+    forward = answers_of(model, teaching, lowest, deltas_of="all edits")
     start = [moved.moves[0] for moved in matrices.values()]
-    # Answers of one length side by side: nothing is spent on padding.
-    order = at.row.bincount(minlength=at.n_rows).argsort(stable=True)
-    for edits in order.split(edits_at_once(model, start, state, model.n_layers - 1 - lowest)):
+    at_once = edits_at_once(model, start, teaching, model.n_layers - 1 - lowest)
+    for edits in teaching.by_length().split(at_once):
         _descend(model, forward, matrices, edits.sort().values, options, rule)
     return {site: DenseDelta(moved.moves) for site, moved in matrices.items()}
 
@@ -70,8 +67,8 @@ def _descend(
     for step in range(1, options.steps + 1):
         captured: dict[Site, tuple[Tensor, Tensor]] = {}
         with torch.enable_grad(), capture_linears(linears, captured):
-            logits, at = forward(deltas, edits)
-            losses, done = losses_of(logits, at, options)
+            logits, at_work = forward(deltas, edits)
+            losses, done = losses_of(logits, at_work, options)
             gradients = torch.autograd.grad(losses.sum(), [captured[site][1] for site in matrices])
         check_losses(losses, step, rule.lr)
         tell(step, options.steps, len(edits))
@@ -80,7 +77,7 @@ def _descend(
             at_answers = site.layer == model.n_layers - 1
             home = moved.moves.device  # a layer of a model that is spread may be somewhere else
             sides = (gradient.to(home), captured[site][0].to(home))
-            of_edits = [_by_edit(side, at, at_answers) for side in sides]
+            of_edits = [_by_edit(side, at_work, at_answers) for side in sides]
             for edit, is_done, delta, x in zip(numbers, finished, *of_edits, strict=True):
                 if not is_done:
                     moved.step(edit, delta, x)
@@ -94,8 +91,11 @@ def _descend(
         moved.finish(edits.tolist())
 
 
-def _by_edit(values: Tensor, at: Answers, at_answers: bool) -> Sequence[Tensor]:
+def _by_edit(values: Tensor, teaching: Teaching, at_answers: bool) -> Sequence[Tensor]:
     """A map's values, of answer tokens or of all tokens of rows, edit by edit: each (n, d)."""
+    n_edits = teaching.n_edits
     if at_answers:
-        return values.split(at.row.bincount(minlength=at.n_rows).tolist())
-    return values.reshape(at.n_rows, -1, values.shape[-1]).unbind()
+        return values.split(teaching.token_edit.bincount(minlength=n_edits).tolist())
+    of_rows = values.reshape(len(teaching.edit), -1, values.shape[-1])
+    rows = of_rows.split(teaching.edit.bincount(minlength=n_edits).tolist())
+    return [of_edit.flatten(0, 1) for of_edit in rows]

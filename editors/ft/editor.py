@@ -2,6 +2,8 @@
 
     D_e <- argmin NLL(answer_e | question_e; W + D_e),  one dense delta per edit and matrix
 
+An edit that several questions teach descends on the mean of their NLL.
+
 FT-L (Meng et al. 2022; Zhu et al. 2020) clips D_e to |D_e| <= eps elementwise after every step.
 """
 
@@ -16,6 +18,7 @@ from editors.base import DeltaEdit, EditorInputs
 from editors.ft.config import FtOptions
 from editors.ft.descent import fit_matrices
 from editors.ft.matrices import Rule
+from editors.teaching import Teaching
 from models.deltas import linear_shape
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch
@@ -45,12 +48,11 @@ class FineTune:
             ModelError: an edit's loss is not finite.
         """
         options, sites = self.options, model.last_sites(self.options.layers)
-        at = batch.rows.select(batch.edit_rows).answers()
-
         rule = Rule(options.lr, options.weight_decay, options.decoupled, options.norm_constraint)
-        at = at if options.loss_at == "answer" else at_prompt_end(at)
-        state = state.select(batch.edit_rows)
-        return DeltaEdit(dict(fit_matrices(model, state, at, sites, options, rule)))
+        teaching = Teaching.of(batch, state)
+        if options.loss_at != "answer":
+            teaching = replace(teaching, at=at_prompt_end(teaching.at))
+        return DeltaEdit(dict(fit_matrices(model, teaching, sites, options, rule)))
 
 
 def at_prompt_end(at: Answers) -> Answers:

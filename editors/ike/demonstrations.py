@@ -13,6 +13,7 @@ picture alone they are the words of that question, as MMEdit's authors have them
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Literal
 
 from datamodules.records import Record
@@ -31,7 +32,12 @@ def demonstration_kinds(k: int) -> list[Kind]:
 
 def state_fact(fact: str, new: str) -> str:
     """A new fact, and the beginning of the prompt that follows it."""
-    return f"{FACT}{fact} {new}\n{PROMPT}"
+    return state_facts([(fact, new)])
+
+
+def state_facts(facts: Iterable[tuple[str, str]]) -> str:
+    """New facts with their answers, and the beginning of the prompt that follows them."""
+    return "".join(f"{FACT}{fact} {new}\n" for fact, new in facts) + PROMPT
 
 
 def demonstration(kind: Kind, record: Record, draw: random.Random) -> str:

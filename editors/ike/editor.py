@@ -13,8 +13,10 @@ Only the question asked shows a picture. It stands right in front of that questi
 probes of an edit share the text before it, which is read once; or in front of everything, where
 released models were taught to see it, and the text is read once per picture.
 
-The paper states one fact. Where edits follow on each other, all are stored, and each question is
-asked under the stored edit that its words are nearest to, as if that were the only one.
+The paper states one fact. An edit that is taught in text and by a picture states the fact in both
+wordings, under the demonstrations that are nearest to the first. Where edits follow on each other,
+all are stored, and each question is asked under the stored edit that its words are nearest to, as
+if that were the only one.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from datamodules.records import Record
 from datamodules.row_length import check_length, may_exceed
 from editors.base import EditorInputs
 from editors.ike.config import IkeOptions
-from editors.ike.demonstrations import demonstrate, demonstrate_edit, state_fact
+from editors.ike.demonstrations import demonstrate, demonstrate_edit, state_facts
 from editors.ike.retrieval import Retriever, Sentences, fact, nearest_stored
 from editors.reread import reread
 from models.context import answer_with_shared_prefix
@@ -51,8 +53,10 @@ class IkeEdit:
 
     Attributes:
         demonstrations: per edit, those that may be dropped, farthest first.
-        statements: per edit, what always stands before a question: its own copy demonstration and
+        statements: per edit, what always stands before a question: its own copy demonstrations and
             the new fact.
+        questions: those that teach the edits, one of each edit or more.
+        owner: per question the edit that it teaches.
         dropped: edit -> demonstrations left out, known once the edit has answered.
         stored: whether a question is asked under the edit nearest to it, and not under its row's.
     """
@@ -61,6 +65,7 @@ class IkeEdit:
     demonstrations: tuple[tuple[str, ...], ...] = ()
     statements: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
+    owner: tuple[int, ...] = ()
     dropped: dict[int, int] = field(default_factory=dict, compare=False)
     stored: bool = False
 
@@ -87,6 +92,7 @@ class IkeEdit:
             before.demonstrations + self.demonstrations,
             before.statements + self.statements,
             before.questions + self.questions,
+            before.owner + tuple(len(before.statements) + edit for edit in self.owner),
             stored=True,
         )
 
@@ -121,7 +127,8 @@ class IkeEdit:
             raise ValueError("a sentence encoder is needed to choose among several stored edits")
         questions = [text.question for text in rows.texts]
         nearest = nearest_stored(self.editor.sentences, self.questions, questions)
-        return replace(rows, edit_index=rows.edit_index.new_tensor(nearest))
+        edits = [self.owner[question] for question in nearest]
+        return replace(rows, edit_index=rows.edit_index.new_tensor(edits))
 
     def _encode_rows(self, model: EditableModel, rows: Rows) -> list[Encoded]:
         """All rows with as many demonstrations before them as fit, the same for a whole edit."""
@@ -192,34 +199,42 @@ class Ike:
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> IkeEdit:
         """The demonstrations of every edit; the base model's state is not needed."""
-        facts = [batch.rows.texts[row][:2] for row in batch.edit_rows.tolist()]
+        owner = batch.rows.edit_index[batch.edit_rows].tolist()
+        facts: list[list[tuple[str, str]]] = [[] for _ in range(len(batch))]
+        for edit, row in zip(owner, batch.edit_rows.tolist(), strict=True):
+            facts[edit].append(batch.rows.texts[row][:2])
         nearest: list[list[Record]] = [[] for _ in facts]
         if self.retriever is not None and self.options.k:
-            nearest = self.retriever.nearest([fact(*pair) for pair in facts], self.options.k)
-        demonstrations, statements = [], []
-        for (question, new), records in zip(facts, nearest, strict=True):
-            texts = demonstrate(records, question, new, seed=self.options.seed)
-            demonstrations.append(tuple(texts))
-            statements.append(self._statement(question, new))
-        questions = tuple(question for question, _ in facts)
-        return IkeEdit(self, tuple(demonstrations), tuple(statements), questions)
+            first = [fact(*of_edit[0]) for of_edit in facts]
+            nearest = self.retriever.nearest(first, self.options.k)
+        demonstrations = [
+            tuple(demonstrate(records, *of_edit[0], seed=self.options.seed))
+            for of_edit, records in zip(facts, nearest, strict=True)
+        ]
+        return IkeEdit(
+            self,
+            tuple(demonstrations),
+            tuple(self._statement(of_edit) for of_edit in facts),
+            tuple(question for of_edit in facts for question, _ in of_edit),
+            tuple(owner),
+        )
 
-    def check_lengths(self, edit: RowText, asked: Sequence[RowText]) -> None:
+    def check_lengths(self, edit: Sequence[RowText], asked: Sequence[RowText]) -> None:
         """Refuses an edit some of whose questions do not fit even without demonstrations.
 
         Raises:
             DataError: naming the question, its tokens and the model's.
         """
-        before, limit = self._statement(edit.question, edit.answer), self.encoder.max_positions
+        before, limit = self._statement([text[:2] for text in edit]), self.encoder.max_positions
         for text in asked:
             if may_exceed(self.encoder, limit, before, text.question, text.answer):
                 row = self.encode(text, before)
                 check_length(row, limit, text.question, text.answer, before=AFTER)
 
-    def _statement(self, question: str, new: str) -> str:
-        """What always stands before the questions of an edit."""
-        copied = demonstrate_edit(question, new) if self.options.own_copy else ""
-        return copied + state_fact(question, new)
+    def _statement(self, facts: Sequence[tuple[str, str]]) -> str:
+        """What always stands before the questions of an edit, of its questions and answers."""
+        copied = [demonstrate_edit(*pair) for pair in facts] if self.options.own_copy else []
+        return "".join(copied) + state_facts(facts)
 
     def encode(self, text: RowText, before: str) -> Encoded:
         """A row with a text before its question."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from editors.answer_descent import fit_answers
 from editors.base import DeltaEdit, EditorInputs
 from editors.lora.config import LoraOptions
+from editors.teaching import Teaching
 from models.deltas import Delta, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
@@ -84,8 +85,7 @@ class Lora:
 
         moves = fit_answers(
             model,
-            state.select(batch.edit_rows),
-            batch.rows.select(batch.edit_rows).answers(),
+            Teaching.of(batch, state),
             [start for adapter in adapters.values() for start in (adapter.a, adapter.b)],
             as_deltas,
             self.options,

@@ -23,7 +23,8 @@ from editors.mend.transform import GradientTransform, largest, surviving
 from errors import ModelError
 from models.budget import layer_values, logit_bytes
 from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
-from models.editable import EditableModel, Factors, PrefixState
+from models.editable import EditableModel, PrefixState
+from models.factors import Factors
 from models.finite import check_own_logits, number_type, question_at, remedy
 from models.rows import EditBatch
 
@@ -84,7 +85,7 @@ class Mend(nn.Module):
         return tokens * (graph + 4 * _COPIES * widths) + logits
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
-        """One edit per row of `batch.edit_rows`, independent of each other in eval mode.
+        """Edits from the mean loss of the rows that teach each, independent of each other.
 
         In train mode the batch's tokens enter the input statistics first.
 
@@ -92,8 +93,8 @@ class Mend(nn.Module):
             ModelError: the model's logits, or the gradients of its loss, are no numbers.
         """
         rows = batch.rows.select(batch.edit_rows)
-        at = rows.answers()
-        factors, logits = model.capture(state.select(batch.edit_rows), self.sites, at)
+        at, edit = rows.answers(), rows.edit_index
+        factors, logits = model.capture(state.select(batch.edit_rows), self.sites, at, edit=edit)
         if not _are_finite(factors):  # asked first: the device is waited for once a step
             check_own_logits(model, logits.amax(-1), question_at(rows.questions, at))
             raise ModelError(

@@ -8,6 +8,7 @@ object. B edits are B factor pairs; no weight is written.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from einops import reduce
@@ -57,16 +58,16 @@ class Rome:
         """The edited layer."""
         return self.site.layer
 
-    def check_lengths(self, edit: RowText, asked: Sequence[RowText]) -> None:
+    def check_lengths(self, edit: Sequence[RowText], asked: Sequence[RowText]) -> None:
         """Refuses an edit whose question, behind a prefix, the model could not read.
 
         Raises:
             DataError: naming the prefix, the question and its tokens.
         """
-        for prefix in self.prefixes:
-            texts = (prefix, edit.question, edit.answer)
+        for prefix, text in product(self.prefixes, edit):
+            texts = (prefix, text.question, text.answer)
             if may_exceed(self.encoder, self.encoder.max_positions, *texts):
-                encode_after(self.encoder, prefix, edit)
+                encode_after(self.encoder, prefix, text)
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """One factor pair per edit.

@@ -6,7 +6,8 @@ other by the base model:
 
     soft   log((1 - s) p_base + s p_counterfactual)        hard   counterfactual where s > 0.5
 
-Under single editing, B edits of a batch are B memories of one entry; a row sees its own edit's.
+Under single editing, B edits of a batch are B memories of one entry; a row sees its own edit's. An
+edit that is taught in text and by a picture is two entries, and a row reads the nearer one.
 Edits that follow on each other are one memory, and a row sees all of it.
 """
 
@@ -89,16 +90,17 @@ class Serac(nn.Module):
         """Whether one of the two models answers alone; in training both always do."""
         return self.options.combine == "hard" and not self.training
 
-    def check_lengths(self, edit: RowText, asked: Sequence[RowText]) -> None:
+    def check_lengths(self, edit: Sequence[RowText], asked: Sequence[RowText]) -> None:
         """Refuses an edit some of whose questions the counterfactual model could not read.
 
         Raises:
             DataError: naming the question, its tokens and that model's.
         """
-        entry, reader = Entry(edit.question, edit.answer).text, self.counterfactual
-        for text in asked:
-            if may_exceed(self.encoder, reader.max_positions, entry, text.question, text.answer):
-                reader.encode(self.encoder, entry, text)
+        reader, limit = self.counterfactual, self.counterfactual.max_positions
+        for entry in [Entry(text.question, text.answer).text for text in edit]:
+            for text in asked:
+                if may_exceed(self.encoder, limit, entry, text.question, text.answer):
+                    reader.encode(self.encoder, entry, text)
 
     def first_layer(self, model: EditableModel) -> int:
         """The last layer: no layer is edited, so as much as possible is shared."""
@@ -110,7 +112,7 @@ class Serac(nn.Module):
         return layer + 2 * logit_bytes(model, int(batch.rows.answer_mask.sum()))
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> SeracEdit:
-        """One memory entry per edit, seen by that edit's rows alone."""
+        """One memory entry per row that teaches an edit, seen by that edit's rows alone."""
         rows = batch.edit_rows.tolist()
         pooled = pooled_pictures(batch.rows)
         pictured = (batch.rows.image_index[batch.edit_rows] >= 0).tolist()
@@ -134,8 +136,8 @@ class SeracEdit:
     """Edits in a memory.
 
     Attributes:
-        memory: M edits.
-        owner: (M,) the edit whose rows may see an entry; None: every row sees all.
+        memory: M entries.
+        owner: (M,) the edit whose rows may see an entry, from 0; None: every row sees all.
     """
 
     editor: Serac
@@ -180,7 +182,7 @@ class SeracEdit:
         edits, asked = (torch.cat(values) for values in zip(*self._asked, strict=True))
         n_rows = edits.bincount(minlength=n_edits).clamp(min=1)
         share = edits[asked].bincount(minlength=n_edits) / n_rows
-        return {ASKED: share[self.owner].tolist()}
+        return {ASKED: share.tolist()}
 
     def after(self, earlier: SeracEdit | None) -> SeracEdit:
         """One memory of all edits, which every row may see."""

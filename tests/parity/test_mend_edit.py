@@ -21,7 +21,7 @@ from configs.schema import TrainConfig
 from editors.base import DeltaEdit
 from metrics.functional import exact_match, kl_divergence
 from models.deltas import LowRankDelta, Site
-from models.editable import Factors
+from models.factors import Factors
 from models.rows import TEXT_ONLY, Answers, EditBatch, Rows
 from runner.training import make_objective
 from tests.editors import mend

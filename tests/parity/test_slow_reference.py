@@ -8,7 +8,7 @@ scores the answers with a few lines of Python.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -34,7 +34,9 @@ from editors.none.editor import Unedited
 from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.scoring import Scoring
 from metrics.collection import headline_metrics
+from metrics.headlines import TEXT_SCENARIOS
 from models.multimodal import MultimodalModel
+from reporting.labels import PAPER_SCENARIOS
 from tests.builders import PICTURED, trainer
 from tests.editors import fine_tune
 from tests.editors import mend as untrained_mend
@@ -48,7 +50,13 @@ IMAGE_ID = TOKENIZER.convert_tokens_to_ids("<image>")
 ANSWERS = ("Ford", "General Motors", "Tama Duva", "Lisburg", "the image", "Works")
 # Every scenario on one family; the others differ in how they read and where pictures stand.
 OTHERS = ("blip2", "minigpt4")
-RUNS = [*(("llava", name) for name in SCENARIOS), *((other, "multimodal") for other in OTHERS)]
+RUNS = [
+    *(("llava", name) for name in (*PAPER_SCENARIOS, "joint")),
+    *((other, "multimodal") for other in OTHERS),
+    pytest.param(
+        "llava", "reverse", marks=pytest.mark.odd
+    ),  # edits of one row, questions of another
+]
 FT = {"steps": 40, "lr": 5e-3, "stop_loss": 0.3, "stop_when_argmax": True}
 
 
@@ -175,9 +183,6 @@ class Slow:
         ).logits[0]
         return logits
 
-    def loss(self, hf: nn.Module, asked: Prompt) -> Tensor:
-        return nn.functional.cross_entropy(*self.logits(hf, asked))
-
 
 def matrices(hf: PreTrainedModel, layers: int) -> list[nn.Linear]:
     if hf.config.model_type == "blip-2":
@@ -188,38 +193,44 @@ def matrices(hf: PreTrainedModel, layers: int) -> list[nn.Linear]:
     return [matrix for block in blocks for matrix in (block.mlp.down_proj, block.mlp.up_proj)]
 
 
-def slow_ft(slow: Slow, hf: PreTrainedModel, edit: Prompt) -> None:
+def slow_ft(slow: Slow, hf: PreTrainedModel, edit: Sequence[Prompt]) -> None:
     weights = [matrix.weight.requires_grad_(True) for matrix in matrices(hf, 1)]
     optimizer = torch.optim.Adam(weights, lr=FT["lr"])
     for _ in range(int(FT["steps"])):
-        logits, target = slow.logits(hf, edit)
-        loss = nn.functional.cross_entropy(logits, target)
-        if loss < FT["stop_loss"] and bool((logits.argmax(-1) == target).all()):
+        answered = [slow.logits(hf, prompt) for prompt in edit]
+        losses = torch.stack([nn.functional.cross_entropy(*one) for one in answered])
+        known = all(bool((logits.argmax(-1) == target).all()) for logits, target in answered)
+        if known and bool((losses < FT["stop_loss"]).all()):
             break
         optimizer.zero_grad()
-        loss.backward()
+        losses.mean().backward()
         optimizer.step()
 
 
-def slow_mend(editor: Mend) -> Callable[[Slow, PreTrainedModel, Prompt], None]:
-    def edit_copy(slow: Slow, hf: PreTrainedModel, edit: Prompt) -> None:
+def slow_mend(editor: Mend) -> Callable[[Slow, PreTrainedModel, Sequence[Prompt]], None]:
+    def edit_copy(slow: Slow, hf: PreTrainedModel, edit: Sequence[Prompt]) -> None:
         edited = matrices(hf, 2)
-        inputs: dict[nn.Module, Tensor] = {}
-        deltas: dict[nn.Module, Tensor] = {}
+        inputs: dict[nn.Module, list[Tensor]] = {matrix: [] for matrix in edited}
+        deltas: dict[nn.Module, list[Tensor]] = {matrix: [] for matrix in edited}
         handles = []
         for matrix in edited:
             matrix.weight.requires_grad_(True)
             handles += [
-                matrix.register_forward_hook(lambda m, x, _y: inputs.update({m: x[0].detach()})),
-                matrix.register_full_backward_hook(lambda m, _x, y: deltas.update({m: y[0]})),
+                matrix.register_forward_hook(
+                    lambda m, x, _y: inputs[m].append(x[0].detach().flatten(0, -2))
+                ),
+                matrix.register_full_backward_hook(
+                    lambda m, _x, y: deltas[m].append(y[0].flatten(0, -2))
+                ),
             ]
-        slow.loss(hf, edit).backward()
+        for prompt in edit:  # one after the other: no token is shared
+            (nn.functional.cross_entropy(*slow.logits(hf, prompt)) / len(edit)).backward()
         for handle in handles:
             handle.remove()
         shapes: list[tuple[int, int]] = []
         for matrix, site, step in zip(edited, editor.sites, editor.edit_lr, strict=True):
             shape = (matrix.in_features, matrix.out_features)
-            x, delta = inputs[matrix].flatten(0, -2), deltas[matrix].flatten(0, -2)
+            x, delta = torch.cat(inputs[matrix]), torch.cat(deltas[matrix])
             alive = (x != 0).any(-1) & (delta != 0).any(-1)
             network = editor.transforms["{}x{}".format(*shape)]
             assert site.layer in (1, 2)
@@ -235,7 +246,7 @@ def slow_mend(editor: Mend) -> Callable[[Slow, PreTrainedModel, Prompt], None]:
 
 def reference(
     model: MultimodalModel,
-    apply: Callable[[Slow, PreTrainedModel, Prompt], None],
+    apply: Callable[[Slow, PreTrainedModel, Sequence[Prompt]], None],
     source: RecordSource,
     scenario: str,
 ) -> dict[str, float]:
@@ -243,9 +254,7 @@ def reference(
     scores: dict[str, list[float]] = {}
     for record in source.records("test"):
         edited = copy.deepcopy(model.hf)
-        taught = table.edit(record)
-        assert taught is not None
-        apply(slow, edited, taught)
+        apply(slow, edited, table.edit(record))
         for name, value in score(slow, model.hf, edited, record, scenario).items():
             scores.setdefault(name, []).append(value)
     return {name: 100 * fmean(values) for name, values in scores.items()}
@@ -271,7 +280,7 @@ def score(
         "Leak": fmean([right["leak_same"], right["leak_diff"]]),
         "Portability": right["portability"],
     }
-    if scenario == "unimodal":
+    if scenario in TEXT_SCENARIOS:
         return found | {
             "Reliability": right["reliability"],
             "Reliability_EM": float(right["reliability"] == 1),
@@ -280,6 +289,14 @@ def score(
             "Specificity_diff_EM": float(right["reliability"] == 1) - (right["leak_diff"] == 1),
             "Generality": right["generality"],
             "Locality": same["locality_far"],
+        }
+    if scenario == "joint":
+        found |= {
+            "Reliability_T": right["reliability_t"],
+            "Generality_T": right["generality_t"],
+            "Portability_T_EM": float(right["portability_t"] == 1),
+            "Stability_T": fmean([right["stability_same_t"], right["stability_diff_t"]]),
+            "Leak_T": fmean([right["leak_same_t"], right["leak_diff_t"]]),
         }
     return found | {
         "Reliability_S": right["reliability_s"],
@@ -306,13 +323,13 @@ def test_engine_equals_the_slow_reference(
     else:
         editor, apply = fine_tune(**FT), slow_ft  # type: ignore[assignment]
     expected = reference(model, apply, source, scenario)
-    for batch_size in (1, 2, 5):
+    for batch_size in (1, 2, 5) if scenario in PAPER_SCENARIOS else (2,):
         found = engine(model, editor, source, scenario, batch_size)
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, abs=1e-6), (name, batch_size)
     after = model.hf.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    moved = "Locality" if scenario == "unimodal" else "Locality_T"
+    moved = "Locality" if scenario in TEXT_SCENARIOS else "Locality_T"
     assert found[moved] < 100, "the edit changed nothing, so this test shows nothing"
 
 
@@ -364,9 +381,7 @@ def test_the_published_locality_and_generated_answers_equal_the_slow_reference(
     slow, scores = Slow(model, source), dict[str, list[float]]()
     for record in source.records("test"):
         edited = copy.deepcopy(model.hf)
-        taught = SCENARIOS["multimodal"].edit(record)
-        assert taught is not None
-        slow_ft(slow, edited, taught)
+        slow_ft(slow, edited, SCENARIOS["multimodal"].edit(record))
         for name, value in published(slow, model.hf, edited, record, 3).items():
             scores.setdefault(name, []).append(value)
     expected = {name: 100 * fmean(values) for name, values in scores.items()}

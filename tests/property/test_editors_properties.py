@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from editors.base import DeltaEdit, Editor
 from editors.mend.statistics import EPSILON, RunningStatistics
 from models.deltas import DenseDelta, Groups, LowRankDelta, Site
-from models.editable import EditableModel, Factors
+from models.editable import EditableModel
+from models.factors import Factors
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch
 from tests.editors import fine_tune, mend

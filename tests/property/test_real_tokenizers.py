@@ -69,8 +69,10 @@ def records(draw: st.DrawFn) -> Record:
 
 def prompts(record: Record) -> list[Prompt]:
     """Everything that any scenario teaches or asks."""
-    makers = [make for s in SCENARIOS.values() for make in (s.edit, *s.probes.values())]
-    return list(dict.fromkeys(prompt for make in makers if (prompt := make(record)) is not None))
+    makers = [make for s in SCENARIOS.values() for make in s.probes.values()]
+    edits = [prompt for s in SCENARIOS.values() for prompt in s.edit(record)]
+    asked = [prompt for make in makers if (prompt := make(record)) is not None]
+    return list(dict.fromkeys([*edits, *asked]))
 
 
 def chosen(row: Encoded, which: list[bool]) -> list[int]:

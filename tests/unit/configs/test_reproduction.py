@@ -23,7 +23,7 @@ from editors.mend.config import MendOptions
 from editors.rome.config import RomeOptions
 from editors.serac.config import SeracOptions
 from errors import ConfigError
-from reporting.labels import PAPER_MODELS, SCENARIOS
+from reporting.labels import PAPER_MODELS, PAPER_SCENARIOS
 from reporting.paper import deviations, paper_row, paper_tables
 from results.folder import RunResult
 
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 MODELS = {label: name for name, label in PAPER_MODELS.items()}
 ROWS = [
     Row("ft_as_run" if editor == "FT" else editor.lower(), MODELS[model], scenario)
-    for scenario in SCENARIOS
+    for scenario in PAPER_SCENARIOS
     for model, editors in paper_tables()[scenario]["rows"].items()
     for editor in editors
 ]
@@ -65,7 +65,7 @@ EDITORS = sorted({row.editor for row in ROWS})
 def _always(row: Row) -> bool:
     """Composing is slow: a third of the rows, which have every two of their words together."""
     place = EDITORS.index(row.editor) + sorted(MODELS.values()).index(row.model)
-    return (place + SCENARIOS.index(row.scenario)) % len(SCENARIOS) == 0
+    return (place + PAPER_SCENARIOS.index(row.scenario)) % len(PAPER_SCENARIOS) == 0
 
 
 def _marked(rows: list[Row]) -> list[Any]:

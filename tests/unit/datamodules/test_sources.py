@@ -75,8 +75,7 @@ def test_scenario_table_is_the_benchmarks(tmp_path: Path) -> None:
     assert unimodal.images(record) == []
     assert unimodal.edit(record) == transitive.edit(record)
     assert transitive.edit(record) != multimodal.edit(record)
-    edit = multimodal.edit(record)
-    assert edit is not None
+    (edit,) = multimodal.edit(record)
     assert (edit.image, edit.answer) == ("a_0.jpeg", "Hon Hai")
     assert transitive.probes is multimodal.probes
     assert transitive.images(record) == ["a_0.jpeg", "a_1.jpeg", "b.jpeg", "c.jpeg", "d.jpg"]

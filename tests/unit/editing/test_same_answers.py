@@ -30,6 +30,7 @@ from editors.registry import build_editor
 from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.scoring import Scoring
 from metrics.headlines import GENERATION_MATCH
+from reporting.labels import PAPER_SCENARIOS
 from runner.assembly import open_editor as open_judged
 from runner.assembly import open_parts
 from tests.builders import trainer
@@ -134,7 +135,7 @@ def asked(editor: FactEditor, scenario: str, data: EditDataModule) -> tuple[Answ
         return path
 
     for number, record in enumerate(data.records("test")):
-        taught = SCENARIOS[scenario].edit(record)
+        (taught,) = SCENARIOS[scenario].edit(record)
         edits[number] = editor.edit(
             taught.question, taught.answer, image=picture(taught.image), subject=record.subject
         )
@@ -179,7 +180,7 @@ def test_answers_are_those_of_evaluations(
     trained: Callable[[str, str], Path],
 ) -> None:
     """On three twins: text edits asked in text and about pictures, and edits of pictures."""
-    scenarios = SCENARIOS_OF.get(name, tuple(SCENARIOS))
+    scenarios = SCENARIOS_OF.get(name, PAPER_SCENARIOS)
     n = -(-records // (len(TWINS) * len(scenarios)))
     answers = changed = 0
     for twin in TWINS:

@@ -45,7 +45,7 @@ def test_no_record_has_other_answer_tokens_after_a_new_fact(
     encoder = real_encoder(family, form)
     scenario = SCENARIOS["unimodal"]
     for record in tmke_records():
-        for make_prompt in (scenario.edit, *scenario.probes.values()):
+        for make_prompt in scenario.probes.values():
             if (prompt := make_prompt(record)) is None:
                 continue
             row = encoder.encode(prompt.question, prompt.answer)

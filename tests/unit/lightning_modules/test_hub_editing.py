@@ -25,6 +25,7 @@ from models.auto import AutoMLLM
 from models.editable import EditableModel
 from models.loading import load_model
 from models.processor import Processor, load_processor
+from reporting.labels import PAPER_SCENARIOS
 from runner import training
 from runner.assembly import make_encoder
 from tests.builders import trainer
@@ -86,12 +87,12 @@ def _grid() -> list[Any]:
     ROME edits what text alone says: a picture's question does not name the subject.
     """
     cases = []
-    numbers = product(*(range(len(of)) for of in (RELEASED, EDITORS, SCENARIOS, FORMS)))
+    numbers = product(*(range(len(of)) for of in (RELEASED, EDITORS, PAPER_SCENARIOS, FORMS)))
     for m, e, s, f in numbers:
-        editor, scenario = list(EDITORS)[e], list(SCENARIOS)[s]
+        editor, scenario = list(EDITORS)[e], PAPER_SCENARIOS[s]
         if editor == "rome" and scenario == "multimodal":
             continue
-        mine = (m + e) % len(SCENARIOS) == s and (m + e + s) % len(FORMS) == f
+        mine = (m + e) % len(PAPER_SCENARIOS) == s and (m + e + s) % len(FORMS) == f
         marks = () if mine else pytest.mark.odd
         cases.append(pytest.param(list(RELEASED)[m], editor, scenario, FORMS[f], marks=marks))
     return cases
@@ -123,7 +124,7 @@ def test_an_edit_is_made_and_judged(
     assert model.fingerprint() == before
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", PAPER_SCENARIOS)
 @pytest.mark.parametrize("name", RELEASED)
 def test_mend_takes_a_step_of_its_training(
     name: str, scenario: str, opened: Folder, source: RecordSource

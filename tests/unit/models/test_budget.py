@@ -11,6 +11,7 @@ from configs.check import load_config
 from configs.schema import TrainerOptions
 from editors.answer_descent import fit_answers
 from editors.options import DescentOptions
+from editors.teaching import Teaching
 from errors import ConfigError, ModelError
 from models import budget
 from models.budget import CPU_MOST, MemoryBudget
@@ -77,9 +78,9 @@ def test_an_edit_that_has_no_place_is_told_before_it_is_made(
         start = [torch.zeros_like(model.weight(site))]
         moments = 16 * start[0].numel()
         monkeypatch.setattr(model, "budget", MemoryBudget(1, free, "cuda:0"))
-        options = descent_options()
+        options, state = descent_options(), model.prefix(rows, site.layer)
         fit_answers(
-            model, model.prefix(rows, site.layer), rows.answers(), start,
+            model, Teaching(state, rows.answers(), torch.zeros(1, dtype=torch.int64), 1), start,
             lambda moves: {site: DenseDelta(moves[0])}, options,
         )  # fmt: skip
 

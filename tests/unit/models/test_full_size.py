@@ -27,12 +27,13 @@ from editors.rome.update import Factored, unit_direction
 from editors.serac.counterfactual import build_counterfactual
 from editors.serac.published import published_counterfactual, published_encoder
 from editors.serac.scope import build_scope, kind_and_vocabulary
+from editors.teaching import Teaching
 from lightning_modules.scoring import _rows_at_once
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel
 from models.families import FAMILIES, without_weights
 from models.multimodal import MultimodalModel
-from models.rows import text_rows
+from models.rows import Answers, text_rows
 from models.state import LayerState, PrefixState
 from tests.editors import editor_options
 from tests.tokenizers_small import opt_tokenizer
@@ -141,7 +142,9 @@ def assert_room(start: Sequence[torch.Tensor], model: EditableModel, sites: Sequ
     needed += answer_descent.KEPT_VALUES * hidden.numel() * hidden.element_size() * layers
     assert needed <= model.budget.bytes
     state = PrefixState((LayerState(hidden, {}),), model.n_layers - 1 - layers)
-    assert answer_descent.edits_at_once(model, start, state, layers) == min(
+    one = torch.zeros(1, dtype=torch.int64)
+    teaching = Teaching(state, Answers(one, one, one, 1), one, 1)
+    assert answer_descent.edits_at_once(model, start, teaching, layers) == min(
         answer_descent.MOST_AT_ONCE, model.budget.bytes // needed
     )
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from models import packing as packing_module
 from models.budget import PASS_SHARE, MemoryBudget, layer_values
 from models.deltas import Delta, LowRankDelta, Site, linear_shape
-from models.editable import EditableModel, Factors
+from models.editable import EditableModel
+from models.factors import Factors
 from models.packing import pack
 from models.rows import TEXT_ONLY, Rows
 from models.state import attention_mask

@@ -9,7 +9,7 @@ from errors import DataError
 from metrics.headlines import HEADLINES
 from reporting.console import result_table
 from reporting.formats import BEST, PLAIN, SECOND, Cell, to_latex, to_markdown
-from reporting.labels import SCENARIOS
+from reporting.labels import PAPER_SCENARIOS
 from reporting.naming import entries
 from reporting.page import to_html
 from reporting.paper import paper_tables
@@ -130,13 +130,13 @@ def test_rome_has_no_multimodal_row_in_the_paper(tmp_path: Path) -> None:
 
 
 def test_columns_of_the_paper_are_the_first_headlines() -> None:
-    for scenario in SCENARIOS:
+    for scenario in PAPER_SCENARIOS:
         columns = paper_tables()[scenario]["columns"]
         assert [line.name for line in HEADLINES[scenario]][: len(columns)] == columns
 
 
 def test_paper_tables_are_complete() -> None:
-    for scenario in SCENARIOS:
+    for scenario in PAPER_SCENARIOS:
         table = paper_tables()[scenario]
         for editors in table["rows"].values():
             assert set(editors) == {"FT", "IKE", "MEND", "SERAC"} | (

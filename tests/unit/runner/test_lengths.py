@@ -63,7 +63,7 @@ CASES: dict[str, tuple[str, Callable[[int | None], Editor], Callable[[str, str],
 def longest_row(data: EditDataModule, say: Callable[[str, str], str]) -> int:
     """Tokens of the longest row of the first record, counted by hand."""
     record, scenario = data.records("test")[0], data.scenarios["test"]
-    edit = scenario.edit(record)
+    (edit,) = scenario.edit(record)
     lengths = [
         len(TOKENIZER(say(f"{edit.question} {edit.answer}", f"{q.question} {q.answer}")).input_ids)
         + 4 * (q.image is not None)
