@@ -276,16 +276,17 @@ def _locality(name: str) -> tuple[Headline, list[Headline]]:
     return Headline(name, (f"{probe}_far", f"{probe}_near"), TOKEN_AGREEMENT), parts
 
 
-def _specific(reliability: Headline) -> list[Headline]:
+def _specific(reliability: Headline, beside: str = "") -> list[Headline]:
     """What of a Reliability is about the edited subject alone.
 
     The new answer's accuracy on that subject minus the new answer's on one of the same type, and,
     beside it, on one of a different type. An editor that gives the new answer to everybody has 0.
+    The names of the probes end in `beside`.
     """
     name = reliability.name.replace("Reliability", SPECIFICITY)
     return [
-        replace(reliability, name=name, minus=("leak_same",)),
-        replace(reliability, name=f"{name}_diff", minus=("leak_diff",)),
+        replace(reliability, name=name, minus=(f"leak_same{beside}",)),
+        replace(reliability, name=f"{name}_diff", minus=(f"leak_diff{beside}",)),
     ]
 
 
@@ -308,14 +309,18 @@ def _scenario_headlines(
         Headline(f"Portability_{far}hop", (f"portability_{far}hop",), optional=True)
         for far in range(1, MOST_HOPS + 1)
     ]
-    otherwise = [
+    parts = [part for _, own in located for part in own]
+    wholes = [whole for whole, _ in located]
+    otherwise = _by_other_measures(accuracies)
+    return (*first, *wholes, stability, *beside, *specificities, *otherwise, *parts, *hops)
+
+
+def _by_other_measures(accuracies: Sequence[Headline]) -> list[Headline]:
+    return [
         replace(line, name=f"{line.name}_{suffix}", measure=measure)
         for suffix, measure in ((EM, EXACT_MATCH), (FIRST, FIRST_TOKEN))
         for line in accuracies
     ]
-    parts = [part for _, own in located for part in own]
-    wholes = [whole for whole, _ in located]
-    return (*first, *wholes, stability, *beside, *specificities, *otherwise, *parts, *hops)
 
 
 def _beside_pictures(answers: tuple[str, ...]) -> tuple[Headline, ...]:
@@ -325,8 +330,8 @@ def _beside_pictures(answers: tuple[str, ...]) -> tuple[Headline, ...]:
         Headline(f"{name}_T", (f"{name.lower()}_same_t", f"{name.lower()}_diff_t"))
         for name in ("Stability", "Leak")
     ]
-    strict = [replace(a, name=f"{a.name}_EM", measure=EXACT_MATCH) for a in accuracies]
-    return (*accuracies, *strict)
+    accuracies += _specific(accuracies[0], beside="_t")
+    return (*accuracies, *_by_other_measures(accuracies))
 
 
 def _is_in_text(probe: str) -> bool:

@@ -48,6 +48,7 @@ from reporting.group_figure import group_bars
 from reporting.groups import GROUPED_BY, group_table, grouped
 from reporting.labels import editor_note, model_label
 from reporting.markdown import markdown_page
+from reporting.matrix import matrices, matrix_heat_maps, matrix_table
 from reporting.name_first import name_first_table
 from reporting.page import html_page
 from reporting.pairs import paired_table
@@ -105,6 +106,7 @@ def build_report(sources: Sources) -> Section:
     sections = [
         *(_scenario_section(of_one) for of_one in _by_scenario(single)),
         *_transfer_section(single),
+        *_matrix_section(single),
         *_reading_section(single),
         *_chain_section(single),
         *_name_first_section(single),
@@ -238,6 +240,26 @@ def _transfer_section(entries: Sequence[Entry]) -> list[Section]:
         if len({entry.scenario for entry in of_model}) > 1:
             blocks.append(_heat_map(model, of_model))
     return [Section("From text to pictures", tuple(blocks))] if blocks else []
+
+
+def _matrix_section(entries: Sequence[Entry]) -> list[Section]:
+    """What text edits, picture edits and edits in both come to, in text and about pictures."""
+    rows = matrices(entries)
+    table = matrix_table(rows)
+    if table is None:
+        return []
+    blocks: list[Block] = [Table(table, "matrix")]
+    for model, group in groupby(rows, key=lambda matrix: matrix.first.model):
+        label = model_label(model)
+        blocks.append(
+            Figure(
+                f"matrix_{_slug(model)}",
+                partial(matrix_heat_maps, list(group)),
+                f"Heat maps: Reliability by what is edited and how it is asked, {label}",
+                f"{label}: Reliability in percent, and below it its gain over the unedited model.",
+            )
+        )
+    return [Section("The whole matrix", tuple(blocks))]
 
 
 def _reading_section(entries: Sequence[Entry]) -> list[Section]:

@@ -34,13 +34,14 @@ CASES = 6  # worst cases, and random ones, of a run
 OF_A_CLASS = 2  # cases of each class of where the chain breaks
 WORST, RANDOM, CLASS = "worst", "random", "class"
 THE_EDIT = "edit"  # probe name of the edit's own question, in results that hold it
+THE_EDIT_SHOWN = "edit_2"  # of its question about a picture, where it is taught in text too
 
 # Metrics whose probes make the two means that rank a case.
 _MEANS = {
     "edited": tuple(
-        f"{name}{s}" for name in ("Reliability", "Generality") for s in ("", "_S", "_U")
+        f"{name}{s}" for name in ("Reliability", "Generality") for s in ("", "_S", "_U", "_T")
     ),
-    "kept": ("Locality", "Locality_T", "Locality_I", "Stability"),
+    "kept": ("Locality", "Locality_T", "Locality_I", "Stability", "Stability_T"),
 }
 _FIRST = "reliability"  # what the edit's target is read from
 _ASK_THE_EDIT = ("reliability", "reliability_s")  # probes that repeat the edit's question
@@ -316,16 +317,17 @@ class _CaseReader:
     ) -> Case:
         """The case of one edit, from its rows in the order of the metrics."""
         answers = tuple(self._answer(row) for row in rows.to_dict("records"))
-        # Only in the transitive scenario is the edit's own question no probe's as well.
-        repeats = () if self.run.scenario == "transitive" else _ASK_THE_EDIT
+        # Only in these scenarios is the edit's own question no probe's as well.
+        repeats = () if self.run.scenario in ("transitive", "reverse") else _ASK_THE_EDIT
         known = [self.questions.get((edit_id, probe)) for probe in (THE_EDIT, *repeats)]
         question = next(filter(None, known), {})
+        shown = self.questions.get((edit_id, THE_EDIT_SHOWN), question)
         targets = [answer.target for answer in answers if answer.probe.startswith(_FIRST)]
         return Case(
             edit_id=edit_id,
             subject=_text(rows["subject"].iloc[0]) or "",
             question=_text(question.get("question")),
-            picture=self._picture(question),
+            picture=self._picture(shown),
             target=next(iter(targets), None),
             picked=picked,
             edited=_number(means["edited"]),

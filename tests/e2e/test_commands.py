@@ -12,13 +12,15 @@ import torch
 from tests.e2e.commands import ROOT, SHARED, run
 
 pytestmark = pytest.mark.e2e
-SCENARIOS = ("unimodal", "transitive", "multimodal")
+SCENARIOS = ("unimodal", "transitive", "multimodal", "reverse", "joint")
+IN_TEXT = ("unimodal", "reverse")
 UNIMODAL = {"Reliability", "Generality", "Portability", "Locality", "Stability"}
 PICTURES = {
     "Reliability_S", "Reliability_U", "Generality_S", "Generality_U", "Portability", "Locality_T",
     "Locality_I", "Stability",
 }  # fmt: skip
 BESIDE = {"Stability_same", "Stability_diff", "Leak"}
+BOTH = {"Reliability_T", "Generality_T", "Portability_T", "Stability_T"}
 
 
 def summary(folder: Path) -> dict:
@@ -57,12 +59,17 @@ def test_a_checkpoint_is_judged_in_every_scenario(judged: tuple[Path, str], scen
     folder = root / str(SCENARIOS.index(scenario))
     found = summary(folder)
     assert (found["editor"], found["model"], found["scenario"]) == ("mend", "llava_tiny", scenario)
-    headline = UNIMODAL if scenario == "unimodal" else PICTURES
+    headline = UNIMODAL if scenario in IN_TEXT else PICTURES
+    headline = headline | BOTH if scenario == "joint" else headline
     assert headline | BESIDE <= set(found["metrics"])
     assert {f"{name}_EM" for name in headline if not name.startswith("Loc")} <= set(
         found["metrics"]
     )
-    first = "Reliability" if scenario == "unimodal" else "Reliability_S"
+    first = "Reliability" if scenario in IN_TEXT else "Reliability_S"
+    taught = pd.read_parquet(folder / "probes.parquet").query("probe.str.startswith('edit')")
+    assert list(taught.probe) == (["edit", "edit_2"] if scenario == "joint" else ["edit"]) * 6
+    shows = {"unimodal": "-", "transitive": "-", "joint": "-P"}.get(scenario, "P")
+    assert "".join("P" if image else "-" for image in taught.image) == shows * 6
     assert found["metrics"][first]["n"] == found["n_edits"] == 6
     assert found["records"]["check"]["records"] == 6
     assert "answers to teach" in (folder / "log.txt").read_text()
@@ -75,8 +82,8 @@ def test_a_checkpoint_is_judged_in_every_scenario(judged: tuple[Path, str], scen
     gain = found["variants"][f"{first}_gain"]
     assert gain["n"] == 6
     shown = edits[edits.probe == first.lower()]
-    assert shown["named_before"].notna().all() == (scenario != "unimodal")
-    assert edits["fact_before"].notna().any() == (scenario != "unimodal")
+    assert shown["named_before"].notna().all() == (scenario not in IN_TEXT)
+    assert edits["fact_before"].notna().any() == (scenario not in IN_TEXT)
     scored = edits[(edits.probe == first.lower()) & (edits.metric == "token_accuracy")]
     assert scored.value.mean() * 100 == pytest.approx(found["metrics"][first]["mean"])
     assert sorted(scored.edit_id) == list(range(6))

@@ -99,9 +99,8 @@ def test_cckeb_is_a_text_edit_with_pictures_of_its_entity(tmp_path: Path) -> Non
     }
     assert probes["locality_i_far"] == LOCALITY["locality_i_far"]
     assert "generality_s" not in probes  # there is no paraphrase about a picture
-    assert SCENARIOS["transitive"].edit(source.records("test")[0]) == Prompt(
-        "Where was Port Vell founded?", "Hills", aliases=("Highland",)
-    )
+    taught = Prompt("Where was Port Vell founded?", "Hills", aliases=("Highland",))
+    assert SCENARIOS["transitive"].edit(source.records("test")[0]) == (taught,)
     record = source.records("test")[0]
     assert record.subject == "Port Vell"
     assert record.knowledge_edit.answer_true == "Coast"
@@ -168,10 +167,8 @@ def test_mmke_edits_a_description_or_one_fact_of_it(tmp_path: Path) -> None:
 
     facts = read("mmke", tmp_path, MMKE, MMKE_VISUAL, edit="relation")
     assert asked(facts, "unimodal").keys() == {"reliability", "locality_far"}
-    assert SCENARIOS["transitive"].edit(facts.records("test")[0])[:2] == (
-        "What is Ida Stone's birth name?",
-        "Ida Moor",
-    )
+    (taught,) = SCENARIOS["transitive"].edit(facts.records("test")[0])
+    assert taught[:2] == ("What is Ida Stone's birth name?", "Ida Moor")
     shown = asked(facts, "transitive")["reliability_s"]
     assert shown[:2] == ("What is the birth name of the human in the image?", "Ida Moor")
     # Its two questions have two answers, so it is no pair, and nothing is asked of its picture.

@@ -56,7 +56,7 @@ def test_report_shows_all_it_was_given(folders: list[Path], output: Path) -> Non
     assert "### Beside the paper's columns" in text
     names = [
         *("unimodal_table", "unimodal_llava-tiny", "transitive_table", "transitive_llava-tiny"),
-        *("scenarios_llava-tiny", "training_0_train"),
+        *("scenarios_llava-tiny", "matrix_llava-tiny", "training_0_train"),
     ]
     for name in names:
         assert f"](figures/{name}.png)" in text
@@ -69,7 +69,7 @@ def test_report_shows_all_it_was_given(folders: list[Path], output: Path) -> Non
         assert f"](figures/{path.name})" in text
     written = {path.name for path in (output / "tables").iterdir()}
     names = ["unimodal", "unimodal_further", "transitive", "transitive_further"]
-    names += ["unimodal_exact_match", "transitive_exact_match", "unimodal_pairs", "cost"]
+    names += ["unimodal_exact_match", "transitive_exact_match", "unimodal_pairs", "matrix", "cost"]
     assert written == {f"{name}.{suffix}" for name in names for suffix in ("tex", "csv")}
     for folder in folders:
         assert str(folder) in text
@@ -79,7 +79,7 @@ def test_report_shows_all_it_was_given(folders: list[Path], output: Path) -> Non
 def test_report_is_reproducible(folders: list[Path], output: Path, tmp_path: Path) -> None:
     assert _call(folders, tmp_path) == 0
     files = [path for path in output.rglob("*") if path.is_file()]
-    assert len(files) == 2 + 2 * 6 + 2 * 8
+    assert len(files) == 2 + 2 * 7 + 2 * 9
     for path in files:
         twin = tmp_path / path.relative_to(output)
         assert path.read_bytes() == twin.read_bytes(), path.name
