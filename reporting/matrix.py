@@ -32,7 +32,7 @@ from reporting.tables import metric_cell
 EDITS = ("text", "picture", "both")
 ASKED = ("text", "picture")
 RELIABILITY = "Reliability"
-ACROSS = 4  # editors side by side in the figure
+ACROSS = 6  # editors side by side in the figure
 _DARK = 55  # percent; text on darker cells is white
 _STRONG = 60  # points; text on cells of so strong a gain is white
 
@@ -190,12 +190,13 @@ def _left_out_notes(rows: Sequence[Matrix]) -> list[str]:
 def matrix_heat_maps(rows: Sequence[Matrix], base: Path) -> list[Path]:
     """Reliability of one model: per editor a map of values and below it one of gains."""
     rows = [matrix for matrix in rows if matrix.first.editor != UNEDITED] or list(rows)
-    bands = -(-len(rows) // ACROSS)
+    across = min(ACROSS, len(rows))
+    bands = -(-len(rows) // across)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN_INCHES, 0.6 + 3.2 * bands), layout="constrained")
-        axes = figure.subplots(2 * bands, ACROSS, sharex=True, sharey=True, squeeze=False)
+        figure = Figure(figsize=(COLUMN_INCHES, 0.6 + 2.8 * bands), layout="constrained")
+        axes = figure.subplots(2 * bands, across, sharey=True, squeeze=False)
         for number, matrix in enumerate(rows):
-            band, column = divmod(number, ACROSS)
+            band, column = divmod(number, across)
             means = [
                 _means([read(edit, asked) for edit in EDITS for asked in ASKED])
                 for read in (matrix.value, matrix.gain)
@@ -207,10 +208,10 @@ def matrix_heat_maps(rows: Sequence[Matrix], base: Path) -> list[Path]:
             _write(upper, means[0], "{:.0f}", lambda value: value < _DARK)
             _write(lower, means[1], "{:+.0f}", lambda value: abs(value) > _STRONG)
         for number, axis in enumerate(axes.ravel()):
-            band, column = number // ACROSS // 2, number % ACROSS
-            axis.set_visible(band * ACROSS + column < len(rows))
+            band, column = number // across // 2, number % across
+            axis.set_visible(band * across + column < len(rows))
             axis.set_yticks(range(len(EDITS)), EDITS)
-            axis.set_xticks(range(len(ASKED)), ASKED)
+            axis.set_xticks(range(len(ASKED)), ASKED, fontsize=8)
         for number, (axis, *_) in enumerate(axes):
             axis.set_ylabel(("edit (percent)", "edit (gain, points)")[number % 2])
         figure.supxlabel("asked in text, or about the picture of the edit", fontsize=9)
