@@ -28,7 +28,7 @@ SLOTS = 576
 
 
 def scenarios() -> dict[str, Scenario]:
-    """What is counted: the three scenarios, and MEND's training in text and with pictures."""
+    """What is counted: all scenarios, and MEND's training in text and with pictures."""
     counted = dict(SCENARIOS)
     for name in ("unimodal", "multimodal"):
         words = ["editor=mend", "model=llava_tiny", f"scenario={name}", "output_dir=unused"]

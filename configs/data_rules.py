@@ -67,8 +67,8 @@ def _without_pictures(
     able = ("unimodal",) if key == "data" else ("unimodal", "transitive")
     if scenario is not None and scenario.name not in able:
         yield (
-            f"scenario={scenario.name}: {key}={data.name} is text alone, and this scenario asks "
-            f"about pictures; use scenario={' or '.join(able)} ({accepted})"
+            f"scenario={scenario.name}: {key}={data.name} is text alone, and this scenario shows "
+            f"pictures; use scenario={' or '.join(able)} ({accepted})"
         )
     if questions in ("image_text", "transitive"):
         yield (

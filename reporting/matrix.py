@@ -18,16 +18,18 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from metrics.headlines import GAIN, SPECIFICITY
+from metrics.headlines import GAIN, SPECIFICITY, floors_of
 from metrics.seeds import Measured
+from reporting.clusters import cluster_notes
 from reporting.comparable import are_comparable, by_model, data_and_seeds
 from reporting.entries import Entry, listed
+from reporting.floors import floor_notes
 from reporting.formats import EMPTY, HIGHER, Column, ResultTable, Row
 from reporting.labels import UNEDITED, editor_note, editor_rank, model_label, scenario_rank
 from reporting.overlap import marked_name
-from reporting.reading import gain_cell
+from reporting.reading import marked_cell
 from reporting.style import COLUMN_INCHES, STYLE, drawn_text, save
-from reporting.tables import metric_cell
+from reporting.tables import points_cell
 
 EDITS = ("text", "picture", "both")
 ASKED = ("text", "picture")
@@ -70,24 +72,24 @@ class Matrix:
         """The run of a cell; None where there is none."""
         return self.entries.get(PLACES[edit, asked][0])
 
+    def metric(self, edit: str, asked: str) -> str:
+        """What Reliability is called there."""
+        return f"{RELIABILITY}{PLACES[edit, asked][1]}"
+
     def value(self, edit: str, asked: str) -> Measured | None:
         """Reliability there; None where nothing was measured."""
         entry = self.entry(edit, asked)
-        return None if entry is None else entry.metrics.get(f"{RELIABILITY}{_of(edit, asked)}")
+        return None if entry is None else entry.metrics.get(self.metric(edit, asked))
 
     def gain(self, edit: str, asked: str) -> Measured | None:
         """Its gain over the unedited model; None also in results that do not say."""
-        entry, name = self.entry(edit, asked), f"{RELIABILITY}{_of(edit, asked)}_{GAIN}"
-        return None if entry is None else entry.variants.get(name)
+        entry, floors = self.entry(edit, asked), floors_of(self.metric(edit, asked))
+        return None if entry is None else entry.variants.get(floors[GAIN])
 
     def specificity(self, edit: str, asked: str) -> Measured | None:
         """What of it is about the edited subject alone; None also in results that do not say."""
-        entry = self.entry(edit, asked)
-        return None if entry is None else entry.metrics.get(f"{SPECIFICITY}{_of(edit, asked)}")
-
-
-def _of(edit: str, asked: str) -> str:
-    return PLACES[edit, asked][1]
+        entry, floors = self.entry(edit, asked), floors_of(self.metric(edit, asked))
+        return None if entry is None else entry.metrics.get(floors[SPECIFICITY.lower()])
 
 
 def matrices(entries: Sequence[Entry]) -> list[Matrix]:
@@ -140,6 +142,8 @@ def matrix_table(rows: Sequence[Matrix]) -> ResultTable | None:
         "on the same probe, specificities over the new answer on another subject of the type, in "
         "points with the 95 % interval; bold: it excludes 0. A dash: there is no such run, the "
         "method is not defined there, or no record has the probe.",
+        *cluster_notes(shown),
+        *floor_notes(cell.floor for line in lines for cell in line.cells),
         *_left_out_notes(rows),
         *editor_note(entry.editor for entry in shown),
     )
@@ -158,9 +162,9 @@ def _lines(matrix: Matrix) -> Iterator[Row]:
             cell
             for one in asked
             for cell in (
-                metric_cell(matrix.value(*one)),
-                gain_cell(matrix.gain(*one)),
-                gain_cell(matrix.specificity(*one)),
+                marked_cell(matrix.entry(*one), matrix.metric(*one)),
+                points_cell(matrix.gain(*one)),
+                points_cell(matrix.specificity(*one)),
             )
         ]
         sizes = sorted({entry.n_edits for entry in entries})
@@ -228,6 +232,6 @@ def _means(values: Sequence[Measured | None]) -> np.ndarray:
 def _write(axis: Any, means: np.ndarray, form: str, is_dark: Callable[[float], bool]) -> None:
     """The numbers of a heat map, readable on dark and light cells."""
     for (line, column), value in np.ndenumerate(means):
-        text = EMPTY if np.isnan(value) else form.format(value + 0.0)
+        text = EMPTY if np.isnan(value) else form.format(round(value) + 0.0)
         colour = "white" if not np.isnan(value) and is_dark(value) else "black"
         axis.text(column, line, text, ha="center", va="center", color=colour, fontsize=8)

@@ -59,8 +59,8 @@ def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> Re
             (model_label(entry.model), marked_name(entry), picture),
             str(entry.n_edits),
             (
-                _marked_cell(_row_in_text(entry, in_text), IN_TEXT),
-                _marked_cell(entry, name),
+                marked_cell(_row_in_text(entry, in_text), IN_TEXT),
+                marked_cell(entry, name),
                 points_cell(entry.variants.get(f"{name}_{GAIN}")),
                 points_cell(entry.metrics.get(floors_of(name)[SPECIFICITY.lower()])),
                 metric_cell(entry.metrics.get(f"{name}_{FIRST}")),
@@ -145,7 +145,7 @@ def _part_cells(name: str, variants: Mapping[str, Measured]) -> list[Cell]:
     return cells
 
 
-def _marked_cell(entry: Entry | None, name: str) -> Cell:
+def marked_cell(entry: Entry | None, name: str) -> Cell:
     """A figure with the marks of the floors that it is not told from."""
     if entry is None:
         return Cell()

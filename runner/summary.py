@@ -111,7 +111,7 @@ class Run:
                     "cluster": cluster_of(record, by),
                 }
         for number, probe, prompt, record in self.prompts():
-            hops = record.hops if probe == "portability" else None
+            hops = record.hops if probe.startswith("portability") else None
             is_drawn = DRAWN_FIELDS.get(probe) in record.drawn
             line = _line(number, probe, prompt, self.data.taught.marks.of(record), hops, is_drawn)
             yield line | _naming(record, probe, prompt)

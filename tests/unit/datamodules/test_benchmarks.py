@@ -64,9 +64,11 @@ def test_vlkeb_edits_what_a_picture_shows(tmp_path: Path) -> None:
     assert record.knowledge_edit.answer_true is None
     with pytest.raises(DataError, match=r"does not say what is true.* data\.filter_known=none"):
         true_questions(record)
-    for scenario in ("unimodal", "transitive"):
+    for scenario in ("unimodal", "transitive", "joint"):
         with pytest.raises(DataError, match=r"none in text: only scenario=multimodal can be asked"):
             SCENARIOS[scenario].edit(record)
+    with pytest.raises(DataError, match=r"none in text: only scenario=multimodal can be asked"):
+        SCENARIOS["reverse"].probes["reliability"](record)
 
 
 @pytest.mark.parametrize(

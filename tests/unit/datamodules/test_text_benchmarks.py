@@ -11,7 +11,7 @@ import pytest
 
 from configs.rules import rule_problems
 from configs.schema import ScenarioOptions
-from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.scenarios import SCENARIOS, Prompt, ScenarioName
 from datamodules.source import RecordSource
 from editors.ike.demonstrations import neighbours
 from editors.serac.negatives import out_of_scope
@@ -110,14 +110,15 @@ def test_a_record_that_breaks_the_schema_is_named_or_left_out(
     assert [record.subject for record in source.left_out["test"]] == ["Broken"]
 
 
+@pytest.mark.parametrize("shown", ["transitive", "reverse", "joint"])
 @pytest.mark.parametrize("name", SAMPLES)
-def test_pictures_are_refused_of_text_alone(tmp_path: Path, name: str) -> None:
+def test_pictures_are_refused_of_text_alone(tmp_path: Path, name: str, shown: ScenarioName) -> None:
     sections = {
         "data": options(name, tmp_path, filter_known="pictures"),
-        "scenario": ScenarioOptions(name="transitive"),
+        "scenario": ScenarioOptions(name=shown),
     }
     known, scenario = rule_problems("evaluate", sections)
-    assert scenario.startswith(f"scenario=transitive: data={name} is text alone")
+    assert scenario.startswith(f"scenario={shown}: data={name} is text alone")
     able = "cckeb, countries, folder, hub, mcmke, mmedit, mmke, tmke, vlkeb, world"
     assert f"data with pictures is {able}" in scenario
     assert known.startswith("data.filter_known=pictures: ")

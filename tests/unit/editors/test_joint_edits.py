@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from editors.ike.demonstrations import demonstrate
 from editors.ike.editor import IkeEdit
 from editors.ike.retrieval import Sentences
 from editors.serac.editor import SeracEdit
-from lightning_modules.serac import _Gold
+from lightning_modules.serac import SeracTraining, _Gold
 from models.rows import EditBatch
 from tests import editors
 from tests.ike_cases import ENCODER, TRAINING, InOrder, model_and_encoder
@@ -65,6 +67,26 @@ def test_a_gold_entry_shows_a_picture_where_the_question_does() -> None:
         other = both.counterfactual(rows, at, 2 * rows.edit_index + 1 - shows)
     torch.testing.assert_close(gold, expected)
     assert not torch.allclose(gold, other)
+
+
+def test_hard_negatives_are_drawn_once_an_edit() -> None:
+    """By the question that teaches it in text, however many rows teach it."""
+    model = picture_model()
+    batch = joint(looked(model, worded_batch(EDITS, pictures=True)), "locality_t_near")
+    edit, _ = made(model, stirred(model), batch)
+    asked: list[tuple[str, str]] = []
+
+    class Drawing:
+        def draw(self, step: int, question: str, subject: str) -> list[str]:
+            asked.append((question, subject))
+            return [f"Who is {subject}, {step}?"]
+
+    training: Any = SimpleNamespace(trainer=SimpleNamespace(global_step=3))
+    drawing: Any = Drawing()
+    log_p = SeracTraining._drawn(training, batch, edit, drawing)
+    assert len(log_p) == len(EDITS)
+    first = [batch.rows.texts[row].question for row in batch.edit_rows[::2].tolist()]
+    assert asked == list(zip(first, batch.subjects, strict=True))
 
 
 def ike_edits() -> tuple[EditBatch, IkeEdit]:

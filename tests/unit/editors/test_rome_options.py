@@ -47,10 +47,11 @@ def test_results_name_another_lookup_token() -> None:
     }
 
 
-def test_the_multimodal_scenario_is_refused_with_the_reason() -> None:
+@pytest.mark.parametrize("scenario", ["multimodal", "reverse", "joint"])
+def test_edits_that_show_a_picture_are_refused_with_the_reason(scenario: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config("evaluate", ["editor=rome", "scenario=multimodal"])
-    for part in ("editor=rome is not defined for scenario=multimodal: transitive, unimodal",
+        load_config("evaluate", ["editor=rome", f"scenario={scenario}"])
+    for part in (f"editor=rome is not defined for scenario={scenario}: transitive, unimodal",
                  "tokens of the subject's name in the edit prompt"):  # fmt: skip
         assert part in str(caught.value)
 

@@ -209,7 +209,8 @@ def test_published_settings_are_the_default() -> None:
 
 def test_questions_follow_the_scenario_unless_named() -> None:
     assert options().questions_for("transitive") == "text"
-    assert options().questions_for("multimodal") == "image_text"
+    for shown in ("multimodal", "reverse", "joint"):
+        assert options().questions_for(shown) == "image_text"
     assert options(questions="image_text").questions_for("transitive") == "image_text"
     with pytest.raises(ConfigError, match=r"editor\.questions"):
         loaded("editor.questions=both")

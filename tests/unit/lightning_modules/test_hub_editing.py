@@ -124,8 +124,10 @@ def test_an_edit_is_made_and_judged(
     assert model.fingerprint() == before
 
 
-@pytest.mark.parametrize("scenario", PAPER_SCENARIOS)
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize(
+    ("name", "scenario"),
+    [*product(RELEASED, PAPER_SCENARIOS), *product([next(iter(RELEASED))], ["reverse", "joint"])],
+)
 def test_mend_takes_a_step_of_its_training(
     name: str, scenario: str, opened: Folder, source: RecordSource
 ) -> None:

@@ -80,7 +80,9 @@ def test_every_cell_is_the_metric_of_its_scenario(runs: list[RunResult]) -> None
     # What is as high on another subject, or nearly as high before any edit, is not told from 0.
     value, gain, specificity = lines["FT", "text"][3:]
     assert (value.text, gain.mark, specificity.mark) == ("30.0", "", "")
-    assert lines["FT", "picture"][1].mark == APART
+    assert value.floor == "‡§"
+    assert (lines["FT", "picture"][1].mark, lines["FT", "picture"][0].floor) == (APART, "")
+    assert [note[0] for note in table.notes if note[0] in "‡§"] == ["‡", "§"]
 
 
 def test_what_is_not_there_is_a_dash(runs: list[RunResult]) -> None:
