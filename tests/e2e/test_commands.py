@@ -69,7 +69,7 @@ def test_a_checkpoint_is_judged_in_every_scenario(judged: tuple[Path, str], scen
     taught = pd.read_parquet(folder / "probes.parquet").query("probe.str.startswith('edit')")
     assert list(taught.probe) == (["edit", "edit_2"] if scenario == "joint" else ["edit"]) * 6
     shows = {"unimodal": "-", "transitive": "-", "joint": "-P"}.get(scenario, "P")
-    assert "".join("P" if image else "-" for image in taught.image) == shows * 6
+    assert "".join("P" if shown else "-" for shown in taught.image.notna()) == shows * 6
     assert found["metrics"][first]["n"] == found["n_edits"] == 6
     assert found["records"]["check"]["records"] == 6
     assert "answers to teach" in (folder / "log.txt").read_text()
