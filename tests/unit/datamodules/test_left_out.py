@@ -344,7 +344,7 @@ class PutsMuchBefore:
     """An editor with whose texts the question about one car does not fit."""
 
     def check_lengths(self, edit: Any, asked: Any) -> None:
-        if "Car A" in edit.question:
+        if "Car A" in edit[0].question:
             raise DataError("it takes 600 tokens.")
 
 
