@@ -56,6 +56,7 @@ _SHOWN = (
 _OF_THE_NEW_ANSWER = _SHOWN[:4]
 _TYPES = {"Same type": "leak_same", "Different type": "leak_diff"}
 _MOST_ERRORS = 3
+_MOST_CHARACTERS = 60  # of a value of the file in a message
 
 
 class AccuracyRecord(BaseModel):
@@ -115,7 +116,7 @@ def read_accuracies(path: Path) -> AccuracyFile:
             record and key.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except FileNotFoundError:
         raise DataError(f"--records {path} does not exist; give a JSON file.") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -214,7 +215,8 @@ def _about(file: AccuracyFile) -> Iterator[str]:
         yield (
             f"{len({record.subject for record in file.records}):,} subjects, {spread.targets:,} "
             f"targets; {spread.largest_edits / spread.edits:.1%} of the records teach "
-            f"{spread.largest!r}, and the effective number of targets is {spread.effective:.0f}."
+            f"{_shorten(spread.largest)}, and the effective number of targets is "
+            f"{spread.effective:.0f}."
         )
     unread = Counter(key for record in file.records for key in record.model_extra or {})
     if unread:
@@ -255,7 +257,7 @@ def _lines() -> dict[str, Headline]:
 def _wrong(number: int, item: object, error: ValidationError) -> Iterable[str]:
     """What is wrong with a record, a phrase each."""
     subject = item.get("subject") if isinstance(item, dict) else None
-    where = f"record {number}" + (f" ({subject})" if isinstance(subject, str) else "")
+    where = f"record {number}" + (f" ({_shorten(subject)})" if isinstance(subject, str) else "")
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"][:1])
         if not key:
@@ -263,4 +265,19 @@ def _wrong(number: int, item: object, error: ValidationError) -> Iterable[str]:
         elif problem["type"] == "missing":
             yield f"{where} has no {key}"
         else:
-            yield f"{where}: {key} is {problem['input']!r} ({problem['msg'].lower()})"
+            yield f"{where}: {key} is {_shorten(problem['input'])} ({problem['msg'].lower()})"
+
+
+def _shorten(value: object) -> str:
+    """A value of the file on one line, however long."""
+    text = repr(value)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}…"
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of the file; a key that stands in it twice has two values, and neither is lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise ValueError(f"an object has the key {_shorten(twice)} twice")
+    return found

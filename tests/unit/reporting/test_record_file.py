@@ -122,15 +122,16 @@ def test_what_records_do_not_have_is_a_dash(tmp_path: Path) -> None:
     [
         (
             [row(), row(inner_acc=30.6)],
-            r"record 1 \(Middlemarch\): inner_acc is 30\.6 .*not percent",
+            r"record 1 \('Middlemarch'\): inner_acc is 30\.6 .*not percent",
         ),
-        ([row(rephrase_acc="0.5")], r"record 0 \(Middlemarch\): rephrase_acc is '0\.5'"),
+        ([row(rephrase_acc="0.5")], r"record 0 \('Middlemarch'\): rephrase_acc is '0\.5'"),
         ([row(image_acc=True)], "image_acc is True"),
         ([row(locality_acc=float("nan"))], "locality_acc is nan"),
-        ([row(), {"subject": "x"}], r"record 1 \(x\) has no inner_acc"),
+        ([row(), {"subject": "x"}], r"record 1 \('x'\) has no inner_acc"),
         ([{"inner_acc": 0.5}], "record 0 has no subject"),
         ([row(), 3], "record 1 is int, expected an object"),
         ([row(inner_acc=2)] * 5, "; and 2 more"),
+        ([row(subject="a\nb" * 99, inner_acc=2)], r"record 0 \('a\\nba.*…\): inner_acc"),
         ([], "an empty list"),
         ({"records": []}, "holds dict; expected is a JSON list"),
     ],
@@ -147,6 +148,15 @@ def test_a_file_that_is_not_there_or_no_json_is_named(tmp_path: Path) -> None:
     broken.write_text("[{", encoding="utf-8")
     with pytest.raises(DataError, match=r"broken\.json cannot be read as JSON"):
         read_accuracies(broken)
+    broken.write_text('[{"subject": "a", "inner_acc": 1, "inner_acc": 0}]', encoding="utf-8")
+    with pytest.raises(DataError, match="has the key 'inner_acc' twice"):
+        read_accuracies(broken)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_records(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps([row()]), encoding="utf-8-sig")
+    assert len(read_accuracies(file).records) == 1
 
 
 def test_the_command_prints_it_without_a_result(
