@@ -79,8 +79,8 @@ def test_the_report_says_it_on_its_page_and_beside_its_tables(tmp_path: Path) ->
     write_report(read_sources([tmp_path / "run"]), tmp_path / "report")
     for name in ("report.md", "report.html"):
         text = (tmp_path / "report" / name).read_text().replace("\\", "")
-        assert text.count("Records of mcmke: licence not stated") == 3, "two tables, Provenance"
-        assert text.count("Trained on records of zsre (MEND): licence MIT") == 3
+        assert text.count("Records of mcmke: licence not stated") == 4, "tables, Provenance"
+        assert text.count("Trained on records of zsre (MEND): licence MIT") == 4
 
 
 def test_results_that_do_not_say_are_shown_without_it(tmp_path: Path) -> None:

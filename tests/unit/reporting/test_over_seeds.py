@@ -340,7 +340,7 @@ def test_the_check_says_the_mean_and_each_seed(
     assert report.main(["--check", *(str(tmp_path / str(seed)) for seed in range(3))]) == 0
     shown = capsys.readouterr().out
     assert "FT (as run): 1324 edits, mean over 3 seeds (SD" in shown
-    (line,) = [line for line in shown.splitlines() if "Stability" in line]
+    line = next(line for line in shown.splitlines() if line.startswith("│ Stability"))
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     ours = [float(number) for number in cells[6].split(", ")]
     assert cells[1] == f"{statistics.mean(ours):.1f} (SD {statistics.stdev(ours):.1f})"
