@@ -155,6 +155,16 @@ def write_probes(path: Path, scenario: str, n_edits: int) -> None:
         for probe in probes
         if not probe.endswith("hop")
     ]
+    rows += [
+        {
+            "edit_id": edit,
+            "probe": "edit",
+            "question": f"Who is the {_WORDS[edit % 16]} of it?",
+            "relation": _WORDS[edit % 16],
+            "target": f"{_WORDS[edit % 5]} of {_WORDS[edit % 16]}",
+        }
+        for edit in range(n_edits)
+    ]
     pq.write_table(pa.Table.from_pylist(rows, schema=PROBE_SCHEMA), path)
 
 

@@ -44,8 +44,8 @@ from reporting.figures import (
 )
 from reporting.formats import ResultTable, to_csv, to_latex
 from reporting.gallery import CASES, OF_A_CLASS, read_gallery
-from reporting.group_figure import group_bars
-from reporting.groups import GROUPED_BY, group_table, grouped
+from reporting.group_figure import group_points
+from reporting.groups import DRAWN_BY, GROUPED_BY, group_table, grouped
 from reporting.labels import editor_note, model_label
 from reporting.markdown import markdown_page
 from reporting.matrix import matrices, matrix_heat_maps, matrix_table
@@ -174,13 +174,14 @@ def _group_sections(entries: Sequence[Entry]) -> list[Section]:
             continue
         scenario = entries[0].scenario
         blocks: list[Block] = [Table(table, f"{scenario}_by_{by}")]
-        for model, of_model in groupby(groups, key=lambda group: group.entry.model):
+        drawn = groups if by == DRAWN_BY else []
+        for model, of_model in groupby(drawn, key=lambda group: group.entry.model):
             title = f"{model_label(model)}, {scenario} scenario"
             blocks.append(
                 Figure(
                     f"{scenario}_by_{by}_{_slug(model)}",
-                    partial(group_bars, list(of_model)),
-                    f"Small multiples: a panel per {by}, one bar per row and metric, {title}",
+                    partial(group_points, list(of_model)),
+                    f"Small multiples: a panel per {by}, a point per row and metric, {title}",
                     f"{title}: percent by {by}, {_error_bars(entries)}.",
                 )
             )

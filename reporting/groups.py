@@ -13,19 +13,20 @@ from dataclasses import dataclass
 import pandas as pd
 
 from metrics.bootstrap import Estimate, estimates
-from metrics.headlines import GAIN
+from metrics.headlines import GAIN, floors_of, is_difference
 from metrics.seeds import Measured, over_seeds
 from reporting.clusters import Clusters, cluster_notes, edits_of
 from reporting.comparable import by_model, check_comparable, data_and_seeds, measure_notes
 from reporting.entries import Entry
-from reporting.formats import HIGHER, Cell, Column, ResultTable, Row, fewer_records, metric_column
+from reporting.formats import HIGHER, Column, ResultTable, Row, fewer_records, metric_column
 from reporting.labels import editor_note, model_label
 from reporting.overlap import marked_name
-from reporting.pairs import difference_cell, record_scores
+from reporting.pairs import record_scores
 from reporting.paper import paper_columns
-from reporting.tables import metric_cell, seed_notes
+from reporting.tables import metric_cell, points_cell, seed_notes
 
 GROUPED_BY = ("relation", "target")
+DRAWN_BY = "relation"  # a figure each costs most of a report's time
 FEWEST = 5  # edits of a group that stands alone
 MOST = 12  # groups of a table that stand alone
 OTHERS = "all others"
@@ -102,7 +103,10 @@ def group_table(groups: Sequence[Group], by: str) -> ResultTable | None:
         Row(
             (model_label(group.entry.model), group.name, marked_name(group.entry)),
             str(group.n),
-            tuple(_cell(name, group.values.get(name)) for name in names),
+            tuple(
+                (points_cell if is_difference(name) else metric_cell)(group.values.get(name))
+                for name in names
+            ),
             seeds=len(group.entry.runs),
         )
         for group in groups
@@ -125,7 +129,7 @@ def group_table(groups: Sequence[Group], by: str) -> ResultTable | None:
 def group_metrics(scenario: str) -> tuple[str, ...]:
     """The paper's columns, and after the first what it has gained and how specific it is."""
     first, *rest = paper_columns(scenario)
-    return first, f"{first}_{GAIN}", first.replace("Reliability", "Specificity"), *rest
+    return first, *floors_of(first).values(), *rest
 
 
 def _labels(entry: Entry, by: str) -> "pd.Series[str]":
@@ -193,14 +197,6 @@ def _of_row(entry: Entry, labels: "pd.Series[str]", names: Sequence[str]) -> dic
 
 def _column(name: str) -> Column:
     return Column("Gain", HIGHER) if name.endswith(f"_{GAIN}") else metric_column(name)
-
-
-def _cell(name: str, value: Measured | None) -> Cell:
-    """A difference with its interval, anything else with half of it."""
-    is_difference = name.endswith(f"_{GAIN}") or name.startswith("Specificity")
-    if is_difference and isinstance(value, Estimate):
-        return difference_cell(value)
-    return metric_cell(value)
 
 
 def _and_untold(by: str) -> str:

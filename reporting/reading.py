@@ -12,6 +12,7 @@ from dataclasses import replace
 from metrics.headlines import EM, FIRST, GAIN, PARTS, SPECIFICITY, floors_of
 from metrics.seeds import Measured
 from reporting.beside import PART_TITLES
+from reporting.clusters import cluster_notes
 from reporting.comparable import are_comparable, check_comparable, data_and_seeds, in_order
 from reporting.entries import Entry
 from reporting.floors import floor_marks, floor_notes
@@ -81,6 +82,7 @@ def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> Re
         "unedited model read a picture if it answered the probe's own question about it with the "
         "true answer, and named it if it gave the subject's name; pictures without a question for "
         "the name are neither named nor not. Localities and Stability are of the row's editor.",
+        *cluster_notes(told),
         *floor_notes(cell.floor for row in rows for cell in row.cells),
         *editor_note(entry.editor for entry in told),
     )
@@ -121,7 +123,8 @@ def gain_table(entries: Sequence[Entry]) -> ResultTable | None:
     )
     notes = (
         "Token accuracy after the edit minus that of the unedited model, of the same probe against "
-        "the same target, in points with the 95 % interval over records. Bold: it excludes 0.",
+        "the same target, in points with the 95 % interval. Bold: it excludes 0.",
+        *cluster_notes(told),
         *editor_note(entry.editor for entry in told),
     )
     title = f"Gain over the unedited model, {told[0].scenario} scenario, {data_and_seeds(told)}"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from metrics.bootstrap import Estimate
 from metrics.headlines import EM, FIRST, GM, is_difference
 from metrics.seeds import Measured, OverSeeds
-from reporting.clusters import cluster_notes, target_notes
+from reporting.clusters import cluster_notes, drawn_over, target_notes
 from reporting.comparable import (
     by_measure,
     check_comparable,
@@ -135,7 +135,9 @@ def seed_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
     several = [len(entry.runs) > 1 for entry in entries]
     if not any(several):
         return ()
-    rest = "" if all(several) else "; rows of one seed: ± half the 95 % interval over records"
+    single = [entry.first for entry in entries if len(entry.runs) == 1]
+    over = f"; rows of one seed: ± half the 95 % interval over {drawn_over(single)}"
+    rest = over if single else ""
     return (
         "Rows of several seeds: the mean over the seeds and in brackets SD, the standard deviation "
         f"between them; n counts the edits of one seed{rest}.",

@@ -14,7 +14,6 @@ Readers check what they read and name the file and field that is wrong.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from metrics.bootstrap import Estimate
 from metrics.concentration import Concentration
 from metrics.headlines import FACT_BEFORE, NAMED_BEFORE, PRE_VALUE
 from results.files import EDITS, PARTIAL, SUMMARY, TABLE
+from results.summary_parts import NUMBER, TEXT, is_a, parse_curve, parse_metrics, wrong_records
 
 EDIT_SCHEMA = pa.schema(
     [
@@ -73,22 +73,21 @@ _ADDED = {
 EDITS_IN_PLACE = "edits_in_place"  # column of curve.parquet, and the x-axis of its curves
 CURVE_SCHEMA = EDIT_SCHEMA.append(pa.field(EDITS_IN_PLACE, pa.int64()))
 
-_TEXT, _NUMBER = (str,), (int, float)
 _SUMMARY_FIELDS: dict[str, tuple[type, ...]] = {
-    "editor": _TEXT,
-    "model": _TEXT,
-    "scenario": _TEXT,
-    "data": _TEXT,
+    "editor": TEXT,
+    "model": TEXT,
+    "scenario": TEXT,
+    "data": TEXT,
     "n_edits": (int,),
     "seed": (int,),
     "settings": (dict,),
     "versions": (dict,),
     "metrics": (dict,),
-    "seconds_per_edit": (*_NUMBER, type(None)),
-    "peak_memory_bytes": (*_NUMBER, type(None)),
+    "seconds_per_edit": (*NUMBER, type(None)),
+    "peak_memory_bytes": (*NUMBER, type(None)),
 }
 _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
-    "answer_seconds_per_edit": (*_NUMBER, type(None)),
+    "answer_seconds_per_edit": (*NUMBER, type(None)),
     "trained_parameters": (int, type(None)),
     "left_out_records": (list, type(None)),
     "records": (dict, type(None)),
@@ -238,17 +237,17 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
     wrong = [
         f"{key} is missing" if key not in summary else f"{key} is {summary[key]!r}"
         for key, accepted in _SUMMARY_FIELDS.items()
-        if key not in summary or not _is_a(summary[key], accepted)
+        if key not in summary or not is_a(summary[key], accepted)
     ]
     wrong += [
         f"{key} is {summary[key]!r}"
         for key, accepted in _OPTIONAL_FIELDS.items()
-        if key in summary and not _is_a(summary[key], accepted)
+        if key in summary and not is_a(summary[key], accepted)
     ]
-    metrics = _parse_metrics("metrics", summary.get("metrics"), wrong)
-    variants = _parse_metrics("variants", summary.get("variants"), wrong)
-    curve = _parse_curve(summary.get("curve"), wrong)
-    wrong += _wrong_records(summary.get("records"))
+    metrics = parse_metrics("metrics", summary.get("metrics"), wrong)
+    variants = parse_metrics("variants", summary.get("variants"), wrong)
+    curve = parse_curve(summary.get("curve"), wrong)
+    wrong += wrong_records(summary.get("records"))
     protocol = summary.get("protocol")
     if isinstance(protocol, dict) and protocol.get("name") not in (SINGLE, SEQUENTIAL):
         wrong.append(f"protocol.name is {protocol.get('name')!r}")
@@ -324,74 +323,3 @@ def _read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None) ->
         raise DataError(
             f"{path} cannot be read as parquet ({error}); {_EVALUATE_AGAIN}."
         ) from error
-
-
-def _is_a(value: object, accepted: tuple[type, ...]) -> bool:
-    """Type test that does not take True for a number and accepts no nan or infinity."""
-    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
-        return False
-    return isinstance(value, accepted)
-
-
-def _parse_metrics(key: str, raw: object, wrong: list[str]) -> dict[str, Estimate]:
-    """Named metrics of the file; what is not well formed is added to `wrong`."""
-    metrics: dict[str, Estimate] = {}
-    for name, value in raw.items() if isinstance(raw, dict) else ():
-        estimate = _parse_estimate(value)
-        if estimate is None:
-            wrong.append(f"{key}.{name} is {value!r}")
-        else:
-            metrics[name] = estimate
-    return metrics
-
-
-def _wrong_records(raw: object) -> list[str]:
-    """What is not well formed of where the records come from; nothing where it is not said."""
-    if not isinstance(raw, dict):
-        return []
-    wrong = _wrong_texts("records", raw)
-    for key in ("trained_on", "shown"):
-        source = raw.get(key)
-        if isinstance(source, dict):
-            wrong += _wrong_texts(f"records.{key}", source)
-        elif source is not None:
-            wrong.append(f"records.{key} is {source!r}")
-    for key in ("drawn", "naming"):
-        counts = raw.get(key) or {}
-        if not (isinstance(counts, dict) and all(_is_a(n, (int,)) for n in counts.values())):
-            wrong.append(f"records.{key} is {counts!r}")
-    return wrong
-
-
-def _wrong_texts(key: str, source: Mapping[str, Any]) -> list[str]:
-    names = [name for name in ("source", "origin", "licence") if not _is_a(source.get(name), _TEXT)]
-    return [f"{key}.{name} is {source.get(name)!r}" for name in names]
-
-
-def _parse_curve(raw: object, wrong: list[str]) -> dict[int, dict[str, Estimate]] | None:
-    """Points of a curve in their order, by number of edits in place."""
-    if not isinstance(raw, dict):
-        return None
-    curve: dict[int, dict[str, Estimate]] = {}
-    for key, point in raw.items():
-        if not (isinstance(key, str) and key.isdecimal() and int(key) and isinstance(point, dict)):
-            wrong.append(f"curve.{key} is {point!r} (expected: edits in place -> metrics)")
-        else:
-            curve[int(key)] = _parse_metrics(f"curve.{key}", point, wrong)
-    return dict(sorted(curve.items()))
-
-
-def _parse_estimate(value: object) -> Estimate | None:
-    """A metric of the file, or None if it is not well formed."""
-    if not isinstance(value, dict):
-        return None
-    mean, interval, n = value.get("mean"), value.get("ci95"), value.get("n")
-    if not _is_a(n, (int,)) or not isinstance(interval, list) or len(interval) != 2:
-        return None
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    if interval == [None, None] and _is_a(mean, _NUMBER):  # all records are of one cluster
-        return Estimate(float(mean), math.nan, math.nan, n)  # type: ignore[arg-type]
-    if not all(_is_a(number, _NUMBER) for number in (mean, *interval)):
-        return None
-    return Estimate(float(mean), float(interval[0]), float(interval[1]), n)  # type: ignore[arg-type]

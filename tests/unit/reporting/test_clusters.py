@@ -16,10 +16,11 @@ from reporting.document import build_report
 from reporting.entries import Entry
 from reporting.naming import entries
 from reporting.pairs import Pair, paired_differences, paired_table
+from reporting.reading import gain_table, reading_table
 from reporting.run_tables import run_markdown
 from reporting.sequential import curve_of
 from reporting.sources import Sources
-from reporting.tables import scenario_table
+from reporting.tables import scenario_table, seed_notes
 from reporting.transitivity import gap_table, transitivity_gaps
 from results.files import CURVE
 from results.folder import CURVE_SCHEMA, RunResult, read_run
@@ -172,6 +173,24 @@ def test_few_targets_are_told_in_tables_and_on_the_terminal(tmp_path: Path) -> N
     assert "Few targets: 30 edits" in str(result_table(run).caption)
     assert target_notes(entries([other])) == ()
     assert read_run(tmp_path / "a").targets == run.targets
+
+
+def test_gains_and_pictures_say_what_their_intervals_draw(tmp_path: Path) -> None:
+    answers = {
+        "reliability_s/token_accuracy": draws(1),
+        "reliability_s/token_accuracy_before": [0.0] * N,
+        "reliability_s/fact_before": [1.0] * N,
+        "leak_same/token_accuracy": [0.0] * N,
+        "leak_same/token_accuracy_before": [0.0] * N,
+    }
+    run = make_scored(tmp_path, "ft", "transitive", answers, cluster="target")
+    write_groups(tmp_path, range(N), cluster=LABELS)
+    for table in (gain_table(entries([run])), reading_table(entries([run]))):
+        assert table is not None
+        assert "Intervals are over targets" in " ".join(table.notes)
+    several = [clustered(tmp_path / f"s{s}", "ft", draws(s), seed=s) for s in (0, 1)]
+    (note,) = seed_notes(entries([*several, clustered(tmp_path / "one", "mend", draws(2))]))
+    assert note.endswith("rows of one seed: ± half the 95 % interval over targets.")
 
 
 def test_a_report_says_what_its_intervals_draw(tmp_path: Path) -> None:

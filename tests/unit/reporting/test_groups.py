@@ -11,7 +11,7 @@ from metrics.seeds import OverSeeds
 from reporting.blocks import Figure, Section, Table
 from reporting.document import build_report
 from reporting.formats import APART, Cell
-from reporting.group_figure import group_bars
+from reporting.group_figure import group_points
 from reporting.groups import OTHERS, group_table, grouped
 from reporting.naming import entries
 from reporting.sources import Sources
@@ -125,6 +125,6 @@ def test_a_report_has_tables_and_small_multiples_of_each_model(tmp_path: Path) -
     names = [figure.name for figure in figures if isinstance(figure, Figure)]
     assert names == ["unimodal_by_relation_blip2-opt-tiny", "unimodal_by_relation_llava-tiny"]
     groups = [g for g in grouped(entries(runs), "relation") if g.entry.model == "llava_tiny"]
-    files = group_bars(groups, tmp_path / "figure")
+    files = group_points(groups, tmp_path / "figure")
     assert [file.suffix for file in files] == [".png", ".pdf"]
     assert all(file.stat().st_size > 3000 for file in files)

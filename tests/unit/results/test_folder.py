@@ -139,6 +139,24 @@ def test_a_summary_that_could_not_be_read_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interval_that_does_not_exist_is_null(tmp_path: Path) -> None:
+    """All records of a metric are of one cluster: there is a mean, and nothing about its spread."""
+    alone = Estimate(50.0, math.nan, math.nan, 3)
+    metrics = {"Reliability": alone}
+    write_summary(tmp_path, summary(cluster="target") | {"metrics": metrics})
+    stored = json.loads((tmp_path / "summary.json").read_text())["metrics"]["Reliability"]
+    assert stored == {"mean": 50.0, "ci95": [None, None], "n": 3}
+    read = read_run(tmp_path)
+    assert read.cluster == "target"
+    assert str(read.metrics["Reliability"]) == str(alone)  # nan is not equal to nan
+    for broken in ({"mean": None}, {"ci95": [None, 60.0]}):
+        with pytest.raises(DataError, match=r"metrics\.Reliability"):
+            write_summary(tmp_path, summary() | {"metrics": {"Reliability": stored | broken}})
+    source = {"source": "s", "origin": "o", "licence": "l"}
+    with pytest.raises(DataError, match=r"records\.targets is \{'edits': '3'\}"):
+        write_summary(tmp_path, summary(records=source | {"targets": {"edits": "3"}}))
+
+
 def test_nan_does_not_get_into_a_summary(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="seconds_per_edit is nan"):
         write_summary(tmp_path, summary(seconds_per_edit=math.nan))
