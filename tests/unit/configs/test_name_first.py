@@ -18,7 +18,7 @@ def loaded(*words: str) -> EvaluateConfig:
     return cast("EvaluateConfig", load_config("evaluate", list(words)))
 
 
-@pytest.mark.parametrize("scenario", ["transitive", "multimodal"])
+@pytest.mark.parametrize("scenario", ["transitive", "multimodal", "joint"])
 def test_it_goes_with_pictures(scenario: str) -> None:
     assert loaded(*DEMO, f"scenario={scenario}").evaluate.name_first
     assert not loaded("experiment=demo", "editor=ft").evaluate.name_first
@@ -28,6 +28,7 @@ def test_it_goes_with_pictures(scenario: str) -> None:
     ("words", "said"),
     [
         (("scenario=unimodal",), "scenario=unimodal asks about no picture that could be named"),
+        (("scenario=reverse",), "scenario=reverse asks .* use scenario=transitive or"),
         (
             ("scenario=transitive", "protocol=sequential", "protocol.n=2"),
             "evaluate.name_first=true with protocol=sequential: .* use protocol=single",
