@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,10 @@ def _column(bars: list[Mapping[str, Any]], name: str) -> np.ndarray:
 
 
 def _estimate(value: Mapping[str, Any]) -> Estimate | None:
-    low, high = value["ci95"]
-    return Estimate(value["mean"], low, high, value["n"]) if value["n"] else None
+    if not value["n"]:
+        return None
+    low, high = (math.nan if end is None else end for end in value["ci95"])
+    return Estimate(value["mean"], low, high, value["n"])
 
 
 def _handles(axis: Any) -> dict[str, Any]:

@@ -212,6 +212,8 @@ _WORDS_ALONE: Mistakes = (
     (("data=folder", "data.root=data", "~data.files"), ("data",)),
     (("data=folder",), ("entities.json",)),
     (("🦊=1",), ("🦊",)),
+    (("metrics.cluster=relation",), ("metrics.cluster",)),
+    (("metrics.cluster=[subject]",), ("metrics.cluster",)),
     (("seed=½",), ("seed",)),
     (("seed=٣",), ("seed",)),
     (("sëed=1",), ("s",)),

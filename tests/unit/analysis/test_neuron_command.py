@@ -69,6 +69,17 @@ def test_the_figure_is_drawn_as_png_and_pdf(found: dict[str, Any], tmp_path: Pat
     assert files[1].read_bytes().startswith(b"%PDF")
 
 
+def test_an_interval_that_does_not_exist_is_a_dash_and_no_bar(tmp_path: Path) -> None:
+    """All edits are of one cluster (`metrics.cluster`): null in the file."""
+    text = json.dumps(content())
+    without = json.loads(text.replace("[29.0, 31.0]", "[null, null]"))
+    assert without != content()
+    assert neuron_figure(without, tmp_path / "neurons")[0].stat().st_size > 1000
+    cells = list(neuron_table(without).columns[2].cells)
+    assert "-" in cells
+    assert "49.0 to 51.0" in cells
+
+
 def test_equal_numbers_give_equal_bytes(tmp_path: Path) -> None:
     one, other = (neuron_figure(content(), tmp_path / name) for name in ("one", "other"))
     assert [f.read_bytes() for f in one] == [f.read_bytes() for f in other]

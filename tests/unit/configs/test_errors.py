@@ -43,7 +43,17 @@ def count(message: str) -> int:
                 [f"metrics.{word}"],
                 [f"{word.partition('=')[0]}: train.py takes of `metrics`", "metrics.positions"],
             )
-            for word in ("locality_i=top10_rank", "generation=true", "max_new_tokens=4")
+            for word in (
+                "locality_i=top10_rank",
+                "generation=true",
+                "max_new_tokens=4",
+                "cluster=target",
+            )
+        ),
+        (
+            "evaluate",
+            ["editor=ft", "metrics.cluster=author"],
+            ["metrics.cluster=author", "'record', 'subject' or 'target'"],
         ),
         ("train", ["metrics.positions=some"], ["metrics.positions=some", "'answer' or 'all'"]),
         ("train", ["cache=of"], ["cache=of", "auto, off, on"]),

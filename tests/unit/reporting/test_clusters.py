@@ -1,5 +1,6 @@
 """Intervals over clusters in tables, pairs, gaps and curves, and what is said of few targets."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from reporting.clusters import Clusters, cluster_notes, edits_of, target_notes
 from reporting.console import result_table
 from reporting.document import build_report
 from reporting.entries import Entry
+from reporting.figures import grouped_bars
 from reporting.naming import entries
 from reporting.pairs import Pair, paired_differences, paired_table
 from reporting.reading import gain_table, reading_table
@@ -141,6 +143,16 @@ def test_where_all_edits_are_of_one_cluster_there_is_no_interval(tmp_path: Path)
     assert "bootstrap intervals over targets (metrics.cluster)" in markdown
     columns = [str(column.header) for column in result_table(run).columns]
     assert columns == ["Metric", "%", "95 % over targets", "n"]
+
+
+def test_means_without_an_interval_are_drawn_without_one(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "ft", cluster="target")
+    alone = {
+        name: Estimate(value.mean, math.nan, math.nan, 3) for name, value in run.metrics.items()
+    }
+    object.__setattr__(run, "metrics", alone)
+    files = grouped_bars(entries([run]), tmp_path / "bars")
+    assert all(file.stat().st_size > 3000 for file in files)
 
 
 def test_a_curve_without_numbers_is_made_of_its_clusters(tmp_path: Path) -> None:
