@@ -10,7 +10,15 @@ import torch
 import torch.multiprocessing as mp
 
 from metrics.collection import EditScores, headline_metrics, variant_metrics
-from metrics.headlines import HEADLINES, Headline, headlines_of, record_means
+from metrics.headlines import (
+    GENERATION_MATCH,
+    HEADLINES,
+    Headline,
+    floors_of,
+    headlines_of,
+    record_means,
+    variants_of,
+)
 
 TEXT_NAMES = ["Reliability", "Generality", "Portability", "Locality", "Stability"]
 PICTURE_NAMES = [
@@ -257,6 +265,27 @@ def test_every_probe_of_a_scenario_reaches_a_metric() -> None:
 def test_record_means_come_in_the_order_of_the_edits() -> None:
     scores = {("a", "token_accuracy"): {9: 1.0, 2: 0.0}, ("b", "token_accuracy"): {2: 1.0}}
     assert list(record_means(scores, Headline("x", ("a", "b"))).items()) == [(2, 0.5), (9, 1.0)]
+
+
+@pytest.mark.parametrize("scenario", list(HEADLINES))
+@pytest.mark.parametrize("generation", [False, True])
+def test_every_edited_answer_has_its_floors(scenario: str, generation: bool) -> None:
+    lines = headlines_of(scenario, generation=generation)
+    known = {line.name: line for line in (*lines, *variants_of(scenario, lines))}
+    for line in lines:
+        floors = floors_of(line.name)
+        is_answer = line.name.startswith(("Reliability", "Generality", "Portability"))
+        assert bool(floors) == is_answer, line.name
+        if line.measure == GENERATION_MATCH:  # nothing is generated before the edit
+            floors.pop("gain", None)
+        for kind, name in floors.items():
+            floor = known[name]
+            assert (floor.probes, floor.measure) == (line.probes, line.measure)
+            if kind == "gain":
+                assert floor.over == f"{line.measure}_before"
+            else:
+                of_text = "_t" if line.probes[0].endswith("_t") else ""
+                assert floor.minus == (f"leak_same{of_text}",)
 
 
 def _probes(headlines: tuple[Headline, ...]) -> set[str]:
