@@ -120,7 +120,7 @@ def test_a_request_would_be_seen(browser: Browser, tmp_path: Path) -> None:
 
 def test_every_picture_is_decoded(watched: Watched) -> None:
     widths = watched.page.evaluate("() => [...document.images].map((i) => i.naturalWidth)")
-    assert len(widths) == 2 + 1 + 1, "bars of two scenarios, heat map, curves"
+    assert len(widths) == 2 + 1 + 1 + 1, "bars of two scenarios, heat map, matrix, curves"
     assert min(widths) > 100
     # Thumbnails are backgrounds; one that could not be decoded would have no size of its own.
     sizes = watched.page.evaluate(
