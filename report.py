@@ -7,6 +7,7 @@
     python report.py --check runs/tmke/text/0                         a run beside the paper's row
     python report.py --check runs/tmke/*/[0-9]* --output runs/report  both
     python report.py --records llava_rome.json                        published token accuracies
+    python report.py runs/transitivity/*/*/* --transitivity FILE      the page of make transitivity
 
 Runs that differ in nothing but their seeds are one row: their mean, and its spread over the seeds.
 Runs of one editor that differ in other settings are rows that say in what, or that --label names.
@@ -16,6 +17,7 @@ loaded and no metric is computed anew. With --check each result is held against 
 the exit code is 0 if all are within the tolerance, 1 if any is not, 2 after an error. It also says
 which of the paper's own figures can be told from an answer that everybody gets. --records prints
 the means of token accuracies that are published record by record, with the floor beside each.
+--transitivity writes the page that `make transitivity` is for.
 """
 
 import argparse
@@ -23,13 +25,14 @@ import sys
 from collections.abc import Sequence
 
 from errors import ConfigError, exit_status
-from options import path_flag
+from reporting.arguments import report_parser
 from reporting.check import check_entry, checked_as_text
 from reporting.console import rich_table
 from reporting.document import REPORT, write_report
 from reporting.paper_floor import paper_floor_tables
 from reporting.record_file import accuracies_table, read_accuracies
 from reporting.sources import Sources, read_sources
+from reporting.transitivity_page import check_page, write_page
 from results.files import check_output
 from results.screen import screen
 
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0; 1 if --check finds a figure that is not the paper's; or 2 after an error that
         the user can fix.
     """
-    options = _parser().parse_args(arguments)
+    options = report_parser(__doc__).parse_args(arguments)
     return exit_status(lambda: report(options))
 
 
@@ -52,11 +55,16 @@ def report(options: argparse.Namespace) -> int:
         TmkeError: a folder cannot be read, or the output is missing or taken.
     """
     has_folders = bool(options.folders or options.label)
+    writes = options.output is not None or options.transitivity is not None
     if options.output is not None:
         check_output(options.output, REPORT, overwrite=options.overwrite)
-    elif not options.check and (has_folders or not options.records):
-        raise ConfigError("--output DIR is required: the folder for the report (or --check).")
-    if not has_folders and (options.output is not None or options.check or not options.records):
+    if options.transitivity is not None:
+        check_page(options.transitivity, overwrite=options.overwrite)
+    if not writes and not options.check and (has_folders or not options.records):
+        raise ConfigError(
+            "--output DIR is required: the folder for the report (or --check, or --transitivity)."
+        )
+    if not has_folders and (writes or options.check or not options.records):
         raise ConfigError("RESULT_DIR is required: folders that evaluate.py wrote (or --label).")
     tables = [accuracies_table(read_accuracies(path)) for path in options.records]
     sources = read_sources(options.folders, options.label) if has_folders else None
@@ -67,6 +75,8 @@ def report(options: argparse.Namespace) -> int:
     code = check(sources) if options.check else 0
     if options.output is not None:
         screen().print(f"Written to {write_report(sources, options.output)}", soft_wrap=True)
+    if options.transitivity is not None:
+        screen().print(f"Written to {write_page(sources, options.transitivity)}", soft_wrap=True)
     return code
 
 
@@ -77,41 +87,6 @@ def check(sources: Sources) -> int:
         screen().print(rich_table(table))
     screen().print(checked_as_text(checked_entries))
     return 0 if all(checked.passes for checked in checked_entries) else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="report.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "folders", nargs="*", type=path_flag, metavar="RESULT_DIR",
-        help="folders written by evaluate.py; folders of train.py add their loss curves",
-    )  # fmt: skip
-    parser.add_argument(
-        "--label", action="append", default=[], metavar="NAME=DIR",
-        help="calls the runs of a folder, of all folders below it or of a pattern NAME in tables, "
-        "figures and page, and takes them in; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output", type=path_flag, metavar="DIR",
-        help="folder for the report; optional with --check",
-    )  # fmt: skip
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a report that is already in the output"
-    )
-    parser.add_argument(
-        "--check", action="store_true",
-        help="compare every result with the paper's figure; exit code 0 if all are within the "
-        "tolerance, 1 if any is not, 2 after an error",
-    )  # fmt: skip
-    parser.add_argument(
-        "--records", action="append", default=[], type=path_flag, metavar="FILE",
-        help="prints the means of a JSON file of token accuracies, with exact match and the floor "
-        "beside each; may be repeated, and needs no RESULT_DIR",
-    )  # fmt: skip
-    return parser
 
 
 if __name__ == "__main__":

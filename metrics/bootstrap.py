@@ -271,6 +271,52 @@ def unpaired_difference(
     return Estimate(difference, low, high, n)
 
 
+def share_of(
+    part: npt.ArrayLike,
+    whole: npt.ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    clusters: Labels | None = None,
+) -> Estimate:
+    """How much of one mean is left in another, in percent: 100 mean(part) / mean(whole).
+
+    Both are of the same records, which are drawn together, so that a draw's share is the ratio of
+    its own two means. A share of what is not told from 0 says nothing.
+
+    Args:
+        part: (n,) scores of the records.
+        whole: (n,) other scores of the same records.
+        resamples: how many samples are drawn.
+        seed: of the draws.
+        clusters: (n,) labels of the records, as for `estimate`.
+
+    Returns:
+        The share with its 95 % interval; without records, and nan, unless the interval of
+        mean(whole) lies above 0.
+
+    Raises:
+        ValueError: lengths differ, or values are not finite.
+
+    >>> share_of([0.5, 1.0], [1.0, 2.0])
+    Estimate(mean=50.0, low=50.0, high=50.0, n=2)
+    >>> share_of([0.5, 1.0], [0.0, 2.0]).n
+    0
+    """
+    first, second = _finite_vector(part), _finite_vector(whole)
+    if first.shape != second.shape:
+        raise ValueError(f"expected paired scores, got {first.size} and {second.size}")
+    nothing = Estimate(math.nan, math.nan, math.nan, 0)
+    if first.size == 0 or is_one_cluster(clusters):
+        return nothing
+    parts, wholes = resampled_means([first, second], resamples, seed, clusters)
+    if not percentile_interval(wholes)[0] > 0:
+        return nothing
+    told = wholes > 0  # the few draws below the interval have no share
+    low, high = percentile_interval(100 * parts[told] / wholes[told])
+    return Estimate(float(100 * first.mean() / second.mean()), low, high, first.size)
+
+
 def resampled_means(
     arrays: Sequence[Floats], resamples: int, seed: int, clusters: Labels | None = None
 ) -> Floats:

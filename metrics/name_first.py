@@ -22,9 +22,7 @@ from dataclasses import replace
 from metrics.headlines import GENERATION_MATCH, Headline, Scores
 
 CHAIN, NAME = "_chain", "_name"  # suffixes of a probe
-_DIRECT = (
-    "_direct"  # of one whose scores are those of the probe itself, where it is asked by a name
-)
+DIRECT = "_direct"  # of one that holds a probe's own scores, where it is asked by a name
 CHAIN_GAIN = "chain_gain"
 RECOGNITION = {
     "Recognition_S": "reliability_s",
@@ -51,7 +49,7 @@ def probe_of(probe: str) -> str:
 def with_direct(scores: Scores) -> Scores:
     """The scores, and those of each probe itself in the records that ask it by a name."""
     added = {
-        (f"{probe_of(probe)}{_DIRECT}", measure): {
+        (f"{probe_of(probe)}{DIRECT}", measure): {
             edit: direct[edit] for edit in of_edits if edit in direct
         }
         for (probe, measure), of_edits in scores.items()
@@ -91,7 +89,7 @@ def name_first_metrics(
         floor = tuple(f"{probe}{CHAIN}" for probe in line.minus)
         metrics.append(replace(line, name=f"{line.name}{CHAIN}", probes=chained, minus=floor))
         if not line.minus:
-            direct = tuple(f"{probe}{_DIRECT}" for probe in asked)
+            direct = tuple(f"{probe}{DIRECT}" for probe in asked)
             name = f"{line.name}_{CHAIN_GAIN}"
             metrics.append(replace(line, name=name, probes=chained, minus=direct))
     return tuple(metrics)

@@ -35,6 +35,7 @@ from metrics.headlines import (
     variant_of,
     variants_of,
 )
+from metrics.name_first import CHAIN, DIRECT, name_first_metrics, probe_of
 from metrics.seeds import difference_over_seeds
 from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import (
@@ -77,9 +78,10 @@ def record_scores(run: RunResult) -> pd.DataFrame:
 
     Returns:
         One line per edit, in the order of their ids, one column per metric that a record has, and
-        one per gain and part of it over pictures that were read or not, in percent; nan where the
-        record has no such probe. Their means over lines are the metrics of `summary.json`. Empty if
-        the folder has no `edits.parquet`. Not to be changed: it is kept.
+        one per gain, part of it over pictures that were read or not, and answer by way of a name,
+        in percent; nan where the record has no such probe. Their means over lines are the metrics
+        of `summary.json`. Empty if the folder has no `edits.parquet`. Not to be changed: it is
+        kept.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has a score twice.
@@ -128,11 +130,28 @@ def scores_by_record(
             of_probe = by_probe.setdefault((str(probe), name), np.full(len(edits), np.nan))
             of_probe[rows["line"]] = rows[name].astype(float)
     scores: dict[str, np.ndarray] = {}
-    for headline in headlines:
+    for headline in (*headlines, *_by_name(by_probe, headlines)):
         fractions = _values(by_probe, headline)
         if fractions is not None:
             scores[headline.name] = 100 * fractions
     return pd.DataFrame(scores, index=pd.Index(edits, name="edit_id"))
+
+
+def _by_name(
+    by_probe: dict[tuple[str, str], np.ndarray], headlines: Sequence[Headline]
+) -> Sequence[Headline]:
+    """What is told of probes that were asked by a name too; adds their own scores, where they were.
+
+    As `metrics.name_first.with_direct`, of all records at once.
+    """
+    named = {key for key in by_probe if key[0].endswith(CHAIN)}
+    for probe, measure in named:
+        direct = by_probe.get((probe_of(probe), measure))
+        if direct is not None:
+            asked = np.isfinite(by_probe[probe, measure])
+            by_probe[f"{probe_of(probe)}{DIRECT}", measure] = np.where(asked, direct, np.nan)
+    plain = [line for line in headlines if not (line.over or line.given)]
+    return name_first_metrics(plain, [probe for probe, _ in by_probe]) if named else ()
 
 
 def entry_scores(entry: Entry, metric: str) -> pd.DataFrame:

@@ -12,6 +12,8 @@ from metrics.bootstrap import (
     estimate,
     estimates,
     paired_difference,
+    resampled_means,
+    share_of,
     unpaired_difference,
 )
 
@@ -118,3 +120,27 @@ def test_independent_differences_are_wider_than_paired_ones_where_records_are_al
     assert apart.half_width == pytest.approx(normal, rel=0.15)
     assert paired.half_width < 1e-9
     assert unpaired_difference([], [1.0]).n == 0
+
+
+@pytest.mark.parametrize("labels", [None, [number // 2 for number in range(31)]])
+def test_a_share_is_the_ratio_of_the_means_of_each_draw(labels: list[int] | None) -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.uniform(0, 2, 31)
+    part = 0.4 * whole + rng.normal(0, 0.3, 31)
+    share = share_of(part, whole, seed=3, resamples=300, clusters=labels)
+    of_draws = [
+        resampled_means([values], 300, 3, labels)[0] for values in (part, whole)
+    ]  # by the same seed both draw the same records
+    expected = np.quantile(100 * of_draws[0] / of_draws[1], [0.025, 0.975])
+    assert (share.low, share.high) == pytest.approx(tuple(expected))
+    assert share.mean == pytest.approx(100 * part.sum() / whole.sum())
+    assert share_of(0.25 * whole, whole, clusters=labels).high == pytest.approx(25)
+
+
+def test_there_is_no_share_of_what_is_not_told_from_nothing() -> None:
+    whole = np.array([1.0, -1.0, 0.5, -0.25])
+    assert share_of([1.0] * 4, whole).n == 0
+    assert share_of([], []).n == 0
+    assert share_of([1.0, 1.0], [1.0, 1.0], clusters=["a", "a"]).n == 0
+    with pytest.raises(ValueError, match="paired scores, got 1 and 2"):
+        share_of([1.0], [1.0, 2.0])

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from metrics.collection import variant_metrics
+from metrics.name_first import CHAIN
 from reporting.by_name import by_name_lines
 from reporting.console import beside_tables
 from reporting.document import build_report
 from reporting.formats import APART
 from reporting.name_first import name_first_table
 from reporting.naming import entries
+from reporting.pairs import record_scores
 from reporting.run_tables import run_markdown
 from reporting.sources import Sources
 from results.folder import RunResult
@@ -78,3 +80,14 @@ def test_the_report_has_the_table_where_a_run_asked_so(tmp_path: Path, is_asked:
     assert ("Name first, then ask" in titles) == ("transitive_name_first" in names) == is_asked
     assert by_name_lines(result) if is_asked else not by_name_lines(result)
     assert is_asked or name_first_table(entries([result])) is None
+
+
+def test_scores_by_record_are_those_that_the_metrics_are_means_of(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    table = record_scores(result)
+    told = {n: v for n, v in result.variants.items() if CHAIN in n and v.n}
+    assert {"Reliability_S_chain", "Reliability_S_chain_gain", "Specificity_S_chain"} <= set(told)
+    assert set(told) <= set(table)
+    for name, value in told.items():
+        assert table[name].mean() == pytest.approx(value.mean)
+        assert table[name].count() == value.n
