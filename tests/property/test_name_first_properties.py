@@ -43,7 +43,7 @@ from tests.editors import fine_tune, lora, mend, rome
 from tests.property.test_reading_properties import model, pixels_of, processor, source
 
 __all__ = ["model", "processor", "source"]
-N = 3
+N = 2
 BY_NAME = replace(SCENARIOS["transitive"], names_first=True)
 Lines = Mapping[tuple[int, str, str], Mapping[str, Any]]  # by edit, probe and measure
 
@@ -140,7 +140,7 @@ def ways(source: RecordSource) -> dict[tuple[int, str], Any]:
 def test_words_are_those_of_one_picture_at_a_time(
     model: EditableModel, processor: Processor, source: RecordSource, expected: dict[Any, str]
 ) -> None:
-    for size in (1, 3):
+    for size in (1, N):
         data = served(source, processor, model, BY_NAME, size)
         lines = by_key(evaluated(model, processor, data, Unedited()))
         named = {key[:2]: line for key, line in lines.items() if key[1].endswith(NAME)}
