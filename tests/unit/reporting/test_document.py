@@ -51,6 +51,7 @@ def test_sections_stand_in_order(folders: list[Path]) -> None:
         "Unimodal scenario",
         "Transitive scenario",
         "From text to pictures",
+        "The whole matrix",
         "Edits in sequence, unimodal scenario",
         "Cost",
         "Training",
