@@ -69,13 +69,12 @@ def _what_is_asked() -> Text:
 
 def _over_rows(reached: Sequence[Reach], splits: Sequence[Split]) -> Iterator[Spans]:
     """What holds for how many rows."""
-    told = [reach for reach in reached if reach.arrives]
     at_a_floor = [_named(reach.on_picture) for reach in reached if not reach.arrives]
-    rest = f"not told from one of them: {', '.join(at_a_floor)}" if at_a_floor else "no row is not"
+    rest = f"; not told from one of them: {', '.join(at_a_floor)}" if at_a_floor else ""
     yield spans(
         *_bold("What reaches the picture. "),
-        f"Of {len(reached)} rows (a model and an editor), {len(told)} answer about the picture "
-        f"above both floors; {rest}.",
+        f"Of {len(reached)} rows (a model and an editor), {len(reached) - len(at_a_floor)} answer "
+        f"about the picture above both floors{rest}.",
         *_range(reached),
     )
     title = _bold("Where it is lost. ")

@@ -66,11 +66,9 @@ class Reach:
         return self.on_picture.name
 
     @property
-    def arrives(self) -> bool | None:
-        """Whether the answer about the picture is told from every floor; None: none is told."""
-        if not self.parts:
-            return None
-        return all(part.on_picture.low > 0 for part in self.parts.values())
+    def arrives(self) -> bool:
+        """Whether the answer about the picture is told from both floors."""
+        return all(floor in self.parts and self.parts[floor].on_picture.low > 0 for floor in FLOORS)
 
 
 def reaches(entries: Sequence[Entry]) -> list[Reach]:

@@ -10,7 +10,8 @@ from reporting.formats import NO_GAIN, NOT_SPECIFIC
 from reporting.naming import entries
 from reporting.reach import Reach, reach_table, reaches
 from results.folder import RunResult
-from tests.transitive_results import make_pictures, make_text
+from tests.result_folders import make_scored
+from tests.transitive_results import asked, make_pictures, make_text
 
 
 def only(*runs: RunResult) -> Reach:
@@ -50,7 +51,16 @@ def test_an_answer_that_everybody_gets_does_not_arrive(tmp_path: Path) -> None:
     found = only(*runs)
     assert found.parts["gain"].share.mean == 90
     assert found.parts["specificity"].share.mean == 0
-    assert found.arrives is False
+    assert not found.arrives
+
+
+def test_without_a_probe_about_others_nothing_is_told(tmp_path: Path) -> None:
+    runs = [
+        make_text(tmp_path / "t", "ft"),
+        make_scored(tmp_path / "p", "ft", "transitive", asked("reliability_s", 20)),
+    ]
+    found = only(*runs)
+    assert (list(found.parts), found.arrives) == (["gain"], False)
 
 
 def test_rows_without_a_floor_or_not_judged_alike_are_left_out(tmp_path: Path) -> None:
