@@ -67,7 +67,10 @@ def test_an_edit_of_a_picture_alone_is_made_of_the_picture(tmp_path: Path) -> No
         "trained_on": None,
         "overlap": None,
         "check": {"records": 2, "subjects": 2, "targets": 1, "findings": []},
-    }
+        "targets": {
+            "edits": 2, "targets": 1, "effective": 1.0, "largest": "Port Vell", "largest_edits": 2
+        },
+    }  # fmt: skip
 
 
 def test_a_text_edit_of_mcmke_is_asked_of_pictures_and_may_be_answered_by_an_alias(

@@ -270,5 +270,5 @@ def test_the_benchmarks_own_records(tmp_path: Path) -> None:
             "evaluate.py", *common, f"scenario={scenario}", f"output_dir={tmp_path / 'b'}", status=2
         )  # fmt: skip
         assert "pictures, and" in printed
-        assert "are missing" in printed
+        assert "of them are not in" in printed
         assert not (tmp_path / "b").exists()

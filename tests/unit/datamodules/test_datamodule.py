@@ -304,8 +304,9 @@ def test_a_look_opens_and_asks_no_more_than_its_edits_need(
     assert not opened
     data.check()
     data.setup()
-    # Besides, of the test edits, the true answer to the one-hop question about the picture.
-    assert len(checked) == 2 * 2 * (1 + 11 + 6) + 2, "each row of four edits once"
+    # Besides, of the test edits, the true answer to the one-hop question about the picture, and
+    # what their two pictures and that of the same-type entity show.
+    assert len(checked) == 2 * 2 * (1 + 11 + 6) + 2 * (1 + 3), "each row of four edits once"
     assert len(list(data.test_dataloader())) == 1
     assert len(data.train_dataloader()) == 2
     names = [path.name for path in opened]

@@ -203,8 +203,8 @@ def test_gradients_beyond_float16_are_not_kept_in_mends_statistics() -> None:
     model, batch = module.model, worded_batch([GOOD])
     capture = model.capture
 
-    def overflown(*given: object) -> object:
-        factors, logits = capture(*given)  # type: ignore[arg-type]
+    def overflown(*given: object, **named: object) -> object:
+        factors, logits = capture(*given, **named)  # type: ignore[arg-type]
         return {s: replace(f, delta=f.delta * torch.inf) for s, f in factors.items()}, logits
 
     model.capture = overflown  # type: ignore[method-assign, assignment]
