@@ -11,6 +11,7 @@ zero, and a model whose training never moved it is shown the question without it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -167,6 +168,7 @@ class Counterfactual(nn.Module):
             for text, entry in zip(rows.texts, entries, strict=True)
         ]
         longer, moved = reread(encoder, encoded, rows, at)
+        longer = _by_entry(longer, entries)
         most = None if budget is None else self.tokens_at_once(budget)
         passes = self._padded if self.packed_mask is None else self._packed
         pieces, order = zip(*passes(longer, moved, most), strict=True)
@@ -227,6 +229,18 @@ class Counterfactual(nn.Module):
         pictures = self.pictures(rows.features.to(embedded.dtype)).to(embedded.dtype)  # (P, S, d)
         of_rows = pictures[rows.image_index[rows.image_index >= 0]]
         return embedded.masked_scatter(rows.image_slots[..., None], of_rows)
+
+
+def _by_entry(rows: Rows, entries: Sequence[str]) -> Rows:
+    """The rows with those of an edit apart that are told different entries.
+
+    Edits in sequence are one edit to every row (`lightning_modules.sequential`), and all of its
+    rows in text would stand in one sequence, however many there are.
+    """
+    numbers: dict[tuple[int, str], int] = {}
+    told = zip(rows.edit_index.tolist(), entries, strict=True)
+    groups = [numbers.setdefault(one, len(numbers)) for one in told]
+    return replace(rows, edit_index=rows.edit_index.new_tensor(groups))
 
 
 def build_counterfactual(

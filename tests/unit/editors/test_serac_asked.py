@@ -199,6 +199,27 @@ def test_what_rows_of_an_edit_begin_with_is_read_once(monkeypatch: pytest.Monkey
     assert counts[0] < 0.85 * counts[1]
 
 
+def test_rows_under_edits_in_sequence_are_packed_entry_by_entry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are all of one edit; one sequence of them would grow with the batch."""
+    model = picture_model()
+    editor = stirred(model)
+    batch = looked(model, worded_batch(EDITS, pictures=True))
+    edit, _ = made(model, editor, batch)
+    at, entry = batch.rows.answers(), batch.rows.edit_index
+    in_sequence = replace(batch.rows, edit_index=torch.zeros_like(entry))
+    sizes, answers = places(editor, monkeypatch), list[Tensor]()
+    read = list[list[int]]()
+    for rows in (batch.rows, in_sequence):
+        sizes.clear()
+        with torch.no_grad():
+            answers.append(edit.counterfactual(rows, at, entry))
+        read.append(list(sizes))
+    assert read[0] == read[1]
+    assert torch.equal(*answers)
+
+
 def suffixes(model: EditableModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Answer tokens of each pass of the base model's upper layers."""
     passes, suffix = list[int](), model.suffix
