@@ -189,11 +189,12 @@ class EvaluationModule(L.LightningModule):
         Raises:
             ModelError: they are no numbers.
         """
-        at = batch.rows.answers()
+        at, started = batch.rows.answers(), self._now()
         pre = base_predictions(self.model, batch.rows, state, at)
+        seconds = self._now() - started if state.answered else 0.0
         self._check(batch).unedited(pre.largest, at.row)
         own = exact_match(pre.best, at.target, at.row, at.n_rows) == 1
-        return Unedited(pre, self._reading(batch, own))
+        return Unedited(pre, self._reading(batch, own), seconds)
 
     def _check(self, batch: EditBatch) -> FiniteCheck:
         return FiniteCheck(batch, self.model, self.editor.name)
@@ -217,7 +218,7 @@ class EvaluationModule(L.LightningModule):
         at, check = rows.answers(), self._check(batch)
         started = self._now()
         comparison = compare(self.model, edit, rows, state, at, pre.answers)
-        answer_seconds = (self._now() - started) / len(batch)
+        answer_seconds = (self._now() - started + pre.seconds) / len(batch)
         check.edited(comparison.post.largest, at.row)
         asked = replace(batch, rows=rows)
         scores, generated = self._measure(asked, state, edit, comparison, check)

@@ -106,10 +106,12 @@ class Unedited:
     Attributes:
         answers: at the answer tokens of all rows.
         read: what it made of the pictures that probes show.
+        seconds: its pass took, where the edits' answers are made of the same logits; else 0.
     """
 
     answers: Predictions
     read: OfProbes
+    seconds: float = 0.0
 
 
 def measures(probe: str, scoring: Scoring) -> tuple[str, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from datamodules.scenarios import SCENARIOS
 from lightning_modules.evaluation import EvaluationModule
@@ -67,6 +69,31 @@ def test_an_evaluation_reports_the_scope_of_its_probes(threshold: float) -> None
     assert report["scope_inside"] == pytest.approx(sum(inside) / len(inside), rel=1e-5)
     assert report["scope_outside"] == pytest.approx(sum(outside) / len(outside), rel=1e-5)
     assert set(outcome.answer_seconds) == {1, 2, 4}
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_pass_that_serves_both_answers_counts_among_the_seconds_of_answering(
+    keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that the base model's upper layers alone move; the edit takes no time."""
+    model = picture_model()
+    editor, batch = stirred(model), worded_batch((1, 2), pictures=True)
+    editor.asks_unedited = keeps
+    module = EvaluationModule(model, editor, SCENARIOS["transitive"], editor.encoder)
+    passes, suffix = list[int](), model.suffix
+
+    def timed(*args: Any, **options: Any) -> Tensor:
+        passes.append(1)
+        return suffix(*args, **options)
+
+    monkeypatch.setattr(model, "suffix", timed)
+    monkeypatch.setattr(module, "_now", lambda: 10.0 * len(passes))
+    known = {n: rows for n, rows in batch.probes.items() if n in module_probes()}
+    module.test_step(replace(batch, probes=known), 0)
+    outcome = module.compute_outcome()
+    assert len(passes) == (1 if keeps else 2)
+    assert outcome.answer_seconds == {1: 5.0, 2: 5.0}
+    assert set(outcome.seconds.values()) == {0.0}
 
 
 def module_probes() -> set[str]:
