@@ -162,6 +162,8 @@ def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
         known["metrics"] = {"positions": "answer"}  # once the only choice, whatever was typed
     elif not is_training and isinstance(metrics, dict):
         known["metrics"] = {"cluster": "record"} | metrics  # once the only choice
+    if not is_training and isinstance(asked := stored.get("evaluate"), dict):
+        known["evaluate"] = {"name_first": False} | asked  # nothing was asked by a name then
     return without_tildes({**stored, **known})
 
 

@@ -1,6 +1,9 @@
 """What may be typed anew for a training that goes on, and what cannot be changed any more."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from configs import schema
 from configs.check import load_config
@@ -71,6 +74,30 @@ def test_an_earlier_training_compared_at_the_answers_whatever_was_typed() -> Non
     assert training_settings(older)["metrics"] == {"positions": "answer"}
     evaluation = {**older, "metrics": every, "protocol": {"name": "single"}}
     assert with_current_keys(evaluation)["metrics"] == every | {"cluster": "record"}
+
+
+def test_an_evaluation_of_before_is_the_same_run_where_nothing_is_asked_by_a_name(
+    tmp_path: Path,
+) -> None:
+    """A finished one is then shown again, as `resume=true` has it, and not refused."""
+    folder = tmp_path / "run"
+    words = [
+        "experiment=demo",
+        "editor=none",
+        "scenario=transitive",
+        "resume=true",
+        f"output_dir={folder}",
+    ]
+    config = load_config("evaluate", words)
+    with output_folder(config):
+        pass
+    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    assert stored["evaluate"].pop("name_first") is False
+    older = f"# Resolved settings of evaluate.py\n{yaml.safe_dump(stored)}"
+    (folder / "config.yaml").write_text(older)
+    check_output_dir(config)
+    with pytest.raises(ConfigError, match=r"evaluate\.name_first was False and is True"):
+        check_output_dir(load_config("evaluate", [*words, "evaluate.name_first=true"]))
 
 
 @pytest.mark.parametrize("word", ["data.on_error=skip", "data.num_workers=2", "data.root=x"])
