@@ -24,6 +24,7 @@ from reporting.tables import metric_cell, points_cell
 
 PICTURES = {"seen": "Reliability_S", "unseen": "Reliability_U"}
 IN_TEXT = "Reliability"
+OWN_IN_TEXT = "Reliability_T"  # of a scenario that asks in text too
 KEPT = ("Locality_T", "Locality_I", "Stability")
 
 
@@ -32,7 +33,8 @@ def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> Re
 
     Args:
         entries: of one scenario with pictures.
-        in_text: rows of the unimodal scenario, for the same editor's Reliability in text.
+        in_text: rows of the unimodal scenario, for the same editor's Reliability in text where
+            the scenario asks nothing in text.
 
     Returns:
         Two rows per model and name, for the seen and the unseen picture; None where no row says
@@ -60,7 +62,7 @@ def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> Re
             (model_label(entry.model), marked_name(entry), picture),
             str(entry.n_edits),
             (
-                marked_cell(_row_in_text(entry, in_text), IN_TEXT),
+                _in_text_cell(entry, in_text),
                 marked_cell(entry, name),
                 points_cell(entry.variants.get(f"{name}_{GAIN}")),
                 points_cell(entry.metrics.get(floors_of(name)[SPECIFICITY.lower()])),
@@ -74,7 +76,10 @@ def reading_table(entries: Sequence[Entry], in_text: Sequence[Entry] = ()) -> Re
         for entry in told
         for picture, name in PICTURES.items()
     )
+    of_its_own = any(OWN_IN_TEXT in entry.metrics for entry in told)
+    edited = "after the same edit" if of_its_own else "after an edit in text, of scenario=unimodal"
     notes = (
+        f"In text: the row's Reliability {edited}.",
         "Reliability, in percent; first token and exact match: the first, and every, token of the "
         "answer. Gain: points over the unedited model's score of the same probes; Specificity: "
         "points over what the new answer scores about another entity of the same type; both with "
@@ -154,6 +159,13 @@ def marked_cell(entry: Entry | None, name: str) -> Cell:
         return Cell()
     marks = floor_marks(entry, [name]).get(name, "")
     return replace(metric_cell(entry.metrics.get(name)), floor=marks)
+
+
+def _in_text_cell(entry: Entry, in_text: Sequence[Entry]) -> Cell:
+    """Reliability in text: after the edits of the row themselves, where they were asked so."""
+    if OWN_IN_TEXT in entry.metrics:
+        return marked_cell(entry, OWN_IN_TEXT)
+    return marked_cell(_row_in_text(entry, in_text), IN_TEXT)
 
 
 def _row_in_text(entry: Entry, in_text: Sequence[Entry]) -> Entry | None:

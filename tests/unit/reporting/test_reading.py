@@ -95,6 +95,24 @@ def cell(table: ResultTable, column: str, *heads: str) -> str:
     return row.cells[number].text
 
 
+def test_edits_in_both_stand_beside_their_own_answers_in_text(tmp_path: Path) -> None:
+    """And not beside those of other edits, which were made in text alone."""
+    scores: dict[str, Sequence[float | None]] = {
+        "reliability_s/token_accuracy": [1.0] * N,
+        "reliability_s/fact_before": [1.0] * N,
+        "reliability_t/token_accuracy": [0.5] * N,
+        "reliability_t/token_accuracy_before": [0.5] * N,
+    }
+    both = make_scored(tmp_path / "both", "ft", "joint", scores)
+    others = entries([in_text(tmp_path / "text", "ft", 1.0)])
+    table = reading_table(entries([both]), others)
+    assert table is not None
+    assert cell(table, "In text", "FT", "seen") == "50.0"
+    number = [column.name for column in table.columns].index("In text")
+    assert table.rows[0].cells[number].floor == NO_GAIN
+    assert table.notes[0] == "In text: the row's Reliability after the same edit."
+
+
 def table_of(runs: list[RunResult]) -> ResultTable:
     rows = entries(runs)
     table = reading_table(
