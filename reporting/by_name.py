@@ -9,6 +9,11 @@ from reporting.paper import paper_columns
 from results.folder import RunResult
 
 BY_NAME = ("Metric", "At once", "By name", "Gain", "n")  # columns of `by_name_lines`
+AT_ONCE_NOTE = (
+    "At once: the metric over all its records and probes, also those that were not asked by a "
+    "name, as the far question of Locality_I; the difference to it may be another number than the "
+    "gain."
+)
 
 
 def by_name_lines(run: RunResult) -> list[tuple[str, ...]]:

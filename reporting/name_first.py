@@ -8,7 +8,7 @@ is in what should not have changed: Locality, Stability, and Leak.
 from collections.abc import Sequence
 
 from metrics.name_first import CHAIN, CHAIN_GAIN, RECOGNITION
-from reporting.by_name import named_first
+from reporting.by_name import AT_ONCE_NOTE, named_first
 from reporting.comparable import check_comparable, data_and_seeds, in_order
 from reporting.entries import Entry
 from reporting.formats import Cell, ResultTable, Row, metric_column
@@ -59,6 +59,7 @@ def name_first_table(entries: Sequence[Entry]) -> ResultTable | None:
         "in points with the 95 % interval, paired over the records and probes that were asked by "
         "a name; bold: it excludes 0. Recognition: the words are the name of what is shown. "
         "Locality_I by name compares the unedited and the edited model on the same text question.",
+        AT_ONCE_NOTE,
         *seed_notes(told),
         *editor_note(entry.editor for entry in told),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from reporting.beside import ABOVE, BY_PICTURE, above_lines, part_lines
-from reporting.by_name import BY_NAME, by_name_lines
+from reporting.by_name import AT_ONCE_NOTE, BY_NAME, by_name_lines
 from reporting.clusters import RECORD, drawn_over, target_warning
 from reporting.entries import Entry
 from reporting.floors import floor_marks, floor_notes
@@ -25,7 +25,8 @@ _BY_PICTURE = (
 )
 _BY_NAME = (
     "By name: asked in text, by what the unedited model said that the picture shows. Gain: points "
-    "over asking the picture at once, of the n records that were asked both ways."
+    "over asking the same pictures at once, of the n records that were asked both ways. "
+    f"{AT_ONCE_NOTE}"
 )
 
 

@@ -56,6 +56,7 @@ def test_three_rows_tell_at_once_by_name_and_the_gain(tmp_path: Path) -> None:
     assert at_once == ["-", "25.0", "50.0"]
     assert by_name == ["28.6", "100.0", "50.0"]
     assert gain == ["-", "+75.0", "+0.0"]
+    assert any("were not asked by a name" in note for note in table.notes)
     assert [cell.mark == APART for cell in table.rows[2].cells] == [False, True, False]
 
 
@@ -66,6 +67,7 @@ def test_one_run_tells_the_same_in_lines(tmp_path: Path) -> None:
         ("Leak ↓", "50.0", "50.0", "+0.0", "8"),
     ]
     assert "| Reliability_S ↑ | 25.0 | 100.0 | +75.0 | 7 |" in run_markdown(result)
+    assert "were not asked by a name" in run_markdown(result)
     titles = [table.title for table in beside_tables(result)]
     assert titles[-1] == "Name first, then ask"
     assert "Name first, then ask" not in [t.title for t in beside_tables(make_run(tmp_path / "o"))]
