@@ -20,7 +20,7 @@ from benchmarks.memory import peak_bytes
 from configs.schema import EvaluateOptions
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from datamodules.scenarios import SCENARIOS
-from editors.base import HoldsMemory
+from editors.base import HoldsMemory, state_for
 from editors.serac.counterfactual import Counterfactual
 from editors.serac.editor import Serac
 from errors import ConfigError, DataError
@@ -127,8 +127,8 @@ def test_no_more_is_held_than_was_counted(name: str, wide_model: EditableModel) 
         rows = model.encode_pictures(batch.rows)
         batch = replace(batch, rows=rows)
         state, at = model.prefix(rows, editor.first_layer(model), packed=True), rows.answers()
-        with torch.no_grad():
-            pre = model.suffix(state, at=at).topk(5)
+        state = state_for(editor, state)
+        pre = model.unedited(state, at).topk(5)
         edit = editor.edit(model, batch, state)
         with torch.no_grad():
             post = edit.answer(model, rows, state, at).topk(5)
