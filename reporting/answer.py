@@ -12,6 +12,7 @@ from metrics.chain import BY_CHANCE, CARRIED, CLASSES, NOT_CARRIED, NOT_RECOGNIS
 from metrics.headlines import SPECIFICITY
 from reporting.blocks import Items, Section, Span, Spans, Text, spans, text
 from reporting.chain import Split
+from reporting.clusters import drawn_over
 from reporting.comparable import by_model
 from reporting.entries import Entry
 from reporting.formats import EMPTY
@@ -55,15 +56,16 @@ def answer_section(
         )
         for model, rows in models
     ]
-    return Section("The answer", (_what_is_asked(), Items(tuple(overall)), *sections))
+    return Section("The answer", (_what_is_asked(reached), Items(tuple(overall)), *sections))
 
 
-def _what_is_asked() -> Text:
+def _what_is_asked(reached: Sequence[Reach]) -> Text:
+    over = drawn_over(run for reach in reached for run in reach.on_picture.runs) or "records"
     return text(
         "A fact is edited in text, and asked about a picture of its subject that does not name it. "
         "What the edit brings there is above two floors: what the unedited model scores on the "
         "same question (gain), and what the new answer scores about a picture of another subject "
-        "of the type (specificity). In brackets are 95 % bootstrap intervals over records."
+        f"of the type (specificity). In brackets are 95 % bootstrap intervals over {over}."
     )
 
 

@@ -17,6 +17,7 @@ from reporting.answer import answer_section
 from reporting.blocks import FIGURES, Block, Figure, Items, Section, Table, code, spans, text
 from reporting.chain import Split, chain_splits, chain_table
 from reporting.chain_figure import chain_bars
+from reporting.clusters import drawn_over
 from reporting.comparable import by_model, check_comparable, in_order, split_protocols
 from reporting.entries import Entry
 from reporting.formats import EMPTY, Cell, Column, ResultTable, Row
@@ -186,7 +187,8 @@ def _run_section(entries: Sequence[Entry]) -> Section:
 
 def _limits(entries: Sequence[Entry]) -> Iterator[str]:
     tiny = [model_label(model) for model, _ in by_model(entries) if model.endswith("_tiny")]
-    yield "Intervals are over records: what another seed of a training or of the data changes is "
+    over = drawn_over(run for entry in entries for run in entry.runs)
+    yield f"Intervals are over {over}: what another seed of a training or of the data changes is "
     yield "not in them. "
     if tiny:
         yield f"The tiny models {', '.join(tiny)} learned a drawn world by heart: what holds for "

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import report
-from tests.result_folders import make_folder
+from tests.result_folders import make_folder, write_groups
 from tests.transitive_results import make_pictures, make_text
 
 COUNTRIES = {"model": "smollm_llava", "data": "countries", "data_digest": "d1"}
@@ -108,3 +108,19 @@ def test_earlier_results_are_shown_without_what_they_do_not_say(tmp_path: Path) 
     assert "No result says what the model named" in page
     assert "## What was run" in page
     assert "## Where the chain breaks" not in page
+
+
+def test_the_page_says_what_its_intervals_draw(page: str, tmp_path: Path) -> None:
+    assert page.count("ntervals are over records") + page.count("intervals over records") == 2
+    make_text(tmp_path / "text", "ft", cluster="target")
+    make_pictures(tmp_path / "pictures", "ft", cluster="target")
+    for name in ("text", "pictures"):
+        targets = [f"t{number % 7}" for number in range(20)]
+        write_groups(tmp_path / name, range(20), target=targets, cluster=targets)
+    file, folders = tmp_path / "page.md", [str(tmp_path / "text"), str(tmp_path / "pictures")]
+    assert report.main([*folders, "--transitivity", str(file)]) == 0
+    drawn = file.read_text()
+    assert "ntervals over records" not in drawn
+    assert "ntervals are over records" not in drawn
+    assert "95 % bootstrap intervals over targets." in drawn
+    assert "Intervals are over targets: what another seed" in drawn
