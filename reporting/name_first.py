@@ -11,9 +11,11 @@ from metrics.name_first import CHAIN, CHAIN_GAIN, RECOGNITION
 from reporting.by_name import AT_ONCE_NOTE, named_first
 from reporting.comparable import check_comparable, data_and_seeds, in_order
 from reporting.entries import Entry
+from reporting.floors import floor_notes
 from reporting.formats import Cell, ResultTable, Row, metric_column
 from reporting.labels import editor_note, model_label
 from reporting.overlap import marked_name
+from reporting.reading import marked_cell
 from reporting.tables import metric_cell, points_cell, seed_notes
 
 AT_ONCE, NAMED, GAINED = "at once", "by name", "gain"
@@ -42,7 +44,7 @@ def name_first_table(entries: Sequence[Entry]) -> ResultTable | None:
     for entry in told:
         found = entry.variants
         cells = {
-            AT_ONCE: [metric_cell(entry.metrics.get(name)) for name in names],
+            AT_ONCE: [marked_cell(entry, name) for name in names],
             NAMED: [metric_cell(found.get(f"{name}{CHAIN}")) for name in names],
             GAINED: [points_cell(found.get(f"{name}_{CHAIN_GAIN}")) for name in names],
         }
@@ -60,6 +62,9 @@ def name_first_table(entries: Sequence[Entry]) -> ResultTable | None:
         "a name; bold: it excludes 0. Recognition: the words are the name of what is shown. "
         "Locality_I by name compares the unedited and the edited model on the same text question.",
         AT_ONCE_NOTE,
+        *floor_notes(cell.floor for row in rows for cell in row.cells),
+        "Figures by name have no mark: their floors are the unedited model's figure by name, and "
+        "Leak by name.",
         *seed_notes(told),
         *editor_note(entry.editor for entry in told),
     )

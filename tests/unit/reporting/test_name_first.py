@@ -11,7 +11,7 @@ from metrics.name_first import CHAIN
 from reporting.by_name import by_name_lines
 from reporting.console import beside_tables
 from reporting.document import build_report
-from reporting.formats import APART
+from reporting.formats import APART, NOT_SPECIFIC
 from reporting.name_first import name_first_table
 from reporting.naming import entries
 from reporting.pairs import record_scores
@@ -54,6 +54,10 @@ def test_three_rows_tell_at_once_by_name_and_the_gain(tmp_path: Path) -> None:
     ]  # fmt: skip
     at_once, by_name, gain = ([cell.text for cell in row.cells] for row in table.rows[:3])
     assert at_once == ["-", "25.0", "50.0"]
+    assert table.rows[0].cells[1].floor == NOT_SPECIFIC, "it has 25 there, and 50 about another"
+    assert not any(cell.floor for row in table.rows[1:3] for cell in row.cells)
+    assert any(note.startswith(f"{NOT_SPECIFIC} not told from") for note in table.notes)
+    assert any("have no mark" in note for note in table.notes)
     assert by_name == ["28.6", "100.0", "50.0"]
     assert gain == ["-", "+75.0", "+0.0"]
     assert any("were not asked by a name" in note for note in table.notes)
