@@ -233,7 +233,7 @@ class EvaluationModule(L.LightningModule):
         if self._name_first is None:
             return
         yield from naming_lines(batch, self._name_first.ask(batch), seconds=seconds)
-        if (asked := self._name_first.chained(batch)) is not None:
+        if (asked := self._name_first.chained(batch, self.editor)) is not None:
             asked, state = self._prefix(asked)
             pre = self._unedited(asked, state)
             lines, _ = self._score(asked, state, edit, pre, seconds=seconds)

@@ -12,7 +12,7 @@ the model reads at once is not asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from datamodules.name_first import named_in
 from datamodules.prompt_encoder import Encoded, PromptEncoder
-from editors.base import DeltaEdit
+from editors.base import AsksLonger, DeltaEdit
+from errors import DataError
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
 from lightning_modules.predictions import Predictions, cached_predictions
@@ -103,11 +104,12 @@ class NameFirst:
             if form is not None
         ]  # fmt: skip
 
-    def chained(self, batch: EditBatch) -> EditBatch | None:
+    def chained(self, batch: EditBatch, editor: object = None) -> EditBatch | None:
         """The probes asked by the names that `ask` got; None where there is none.
 
         Args:
             batch: of the edits.
+            editor: that makes them; one that puts texts before questions has less room for them.
 
         Returns:
             A batch of the same edits whose probes are the chained ones; it has no edit rows.
@@ -119,6 +121,9 @@ class NameFirst:
         encoded: list[Encoded] = []
         probes: dict[str, list[int]] = {}
         edit_of = batch.rows.edit_index.tolist()
+        taught: dict[int, list[RowText]] = {}
+        for row in batch.edit_rows.tolist():
+            taught.setdefault(edit_of[row], []).append(batch.rows.texts[row])
         for probe, forms in questions.forms.items():
             for row, form in zip(batch.probes[probe].tolist(), forms, strict=True):
                 if form is None:
@@ -130,8 +135,11 @@ class NameFirst:
                 key = (edit_of[row], text)
                 if key not in row_of:
                     tokens = self._encoder.encode(**text.tokens)
-                    if len(tokens.ids) > self._model.max_positions:
-                        self._leave_out(question, len(tokens.ids))
+                    length = len(tokens.ids)
+                    if length > self._model.max_positions or not _fits(
+                        editor, taught[key[0]], text
+                    ):
+                        self._leave_out(question, length)
                         continue
                     row_of[key] = len(encoded)
                     encoded.append(tokens)
@@ -155,7 +163,7 @@ class NameFirst:
         if self._too_long == 1:
             log.warning(
                 "evaluate.name_first: %r has %d tokens with the name in it, and the model reads "
-                "%d; such questions are not asked",
+                "%d, with what the editor puts before it; such questions are not asked",
                 question, length, self._model.max_positions,
             )  # fmt: skip
 
@@ -186,6 +194,16 @@ class NameFirst:
         every = torch.arange(len(rows), device=rows.input_ids.device)
         matches, texts = generator.matches(DeltaEdit(), rows, every, Comparison(at, own, own))
         return [Said(texts[row], float(matches[row])) for row in range(len(rows))]
+
+
+def _fits(editor: object, taught: Sequence[RowText], asked: RowText) -> bool:
+    """Whether an editor's models read a question behind what it puts before it."""
+    if isinstance(editor, AsksLonger):
+        try:
+            editor.check_lengths(taught, [asked])
+        except DataError:
+            return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -268,3 +268,24 @@ def test_names_that_are_none_or_too_long(
         found = variant_metrics(outcome.scores, "transitive", resamples=2)
         assert found["Recognition_S"].mean == 0
         assert "Reliability_S_chain" not in found
+
+
+def test_a_name_that_leaves_no_room_for_a_demonstration_is_not_asked(
+    model: EditableModel, processor: Processor, source: RecordSource,
+    monkeypatch: pytest.MonkeyPatch, make_editor: Callable[[str], Editor],
+) -> None:  # fmt: skip
+    """The model reads the question, but not behind the new fact: the run goes on without it."""
+    encoder = make_encoder(processor, "default")
+    few, more = (len(encoder.encode(f"Who made {n * 'the '}?", "x").ids) for n in (10, 20))
+    words = " ".join(["the"] * (10 + (model.max_positions - 12 - few) * 10 // (more - few)))
+    monkeypatch.setattr(NameFirst, "_words", lambda self, rows, *_: [Said(words, 0.0)] * len(rows))
+    data = served(source, processor, model, BY_NAME, 1, limit=1)
+    plain, behind = (
+        [line for line in evaluated(model, processor, data, editor).lines if is_chain(line)]
+        for editor in (Unedited(), make_editor("ike"))
+    )
+    assert len(plain) > len(behind)
+
+
+def is_chain(line: Mapping[str, Any]) -> bool:
+    return str(line["probe"]).endswith(CHAIN)
