@@ -191,8 +191,8 @@ def _limits(entries: Sequence[Entry]) -> Iterator[str]:
     yield f"Intervals are over {over}: what another seed of a training or of the data changes is "
     yield "not in them. "
     if tiny:
-        yield f"The tiny models {', '.join(tiny)} learned a drawn world by heart: what holds for "
-        yield "them need not hold for a model of billions of parameters."
+        yield f"What holds for tiny models ({', '.join(tiny)}), which learned a drawn world by "
+        yield "heart, need not hold for a model of billions of parameters."
 
 
 def _not_run(entries: Sequence[Entry]) -> Iterator[str]:
