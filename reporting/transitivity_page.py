@@ -196,7 +196,7 @@ def _limits(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _not_run(entries: Sequence[Entry]) -> Iterator[str]:
-    shown = {entry.model for entry in entries}
+    shown = [model for model, _ in by_model(entries)]
     missing = [model_label(model) for model in MODELS if model not in shown]
     for model in shown:
         missing += _missing_rows(entries, model)
