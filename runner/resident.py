@@ -87,9 +87,17 @@ def processor_of(options: ModelOptions, load: Callable[[], Processor]) -> Proces
 
 
 def count_hooks(model: torch.nn.Module) -> int:
-    """Forward hooks of all its modules."""
-    modules = list(model.modules())
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+    """Forward hooks of all its modules.
+
+    Those are left out by which transformers notes what layers give out: it sets them in the first
+    pass of a tower that is asked for hidden states, for good, and they change nothing.
+    """
+    hooks = [
+        hook
+        for module in model.modules()
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    ]
+    return sum(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
 
 
 def _options(options: ModelOptions) -> tuple[object, ...]:

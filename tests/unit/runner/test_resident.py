@@ -16,7 +16,9 @@ from configs.models import model_options
 from configs.schema import ModelOptions
 from models.editable import EditableModel
 from runner import assembly
+from runner.resident import count_hooks
 from tests.builders import any_model
+from tests.serac_cases import picture_model
 
 LOADS: list[weakref.ref[EditableModel]] = []
 
@@ -93,6 +95,17 @@ def leave_hook(model: EditableModel) -> None:
 
 def leave_delta(model: EditableModel) -> None:
     model._in_place = ({next(iter(model.last_sites(1))): None},)  # type: ignore[dict-item]
+
+
+def test_what_transformers_sets_in_the_first_pass_of_a_tower_is_no_change() -> None:
+    model = picture_model()
+    before, tower = count_hooks(model), model.hf.model.vision_tower
+    side = tower.config.image_size
+    tower(torch.zeros(1, 3, side, side), output_hidden_states=True)
+    assert any(module._forward_hooks for module in tower.modules())
+    assert count_hooks(model) == before
+    tower.register_forward_hook(lambda *_: None)
+    assert count_hooks(model) == before + 1
 
 
 @pytest.mark.parametrize(
