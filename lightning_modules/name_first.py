@@ -25,12 +25,12 @@ from editors.base import AsksLonger, DeltaEdit
 from errors import DataError
 from lightning_modules.finite import FiniteCheck
 from lightning_modules.generation import Generator
-from lightning_modules.predictions import Predictions, cached_predictions
+from lightning_modules.predictions import Predictions, own_predictions
 from lightning_modules.scoring import Comparison
 from metrics.headlines import FACT_BEFORE, GENERATION_MATCH, NAMED_BEFORE, PRE_VALUE
 from metrics.name_first import CHAIN, NAME
 from models.editable import EditableModel
-from models.finite import check_own_logits, question_at
+from models.finite import check_own_logits
 from models.rows import Answers, EditBatch, NamingQuestions, Rows, RowText
 from results.partial import Line
 
@@ -176,12 +176,7 @@ class NameFirst:
         shown = questions.rows.showing(batch.rows)
         rows = shown.select(torch.tensor(new, device=shown.input_ids.device))
         at = rows.answers()
-
-        def logits(numbers: Tensor | None, at: Answers) -> Tensor:
-            return self._model(rows if numbers is None else rows.select(numbers), at=at)
-
-        own = cached_predictions(self._model, rows, at, logits, "answers")
-        check_own_logits(self._model, own.largest, question_at(rows.questions, at))
+        own = own_predictions(self._model, rows, at)
         self._said |= zip(
             (questions.keys[number] for number in new), self._words(rows, at, own), strict=True
         )

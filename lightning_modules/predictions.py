@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from caching.entries import Tensors, digest
 from models.editable import EditableModel, PrefixState
+from models.finite import check_own_logits, question_at
 from models.row_keys import row_keys
 from models.rows import Answers, Rows
 
@@ -70,6 +72,27 @@ def base_predictions(
         return model.unedited(state if numbers is None else state.select(numbers), at)
 
     return cached_predictions(model, rows, at, logits, where)
+
+
+def own_predictions(model: EditableModel, rows: Rows, at: Answers) -> Predictions:
+    """What the unedited model predicts at answer tokens of rows that belong to no edit's state.
+
+    Args:
+        model: no edit is in place.
+        rows: on its device.
+        at: `rows.answers()`.
+
+    Raises:
+        ModelError: its logits are no numbers.
+    """
+    predictions = cached_predictions(model, rows, at, partial(_logits, model, rows), "answers")
+    check_own_logits(model, predictions.largest, question_at(rows.questions, at))
+    return predictions
+
+
+def _logits(model: EditableModel, rows: Rows, numbers: Tensor | None, at: Answers) -> Tensor:
+    """Logits of all rows, or of some of them."""
+    return model(rows if numbers is None else rows.select(numbers), at=at)
 
 
 def cached_predictions(

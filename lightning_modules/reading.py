@@ -8,16 +8,14 @@ earlier batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_modules.predictions import cached_predictions
+from lightning_modules.predictions import own_predictions
 from models.editable import EditableModel
-from models.finite import check_own_logits, question_at
-from models.rows import Answers, EditBatch, Rows
+from models.rows import EditBatch, Rows
 
 
 class ReadBefore(NamedTuple):
@@ -99,13 +97,7 @@ def knows(model: EditableModel) -> Callable[[Rows], Tensor]:
     def answers_right(rows: Rows) -> Tensor:
         rows = rows.to(model.device)
         at = rows.answers()
-        said = cached_predictions(model, rows, at, partial(_logits, model, rows), "answers")
-        check_own_logits(model, said.largest, question_at(rows.questions, at))
+        said = own_predictions(model, rows, at)
         return at.row_mean((said.best == at.target).float()) == 1
 
     return answers_right
-
-
-def _logits(model: EditableModel, rows: Rows, numbers: Tensor | None, at: Answers) -> Tensor:
-    """Logits of all rows, or of some of them."""
-    return model(rows if numbers is None else rows.select(numbers), at=at)
