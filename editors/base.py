@@ -16,6 +16,7 @@ from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
+from editors.turn import Turn
 from models.deltas import Deltas, join_deltas
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows, RowText
@@ -85,6 +86,30 @@ class Lasting(Edit, Protocol):
 
     def in_place(self, model: EditableModel) -> AbstractContextManager[None]:
         """Inside the block the base model is the edited one, for the next edit to be made on."""
+        ...
+
+
+@runtime_checkable
+class EditsTogether(Protocol):
+    """Editors that make many edits in one update (protocol=batch, and the turns of sequential).
+
+    Of a single edit it gives what `Editor.edit` gives, unless the method carries something from one
+    turn to the next.
+    """
+
+    def edit_together(self, model: EditableModel, turn: Turn, earlier: Lasting | None) -> Lasting:
+        """One update that teaches all edits of a turn.
+
+        Args:
+            model: the base model, with earlier edits in place.
+            turn: the edits.
+            earlier: all turns before this one, which the model is under, from this same function
+                and `Lasting.after`; None for the first. What a method carries from turn to turn
+                (statistics, keys) is part of it.
+
+        Returns:
+            This turn's update alone, as one edit (B = 1).
+        """
         ...
 
 

@@ -48,6 +48,7 @@ class EditorOptions(Options):
         why_not: why it is not defined elsewhere, for the error that says so.
         sequential: whether its edits can stay in place while others follow, as
             `editors.base.Lasting` says.
+        together: whether it makes many edits in one update, as `editors.base.EditsTogether` says.
         needs_subject: whether it edits at the subject's tokens in the edit's question.
         asks_longer: whether it puts texts before questions, as `editors.base.AsksLonger` says.
         renamed: keys that had another name once, old to new; checkpoints still have the old one.
@@ -60,6 +61,7 @@ class EditorOptions(Options):
     scenarios: ClassVar[frozenset[ScenarioName]] = EVERY_SCENARIO
     why_not: ClassVar[str] = ""
     sequential: ClassVar[bool] = False
+    together: ClassVar[bool] = False
     needs_subject: ClassVar[bool] = False
     asks_longer: ClassVar[bool] = False
     renamed: ClassVar[Mapping[str, str]] = {}

@@ -300,6 +300,12 @@ class EditBatch:
     def __len__(self) -> int:
         return len(self.edit_ids)
 
+    def teaching(self) -> EditBatch:
+        """The rows that teach the edits, and nothing that is asked of them."""
+        rows = self.rows.select(self.edit_rows)
+        order = torch.arange(len(rows), device=self.edit_rows.device)
+        return EditBatch(rows, order, {}, self.edit_ids, self.subjects)
+
     def to(self, device: torch.device | str) -> EditBatch:
         """The same batch on a device."""
         return replace(
