@@ -138,10 +138,10 @@ def update_by_neuron(deltas: Deltas, neurons: int) -> dict[Site, Tensor]:
 
 def _squared(delta: Delta, role: Role, neurons: int) -> Tensor:
     if isinstance(delta, DenseDelta):
-        of_role = delta.weight.square().sum(-1 if role == "mlp_in" else -2)
+        of_role = delta.weight.square().sum(-2 if role == "mlp_out" else -1)
     else:
         sides = (delta.outputs, delta.inputs)
-        inner, outer = sides if role == "mlp_in" else sides[::-1]
+        inner, outer = sides[::-1] if role == "mlp_out" else sides
         # |sum_t inner[t, i] outer[t]|^2 without the sum itself, which is as large as the matrix
         of_role = ((outer @ outer.mT) @ inner * inner).sum(-2).clamp(min=0)
     return of_role.unflatten(-1, (-1, neurons)).sum(-2)

@@ -41,9 +41,10 @@ from editors.base import DeltaEdit, Editor
 from errors import ConfigError
 from lightning_modules.finite import FiniteCheck
 from metrics.precision import in_float64
-from models.deltas import Deltas, Role
+from models.deltas import Deltas
 from models.editable import EditableModel
 from models.rows import EditBatch, Rows
+from models.sites import Role
 from results.screen import screen
 
 Question = Literal["text", "image", "same_type", "name"]

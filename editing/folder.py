@@ -27,15 +27,15 @@ from editors.hub import checkpoint_file, edit_folder
 from editors.options import EditorOptions
 from editors.registry import registration, with_current_names
 from errors import ConfigError, ModelError
-from models.deltas import Delta, Deltas, DenseDelta, LowRankDelta, Role, Site, linear_shape
+from models.deltas import Delta, Deltas, DenseDelta, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.folder import sha256
 from models.rows import EditBatch
+from models.sites import ROLES
 from options import is_on_hub, without_tilde
 
 BY_COLUMN = "by_column"  # in the metadata of the deltas: matrices that lay in memory that way
 log = logging.getLogger(__name__)
-_ROLES: tuple[Role, ...] = ("mlp_in", "mlp_out")
 _AGAIN = "Copy the folder again, or save the edit again."
 
 
@@ -134,10 +134,10 @@ def read_deltas(folder: Path) -> dict[Site, Delta]:
     parts: dict[Site, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         layer, role, part = (*name.split("."), "", "")[:3]
-        if not layer.isdecimal() or role not in _ROLES or tensor.ndim != 2:
+        if not layer.isdecimal() or role not in ROLES or tensor.ndim != 2:
             raise ModelError(
                 f"{path} holds {name!r} of shape {tuple(tensor.shape)}; a matrix named "
-                f"<layer>.<{'|'.join(_ROLES)}>.<inputs|outputs|weight> is expected. {_AGAIN}"
+                f"<layer>.<{'|'.join(ROLES)}>.<inputs|outputs|weight> is expected. {_AGAIN}"
             )
         # Copies: last digits depend on where a matrix begins in memory, and in a file that varies.
         copy = tensor.mT.contiguous().mT if name in by_column else tensor.clone()

@@ -6,12 +6,13 @@ An editor's own subclass stands in `editors/<name>/config.py` and says which key
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from datamodules.scenarios import Questions, ScenarioName
 from errors import DataError, ModelError
+from models.sites import Role
 from options import Options
 
 if TYPE_CHECKING:
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 
 EVERY_SCENARIO: frozenset[ScenarioName] = frozenset(get_args(ScenarioName))
 SHOWN_EDITS: frozenset[ScenarioName] = frozenset(("multimodal", "reverse", "joint"))  # a picture
+
+
+def _each_once(roles: list[Role]) -> list[Role]:
+    if not roles:
+        raise ValueError("name at least one matrix of a layer")
+    if len(set(roles)) < len(roles):
+        raise ValueError("a matrix is named twice")
+    return roles
+
+
+# Which linear maps of a layer are edited, in any order (`EditableModel.last_sites`).
+Matrices = Annotated[list[Role], AfterValidator(_each_once)]
 
 
 class BaseFacts(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from errors import ModelError
-from models.deltas import Role
+from models.sites import Role
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Decoder:
 
 def llama_decoder(body: Any, head: nn.Module) -> Decoder:
     """The roles of a Llama-type LM: `up_proj` and `down_proj` are the MLP's two matrices."""
-    sites: Mapping[Role, str] = {"mlp_in": "mlp.up_proj", "mlp_out": "mlp.down_proj"}
+    sites: Mapping[Role, str] = {
+        "mlp_gate": "mlp.gate_proj", "mlp_in": "mlp.up_proj", "mlp_out": "mlp.down_proj",
+    }  # fmt: skip
     norm = "post_attention_layernorm"
     return Decoder(body, body.layers, body.norm, head, norm, mlp_after(norm), sites)
 

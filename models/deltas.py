@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from einops import rearrange
@@ -27,12 +27,11 @@ from transformers.pytorch_utils import Conv1D
 from errors import ModelError
 from metrics.precision import single, without_autocast
 from models.offloaded import tensor_of
-
-Role = Literal["mlp_in", "mlp_out"]
+from models.sites import Role
 
 
 class Site(NamedTuple):
-    """A linear map by its role: the first or second MLP matrix of a decoder layer."""
+    """A linear map of a decoder layer by its role there."""
 
     layer: int
     role: Role

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,6 +14,7 @@ from models.deltas import Deltas, Groups, Site, apply_deltas
 from models.head import head_logits
 from models.hooks import StopForwardError, forward_hooks, pre_hook, stoppable
 from models.rows import Answers
+from models.sites import ROLES, Role
 from models.state import LayerState, PrefixState
 
 
@@ -40,14 +41,29 @@ class DecoderPasses(nn.Module):
         """The linear map at a site.
 
         Raises:
-            ModelError: the layer is not there.
+            ModelError: the layer is not there, or has no such map.
         """
         if not 0 <= site.layer < self.n_layers:
             raise ModelError(
                 f"layer {site.layer} was asked for, and this {self.family} model has decoder "
                 f"layers 0 to {self.n_layers - 1}. Give a layer in that range."
             )
+        self.check_roles([site.role])
         return self.decoder.layers[site.layer].get_submodule(self.decoder.sites[site.role])
+
+    def check_roles(self, roles: Iterable[Role]) -> None:
+        """Refuses roles that no linear map of the decoder has.
+
+        Raises:
+            ModelError: naming those that there are.
+        """
+        if missing := [role for role in roles if role not in self.decoder.sites]:
+            raise ModelError(
+                f"{' and '.join(missing)} of a decoder layer was asked for, and the linear maps of "
+                f"this {self.family} model that can be edited are "
+                f"{', '.join(role for role in ROLES if role in self.decoder.sites)}. Set "
+                "editor.matrices to some of them."
+            )
 
     def head_logits(self, hidden: Tensor) -> Tensor:
         """The head on what comes out of the body: (..., d) -> (..., V) in float32 or better."""

@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 
 from errors import ModelError
 from models.decoder import Decoder, llama_decoder, mlp_after, opt_decoder
-from models.deltas import Role
 from models.editable import EditableModel
 from models.rows import Rows
+from models.sites import Role
 
 _NO_PICTURES = "a row shows a picture, and a text-only model cannot see one."
 
