@@ -309,6 +309,7 @@ class EditableModel(DecoderPasses, ABC):
         loss: LossFunction | None = None,
         *,
         edit: Tensor | None = None,
+        answers_only: bool = False,
     ) -> tuple[dict[Site, Factors], Tensor]:
         """Layer inputs and output gradients of the edits' own loss, per token of each row.
 
@@ -320,6 +321,8 @@ class EditableModel(DecoderPasses, ABC):
                 their rows' mean answer NLL, so that every edit gets the gradients it would get
                 alone.
             edit: (R,) the edit that each row teaches, ascending from 0; None: each row one.
+            answers_only: whether of every site only the tokens that predict an answer token are
+                wanted, as of the last block's, where no other has a gradient.
 
         Returns:
             The factors of each site, and the logits (N, V).
@@ -333,12 +336,15 @@ class EditableModel(DecoderPasses, ABC):
             gradients = torch.autograd.grad(
                 loss(logits, at), [captured[site][1] for site in sites], allow_unused=False
             )
-        factors = {}
+        factors, where = {}, part.where(at.row, at.position)
         for site, gradient in zip(sites, gradients, strict=True):
             # Of a model that is spread, what a layer says lies where that layer is.
             sides = (captured[site][0].to(at.row.device), gradient.to(at.row.device))
             if site.layer == self.n_layers - 1:
                 factors[site] = tokens.of_answers(*sides)
+            elif answers_only:
+                x, delta = (side.reshape(*part.hidden.shape[:2], -1)[where] for side in sides)
+                factors[site] = tokens.of_answers(x, delta)
             else:
                 factors[site] = tokens.of_rows(*sides, part.hidden.shape[1])
         return factors, logits.detach()

@@ -114,6 +114,22 @@ def test_last_layer_edit_at_the_answer_tokens_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_factors_of_answer_tokens_are_those_among_all_tokens(kind: str, packed: bool) -> None:
+    model, rows = any_model(kind), rows_for(kind)
+    state, sites, at = model.prefix(rows, 1, packed=packed), model.last_sites(2), rows.answers()
+    whole, logits = model.capture(state.apart(), sites, at)
+    factors, same = model.capture(state, sites, at, answers_only=True)
+    torch.testing.assert_close(same, logits, **EXACT)
+    for site in (site for site in sites if site.layer == 1):
+        assert (~factors[site].mask).any()  # answers of several lengths
+        for side in ("x", "delta"):
+            every = getattr(whole[site], side)
+            found = getattr(factors[site], side)[factors[site].mask]
+            assert torch.equal(found, every[at.row, at.position])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_captured_factors_are_the_weight_gradient(kind: str) -> None:
     model, rows = any_model(kind), rows_for(kind)
     edit_rows = torch.tensor([1, 4])
