@@ -28,11 +28,12 @@ from errors import ConfigError, exit_status
 from reporting.arguments import report_parser
 from reporting.check import check_entry, checked_as_text
 from reporting.console import rich_table
+from reporting.docs_page import check_page
 from reporting.document import REPORT, write_report
 from reporting.paper_floor import paper_floor_tables
 from reporting.record_file import accuracies_table, read_accuracies
 from reporting.sources import Sources, read_sources
-from reporting.transitivity_page import check_page, write_page
+from reporting.transitivity_page import write_page
 from results.files import check_output
 from results.screen import screen
 
@@ -59,7 +60,7 @@ def report(options: argparse.Namespace) -> int:
     if options.output is not None:
         check_output(options.output, REPORT, overwrite=options.overwrite)
     if options.transitivity is not None:
-        check_page(options.transitivity, overwrite=options.overwrite)
+        check_page("--transitivity", options.transitivity, overwrite=options.overwrite)
     if not writes and not options.check and (has_folders or not options.records):
         raise ConfigError(
             "--output DIR is required: the folder for the report (or --check, or --transitivity)."

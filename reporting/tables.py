@@ -201,10 +201,10 @@ def cost_table(entries: Sequence[Entry]) -> ResultTable:
             (entry.scenario, model_label(entry.model), entry.name),
             str(entry.n_edits),
             (
-                _number_cell(entry.number("trained_parameters"), ",.0f"),
-                _number_cell(entry.number("seconds_per_edit"), ".2g"),
-                _number_cell(entry.number("answer_seconds_per_edit"), ".2g"),
-                _number_cell(entry.number("peak_memory_bytes"), ".2f", GIB),
+                number_cell(entry.number("trained_parameters"), ",.0f"),
+                number_cell(entry.number("seconds_per_edit"), ".2g"),
+                number_cell(entry.number("answer_seconds_per_edit"), ".2g"),
+                number_cell(entry.number("peak_memory_bytes"), ".2f", GIB),
             ),
             seeds=len(entry.runs),
         )
@@ -265,7 +265,7 @@ def _title(entries: Sequence[Entry]) -> str:
     return f"{first.scenario.capitalize()} scenario{after}, {data_and_seeds(entries)} (percent)"
 
 
-def _number_cell(value: Measured | None, form: str, unit: float = 1) -> Cell:
+def number_cell(value: Measured | None, form: str, unit: float = 1) -> Cell:
     """A cost in some unit; over several seeds with its standard deviation, where it has any."""
     if value is None:
         return Cell()

@@ -5,30 +5,27 @@ is edited by how it is asked, where the chain from edit to picture breaks, what 
 its price, and what was run. What was not run is said.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from errors import ConfigError, DataError
+from errors import DataError
 from reporting.answer import answer_section
-from reporting.blocks import FIGURES, Block, Figure, Items, Section, Table, code, spans, text
+from reporting.blocks import Block, Figure, Items, Section, Table, code, spans, text
 from reporting.chain import Split, chain_splits, chain_table
 from reporting.chain_figure import chain_bars
 from reporting.clusters import drawn_over
 from reporting.comparable import by_model, check_comparable, in_order, split_protocols
+from reporting.docs_page import run_facts, write_docs_page
 from reporting.entries import Entry
 from reporting.formats import EMPTY, Cell, Column, ResultTable, Row
 from reporting.labels import SCENARIOS, editor_label, model_label
-from reporting.markdown import markdown_page
 from reporting.matrix import Matrix, matrices, matrix_heat_maps, matrix_table
 from reporting.overlap import marked_name
 from reporting.reach import reach_table, reaches
 from reporting.remedies import OBJECTIVE, is_transitive, remedied, remedy_table
 from reporting.sources import Sources
-from results.files import SUMMARY, replacing, write_text
 
 TITLE = "What part of a text edit reaches pictures"
 NAME = "transitivity"  # that the names of its figures begin with
@@ -41,7 +38,6 @@ MODELS = (
 EDITORS = ("none", "ft", "ike", "mend", "serac", "rome")
 TRAINED = ("mend", "serac")  # twice, with the text and the transitive objective
 FROM_TEXT = {"rome": ("unimodal", "transitive")}  # editors that not all scenarios are defined for
-DECIDING = ("python", "torch", "transformers", "numpy")  # versions that the page says
 SEEN = "seen"  # picture of the splits that it shows
 
 
@@ -50,7 +46,7 @@ def write_page(sources: Sources, file: Path) -> Path:
 
     Args:
         sources: of `reporting.sources.read_sources`.
-        file: replaced where it is there (`check_page`), as are figures of the same names.
+        file: replaced where it is there (`reporting.docs_page.check_page`), as are its figures.
 
     Returns:
         The file, which is written last.
@@ -59,28 +55,7 @@ def write_page(sources: Sources, file: Path) -> Path:
         DataError: nothing was judged about pictures, runs cannot share a table, or a file of a run
             cannot be read.
     """
-    page = build_page(sources)
-    for block in page.walk():
-        if isinstance(block, Figure):
-            _draw(block, file.parent / FIGURES)
-    write_text(file, markdown_page(page))
-    return file
-
-
-def check_page(file: Path, *, overwrite: bool) -> None:
-    """Refuses a file that is there, unless it may be replaced, and a folder.
-
-    Raises:
-        ConfigError: with what to give instead.
-    """
-    if file.is_dir():
-        raise ConfigError(
-            f"--transitivity {file} is a folder: give the file that is to be written."
-        )
-    if file.exists() and not overwrite:
-        raise ConfigError(
-            f"--transitivity {file} is there already: give another file, or --overwrite."
-        )
+    return write_docs_page(build_page(sources), file)
 
 
 def build_page(sources: Sources) -> Section:
@@ -162,23 +137,8 @@ def _chain_section(splits: Sequence[Split]) -> list[Section]:
 
 def _run_section(entries: Sequence[Entry]) -> Section:
     """What stands behind the page, and what does not."""
-    runs = [run for entry in entries for run in entry.runs]
-    versions = [
-        f"{name} {' and '.join(found)}"
-        for name in DECIDING
-        if (found := sorted({str(run.versions[name]) for run in runs if name in run.versions}))
-    ]
-    devices = sorted({str(run.settings.get("device", "unknown")) for run in runs})
-    written = max((run.folder / SUMMARY).stat().st_mtime for run in runs)
-    day = datetime.fromtimestamp(written, tz=UTC).date().isoformat()
-    seeds = sorted({entry.seeds for entry in entries})
     items = [
-        spans(
-            f"{len(runs)} evaluations, the last of {day}, on {', '.join(devices)} "
-            f"({', '.join(versions)}); {'; '.join(seeds)}. ",
-            code(f"make -n {NAME}"),
-            " prints their commands.",
-        ),
+        run_facts(entries, verb=NAME),
         spans(*_limits(entries)),
         spans(*_not_run(entries)),
     ]
@@ -240,12 +200,3 @@ def _run_table(entries: Sequence[Entry]) -> ResultTable:
     )
     columns = tuple(Column(scenario) for scenario in SCENARIOS)
     return ResultTable("What was run", ("Model", "Editor"), columns, tuple(rows), notes)
-
-
-def _draw(figure: Figure, folder: Path) -> None:
-    """The picture of a figure as PNG alone, which a page shows."""
-    with tempfile.TemporaryDirectory() as drawn:
-        figure.draw(Path(drawn) / figure.name)
-        target = folder / f"{figure.name}.png"
-        with replacing(target) as temporary:
-            temporary.write_bytes((Path(drawn) / target.name).read_bytes())
