@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from editors.base import DeltaEdit, EditorInputs
+from editors.gradients import surviving, teaching_factors
 from editors.mend.config import MendOptions
-from editors.mend.transform import GradientTransform, largest, surviving
+from editors.mend.transform import GradientTransform
 from errors import ModelError
 from models.budget import layer_values, logit_bytes
 from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.factors import Factors
-from models.finite import check_own_logits, number_type, question_at, remedy
 from models.rows import EditBatch
 
 _COPIES = 6  # of a token's factors: captured, normalised, a hidden layer's, transformed, by edit
@@ -92,15 +92,7 @@ class Mend(nn.Module):
         Raises:
             ModelError: the model's logits, or the gradients of its loss, are no numbers.
         """
-        rows = batch.rows.select(batch.edit_rows)
-        at, edit = rows.answers(), rows.edit_index
-        factors, logits = model.capture(state.select(batch.edit_rows), self.sites, at, edit=edit)
-        if not _are_finite(factors):  # asked first: the device is waited for once a step
-            check_own_logits(model, logits.amax(-1), question_at(rows.questions, at))
-            raise ModelError(
-                "the gradients that MEND makes edits from are not finite, though the model's "
-                f"logits are; {number_type(model)}. {remedy(model)}"
-            )
+        factors = teaching_factors(self.name, model, self.sites, batch, state)
         return DeltaEdit(self.deltas(factors))
 
     def deltas(self, factors: Mapping[Site, Factors]) -> dict[Site, Delta]:
@@ -134,12 +126,6 @@ class Mend(nn.Module):
 def build(options: MendOptions, model: EditableModel, inputs: EditorInputs) -> Mend:
     """The untrained editor that the options describe, on the model's device."""
     return Mend(options, model).to(model.device)
-
-
-def _are_finite(factors: Mapping[Site, Factors]) -> bool:
-    """Whether all factors are; infinite ones would stay in the input statistics for good."""
-    finite = [(largest(of.x, of.delta).isfinite() | ~of.mask).all() for of in factors.values()]
-    return bool(torch.stack(finite).all())
 
 
 def _key(site: Site, shape: tuple[int, int], *, shared: bool) -> str:

@@ -184,29 +184,5 @@ class GradientTransform(nn.Module):
         )
 
 
-def largest(x: Tensor, delta: Tensor) -> Tensor:
-    """The largest number in each factor of a token, either sign: one look at all of them.
-
-    Zero where a factor says nothing, and no finite number where one of its numbers is none.
-
-    Args:
-        x: (..., d_in).
-        delta: (..., d_out).
-
-    Returns:
-        (2, ...).
-    """
-    return torch.stack([side.abs().amax(-1).to(x.dtype) for side in (x, delta)])
-
-
-def surviving(x: Tensor, delta: Tensor) -> Tensor:
-    """True on tokens that say something: (..., d_in), (..., d_out) -> (...).
-
-    Tokens with an all-zero input or gradient are left out: padding, and in the last layer every
-    token that predicts no answer.
-    """
-    return (largest(x, delta) != 0).all(0)
-
-
 def _compute_dtype(module: nn.Module) -> torch.dtype:
     return next(module.parameters()).dtype

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from editors.mend.transform import GradientTransform, Sides, surviving
+from editors.gradients import surviving
+from editors.mend.transform import GradientTransform, Sides
 from tests.editors import editor_options
 from tests.parity.vectors import assert_close, assert_shipped, below, load, parameters, tolerance
 
