@@ -76,6 +76,12 @@ class LowRankDelta:
     def detach(self) -> LowRankDelta:
         return LowRankDelta(self.inputs.detach(), self.outputs.detach())
 
+    def compact(self) -> LowRankDelta | DenseDelta:
+        """The same, in the form of fewer numbers: pairs, or the matrix that they add up to."""
+        (_, n_pairs, d_in), d_out = self.inputs.shape, self.outputs.shape[-1]
+        pairs_are_fewer = n_pairs * (d_in + d_out) <= d_in * d_out
+        return self if pairs_are_fewer else DenseDelta(self.dense())
+
 
 @dataclass(frozen=True)
 class DenseDelta:
@@ -154,16 +160,14 @@ Deltas: TypeAlias = Mapping[Site, Delta]
 def join_deltas(first: Delta, then: Delta) -> Delta:
     """Two deltas of one map as one, the second on top of the first.
 
-    Factor pairs stand side by side as long as they are fewer numbers than the matrix has; what is
-    larger, and what is dense already, is added up.
+    Factor pairs stand side by side as long as they are fewer numbers than the matrix has
+    (`LowRankDelta.compact`); what is larger, and what is dense already, is added up.
     """
     if not (isinstance(first, LowRankDelta) and isinstance(then, LowRankDelta)):
         return DenseDelta(first.dense() + then.dense())
-    pairs = LowRankDelta(
-        torch.cat([first.inputs, then.inputs], 1), torch.cat([first.outputs, then.outputs], 1)
-    )
-    (_, rank, d_in), d_out = pairs.inputs.shape, pairs.outputs.shape[-1]
-    return pairs if rank * (d_in + d_out) <= d_in * d_out else DenseDelta(pairs.dense())
+    inputs = torch.cat([first.inputs, then.inputs], 1)
+    outputs = torch.cat([first.outputs, then.outputs], 1)
+    return LowRankDelta(inputs, outputs).compact()
 
 
 class Groups:

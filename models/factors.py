@@ -31,6 +31,10 @@ class Factors:
     delta: Tensor
     mask: Tensor
 
+    def of_one_edit(self) -> Factors:
+        """The same tokens as those of one edit, E = 1, which all the edits are taken for."""
+        return Factors(*(of.flatten(0, 1)[None] for of in (self.x, self.delta, self.mask)))
+
 
 class TeachingTokens:
     """The tokens of the rows that teach some edits, sorted by edit.

@@ -20,6 +20,7 @@ class IkeOptions(EditorOptions):
     """Demonstrations in the context instead of a change of weights."""
 
     sequential: ClassVar[bool] = True
+    together: ClassVar[bool] = True
     asks_longer: ClassVar[bool] = True
 
     name: Literal["ike"]

@@ -34,11 +34,12 @@ from torch import Tensor
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.records import Record
 from datamodules.row_length import check_length, may_exceed
-from editors.base import EditorInputs
+from editors.base import EditorInputs, Lasting
 from editors.ike.config import IkeOptions
 from editors.ike.demonstrations import demonstrate, demonstrate_edit, state_facts
 from editors.ike.retrieval import Retriever, Sentences, fact, nearest_stored
 from editors.reread import reread
+from editors.turn import Turn
 from models.context import answer_with_shared_prefix
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows, RowText
@@ -218,6 +219,13 @@ class Ike:
             tuple(question for of_edit in facts for question, _ in of_edit),
             tuple(owner),
         )
+
+    def edit_together(self, model: EditableModel, turn: Turn, earlier: Lasting | None) -> IkeEdit:
+        """All edits stored side by side, in their order."""
+        update = IkeEdit(self, stored=True)
+        for batch, state in turn:
+            update = self.edit(model, batch, state).after(update)
+        return update
 
     def check_lengths(self, edit: Sequence[RowText], asked: Sequence[RowText]) -> None:
         """Refuses an edit some of whose questions do not fit even without demonstrations.

@@ -15,6 +15,7 @@ class MendOptions(TrainedEditorOptions):
         "lr", "edit_lr", "lr_of_edit_lr", "v_init_std",
     }  # fmt: skip
     sequential: ClassVar[bool] = True
+    together: ClassVar[bool] = True
     rates: ClassVar[frozenset[str]] = frozenset(("lr", "lr_of_edit_lr"))
     renamed: ClassVar[Mapping[str, str]] = {"objective": "questions"}
 

@@ -7,7 +7,8 @@ trained network maps the pairs to (x~_t, delta~_t), and the edited matrix is
 
 with a learned step size alpha per matrix. The sign s is +1 as published (at the start this climbs
 the loss, and training has to turn it round) or -1, gradient descent. The sum is never formed: the
-pairs themselves are the edit, a low-rank delta per row.
+pairs themselves are the edit, a low-rank delta per row. Of many edits at once the update is the sum
+of those that each makes alone: the pairs of all of them side by side.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from editors.base import DeltaEdit, EditorInputs
+from editors.base import DeltaEdit, EditorInputs, Lasting
 from editors.gradients import surviving, teaching_factors
 from editors.mend.config import MendOptions
 from editors.mend.transform import GradientTransform
+from editors.turn import Turn
 from errors import ModelError
 from models.budget import layer_values, logit_bytes
-from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
+from models.deltas import Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.factors import Factors
 from models.rows import EditBatch
@@ -95,7 +97,20 @@ class Mend(nn.Module):
         factors = teaching_factors(self.name, model, self.sites, batch, state)
         return DeltaEdit(self.deltas(factors))
 
-    def deltas(self, factors: Mapping[Site, Factors]) -> dict[Site, Delta]:
+    def edit_together(self, model: EditableModel, turn: Turn, earlier: Lasting | None) -> DeltaEdit:
+        """The sum of the updates that each edit makes alone.
+
+        Raises:
+            ModelError: as `edit`.
+        """
+        update = DeltaEdit()
+        for batch, state in turn:
+            factors = teaching_factors(self.name, model, self.sites, batch, state)
+            summed = self.deltas({site: of.of_one_edit() for site, of in factors.items()})
+            update = DeltaEdit({s: delta.compact() for s, delta in summed.items()}).after(update)
+        return update
+
+    def deltas(self, factors: Mapping[Site, Factors]) -> dict[Site, LowRankDelta]:
         """The edits from their gradient factors, matrix by matrix in the order of `sites`.
 
         Raises:

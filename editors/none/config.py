@@ -9,5 +9,6 @@ class NoneOptions(EditorOptions):
     """The unedited model as an editor that does nothing."""
 
     sequential: ClassVar[bool] = True
+    together: ClassVar[bool] = True
 
     name: Literal["none"]

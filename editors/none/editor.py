@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from editors.base import DeltaEdit, EditorInputs
+from editors.base import DeltaEdit, EditorInputs, Lasting
 from editors.none.config import NoneOptions
+from editors.turn import Turn
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 
@@ -18,6 +19,10 @@ class Unedited:
         return model.n_layers - 1
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
+        """No deltas."""
+        return DeltaEdit()
+
+    def edit_together(self, model: EditableModel, turn: Turn, earlier: Lasting | None) -> DeltaEdit:
         """No deltas."""
         return DeltaEdit()
 

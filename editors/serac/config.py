@@ -70,6 +70,7 @@ class SeracOptions(TrainedEditorOptions):
         "scope.threshold", "scope.encoder", "counterfactual.path",
     }  # fmt: skip
     sequential: ClassVar[bool] = True
+    together: ClassVar[bool] = True
     asks_longer: ClassVar[bool] = True
     rates: ClassVar[frozenset[str]] = frozenset(("lr", "counterfactual_lr"))
 

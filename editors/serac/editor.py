@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.row_length import may_exceed
-from editors.base import EditorInputs
+from editors.base import EditorInputs, Lasting
 from editors.serac.config import SeracOptions
 from editors.serac.counterfactual import Counterfactual, build_counterfactual
 from editors.serac.memory import Entry, Memory
@@ -36,6 +36,7 @@ from editors.serac.similarity import (
     mix_soft,
     retrieve,
 )
+from editors.turn import Turn
 from models.budget import MemoryBudget, logit_bytes
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows, RowText, pooled_pictures
@@ -125,6 +126,13 @@ class Serac(nn.Module):
             for row, has_picture in zip(rows, pictured, strict=True)
         ]
         return SeracEdit(self, Memory(entries), batch.rows.edit_index[batch.edit_rows])
+
+    def edit_together(self, model: EditableModel, turn: Turn, earlier: Lasting | None) -> SeracEdit:
+        """One memory of all edits, in their order."""
+        update = self.recall(Memory())
+        for batch, state in turn:
+            update = self.edit(model, batch, state).after(update)
+        return update
 
     def recall(self, memory: Memory) -> SeracEdit:
         """Edits of a memory that every row may see."""

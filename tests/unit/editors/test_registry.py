@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 
 from editors import registry
-from editors.base import AsksLonger
+from editors.base import AsksLonger, EditsTogether
 from editors.options import TrainedEditorOptions
 from editors.registry import editor_names, registration
 from errors import ConfigError
@@ -39,6 +39,7 @@ def test_options_say_what_the_edits_can(name: str) -> None:
     edit = get_type_hints(method.edit)["return"]
     lasting = hasattr(edit, "after") and hasattr(edit, "in_place")
     assert registration(name).options.sequential == lasting
+    assert registration(name).options.together == issubclass(method, EditsTogether)
     assert registration(name).options.asks_longer == issubclass(method, AsksLonger)
 
 
