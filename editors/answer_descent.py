@@ -5,14 +5,14 @@
 An edit that several questions teach descends on the mean of their NLL.
 
 FT has D(theta) = theta (`editors.ft.descent`), LoRA D(theta) = s B A. Each edit starts from the
-same theta and is optimised alone; B of them run side by side. Where only the last layer is edited,
-what enters its MLP at the answer tokens is computed once, and a step is that MLP, the final norm
+same theta and is optimised alone; B of them run side by side. Where only the last layer's MLP is
+edited, what enters it at the answer tokens is computed once, and a step is that MLP, the final norm
 and the head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -56,11 +56,10 @@ def fit_answers(
     Raises:
         ModelError: an edit's loss is not finite.
     """
-    sites = as_deltas([parameter[None] for parameter in start])
-    lowest = min(site.layer for site in sites)
+    sites = as_deltas([parameter[None] for parameter in start]).keys()
     order, parts = teaching.by_length(), []
-    for edits in order.split(edits_at_once(model, start, teaching, model.n_layers - 1 - lowest)):
-        forward = answers_of(model, teaching.select(edits), lowest, deltas_of="edits at work")
+    for edits in order.split(edits_at_once(model, start, teaching, sites)):
+        forward = answers_of(model, teaching.select(edits), sites, deltas_of="edits at work")
 
         def judge(
             moves: Sequence[Tensor], at_work: Tensor, forward: AnswersOf = forward
@@ -98,19 +97,19 @@ def losses_of(logits: Tensor, teaching: Teaching, options: DescentOptions) -> tu
 
 
 def answers_of(
-    model: EditableModel, teaching: Teaching, lowest: int, *, deltas_of: DeltasOf
+    model: EditableModel, teaching: Teaching, sites: Collection[Site], *, deltas_of: DeltasOf
 ) -> AnswersOf:
     """What answers the edits under their deltas: deltas, edits at work (A,) -> logits, their rows.
 
     Args:
         model: the base model.
         teaching: the edits, entering the lowest edited layer.
-        lowest: the lowest edited layer.
+        sites: the edited maps.
         deltas_of: the edits that the deltas are of. Those of all edits go by their number, and
             every row then stands in a sequence of its own, all of them in one part; those of the
             edits at work are in the order of these.
     """
-    kind = _LastLayer if lowest == model.n_layers - 1 else _Layers
+    kind = _LastMLP if all(model.is_at_answers(site) for site in sites) else _Layers
     return kind(model, teaching, deltas_of)
 
 
@@ -144,8 +143,8 @@ class _Layers:
         )
 
 
-class _LastLayer(_Layers):
-    """The same where only the last layer is edited: a step sees the answer tokens alone."""
+class _LastMLP(_Layers):
+    """The same where only the last layer's MLP is edited: a step sees the answer tokens alone."""
 
     def __init__(self, model: EditableModel, teaching: Teaching, deltas_of: DeltasOf) -> None:
         super().__init__(model, teaching, deltas_of)
@@ -161,18 +160,21 @@ class _LastLayer(_Layers):
 
 
 def edits_at_once(
-    model: EditableModel, start: Sequence[Tensor], teaching: Teaching, whole_layers: int
+    model: EditableModel, start: Sequence[Tensor], teaching: Teaching, sites: Collection[Site]
 ) -> int:
     """How many edits are optimised side by side.
 
     Each holds a move, its gradient and two moments in float32 for every parameter, and what the
-    layers below the last keep for their backward pass.
+    layers that run at all tokens keep for their backward pass: from the lowest of the sites on,
+    and of the last one its attention.
 
     Raises:
         ModelError: the moments of one edit alone are more than the device has.
     """
     optimiser = sum(16 * parameter.numel() for parameter in start)
     of_rows = teaching.state.row_bytes * teaching.most_rows
+    above = model.n_layers - 1 - min(site.layer for site in sites)
+    whole_layers = 0 if all(model.is_at_answers(site) for site in sites) else max(1, above)
     activations = KEPT_VALUES * of_rows * whole_layers
     model.budget.check(
         optimiser,

@@ -38,6 +38,8 @@ class Decoder:
 def llama_decoder(body: Any, head: nn.Module) -> Decoder:
     """The roles of a Llama-type LM: `up_proj` and `down_proj` are the MLP's two matrices."""
     sites: Mapping[Role, str] = {
+        "query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
+        "attention_out": "self_attn.o_proj",
         "mlp_gate": "mlp.gate_proj", "mlp_in": "mlp.up_proj", "mlp_out": "mlp.down_proj",
     }  # fmt: skip
     norm = "post_attention_layernorm"
@@ -61,7 +63,10 @@ def opt_decoder(body: Any, head: nn.Module) -> Decoder:
     def mlp(block: Any, hidden: Tensor) -> Tensor:
         return block.fc2(block.activation_fn(block.fc1(block.final_layer_norm(hidden))))
 
-    sites: Mapping[Role, str] = {"mlp_in": "fc1", "mlp_out": "fc2"}
+    sites: Mapping[Role, str] = {
+        "query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
+        "attention_out": "self_attn.out_proj", "mlp_in": "fc1", "mlp_out": "fc2",
+    }  # fmt: skip
     norm = "final_layer_norm"
     return Decoder(body, body.layers, body.final_layer_norm, head, norm, mlp, sites)
 

@@ -6,7 +6,7 @@ Three operations serve every editor (names as in MEND, Mitchell et al. 2022):
   same for an edit, its probes and the unedited model, because no edit touches them.
 * `suffix(state, ...)`: the layers from k on, final norm and head, with per-row deltas. With `at`
   given, the last block's MLP and the head run at the answer tokens alone: an MLP edit in the last
-  block changes nothing before that MLP.
+  block changes nothing before that MLP. Its attention runs at all tokens, each of which has a key.
 * `capture(state, sites, ...)`: per token the input x of a linear map and delta = dL/dy at its
   output, so that dL/dW = sum_t delta_t x_t^T, by hooks and `torch.autograd.grad`. The graph starts
   at the lowest of the sites; the network below is never run backward.
@@ -295,10 +295,17 @@ class EditableModel(DecoderPasses, ABC):
     ) -> Tensor:
         """The last block's MLP, final norm and head on `answer_state`: (N, d) -> (N, V) logits.
 
-        `edit_index` (N,) is the edit of each answer token, needed with `deltas`, which must all
-        lie in the last block.
+        `edit_index` (N,) is the edit of each answer token, needed with `deltas`.
+
+        Raises:
+            ModelError: a delta lies elsewhere than in that MLP, where it could have no effect.
         """
         deltas = deltas or {}
+        if wrong := [site for site in deltas if not self.is_at_answers(site)]:
+            raise ModelError(
+                f"{wrong[0].role} in layer {wrong[0].layer} is edited, and answers are finished "
+                "from the last layer's MLP on: the edit would have no effect. Ask `suffix`."
+            )
         return self.top(hidden, deltas, groups_of(deltas, edit_index))
 
     def capture(
@@ -322,7 +329,7 @@ class EditableModel(DecoderPasses, ABC):
                 alone.
             edit: (R,) the edit that each row teaches, ascending from 0; None: each row one.
             answers_only: whether of every site only the tokens that predict an answer token are
-                wanted, as of the last block's, where no other has a gradient.
+                wanted, as of the last block's MLP, where no other has a gradient.
 
         Returns:
             The factors of each site, and the logits (N, V).
@@ -340,7 +347,7 @@ class EditableModel(DecoderPasses, ABC):
         for site, gradient in zip(sites, gradients, strict=True):
             # Of a model that is spread, what a layer says lies where that layer is.
             sides = (captured[site][0].to(at.row.device), gradient.to(at.row.device))
-            if site.layer == self.n_layers - 1:
+            if self.is_at_answers(site):
                 factors[site] = tokens.of_answers(*sides)
             elif answers_only:
                 x, delta = (side.reshape(*part.hidden.shape[:2], -1)[where] for side in sides)

@@ -14,7 +14,7 @@ from models.deltas import Deltas, Groups, Site, apply_deltas
 from models.head import head_logits
 from models.hooks import StopForwardError, forward_hooks, pre_hook, stoppable
 from models.rows import Answers
-from models.sites import ROLES, Role
+from models.sites import ATTENTION_ROLES, ROLES, Role
 from models.state import LayerState, PrefixState
 
 
@@ -65,6 +65,13 @@ class DecoderPasses(nn.Module):
                 "editor.matrices to some of them."
             )
 
+    def is_at_answers(self, site: Site) -> bool:
+        """Whether passes that predict some tokens run a map at these alone: the last block's MLP.
+
+        Its attention reads all tokens, whatever is predicted.
+        """
+        return site.layer == self.n_layers - 1 and site.role not in ATTENTION_ROLES
+
     def head_logits(self, hidden: Tensor) -> Tensor:
         """The head on what comes out of the body: (..., d) -> (..., V) in float32 or better."""
         return head_logits(self.decoder.head, hidden)
@@ -78,16 +85,17 @@ class DecoderPasses(nn.Module):
         edit_index: Tensor | None,
     ) -> Tensor:
         """What enters the last block's MLP at answer tokens, under deltas below it: (N, d)."""
-        last = self.n_layers - 1
-        with self._edited(range(last), part, deltas, edit_index):
-            hidden = self._layers(part, layer, last)
-        return self._before_last_mlp(hidden, part)[part.where(at.row, at.position)]
+        below = {s: delta for s, delta in deltas.items() if not self.is_at_answers(s)}
+        with self._edited(part, below, edit_index):
+            hidden = self._layers(part, layer, self.n_layers - 1)
+            hidden = self._before_last_mlp(hidden, part)
+        return hidden[part.where(at.row, at.position)]
 
     def everywhere(self, state: PrefixState, deltas: Deltas, edit_index: Tensor | None) -> Tensor:
         """Logits at all tokens of rows, (R, T, V)."""
         parts = []
         for part in state.parts:
-            with self._edited(range(self.n_layers), part, deltas, edit_index):
+            with self._edited(part, deltas, edit_index):
                 hidden = self._layers(part, state.layer, self.n_layers)
             rows = part.rows
             parts.append((rows, self._logits(part.by_row(hidden, rows))))
@@ -96,10 +104,10 @@ class DecoderPasses(nn.Module):
 
     @contextmanager
     def _edited(
-        self, layers: range, part: LayerState, deltas: Deltas, edit_index: Tensor | None
+        self, part: LayerState, deltas: Deltas, edit_index: Tensor | None
     ) -> Iterator[None]:
-        """Deltas of some layers are in place, for the edit of each sequence."""
-        linears = {site: self.linear(site) for site in deltas if site.layer in layers}
+        """Deltas are in place, for the edit of each sequence."""
+        linears = {site: self.linear(site) for site in deltas}
         groups = None
         if edit_index is not None:
             groups = groups_of(deltas, part.of_sequences(edit_index))
@@ -113,11 +121,10 @@ class DecoderPasses(nn.Module):
             hidden = self._layer(layer, hidden, part)
         return hidden.to(part.hidden.device)
 
-    def _last_linears(self, deltas: Deltas) -> dict[Site, nn.Module]:
-        return {s: self.linear(s) for s in deltas if s.layer == self.n_layers - 1}
-
     def top(self, hidden: Tensor, deltas: Deltas, items: Groups | None) -> Tensor:
-        with apply_deltas(self._last_linears(deltas), deltas, items):
+        """The last block's MLP, norm and head, under those of the deltas that are there."""
+        linears = {site: self.linear(site) for site in deltas if self.is_at_answers(site)}
+        with apply_deltas(linears, deltas, items):
             moved = self.decoder.mlp(self.decoder.layers[-1], hidden)
             hidden = hidden + moved.to(hidden.device)
         return self._logits(hidden)

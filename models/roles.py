@@ -4,11 +4,14 @@ Edits need the decoder layers and, in each, the norm that reads the residual str
 the MLP's two matrices, and what the MLP adds to the stream. A layer is recognised by the names of
 *all* its parts: with one more norm or matrix than a known branch has, its formula is another one.
 What is not recognised is refused by name, because a wrong guess would be a wrong edit.
+
+Editors can do without a gate and without the maps of the attention: where these are fused into one,
+or differ between layers, the decoder has no such role.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from typing import Any
@@ -19,6 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from errors import ModelError
 from models.decoder import Decoder
 from models.deltas import linear_shape
+from models.sites import MLP_ROLES, ROLES, Role
 
 _NESTED = ("model", "language_model", "text_model", "decoder")
 _FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "final_norm")
@@ -32,6 +36,11 @@ _MATRICES = (
     ("dense_h_to_4h", "dense_4h_to_h"), ("w3", "w2"),
 )  # fmt: skip
 _GATES = ("gate_proj", "w1")
+_PROJECTIONS: Mapping[Role, tuple[str, ...]] = {
+    "query": ("q_proj",), "key": ("k_proj",), "value": ("v_proj",),
+    "attention_out": ("o_proj", "out_proj"),
+}  # fmt: skip
+_FUSED = ("qkv_proj",)
 # Factors between a layer and its stream, or between the head and the logits, that edits ignore.
 _SCALES = (
     "logit_scale", "logits_scaling", "final_logit_softcapping", "residual_multiplier",
@@ -94,14 +103,16 @@ def find_roles(hf: PreTrainedModel) -> Decoder:
     _check_scales(name, text)
     norm = _final_norm(name, body, layers)
     branch = _branch(name, layers[0])
-    sites = _matrices(name, layers[0], branch, text.hidden_size)
+    sites = _maps(name, layers[0], branch, text.hidden_size)
     for number, layer in enumerate(layers):
         same = _branch(name, layer) == branch
-        if not same or _matrices(name, layer, branch, text.hidden_size) != sites:
+        maps = _maps(name, layer, branch, text.hidden_size) if same else {}
+        if any(maps.get(role) != sites[role] for role in MLP_ROLES):
             raise ModelError(
                 f"{name}: decoder layer {number} ({type(layer).__name__}) is built in another way "
                 "than layer 0, and editors address all layers alike. Use another model."
             )
+        sites = {role: sites[role] for role in sites if maps.get(role) == sites[role]}
     return Decoder(
         body=body,
         layers=layers,
@@ -109,7 +120,7 @@ def find_roles(hf: PreTrainedModel) -> Decoder:
         head=_head(name, hf, text),
         mlp_norm=branch.before,
         mlp=branch.output,
-        sites={"mlp_in": f"{branch.mlp}.{sites[0]}", "mlp_out": f"{branch.mlp}.{sites[1]}"},
+        sites=sites,
     )
 
 
@@ -202,17 +213,48 @@ def _harmless(part: str, kind: str) -> bool:
     return attention or "dropout" in kind.lower() or kind == "Identity"
 
 
-def _matrices(name: str, layer: nn.Module, branch: MLPBranch, width: int) -> tuple[str, str]:
-    """The MLP's first and second linear map; a gate beside the first is left alone."""
+def _maps(name: str, layer: nn.Module, branch: MLPBranch, width: int) -> dict[Role, str]:
+    """Role -> name inside a layer of its linear map."""
+    maps = _projections(layer, width) | _matrices(name, layer, branch, width)
+    return {role: maps[role] for role in ROLES if role in maps}
+
+
+def _projections(layer: nn.Module, width: int) -> dict[Role, str]:
+    """The maps of the attention, where all of its linear maps are known; of fused ones the last."""
+    attentions = [n for n, m in layer.named_children() if type(m).__name__.endswith("Attention")]
+    if len(attentions) != 1:
+        return {}
+    (attention,) = attentions
+    shapes = {
+        part: linear_shape(module)
+        for part, module in layer.get_submodule(attention).named_children()
+        if isinstance(module, nn.Linear)
+    }
+    known = {role: [n for n in names if n in shapes] for role, names in _PROJECTIONS.items()}
+    parts = {role: names[0] for role, names in known.items() if names}
+    out, query = parts.get("attention_out"), parts.get("query")
+    if set(shapes) - {*parts.values(), *_FUSED} or out is None or shapes[out][1] != width:
+        return {}
+    if any(shapes[part][0] != width for role, part in parts.items() if role != "attention_out"):
+        return {}
+    if query is not None and shapes[query][1] != shapes[out][0]:  # it makes a gate besides
+        return {}
+    return {role: f"{attention}.{part}" for role, part in parts.items()}
+
+
+def _matrices(name: str, layer: nn.Module, branch: MLPBranch, width: int) -> dict[Role, str]:
+    """The MLP's first and second linear map, and the gate where it stands beside the first."""
     mlp = layer.get_submodule(branch.mlp)
     linear = [part for part, module in mlp.named_children() if isinstance(module, nn.Linear)]
+    shapes = {part: linear_shape(mlp.get_submodule(part)) for part in linear}
     for first, second in _MATRICES:
         if {first, second} <= set(linear) and not set(linear) - {first, second, *_GATES}:
-            (d_in, inner), (back, d_out) = (
-                linear_shape(mlp.get_submodule(part)) for part in (first, second)
-            )
+            (d_in, inner), (back, d_out) = shapes[first], shapes[second]
             if (d_in, d_out) == (width, width) and inner in (back, 2 * back):
-                return first, second
+                gates = [gate for gate in _GATES if shapes.get(gate) == shapes[first]]
+                parts: dict[Role, str] = {"mlp_in": first, "mlp_out": second}
+                parts |= {"mlp_gate": gates[0]} if len(gates) == 1 else {}
+                return {role: f"{branch.mlp}.{part}" for role, part in parts.items()}
     role = f"the two linear maps of {branch.mlp} ({type(mlp).__name__}) in {type(layer).__name__}"
     raise _missing(
         name,

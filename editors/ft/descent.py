@@ -44,10 +44,9 @@ def fit_matrices(
         ModelError: an edit's loss is not finite, or one edit is more than the device has.
     """
     matrices = {site: Matrices(model.weight(site), teaching.n_edits, rule) for site in sites}
-    lowest = min(site.layer for site in sites)
-    forward = answers_of(model, teaching, lowest, deltas_of="all edits")
+    forward = answers_of(model, teaching, sites, deltas_of="all edits")
     start = [moved.moves[0] for moved in matrices.values()]
-    at_once = edits_at_once(model, start, teaching, model.n_layers - 1 - lowest)
+    at_once = edits_at_once(model, start, teaching, sites)
     for edits in teaching.by_length().split(at_once):
         _descend(model, forward, matrices, edits.sort().values, options, rule)
     return {site: DenseDelta(moved.moves) for site, moved in matrices.items()}
@@ -74,7 +73,7 @@ def _descend(
         tell(step, options.steps, len(edits))
         numbers, finished = edits.tolist(), done.tolist()
         for (site, moved), gradient in zip(matrices.items(), gradients, strict=True):
-            at_answers = site.layer == model.n_layers - 1
+            at_answers = model.is_at_answers(site)
             home = moved.moves.device  # a layer of a model that is spread may be somewhere else
             sides = (gradient.to(home), captured[site][0].to(home))
             of_edits = [_by_edit(side, at_work, at_answers) for side in sides]

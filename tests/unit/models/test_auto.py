@@ -166,7 +166,7 @@ def test_captured_factors_are_the_weight_gradient(
     model, rows = one.model, rows_for(one, padding=padding)
     chosen = torch.tensor([1, 4, 2])
     state, own = model.prefix(rows, 0).select(chosen), rows.select(chosen)
-    sites = model.last_sites(3)
+    sites = model.last_sites(3, list(model.decoder.sites))
     factors, _ = model.capture(state, sites, own.answers())
     for edit, row in enumerate(chosen):
         single = rows.select(row[None])

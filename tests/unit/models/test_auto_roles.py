@@ -52,7 +52,7 @@ def test_the_parts_make_up_the_plain_forward_and_its_gradients(model: AutoMLLM) 
         for edit, length in enumerate((9, 12, 7))
     ]
     rows = rows_of(prompts, extra=1)
-    at, sites = rows.answers(), model.last_sites(2)
+    at, sites = rows.answers(), model.last_sites(2, list(model.decoder.sites))
     given = {"input_ids": rows.input_ids, "attention_mask": rows.attention_mask.long()}
     for layer in range(model.n_layers):
         found = model.suffix(model.prefix(rows, layer), at=at)

@@ -144,7 +144,7 @@ def assert_room(start: Sequence[torch.Tensor], model: EditableModel, sites: Sequ
     state = PrefixState((LayerState(hidden, {}),), model.n_layers - 1 - layers)
     one = torch.zeros(1, dtype=torch.int64)
     teaching = Teaching(state, Answers(one, one, one, 1), one, 1)
-    assert answer_descent.edits_at_once(model, start, teaching, layers) == min(
+    assert answer_descent.edits_at_once(model, start, teaching, sites) == min(
         answer_descent.MOST_AT_ONCE, model.budget.bytes // needed
     )
 

@@ -106,10 +106,10 @@ def packed(model: EditableModel) -> set[str]:
 
 
 def gradients(model: EditableModel, rows: Rows) -> Tensor:
-    """dL/dW of all matrices that MEND edits, end to end, after a pass without gradients."""
+    """dL/dW of all matrices of the last layers, end to end, after a pass without gradients."""
     with torch.no_grad():
         model(rows)
-    sites = model.last_sites(EDITED)
+    sites = model.last_sites(EDITED, list(model.decoder.sites))
     factors, _ = model.capture(model.prefix(rows, sites[0].layer), sites, rows.answers())
     return torch.cat(
         [
