@@ -173,8 +173,14 @@ def as_asked(prompt: Prompt, *, plain_locality: bool, cloze: bool) -> Prompt:
 
 def row_text(prompt: Prompt) -> RowText:
     """What a row of a prompt says."""
-    shows = prompt.image is not None
-    return RowText(prompt.question, prompt.answer, shows, prompt.plain, aliases=prompt.aliases)
+    return RowText(
+        prompt.question,
+        prompt.answer,
+        prompt.image is not None,
+        prompt.plain,
+        aliases=prompt.aliases,
+        ended=prompt.ended,
+    )
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,17 @@ class Encoded(NamedTuple):
             offsets=[*self.offsets, *[(0, 0)] * n],
         )
 
+    def ended_by(self, token: int) -> Encoded:
+        """The row up to its answer, a token more behind it as the answer's last one."""
+        stop = len(self.answer) - self.answer[::-1].index(True)
+        up_to_answer = self._replace(
+            ids=self.ids[:stop],
+            answer=self.answer[:stop],
+            slots=self.slots[:stop],
+            offsets=self.offsets[:stop],
+        )
+        return up_to_answer.followed_by([token])
+
 
 _Key = tuple[str, str | None, bool, bool]  # question, answer, picture, plain
 
@@ -122,6 +133,9 @@ class PromptEncoder:
         max_positions: tokens that the model reads at once, to which rows of records are held
             (`datamodules.row_length`); None: not known.
 
+    Attributes:
+        end_id: the token that ends a generated answer; None where the tokenizer names none.
+
     Raises:
         ModelError: the tokenizer is a slow one, the family has no native prompt, or an unknown
             side.
@@ -154,6 +168,7 @@ class PromptEncoder:
         self.tokenizer, self.layout = tokenizer, layout
         self.form, self.chat, self.padding_side = form, chat, padding_side
         self.max_positions = max_positions
+        self.end_id: int | None = tokenizer.eos_token_id
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         special = chat.special if form == "native" and chat is not None else ()
         self._text = TextTokenizer(tokenizer, -1 if layout is None else layout.token_id, special)
@@ -181,6 +196,7 @@ class PromptEncoder:
         before: str = "",
         picture_first: bool = False,
         generated: Sequence[int] = (),
+        ended: bool = False,
     ) -> Encoded:
         """Tokenises one row.
 
@@ -196,16 +212,20 @@ class PromptEncoder:
             generated: tokens in place of the answer's own, while an answer is being generated.
                 They follow the prompt as it is tokenised by itself, so that no token in front of
                 them tells what the answer begins with.
+            ended: the end token is the answer's last one; not while an answer is generated.
 
         Raises:
             DataError: the answer has no token of its own.
+            ModelError: the tokenizer has no end token that an answer could end with.
         """
         asked = None if generated else answer
         if before:
             row = self._encode(question, asked, picture, plain, before, picture_first)
         else:
             row = self._remembered((question, asked, picture, plain))
-        return row.followed_by(generated) if generated else row
+        if generated:
+            return row.followed_by(generated)
+        return row.ended_by(self._end_of_target()) if ended else row
 
     def rows(
         self,
@@ -254,6 +274,15 @@ class PromptEncoder:
     def __getstate__(self) -> dict[str, Any]:
         """What another process gets: everything but the rows that this one remembers."""
         return self.__dict__ | {"_cache": {}}
+
+    def _end_of_target(self) -> int:
+        if self.end_id is None:
+            raise ModelError(
+                "editor.teach_end=true: the tokenizer of this model names no end token (eos_token "
+                "in its tokenizer_config.json), so an edit cannot be taught to end with it. Use "
+                "editor.teach_end=false."
+            )
+        return self.end_id
 
     def _remembered(self, key: _Key) -> Encoded:
         """A row that was asked for lately, or a new one."""

@@ -15,7 +15,7 @@ relation (near) and one about another relation of the same subject.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -38,7 +38,8 @@ class Prompt(NamedTuple):
     """A question with the answer it is scored against and the picture it shows.
 
     `plain` questions stand without the prompt's template where the data says so, a `cloze` always.
-    A generated answer may also be one of the `aliases`.
+    A generated answer may also be one of the `aliases`. With `ended` the end token follows the
+    answer, as a part of it.
     """
 
     question: str
@@ -47,6 +48,7 @@ class Prompt(NamedTuple):
     plain: bool = False
     cloze: bool = False
     aliases: tuple[str, ...] = ()
+    ended: bool = False
 
 
 PromptMaker = Callable[[Record], Prompt | None]
@@ -332,6 +334,36 @@ def training_scenario(name: str, questions: Questions, probes: set[str]) -> Scen
     """
     table = _TRAINING_PROBES[questions]
     return replace(SCENARIOS[name], probes={name: table[name] for name in table if name in probes})
+
+
+def with_end(scenario: Scenario, probes: Collection[str] = ()) -> Scenario:
+    """The scenario whose edits are taught with the end token behind their target.
+
+    The rows that teach an edit are then rows of their own: probes ask for the target alone.
+
+    Args:
+        scenario: any.
+        probes: those of an outer loss that ask for the end token too.
+    """
+    return replace(
+        scenario,
+        edit=partial(_ended_edit, scenario.edit),
+        probes={
+            name: partial(_ended, make_prompt) if name in probes else make_prompt
+            for name, make_prompt in scenario.probes.items()
+        },
+    )
+
+
+def _ended_edit(
+    make_prompts: Callable[[Record], tuple[Prompt, ...]], record: Record
+) -> tuple[Prompt, ...]:
+    return tuple(prompt._replace(ended=True) for prompt in make_prompts(record))
+
+
+def _ended(make_prompt: PromptMaker, record: Record) -> Prompt | None:
+    prompt = make_prompt(record)
+    return prompt and prompt._replace(ended=True)
 
 
 def true_questions(record: Record, *, pictures: bool = True) -> list[Prompt]:

@@ -87,7 +87,7 @@ class FactEditor:
         if problem is not None:
             raise DataError(f"{problem}.")
         table = self.model.rows()
-        row = table.add(fact.prompt, 0)
+        row = table.add(fact.prompt._replace(ended=self.options.ends_target), 0)
         batch = batch_of(self.model, table, [row], subject=fact.subject or fact.question)
         if isinstance(self.editor, AsksLonger):
             texts_of_rows = batch.rows.texts

@@ -128,6 +128,11 @@ class Objective:
         """The probes that a training batch should ask."""
         return {probe for term in self.terms for probe in term.probes}
 
+    @property
+    def taught(self) -> set[str]:
+        """Those of them that ask for the new answer."""
+        return {probe for term in self.terms if not term.kl for probe in term.probes}
+
     def __call__(
         self,
         model: EditableModel,

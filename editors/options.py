@@ -92,6 +92,11 @@ class EditorOptions(Options):
         """Whether the method shows training records to the model."""
         return False
 
+    @property
+    def ends_target(self) -> bool:
+        """Whether the end token is the last token of the target that teaches an edit."""
+        return False
+
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
         """Refuses records that this method cannot work with, before any model is loaded.
 
@@ -136,7 +141,23 @@ class EditorOptions(Options):
             )
 
 
-class DescentOptions(EditorOptions):
+class TargetOptions(EditorOptions):
+    """What editors have that are fitted to the tokens of the target, or trained for it.
+
+    LocFT-BF (ICLR 2026) has the end token in every target, for answers that are generated freely.
+    """
+
+    added: ClassVar[Mapping[str, Any]] = {"teach_end": False}
+
+    teach_end: bool
+
+    @property
+    def ends_target(self) -> bool:
+        """As `teach_end` says."""
+        return self.teach_end
+
+
+class DescentOptions(TargetOptions):
     """What editors have that descend on the edit's own answer (`editors.answer_descent`)."""
 
     steps: int = Field(ge=1)
@@ -162,7 +183,7 @@ class OuterWeights(Options):
     specificity: float = Field(ge=0)
 
 
-class TrainedEditorOptions(EditorOptions):
+class TrainedEditorOptions(TargetOptions):
     """What every learned editor has besides; a batch of B independent edits counts as B edits.
 
     Attributes:
@@ -186,6 +207,7 @@ class TrainedEditorOptions(EditorOptions):
 
     rates: ClassVar[frozenset[str]] = frozenset(("lr",))
     added: ClassVar[Mapping[str, Any]] = {
+        **TargetOptions.added,
         "weights.transfer": 0.0, "weights.named": 0.0, "weights.specificity": 0.0,
     }  # fmt: skip
 

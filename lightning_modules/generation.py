@@ -204,9 +204,7 @@ class Generator:
         config = getattr(self.model.hf, "generation_config", None)  # MiniGPT-4's class has none
         configured = getattr(config, "eos_token_id", None)
         ends = configured if isinstance(configured, list) else [configured]
-        return {
-            token for token in (*ends, self.encoder.tokenizer.eos_token_id) if token is not None
-        }
+        return {token for token in (*ends, self.encoder.end_id) if token is not None}
 
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self.encoder.tokenizer.decode(ids, skip_special_tokens=True)

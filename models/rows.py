@@ -66,6 +66,7 @@ class RowText(NamedTuple):
         plain: whether the question stands without the template.
         generated: tokens in place of the answer's own, while an answer is being generated.
         aliases: other texts that a generated answer may be; no token of them is ever read.
+        ended: whether the end token follows the answer, and is the last token of it.
     """
 
     question: str
@@ -74,6 +75,7 @@ class RowText(NamedTuple):
     plain: bool = False
     generated: tuple[int, ...] = ()
     aliases: tuple[str, ...] = ()
+    ended: bool = False
 
     @property
     def tokens(self) -> dict[str, Any]:
@@ -282,6 +284,7 @@ class EditBatch:
         rows: the distinct rows of all edits; a prompt that serves as edit and as probe stands once.
         edit_rows: (K,) the rows that teach the edits, with the new target as their answers: one
             or more of each edit, in the order of the edits. `rows.edit_index` says whose each is.
+            Where an editor teaches the end token too they are no rows of a probe.
         probes: probe name -> (n,) rows asked under that name, at most one per edit.
         edit_ids: position of each edit's record in its split.
         subjects: the edited subjects.

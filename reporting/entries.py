@@ -143,6 +143,7 @@ def settings_of(run: RunResult) -> dict[str, object]:
     deciding = {key: value for key, value in run.settings.items() if key not in _NO_SETTINGS}
     flat |= {key: value for key, value in _leaves(deciding).items() if key not in SEEDS}
     flat["cluster"] = run.cluster
+    flat.setdefault("editor.teach_end", False)  # older results: the only choice
     if isinstance(run.settings.get(TRAINING), dict):
         flat.setdefault("training.metrics.positions", "answer")  # older results: the only choice
         by = flat.get("training.data.filter_known")

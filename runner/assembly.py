@@ -29,7 +29,7 @@ from datamodules.order import rank_and_world
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder, PromptForm
 from datamodules.record_table import select
 from datamodules.records import Record
-from datamodules.scenarios import SCENARIOS, Scenario
+from datamodules.scenarios import SCENARIOS, Scenario, with_end
 from datamodules.source import RecordSource, Split
 from editors.base import Editor, EditorInputs
 from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
@@ -302,7 +302,8 @@ def open_editor(cfg: EvaluateConfig, parts: Parts) -> Editor:
 
 def asked_scenario(cfg: EvaluateConfig) -> Scenario:
     """What an evaluation teaches and asks."""
-    return replace(SCENARIOS[cfg.scenario.name], names_first=cfg.evaluate.name_first)
+    scenario = replace(SCENARIOS[cfg.scenario.name], names_first=cfg.evaluate.name_first)
+    return with_end(scenario) if cfg.editor.ends_target else scenario
 
 
 def make_evaluation(

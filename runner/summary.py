@@ -95,8 +95,9 @@ class Run:
         if matmul != "highest":  # which runs of earlier versions had, and did not note
             noted["matmul"] = matmul
         deciding = settings_that_decide(self.cfg.plain())
-        if deciding.get("metrics.cluster") == "record":  # the same
-            del deciding["metrics.cluster"]
+        for key, once in (("metrics.cluster", "record"), ("editor.teach_end", False)):
+            if deciding.get(key) == once:  # the only choice once, and noted by no earlier run
+                del deciding[key]
         return deciding | noted | self.digests
 
     def probes(self) -> Iterator[dict[str, object]]:

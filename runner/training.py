@@ -19,7 +19,7 @@ from configs.schema import EditingConfig, TrainConfig
 from configs.signals import signals
 from datamodules.datamodule import EditDataModule
 from datamodules.overlap import Traces
-from datamodules.scenarios import Scenario, training_scenario
+from datamodules.scenarios import Scenario, training_scenario, with_end
 from editors import checkpoint as identity
 from editors.base import Editor, EditorInputs
 from editors.checkpoint import read_checkpoint
@@ -54,9 +54,9 @@ def trained_options(cfg: EditingConfig) -> TrainedEditorOptions:
 
 def scenario_of(cfg: TrainConfig) -> Scenario:
     """What training edits see, and the questions of the outer loss."""
-    name = cfg.scenario.name
-    questions = trained_options(cfg).questions_for(name)
-    return training_scenario(name, questions, make_objective(cfg).probes)
+    name, options, objective = cfg.scenario.name, trained_options(cfg), make_objective(cfg)
+    scenario = training_scenario(name, options.questions_for(name), objective.probes)
+    return with_end(scenario, objective.taught) if options.ends_target else scenario
 
 
 def make_module(cfg: TrainConfig, model: EditableModel, inputs: EditorInputs) -> L.LightningModule:

@@ -45,6 +45,7 @@ OPTIONS: dict[str, Any] = {
         "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "transfer": 0.1,
         "named": 0.0, "locality": 1.0, "specificity": 1.0,
     },
+    "teach_end": False,
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from editors.options import DescentOptions
 
@@ -18,6 +18,15 @@ class FtOptions(DescentOptions):
     layers: int = Field(ge=1)
     norm_constraint: float | None = Field(gt=0)
     loss_at: Literal["answer", "prompt_last"]
+
+    @model_validator(mode="after")
+    def _ends_behind_the_answer(self) -> "FtOptions":
+        if self.teach_end and self.loss_at == "prompt_last":
+            raise ValueError(
+                "teach_end=true with loss_at=prompt_last would teach the end token in place of the "
+                "answer's first token; set loss_at=answer or teach_end=false"
+            )
+        return self
 
     @property
     def label(self) -> str:

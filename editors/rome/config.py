@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from datamodules.mentions import mentions
 from datamodules.scenarios import ScenarioName
-from editors.options import BaseFacts, EditorOptions
+from editors.options import BaseFacts, TargetOptions
 from errors import ConfigError, DataError, ModelError
 from options import Seed, TypedPath
 
@@ -19,7 +19,7 @@ FactToken = Literal["subject_last", "subject_first", "subject_first_after_last",
 COMMAND = "python -m analysis second_moment model=NAME --layer {layer} --text FILE"
 
 
-class RomeOptions(EditorOptions):
+class RomeOptions(TargetOptions):
     """One rank-one update of one MLP's second matrix."""
 
     scenarios: ClassVar[frozenset[ScenarioName]] = frozenset(("unimodal", "transitive"))

@@ -121,7 +121,9 @@ def encode_after(encoder: PromptEncoder, prefix: str, text: RowText) -> Encoded:
     Raises:
         DataError: the model cannot read so long a row.
     """
-    row = encoder.encode(text.question, text.answer, plain=text.plain, before=prefix)
+    row = encoder.encode(
+        text.question, text.answer, plain=text.plain, before=prefix, ended=text.ended
+    )
     before = f"ROME's prefix {prefix!r}" if prefix else ""
     check_length(row, encoder.max_positions, text.question, text.answer, before=before)
     return row

@@ -55,6 +55,7 @@ def matched(said: str, target: str, *aliases: str) -> tuple[float, str]:
     )
     encoder = SimpleNamespace(
         tokenizer=Letters(),
+        end_id=Letters.eos_token_id,
         decode=lambda ids: Letters().decode(ids.tolist()).strip(),
         encode=lambda answer, **row: SimpleNamespace(answer=[False, *[True] * len(answer)]),
     )
