@@ -1,7 +1,7 @@
 r"""Looks into a model: where it keeps a fact, what its keys look like, which neurons answer.
 
     python -m analysis causal_trace model=llava_tiny data=world --output DIR
-    python -m analysis second_moment model=llava --layer 5 --text corpus.txt
+    python -m analysis second_moment model=llava --layer 3,4,5 --text corpus.txt
     python -m analysis knowledge_neurons editor=ft model=llava_tiny scenario=transitive \
         experiment=demo data.limit=50 --output DIR
 
@@ -52,9 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--draws", type=int, default=5, help="of the noise (default: 5)")
     trace.add_argument("--noise", type=float, default=NOISE, help=f"deviations ({NOISE})")
 
-    moment = kinds.add_parser("second_moment", help="C = E[k k^T], by which ROME weighs keys")
+    moment = kinds.add_parser("second_moment", help="C = E[k k^T], for ROME and MEMIT")
     moment.set_defaults(run=commands.second_moment)
-    moment.add_argument("--layer", type=int, required=True, help="decoder layer, from 0")
+    moment.add_argument(
+        "--layer", type=_layers, required=True, metavar="N[,N...]",
+        help="decoder layers, from 0; one file each, in one pass over the text",
+    )  # fmt: skip
     moment.add_argument(
         "--text", type=without_tilde, required=True, metavar="FILE",
         help="a file, a folder, or a dataset of the hub",
@@ -87,6 +90,16 @@ def _parser() -> argparse.ArgumentParser:
             "words", nargs="*", metavar="KEY=VALUE", help="configuration words, as of evaluate.py"
         )
     return parser
+
+
+def _layers(text: str) -> list[int]:
+    """Numbers of layers, ascending and each once."""
+    try:
+        return sorted({int(number) for number in text.split(",")})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: numbers of layers are needed, such as 5 or 3,4,5"
+        ) from error
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

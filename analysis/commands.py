@@ -64,19 +64,19 @@ def causal_trace(options: argparse.Namespace) -> int:
 
 
 def second_moment(options: argparse.Namespace) -> int:
-    """Reads a text, runs the model, writes the moment to a file and names it.
+    """Reads a text, runs the model, writes the moment of each layer to a file and names it.
 
     Raises:
         ConfigError: an option is out of range, or the cache cannot be written.
         DataError: the text cannot be read.
-        ModelError: the model or its layer is not there.
+        ModelError: the model or a layer is not there.
     """
-    if options.samples < 1 or options.batch < 1 or options.layer < 0:
+    if options.samples < 1 or options.batch < 1 or min(options.layer) < 0:
         raise ConfigError("--samples and --batch should be at least 1, --layer at least 0.")
     check_writable(options.cache, "--cache ")
     cfg = _config("editor=none", *options.words)
 
-    from analysis.second_moment import read_texts, sample_texts, write_moment
+    from analysis.second_moment import read_texts, sample_texts, write_moments
     from runner import assembly
     from runner.start import start
 
@@ -84,11 +84,11 @@ def second_moment(options: argparse.Namespace) -> int:
     with start(cfg) as placement:
         processor = assembly.open_processor(cfg.model)
         model = assembly.open_model(cfg.model, placement.device, memory=cfg.trainer.memory_limit)
-        moment = write_moment(
+        files = write_moments(
             model, processor.tokenizer, texts, name=cfg.model.name, source=options.text,
-            layer=options.layer, batch_size=options.batch, folder=options.cache,
+            layers=options.layer, batch_size=options.batch, folder=options.cache,
         )  # fmt: skip
-    screen().print(moment, soft_wrap=True)
+    screen().print("\n".join(files), soft_wrap=True)
     return 0
 
 

@@ -1,17 +1,18 @@
-"""The second moment C = E[k k^T] that ROME may weigh its keys with: its text, and its file.
+"""The second moment C = E[k k^T] that ROME and MEMIT weigh keys with: its text, and its file.
 
 The text is a .txt or .md file (one document a line), or what the datasets library reads: .jsonl,
 .json, .csv, .parquet with a text column, a folder of such files, or a dataset of the hub. Of more
 than --samples documents a random sample is taken, as published, each cut to what the model reads at
-once; padding does not count. The file's name says model, layer, data and sample count, and a file
-that is there already is not made again. Use it with `editor.second_moment=FILE`.
+once; padding does not count. Of several layers the text is read once, and each has its own file.
+Its name says model, layer, data and sample count, and a file that is there already is not made
+again. Use it with `editor.second_moment=FILE` (ROME) or `editor.second_moments=FILES` (MEMIT).
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from editors.rome.moments import save_second_moment, second_moment
+from editors.rome.moments import save_second_moment, second_moments
 from errors import DataError
 from models.deltas import Site
 from models.editable import EditableModel
@@ -29,43 +30,57 @@ READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parque
 SAMPLE_SEED = 1  # of the published sample
 
 
-def write_moment(
+def write_moments(
     model: EditableModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     *,
     name: str,
     source: str,
-    layer: int,
+    layers: Sequence[int],
     batch_size: int,
     folder: Path,
-) -> str:
-    """Runs the model over a text and writes the moment, unless that file is there already.
+) -> list[str]:
+    """Runs the model over a text once and writes the moments of some layers, one file each.
+
+    A file that is there already is not made again.
 
     Returns:
-        One line about the file.
+        One line about each file.
 
     Raises:
         DataError: the text has no token.
-        ModelError: the layer is not there.
+        ModelError: a layer is not there.
     """
-    site = Site(layer, "mlp_out")
-    model.linear(site)
     facts = {
         "model": model.fingerprint(),
-        "layer": str(layer),
+        "layer": "",
         "data": hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12],
         "documents": str(len(texts)),
     }
-    file_name = "_".join(f"{key}-{value}" for key, value in facts.items())
-    path = folder / f"{name}_{file_name}.safetensors"
-    if path.is_file():
-        return f"{path} is there already"
-    moment, tokens = second_moment(model, site, token_batches(model, tokenizer, texts, batch_size))
-    if not tokens:
-        raise DataError(f"--text {source}: no token in {len(texts)} documents.")
-    save_second_moment(path, moment, facts=facts | {"tokens": str(tokens)})
-    return f"{path}: {len(texts)} documents, {tokens} tokens, {moment.shape[0]} dimensions"
+    paths = {Site(layer, "mlp_out"): _path(folder, name, facts, layer) for layer in layers}
+    for site in paths:
+        model.linear(site)
+    missing = [site for site, path in paths.items() if not path.is_file()]
+    said = {path: f"{path} is there already" for path in paths.values()}
+    if missing:
+        batches = token_batches(model, tokenizer, texts, batch_size)
+        moments, tokens = second_moments(model, missing, batches)
+        if not tokens:
+            raise DataError(f"--text {source}: no token in {len(texts)} documents.")
+        for site, moment in moments.items():
+            path, written = paths[site], facts | {"layer": str(site.layer), "tokens": str(tokens)}
+            save_second_moment(path, moment, facts=written)
+            said[path] = (
+                f"{path}: {len(texts)} documents, {tokens} tokens, {moment.shape[0]} dimensions"
+            )
+    return list(said.values())
+
+
+def _path(folder: Path, name: str, facts: Mapping[str, str], layer: int) -> Path:
+    of_layer = {**facts, "layer": str(layer)}
+    said = "_".join(f"{key}-{value}" for key, value in of_layer.items())
+    return folder / f"{name}_{said}.safetensors"
 
 
 def sample_texts(texts: list[str], size: int) -> list[str]:

@@ -72,15 +72,20 @@ def rest(
     if model.body_inputs(rows):
         return model.prefix(rows, layer), torch.zeros_like(first)
     check_lengths(rows, model.max_positions)
-    steps = torch.arange(rows.input_ids.shape[1], device=first.device)
-    looked_at = rows.attention_mask & (steps <= last[:, None])
-    rows, shift = _to_the_left(replace(rows, attention_mask=looked_at))
+    rows, shift = _to_the_left(until(rows, last))
     lengths, every = first - shift, torch.arange(len(rows), device=first.device)
     beginning = _encode(model, rows, lengths)
     layers, kind = model.decoder.layers, model.layer_kind
     with stop_on_entering(layers, layer, kind, model.device) as collector:
         _go_on(model, rows, _after(rows, lengths), beginning, every)
     return collector.state(), first
+
+
+def until(rows: Rows, last: Tensor) -> Rows:
+    """The rows without what stands behind one token of each: (R,) its index."""
+    steps = torch.arange(rows.input_ids.shape[1], device=last.device)
+    seen = replace(rows, attention_mask=rows.attention_mask & (steps <= last[:, None]))
+    return seen.cut(int(last.max()) + 1)
 
 
 @torch.no_grad()

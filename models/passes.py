@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +102,42 @@ class DecoderPasses(nn.Module):
             parts.append((rows, self._logits(part.by_row(hidden, rows))))
         order = torch.cat([rows for rows, _ in parts]).argsort()
         return torch.cat([logits for _, logits in parts])[order]
+
+    @torch.no_grad()
+    def advance(
+        self,
+        state: PrefixState,
+        layer: int,
+        *,
+        deltas: Deltas | None = None,
+        edit_index: Tensor | None = None,
+    ) -> PrefixState:
+        """The state on entering a later layer, under per-row edits of the layers between.
+
+        What is read of it (`EditableModel.read`, `PrefixState.hidden`) is what a model with these
+        edits in place would show there.
+
+        Args:
+            state: at or below the lowest edited layer.
+            layer: the one that is entered; `n_layers` for what leaves the last one.
+            deltas: one delta per edited site, all of them below `layer`; None: unedited.
+            edit_index: (R,) the edit of each row, needed with `deltas`.
+
+        Raises:
+            ModelError: a layer lies below the state, or a delta where it could have no effect.
+        """
+        deltas, between = deltas or {}, range(state.layer, layer)
+        outside = [site.layer for site in deltas if site.layer not in between]
+        if layer < state.layer or outside:
+            raise ModelError(
+                f"a state at layer {state.layer} cannot enter layer {layer}"
+                + (f" under deltas of layer {outside[0]}." if outside else ", which is below it.")
+            )
+        parts = []
+        for part in state.parts:
+            with self._edited(part, deltas, edit_index):
+                parts.append(replace(part, hidden=self._layers(part, state.layer, layer)))
+        return PrefixState(tuple(parts), layer)
 
     @contextmanager
     def _edited(

@@ -8,28 +8,23 @@ object. B edits are B factor pairs; no weight is written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 
 import torch
 from einops import reduce
 from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
-from datamodules.row_length import may_exceed
 from editors.base import DeltaEdit, EditorInputs
 from editors.rome.config import RomeOptions
 from editors.rome.moments import load_second_moment
-from editors.rome.prompts import assemble, encode_after, sample_prefixes
+from editors.rome.prompts import assemble, check_prefixed, sample_prefixes
 from editors.rome.update import factored, rank_one, unit_direction
-from editors.rome.values import Prompts, Values, optimise
+from editors.rome.values import Prompts, Values, edits_at_once, optimise
 from metrics.precision import single
 from models.context import rest
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows, RowText
-
-_PER_TOKEN = 32  # values that a layer keeps per token and unit of width
-_PER_LOGIT = 16  # bytes: it, its logarithm and their gradients in float32
 
 
 class Rome:
@@ -64,10 +59,7 @@ class Rome:
         Raises:
             DataError: naming the prefix, the question and its tokens.
         """
-        for prefix, text in product(self.prefixes, edit):
-            texts = (prefix, text.question, text.answer)
-            if may_exceed(self.encoder, self.encoder.max_positions, *texts):
-                encode_after(self.encoder, prefix, text)
+        check_prefixed(self.encoder, self.prefixes, edit)
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """One factor pair per edit.
@@ -87,7 +79,7 @@ class Rome:
         )
         rows, prompts = rows.to(model.device), prompts.to(model.device)
         parts = []
-        at_once = _at_once(model, prompts, self.site.layer)
+        at_once = edits_at_once(model, prompts, self.site.layer)
         for edits in torch.arange(len(texts), device=model.device).split(at_once):
             their_prompts, their_rows = prompts.select(edits)
             parts.append(self._update(model, rows.select(their_rows), their_prompts))
@@ -122,13 +114,3 @@ def build(options: RomeOptions, model: EditableModel, inputs: EditorInputs) -> R
         second_moment = load_second_moment(options.second_moment, model, options.layer)
     prefixes = sample_prefixes(model, inputs.encoder, options.contexts, options.seed)
     return Rome(options, inputs.encoder, prefixes, second_moment)
-
-
-def _at_once(model: EditableModel, prompts: Prompts, layer: int) -> int:
-    """How many edits' prompts fit into one backward pass."""
-    tokens = int((prompts.last - prompts.lookup).max()) + 1
-    rows, asked = (len(part) // prompts.n_edits + 1 for part in (prompts.edit, prompts.at.row))
-    config = model.hf.config.get_text_config()
-    layers = rows * tokens * (model.n_layers - layer) * config.hidden_size * _PER_TOKEN
-    each = layers * model.dtype.itemsize + asked * config.vocab_size * _PER_LOGIT
-    return model.budget.fit(each)

@@ -7,7 +7,7 @@ content say all four.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -26,39 +26,45 @@ from results.files import replacing
 
 
 @torch.no_grad()
-def second_moment(
-    model: EditableModel, site: Site, batches: Iterable[tuple[Tensor, Tensor]]
-) -> tuple[Tensor, int]:
-    """Mean of k k^T over real tokens, added up in float64.
+def second_moments(
+    model: EditableModel, sites: Sequence[Site], batches: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[dict[Site, Tensor], int]:
+    """Mean of k k^T over real tokens, added up in float64, of several matrices in one pass.
 
     Args:
         model: the base model.
-        site: the matrix whose inputs are the keys.
+        sites: the matrices whose inputs are the keys.
         batches: (R, T) token ids with their (R, T) bool attention masks.
 
     Returns:
-        (d_in, d_in) in float64, and the number of tokens.
+        Each site's (d_in, d_in) in float64, and the number of tokens.
 
     Raises:
         ModelError: a key is not finite.
     """
-    width, _ = linear_shape(model.linear(site))
     home = device_with_float64(model.device)
-    total = torch.zeros(width, width, dtype=torch.float64, device=home)
+    widths = {site: linear_shape(model.linear(site))[0] for site in sorted(sites)}
+    totals = {
+        site: torch.zeros(width, width, dtype=torch.float64, device=home)
+        for site, width in widths.items()
+    }
     tokens = 0
     for ids, mask in batches:
-        state = model.prefix(text_rows(ids, mask), site.layer)
+        state = model.prefix(text_rows(ids, mask), min(sites).layer)
         row, position = mask.nonzero(as_tuple=True)
-        keys, _ = model.read(state, site, row, position)
-        keys = in_float64(keys)
-        total += keys.mT @ keys
-        tokens += len(keys)
-    if not bool(total.isfinite().all()):
-        raise ModelError(
-            f"the inputs of {site.role} in layer {site.layer} hold values that are not finite on "
-            f"this text; {number_type(model)}. {remedy(model)}"
-        )
-    return total / max(1, tokens), tokens
+        for site, total in totals.items():
+            state = model.advance(state, site.layer)
+            keys, _ = model.read(state, site, row, position)
+            keys = in_float64(keys)
+            total.addmm_(keys.mT, keys)
+        tokens += len(row)
+    for site, total in totals.items():
+        if not bool(total.isfinite().all()):
+            raise ModelError(
+                f"the inputs of {site.role} in layer {site.layer} hold values that are not finite "
+                f"on this text; {number_type(model)}. {remedy(model)}"
+            )
+    return {site: total / max(1, tokens) for site, total in totals.items()}, tokens
 
 
 def save_second_moment(path: Path, moment: Tensor, *, facts: dict[str, str]) -> None:
@@ -72,8 +78,16 @@ def save_second_moment(path: Path, moment: Tensor, *, facts: dict[str, str]) -> 
         save_file(tensors, temporary, metadata=facts)
 
 
-def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:
+def load_second_moment(
+    path: str, model: EditableModel, layer: int, *, option: str = "editor.second_moment"
+) -> Tensor:
     """Reads C and makes sure that it belongs to this model and layer: (d_in, d_in), float64.
+
+    Args:
+        path: the file.
+        model: the base model.
+        layer: the one whose second MLP matrix is edited.
+        option: the key that names the file, for messages.
 
     Raises:
         ModelError: the file is missing, damaged, or of another model or layer.
@@ -85,7 +99,7 @@ def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:
             facts, moment = file.metadata() or {}, file.get_tensor("second_moment")
     except (SafetensorError, OSError) as error:
         raise ModelError(
-            f"editor.second_moment={path} cannot be read ({error}). Make it again: {make}"
+            f"{option}={path} cannot be read ({error}). Make it again: {make}"
         ) from error
     expected = {"model": model.fingerprint(), "layer": str(layer)}
     wrong = [
@@ -95,7 +109,7 @@ def load_second_moment(path: str, model: EditableModel, layer: int) -> Tensor:
     ]
     if wrong:
         raise ModelError(
-            f"editor.second_moment={path} was made for {' and '.join(wrong)}. Make one for this "
+            f"{option}={path} was made for {' and '.join(wrong)}. Make one for this "
             f"model and layer: {make}"
         )
     return moment

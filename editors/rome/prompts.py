@@ -7,11 +7,12 @@ either side are counted as the model sees them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 
 from datamodules.prompt_encoder import Encoded, PromptEncoder, locate_phrase
-from datamodules.row_length import check_length
+from datamodules.row_length import check_length, may_exceed
 from editors.rome.config import FactToken
 from editors.rome.values import Prompts
 from models.editable import EditableModel
@@ -55,7 +56,7 @@ def sample_prefixes(
             )
             with torch.no_grad():
                 likely = model(text_rows(ids), at=last).topk(TOP)
-            check_own_logits(model, likely.values[:, 0], lambda _: "a text before ROME's prompts")
+            check_own_logits(model, likely.values[:, 0], lambda _: "a text before a prompt")
             chance = likely.values.softmax(-1).cpu()
             drawn = torch.multinomial(chance, 1, generator=draw).to(ids.device)
             ids = torch.cat([ids, likely.indices.gather(1, drawn)], 1)
@@ -115,6 +116,19 @@ def assemble(
     return rows, prompts
 
 
+def check_prefixed(
+    encoder: PromptEncoder, prefixes: Sequence[str], texts: Sequence[RowText]
+) -> None:
+    """Refuses questions that, behind a prefix, the model could not read.
+
+    Raises:
+        DataError: naming the prefix, the question and its tokens.
+    """
+    for prefix, text in product(prefixes, texts):
+        if may_exceed(encoder, encoder.max_positions, prefix, text.question, text.answer):
+            encode_after(encoder, prefix, text)
+
+
 def encode_after(encoder: PromptEncoder, prefix: str, text: RowText) -> Encoded:
     """A question behind a prefix, which may be empty.
 
@@ -124,7 +138,7 @@ def encode_after(encoder: PromptEncoder, prefix: str, text: RowText) -> Encoded:
     row = encoder.encode(
         text.question, text.answer, plain=text.plain, before=prefix, ended=text.ended
     )
-    before = f"ROME's prefix {prefix!r}" if prefix else ""
+    before = f"the editor's prefix {prefix!r}" if prefix else ""
     check_length(row, encoder.max_positions, text.question, text.answer, before=before)
     return row
 

@@ -20,12 +20,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editors.descent import descend
-from editors.rome.config import RomeOptions
+from editors.rome.config import LookupOptions
 from metrics.functional import row_mean
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
 from models.hooks import add_to_output
 from models.rows import Answers
+
+_PER_TOKEN = 32  # values that a layer keeps per token and unit of width
+_PER_LOGIT = 16  # bytes: it, its logarithm and their gradients in float32
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,11 @@ class Values:
         state: the base model's for all prompts, entering the edited layer.
         site: the edited matrix.
         prompts: which rows they are.
+        stream: whether d is added to what leaves the site's layer, the residual stream (MEMIT's
+            hidden state h), and not to what the matrix says.
+
+    Attributes:
+        v_0: what d is added to, at the lookup token of the plain prompt: (E, d).
     """
 
     def __init__(
@@ -127,12 +135,19 @@ class Values:
         state: PrefixState,
         site: Site,
         prompts: Prompts,
-        options: RomeOptions,
+        options: LookupOptions,
+        *,
+        stream: bool = False,
     ) -> None:
         self.model, self.site, self.options = model, site, options
         self._all, self._state = prompts, state
-        plain = prompts.plain
-        _, v_0 = model.read(state, site, plain, prompts.lookup[plain])  # (E, d)
+        self._module = model.decoder.layers[site.layer] if stream else model.linear(site)
+        plain, at = prompts.plain, prompts.lookup[prompts.plain]
+        if stream:
+            leaving = model.advance(state.select(plain), site.layer + 1).hidden
+            v_0 = leaving[torch.arange(len(plain), device=plain.device), at]
+        else:
+            _, v_0 = model.read(state, site, plain, at)
         self.v_0 = v_0.to(torch.promote_types(v_0.dtype, torch.float32))
         self._at_work = torch.arange(prompts.n_edits, device=plain.device)
         self._prompts, self._part = prompts, state
@@ -175,8 +190,8 @@ class Values:
         row = torch.cat([prompts.at.row, essence])
         position = torch.cat([prompts.at.position, prompts.lookup[essence]])
         every = torch.arange(len(prompts.edit), device=row.device)
-        module, n_rows = self.model.linear(self.site), len(every)
-        with add_to_output(module, every, prompts.lookup, offsets[prompts.edit], n_rows):
+        n_rows = len(every)
+        with add_to_output(self._module, every, prompts.lookup, offsets[prompts.edit], n_rows):
             if self.site.layer == self.model.n_layers - 1:  # `at` would leave out lookup tokens
                 logits = self.model.suffix(state)[row, position]
             else:
@@ -213,3 +228,13 @@ def optimise(values: Values) -> Tensor:
         project=bring_back,
     )
     return offsets
+
+
+def edits_at_once(model: EditableModel, prompts: Prompts, layer: int) -> int:
+    """How many edits' prompts fit into one backward pass down to a layer."""
+    tokens = int((prompts.last - prompts.lookup).max()) + 1
+    rows, asked = (len(part) // prompts.n_edits + 1 for part in (prompts.edit, prompts.at.row))
+    config = model.hf.config.get_text_config()
+    layers = rows * tokens * (model.n_layers - layer) * config.hidden_size * _PER_TOKEN
+    each = layers * model.dtype.itemsize + asked * config.vocab_size * _PER_LOGIT
+    return model.budget.fit(each)

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import editors.rome.values as values_module
-from editors.rome.moments import second_moment
+from editors.rome.moments import second_moments
 from editors.rome.update import factored, rank_one, unit_direction
 from editors.rome.values import Prompts, Terms, Values, optimise
 from models.deltas import Site, linear_weight
@@ -262,7 +262,9 @@ def test_second_moment(path: Path) -> None:
     ids = pad_sequence(texts, batch_first=True)
     mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
     batches = [(ids[i : i + 2].long(), mask[i : i + 2].bool()) for i in range(0, len(ids), 2)]
-    found, tokens = second_moment(model, Site(1, "mlp_out"), batches)
+    site = Site(1, "mlp_out")
+    moments, tokens = second_moments(model, [site], batches)
+    found = moments[site]
     assert tokens == int(arrays["count"])
     for ours, name in ((found, "mom2"), (found * tokens, "mom2_sum")):
         theirs = torch.from_numpy(arrays[name]).double()

@@ -89,7 +89,7 @@ def test_the_command_writes_a_file_that_says_what_it_is(
         "second_moment",
         "model=llava_tiny",
         "--layer",
-        "0",
+        "2,0",
         "--text",
         str(text),
         "--cache",
@@ -97,9 +97,12 @@ def test_the_command_writes_a_file_that_says_what_it_is(
     ]
     assert main([*words, "--samples", "2"]) == 0
     printed = capsys.readouterr().out
-    (path,) = tmp_path.glob("*.safetensors")
-    assert str(path) in printed
-    assert "2 documents" in printed
+    path, upper = sorted(tmp_path.glob("*.safetensors"))
+    assert [line.split(":")[0] for line in printed.splitlines()] == [str(path), str(upper)]
+    assert printed.count("2 documents") == 2
+    with safe_open(upper, framework="pt") as file:
+        assert file.metadata()["layer"] == "2"
+    upper.unlink()  # only what is missing is made again, below
     with safe_open(path, framework="pt") as file:
         facts, moment = file.metadata(), file.get_tensor("second_moment")
     assert (facts["layer"], facts["documents"]) == ("0", "2")
@@ -109,10 +112,12 @@ def test_the_command_writes_a_file_that_says_what_it_is(
     assert torch.linalg.eigvalsh(moment).min() > -1e-9
     written = path.stat().st_mtime_ns
     assert main([*words, "--samples", "2"]) == 0
-    assert "is there already" in capsys.readouterr().out
+    again = capsys.readouterr().out.splitlines()
+    assert ["is there already" in line for line in again] == [True, False]
+    assert upper.is_file()
     assert path.stat().st_mtime_ns == written
-    assert main([*words, "--samples", "3"]) == 0  # another sample, another file
-    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    assert main([*words, "--samples", "3"]) == 0  # another sample, other files
+    assert len(list(tmp_path.glob("*.safetensors"))) == 4
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,7 @@ def test_the_command_writes_a_file_that_says_what_it_is(
     [
         (["--layer", "0", "--samples", "0"], "--samples and --batch should be at least 1"),
         (["--layer", "-1"], "--layer at least 0"),
-        (["--layer", "9"], "layer 9 was asked for"),
+        (["--layer", "0,9"], "layer 9 was asked for"),
         (["--layer", "0", "model=nope"], "model=nope"),
     ],
 )

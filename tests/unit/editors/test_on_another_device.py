@@ -23,7 +23,7 @@ from datamodules.scenarios import SCENARIOS
 from editors.base import Editor, EditorInputs
 from editors.mend.config import MendOptions
 from editors.objective import Objective
-from editors.rome.moments import load_second_moment, save_second_moment, second_moment
+from editors.rome.moments import load_second_moment, save_second_moment, second_moments
 from editors.rome.update import factored, unit_direction
 from editors.serac import negatives
 from lightning_modules.editor_training import EditorTraining
@@ -219,7 +219,8 @@ def test_rome_s_second_moment(other_device: torch.device, tmp_path: Path) -> Non
     moved = picture_model().to(other_device)
     rows = worded_batch([1, 2]).rows
     tokens = (rows.input_ids.to(other_device), rows.attention_mask.to(other_device))
-    found, count = second_moment(moved, site, [tokens])
+    moments, count = second_moments(moved, [site], [tokens])
+    found = moments[site]
     assert (found.device.type, found.dtype, count) == ("cpu", torch.float64, int(tokens[1].sum()))
     path = tmp_path / "moment.safetensors"
     save_second_moment(path, found, facts={"model": moved.fingerprint(), "layer": "1"})

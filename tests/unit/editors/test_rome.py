@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.prompt_encoder import PromptEncoder
@@ -23,6 +23,7 @@ from models.editable import EditableModel
 from models.rows import EditBatch, RowText
 from tests import editors
 from tests.rome_cases import FACTS, KINDS, PREFIXES, batch_of, model_and_encoder
+from tests.slow_lookup import SlowLookup
 
 LAYER = 1
 SHORT = {"steps": 7, "lr": 0.5, "weight_decay": 0.1, "clamp": 3.0, "kl": 0.5}
@@ -62,92 +63,13 @@ def dense(model: EditableModel, editor: Rome, batch: EditBatch) -> Tensor:
     return edit.deltas[editor.site].dense()
 
 
-class Slow:
-    """One edit by the book, one unpadded prompt at a time through transformers' own model."""
+class Slow(SlowLookup):
+    """One edit by the book, on a copy of the model."""
 
     def __init__(self, model: EditableModel, editor: Rome, number: int) -> None:
-        self.model, self.editor = copy.deepcopy(model), editor
-        self.tokenizer = editor.encoder.tokenizer
-        self.question, self.answer, self.subject = FACTS[number]
-        self.module = self.model.linear(editor.site)
-
-    def place(self, text: str, prompt_end: int) -> int:
-        tokens = self.tokenizer(text)
-        first = text.rindex(self.subject)
-        last = tokens.char_to_token(first + len(self.subject) - 1)
-        named = {
-            "subject_first": tokens.char_to_token(first),
-            "subject_last": last,
-            "subject_first_after_last": last + 1,
-            "last": prompt_end,
-        }
-        return named[self.editor.options.fact_token]
-
-    def prompts(self) -> list[tuple[Tensor, int, Tensor]]:
-        """Token ids, lookup token and target ids of each prompt; no targets for the last."""
-        found = []
-        for prefix in ("", *self.editor.prefixes):
-            prompt = f"{prefix}Question: {self.question} Short answer:"
-            text = f"{prompt} {self.answer}"
-            tokens = self.tokenizer(text)
-            first = tokens.char_to_token(len(prompt))  # an answer's token may own its space
-            first = tokens.char_to_token(len(prompt) + 1) if first is None else first
-            ids = torch.tensor([tokens["input_ids"]])
-            found.append((ids, self.place(text, first - 1), ids[0, first:]))
-        essence = self.editor.options.kl_prompt.replace("{subject}", self.subject)
-        ids = torch.tensor([self.tokenizer(essence)["input_ids"]])
-        found.append((ids, self.place(essence, ids.shape[1] - 1), ids[0, :0]))
-        return found
-
-    def logits(self, ids: Tensor, place: int, offset: Tensor) -> Tensor:
-        def put(_module: nn.Module, _args: object, output: Tensor) -> Tensor:
-            flat = output.reshape(-1, output.shape[-1]).clone()
-            flat[place] = flat[place] + offset
-            return flat.reshape(output.shape)
-
-        handle = self.module.register_forward_hook(put)
-        logits = self.model.hf(input_ids=ids).logits[0].float()
-        handle.remove()
-        return logits
-
-    @torch.no_grad()
-    def read(self, ids: Tensor, place: int) -> tuple[Tensor, Tensor]:
-        caught: list[Tensor] = []
-        handle = self.module.register_forward_hook(
-            lambda _module, args, output: caught.extend(
-                tensor.reshape(-1, tensor.shape[-1])[place] for tensor in (args[0], output)
-            )
-        )
-        self.model.hf(input_ids=ids)
-        handle.remove()
-        return caught[0], caught[1]
-
-    def value(self) -> Tensor:
-        chosen, prompts = self.editor.options, self.prompts()
-        start = self.read(*prompts[0][:2])[1]
-        offset = torch.zeros_like(start, requires_grad=True)
-        adam = torch.optim.Adam([offset], lr=chosen.lr)
-        ids, place, _ = prompts[-1]
-        before = self.logits(ids, place, torch.zeros_like(start))[place].log_softmax(-1).detach()
-        for _ in range(chosen.steps - 1):
-            losses = []
-            for ids, place, targets in prompts[:-1]:
-                logits = self.logits(ids, place, offset)[-len(targets) - 1 : -1]
-                losses.append(F.cross_entropy(logits, targets))
-            ids, place, _ = prompts[-1]
-            now = self.logits(ids, place, offset)[place].log_softmax(-1)
-            kl = F.kl_div(before, now, log_target=True, reduction="sum")
-            decay = offset.norm() / start.norm() ** 2
-            loss = torch.stack(losses).mean() + chosen.kl * kl + chosen.weight_decay * decay
-            if loss < chosen.stop_loss:
-                break
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            with torch.no_grad():
-                limit = chosen.clamp * start.norm()
-                offset.mul_(min(1.0, float(limit / offset.norm())))
-        return start + offset.detach()
+        model, self.editor = copy.deepcopy(model), editor
+        module = model.linear(editor.site)
+        super().__init__(model, editor.encoder, editor.options, editor.prefixes, module, number)
 
     def apply(self) -> None:
         """Changes the copy's weight."""

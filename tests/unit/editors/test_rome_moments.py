@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from editors.rome.moments import load_second_moment, save_second_moment, second_moment
+from editors.rome.moments import load_second_moment, save_second_moment, second_moments
 from editors.rome.update import factored, unit_direction
 from errors import ModelError, TmkeError
 from models.deltas import Site
@@ -45,22 +45,43 @@ def slow_moment(model: EditableModel, site: Site) -> tuple[Tensor, int]:
     return total / len(each), len(each)
 
 
+def moments_of(
+    model: EditableModel, *sites: Site, times: int = 1
+) -> tuple[list[tuple[Site, Tensor]], int]:
+    """C of each site, and the tokens that it is of."""
+    found, tokens = second_moments(model, sites, batches() * times)
+    return list(found.items()), tokens
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layer", [0, 2])
 def test_padding_does_not_count(kind: str, layer: int) -> None:
     model, _ = model_and_encoder(kind)
     site = Site(layer, "mlp_out")
-    found, tokens = second_moment(model, site, batches())
+    ((_, found),), tokens = moments_of(model, site)
     expected, count = slow_moment(model, site)
     assert tokens == count == 9 + 4 + 7 + 5 + 12
     assert found.dtype == torch.float64
     assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
+@pytest.mark.parametrize("kind", ["llava", "gpt2"])
+def test_several_layers_are_read_in_one_pass(kind: str) -> None:
+    model, _ = model_and_encoder(kind)
+    sites, passes = [Site(layer, "mlp_out") for layer in (2, 0, 1)], []
+    handle = model.decoder.layers[0].register_forward_hook(lambda *_: passes.append(1))
+    together, tokens = moments_of(model, *sites)
+    handle.remove()
+    assert (len(passes), tokens) == (len(batches()), 37)
+    assert [site.layer for site, _ in together] == [0, 1, 2]
+    for site, found in together:
+        torch.testing.assert_close(found, moments_of(model, site)[0][0][1], rtol=1e-6, atol=1e-9)
+
+
 def test_the_sum_is_kept_in_float64() -> None:
     model = text_model("llama").to(torch.bfloat16)
-    found, _ = second_moment(model, Site(1, "mlp_out"), batches() * 50)
-    once, _ = second_moment(model, Site(1, "mlp_out"), batches())
+    ((_, found),), _ = moments_of(model, Site(1, "mlp_out"), times=50)
+    ((_, once),), _ = moments_of(model, Site(1, "mlp_out"))
     torch.testing.assert_close(found, once, rtol=1e-12, atol=0)
 
 

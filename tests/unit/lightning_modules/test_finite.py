@@ -16,7 +16,7 @@ from datamodules.scenarios import SCENARIOS
 from editors.base import DeltaEdit, Edit, Editor
 from editors.mend.config import MendOptions
 from editors.objective import Objective
-from editors.rome.moments import second_moment
+from editors.rome.moments import second_moments
 from editors.rome.prompts import sample_prefixes
 from errors import ModelError
 from lightning_modules.evaluation import EvaluationModule
@@ -166,11 +166,11 @@ def test_a_fact_of_which_nothing_can_be_said_is_not_an_unknown_one() -> None:
 def test_no_prefix_moment_or_trace_is_made_of_nan() -> None:
     model, encoder = picture_model(), inputs().encoder
     nn.init.constant_(model.decoder.layers[0].mlp.up_proj.weight, torch.nan)  # type: ignore[arg-type, union-attr]
-    with pytest.raises(ModelError, match="a text before ROME's prompts"):
+    with pytest.raises(ModelError, match="a text before a prompt"):
         sample_prefixes(model, encoder, [[5, 2]], seed=0)
     ids = torch.full((1, 4), 5)
     with pytest.raises(ModelError, match="mlp_out in layer 1 hold values that are not finite"):
-        second_moment(model, Site(1, "mlp_out"), [(ids, ids > 0)])
+        second_moments(model, [Site(1, "mlp_out")], [(ids, ids > 0)])
     with pytest.raises(ModelError, match="first at 'What does Person A do"):
         records_to_trace(model, encoder, RECORDS, 1)
 

@@ -81,6 +81,43 @@ def test_prefix_and_suffix_are_the_plain_forward_from_every_layer(kind: str) -> 
         torch.testing.assert_close(last, answers, **EXACT)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_advances_under_edits_as_the_edited_model_would_read_it(kind: str) -> None:
+    model, rows = any_model(kind), rows_for(kind)
+    deltas = random_deltas(model, layers=2, dense=False)
+    below = {site: delta for site, delta in deltas.items() if site.layer == 1}
+    state, last = model.prefix(rows, 0), Site(2, "mlp_out")
+    advanced = model.advance(state, 2, deltas=below, edit_index=rows.edit_index)
+    leaving = model.advance(state, 3, deltas=deltas, edit_index=rows.edit_index)
+    assert (advanced.layer, leaving.layer) == (2, 3)
+    position = rows.attention_mask.int().argmax(1) + 2
+    for edit in range(2):
+        mine = (rows.edit_index == edit).nonzero().squeeze(1)
+        at, close = (mine, position[mine]), {"atol": 2e-5, "rtol": 1e-4}
+        changed = edited(model, below, edit)
+        expected = changed.read(changed.prefix(rows, 0), last, *at)[0]
+        torch.testing.assert_close(model.read(advanced, last, *at)[0], expected, **close)
+        changed = edited(model, deltas, edit)
+        stream = changed.decoder.norm(leaving.hidden[at])
+        logits = changed.head_logits(stream)
+        torch.testing.assert_close(logits, plain(changed, rows)[at], **close)
+    unedited = model.read(state, last, torch.arange(len(rows)), position)[0]
+    assert (
+        model.read(advanced, last, torch.arange(len(rows)), position)[0] - unedited
+    ).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(("layer", "edited_layer"), [(0, None), (2, 0), (2, 2)])
+def test_a_state_advances_neither_down_nor_under_deltas_out_of_reach(
+    layer: int, edited_layer: int | None
+) -> None:
+    model, rows = text_model("llama"), rows_for("llama")
+    deltas = random_deltas(model, layers=3, dense=False)
+    chosen = {site: delta for site, delta in deltas.items() if site.layer == edited_layer}
+    with pytest.raises(ModelError, match=f"a state at layer 1 cannot enter layer {layer}"):
+        model.advance(model.prefix(rows, 1), layer, deltas=chosen, edit_index=rows.edit_index)
+
+
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "low-rank"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_answer_under_their_own_edit(kind: str, dense: bool) -> None:

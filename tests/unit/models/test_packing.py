@@ -119,6 +119,8 @@ def test_every_pass_gives_what_it_gives_row_by_row(
     alone, packed = model.prefix(rows, layer), model.prefix(rows, layer, packed=True)
     assert len(packed.parts) > 1
     assert sum(part.hidden[..., 0].numel() for part in packed.parts) < alone.hidden[..., 0].numel()
+    below = {site: delta for site, delta in deltas.items() if site.layer == layer}
+    last = Site(model.n_layers - 1, "mlp_out")
     close = {"rtol": 1e-5, "atol": 1e-5}
     row = torch.arange(len(rows))
     first = rows.attention_mask.int().argmax(1)
@@ -138,6 +140,15 @@ def test_every_pass_gives_what_it_gives_row_by_row(
             ),
             lambda state: model.answer_state(state, at),
             lambda state: torch.cat(model.read(state, next(iter(deltas)), row, first + 1), -1),
+            lambda state: torch.cat(
+                model.read(
+                    model.advance(state, layer + 1, deltas=below, edit_index=rows.edit_index),
+                    last,
+                    row,
+                    first + 1,
+                ),
+                -1,
+            ),
         ):
             torch.testing.assert_close(passed(packed), passed(alone), **close)
     sites = list(deltas)

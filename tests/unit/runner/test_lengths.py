@@ -96,7 +96,7 @@ def test_an_edit_by_rome_makes_no_row_that_is_too_long(root: Path) -> None:
     model = picture_model()
     editor = rome(encoder(longest), ("", PREFIX), contexts=[], layer=1, steps=1)
     state = model.prefix(batch.rows, editor.first_layer(model))
-    with pytest.raises(DataError, match=r"after ROME's prefix 'The short"):
+    with pytest.raises(DataError, match=r"after the editor's prefix 'The short"):
         editor.edit(model, batch, state)
 
 
