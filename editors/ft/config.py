@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from editors.options import DescentOptions
 
@@ -19,14 +19,15 @@ class FtOptions(DescentOptions):
     norm_constraint: float | None = Field(gt=0)
     loss_at: Literal["answer", "prompt_last"]
 
-    @model_validator(mode="after")
-    def _ends_behind_the_answer(self) -> "FtOptions":
-        if self.teach_end and self.loss_at == "prompt_last":
+    @field_validator("loss_at")
+    @classmethod
+    def _ends_behind_the_answer(cls, value: str, info: ValidationInfo) -> str:
+        if value == "prompt_last" and info.data.get("teach_end"):
             raise ValueError(
-                "teach_end=true with loss_at=prompt_last would teach the end token in place of the "
-                "answer's first token; set loss_at=answer or teach_end=false"
+                "with teach_end=true the end token would be taught in place of the answer's first "
+                "token; set loss_at=answer or teach_end=false"
             )
-        return self
+        return value
 
     @property
     def label(self) -> str:

@@ -106,6 +106,16 @@ def count(message: str) -> int:
         ("evaluate", [], ["editor=NAME, or ckpt=FILE"]),
         ("evaluate", ["editor=mend"], ["editor=mend is a trained editor", "ckpt=FILE"]),
         ("evaluate", ["editor.lr=1"], ["choose the editor first"]),
+        ("evaluate", ["editor=ft", "editor.teach_end=always"], ["editor.teach_end", "boolean"]),
+        (
+            "evaluate",
+            ["editor=ft_l", "editor.teach_end=true"],
+            ["editor.loss_at=prompt_last: with teach_end=true", "set loss_at=answer or teach_end"],
+        ),
+        *(
+            ("evaluate", [f"editor={name}", "editor.teach_end=true"], ["no key editor.teach_end"])
+            for name in ("none", "ike")  # neither descends on a target's tokens
+        ),
         ("pretrain", ["experiment=demo"], ["pretrain.py has no group experiment"]),
         ("pretrain", ["model=llava"], ["only tiny models"]),
         ("pretrain", ["pretrain.mask_share=2"], ["pretrain.mask_share=2", "equal to 1"]),

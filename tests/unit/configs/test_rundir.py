@@ -255,6 +255,18 @@ def test_weights_of_later_terms_are_nought_in_an_earlier_checkpoint(trained: Pat
     assert "weights" not in with_current_names({"name": "ft"})
 
 
+def test_no_end_token_was_taught_before_there_was_the_option(trained: Path) -> None:
+    stored = yaml.safe_load((trained / "config.yaml").read_text())
+    assert stored["editor"].pop("teach_end") is False
+    (trained / "config.yaml").write_text(yaml.safe_dump(stored))
+    config = evaluate(f"ckpt={trained}/checkpoints/best.ckpt")
+    assert isinstance(config.editor, MendOptions)
+    assert config.editor.teach_end is False
+    for name in ("ft", "lora", "rome", "serac"):
+        assert with_current_names({"name": name})["teach_end"] is False
+    assert "teach_end" not in with_current_names({"name": "ike"})
+
+
 def test_a_broken_copy_of_the_settings_is_named(trained: Path) -> None:
     (trained / "config.yaml").write_text("editor: {name: mend")
     with pytest.raises(ConfigError, match=r"config\.yaml is no YAML"):

@@ -53,6 +53,16 @@ def test_seeds_of_methods_and_of_trainings_count_as_seeds(tmp_path: Path) -> Non
     assert (entry.name, entry.seeds) == ("MEND", "training.seed 0, 1, 2")
 
 
+def test_a_run_that_was_taught_the_end_token_says_so_and_an_older_one_was_not(
+    tmp_path: Path,
+) -> None:
+    older = with_options(tmp_path / "older", lr=0.1)
+    now = with_options(tmp_path / "now", lr=0.1, teach_end=False, seed=1)
+    assert names([older, now]) == [("FT", 2)]
+    ended = with_options(tmp_path / "ended", lr=0.1, teach_end=True)
+    assert names([older, ended]) == [("FT (teach_end=false)", 1), ("FT (teach_end=true)", 1)]
+
+
 def test_trainings_that_differ_in_more_are_rows_that_say_so(tmp_path: Path) -> None:
     runs = [
         trained(tmp_path / f"{steps}-{seed}", f"{steps}{seed}/checkpoints/best.ckpt", seed,

@@ -70,3 +70,13 @@ def test_a_run_does_not_go_on_with_what_an_earlier_version_scored(
 def test_what_changes_no_number_is_free(word: str, tmp_path: Path) -> None:
     PartialResults(tmp_path, identity(torch.float32, "cpu")).open()
     assert PartialResults(tmp_path, identity(torch.float32, "cpu", word)).open() == []
+
+
+def test_a_run_of_before_goes_on_where_no_end_token_is_taught(tmp_path: Path) -> None:
+    """An earlier version did not note `editor.teach_end`, and taught none."""
+    now = identity(torch.float32, "cpu", "editor=ft")
+    assert "editor.teach_end" not in now
+    PartialResults(tmp_path, now).open()
+    taught = identity(torch.float32, "cpu", "editor=ft", "editor.teach_end=true")
+    with pytest.raises(ConfigError, match=r"editor\.teach_end"):
+        PartialResults(tmp_path, taught).open()
