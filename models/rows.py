@@ -8,8 +8,9 @@ tokens of all rows together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -41,6 +42,17 @@ class Answers:
         """The answers of a selection of rows; row i of the result is `rows[i]`."""
         new_row, old = (rows[:, None] == self.row[None, :]).nonzero(as_tuple=True)
         return Answers(new_row, self.position[old], self.target[old], len(rows))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """The answers of several tables of rows, whose rows are counted through."""
+        starts = accumulate((part.n_rows for part in parts), initial=0)
+        return cls(
+            torch.cat([part.row + start for part, start in zip(parts, starts, strict=False)]),
+            torch.cat([part.position for part in parts]),
+            torch.cat([part.target for part in parts]),
+            sum(part.n_rows for part in parts),
+        )
 
     def where(self, kept: Tensor) -> Answers:
         """Those of some answer tokens, (N,) bool; the rows stay all."""

@@ -11,6 +11,7 @@ class FtOptions(DescentOptions):
     """Fine-tuning of the MLP matrices of the last layers on the edit alone."""
 
     sequential: ClassVar[bool] = True
+    together: ClassVar[bool] = True
 
     name: Literal["ft"]
     variant: Literal["tabulated", "as_run", "ft_l"]

@@ -2,7 +2,8 @@
 
     D_e <- argmin NLL(answer_e | question_e; W + D_e),  one dense delta per edit and matrix
 
-An edit that several questions teach descends on the mean of their NLL.
+An edit that several questions teach descends on the mean of their NLL. Many edits in one update
+share one delta per matrix, which descends on the mean over the edits (`editors.together`).
 
 FT-L (Meng et al. 2022; Zhu et al. 2020) clips D_e to |D_e| <= eps elementwise after every step.
 """
@@ -14,11 +15,13 @@ from math import prod
 
 import torch
 
-from editors.base import DeltaEdit, EditorInputs
+from editors.base import DeltaEdit, EditorInputs, Lasting
 from editors.ft.config import FtOptions
-from editors.ft.descent import fit_matrices
+from editors.ft.descent import fit_matrices, fit_matrices_together
 from editors.ft.matrices import Rule
 from editors.teaching import Teaching
+from editors.together import Minibatches
+from editors.turn import Turn
 from models.deltas import linear_shape
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch
@@ -47,12 +50,30 @@ class FineTune:
         Raises:
             ModelError: an edit's loss is not finite.
         """
-        options, sites = self.options, model.last_sites(self.options.layers)
-        rule = Rule(options.lr, options.weight_decay, options.decoupled, options.norm_constraint)
+        sites, teaching = model.last_sites(self.options.layers), self._teaching(batch, state)
+        return DeltaEdit(fit_matrices(model, teaching, sites, self.options, self._rule))
+
+    def edit_together(self, model: EditableModel, turn: Turn, earlier: Lasting | None) -> DeltaEdit:
+        """One dense delta per matrix, on the mean over the edits of their losses.
+
+        Raises:
+            ModelError: an edit's loss is not finite.
+        """
+        sites = model.last_sites(self.options.layers)
+        answers = Minibatches(model, turn, self._teaching, sites, apart=True)
+        return DeltaEdit(fit_matrices_together(model, answers, sites, self.options, self._rule))
+
+    @property
+    def _rule(self) -> Rule:
+        options = self.options
+        return Rule(options.lr, options.weight_decay, options.decoupled, options.norm_constraint)
+
+    def _teaching(self, batch: EditBatch, state: PrefixState) -> Teaching:
+        """The rows that teach, with their answers where the loss looks at them."""
         teaching = Teaching.of(batch, state)
-        if options.loss_at != "answer":
-            teaching = replace(teaching, at=at_prompt_end(teaching.at))
-        return DeltaEdit(dict(fit_matrices(model, teaching, sites, options, rule)))
+        if self.options.loss_at == "answer":
+            return teaching
+        return replace(teaching, at=at_prompt_end(teaching.at))
 
 
 def at_prompt_end(at: Answers) -> Answers:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from metrics.precision import single, without_autocast
+from models.deltas import Delta, DenseDelta, LowRankDelta
 
 # Of a gradient at once: what a CPU's cache holds; elsewhere blocks cost launches.
 CPU_BLOCK_BYTES, BLOCK_BYTES = 4 * 2**20, 256 * 2**20
@@ -74,27 +75,28 @@ class Matrices:
         self._gradient = self.moves.new_empty(self._height, d_in)
 
     @torch.no_grad()
-    def step(self, edit: int, delta: Tensor, x: Tensor) -> None:
+    def step(self, edit: int, gradient: Delta) -> None:
         """Takes one step of an edit.
 
         Args:
             edit: its number.
-            delta: (n, d_out) gradients of its loss at the map's output.
-            x: (n, d_in) the inputs there.
+            gradient: of its loss, E = 1: pairs of the gradients at the map's output (n, d_out) and
+                the inputs there (n, d_in), or the matrix that they add up to.
         """
         move, rule = self.moves[edit], self._rule
+        if isinstance(gradient, LowRankDelta):
+            gradient = LowRankDelta(gradient.inputs.to(move.dtype), gradient.outputs.to(move.dtype))
         moments = self._moments_of(edit)
-        delta, x = delta.to(move.dtype), x.to(move.dtype)
         before = moments.step.clone()
         with without_autocast(move.device):
             for rows in self._blocks():
                 block, weight = move[rows], self._weight[rows]
-                gradient = torch.mm(delta[:, rows].mT, x, out=self._gradient[: len(block)])
+                of_block = self._rows_of(gradient, rows)
                 if rule.weight_decay and not rule.decoupled:
-                    gradient.add_(weight + block, alpha=rule.weight_decay)
+                    of_block.add_(weight + block, alpha=rule.weight_decay)
                 moments.step.copy_(before)
                 adam(
-                    [block], [gradient], [moments.first[rows]], [moments.second[rows]], [],
+                    [block], [of_block], [moments.first[rows]], [moments.second[rows]], [],
                     [moments.step], fused=True, amsgrad=False, has_complex=False, maximize=False,
                     beta1=0.9, beta2=0.999, eps=1e-8, lr=rule.lr,
                     weight_decay=rule.weight_decay if rule.decoupled else 0.0,
@@ -117,6 +119,14 @@ class Matrices:
             step = torch.zeros((), device=zeros.device)
             self._moments[edit] = _Moments(zeros, zeros.clone(), step)
         return self._moments[edit]
+
+    def _rows_of(self, gradient: Delta, rows: slice) -> Tensor:
+        """Some rows of a gradient, in a place of their own that may be written on."""
+        if isinstance(gradient, DenseDelta):
+            whole = gradient.weight[0, rows]
+            return self._gradient[: len(whole)].copy_(whole)
+        outputs = gradient.outputs[0, :, rows]
+        return torch.mm(outputs.mT, gradient.inputs[0], out=self._gradient[: outputs.shape[1]])
 
     def _blocks(self) -> Iterator[slice]:
         for start in range(0, len(self._weight), self._height):

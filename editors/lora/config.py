@@ -13,6 +13,7 @@ class LoraOptions(DescentOptions):
     """Low-rank adapters on both MLP matrices, fitted to the edit alone."""
 
     sequential: ClassVar[bool] = True
+    together: ClassVar[bool] = True
 
     name: Literal["lora"]
     rank: int = Field(ge=1)

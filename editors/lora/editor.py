@@ -4,7 +4,8 @@
 
 The base model never holds an adapter: all edits start from the same A, drawn as peft draws it, and
 are fitted side by side as low-rank deltas. An edit equals what peft's own training of that one edit
-gives (tests/unit/editors/test_lora.py).
+gives (tests/unit/editors/test_lora.py). Many edits in one update share one adapter per matrix,
+which is fitted to all of their answers (`editors.together`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from editors.answer_descent import fit_answers
-from editors.base import DeltaEdit, EditorInputs
+from editors.answer_descent import AsDeltas, fit_answers
+from editors.base import DeltaEdit, EditorInputs, Lasting
 from editors.lora.config import LoraOptions
 from editors.teaching import Teaching
+from editors.together import Minibatches, fit_answers_together
+from editors.turn import Turn
 from models.deltas import Delta, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
@@ -77,20 +80,30 @@ class Lora:
         Raises:
             ModelError: an edit's loss is not finite.
         """
+        start, as_deltas = self._start(model)
+        teaching = Teaching.of(batch, state)
+        return DeltaEdit(as_deltas(fit_answers(model, teaching, start, as_deltas, self.options)))
+
+    def edit_together(self, model: EditableModel, turn: Turn, earlier: Lasting | None) -> DeltaEdit:
+        """One low-rank delta per matrix, on the mean over the edits of their losses.
+
+        Raises:
+            ModelError: an edit's loss is not finite.
+        """
+        start, as_deltas = self._start(model)
+        answers = Minibatches(model, turn, Teaching.of, self.sites(model))
+        moves = fit_answers_together(model, answers, start, as_deltas, self.options)
+        return DeltaEdit(as_deltas(moves))
+
+    def _start(self, model: EditableModel) -> tuple[list[Tensor], AsDeltas]:
+        """A and B of every matrix, and what moves of them make of the matrices."""
         adapters = self.adapters(model)
 
         def as_deltas(moves: Sequence[Tensor]) -> dict[Site, Delta]:
             pairs = zip(adapters.items(), moves[::2], moves[1::2], strict=True)
             return {site: adapter.delta(a, b) for (site, adapter), a, b in pairs}
 
-        moves = fit_answers(
-            model,
-            Teaching.of(batch, state),
-            [start for adapter in adapters.values() for start in (adapter.a, adapter.b)],
-            as_deltas,
-            self.options,
-        )
-        return DeltaEdit(as_deltas(moves))
+        return [start for each in adapters.values() for start in (each.a, each.b)], as_deltas
 
     def _adapter(self, linear: nn.Module, draw: torch.Generator, device: torch.device) -> Adapter:
         """Draws what peft draws, in its order: both layers' own values, then A's again."""

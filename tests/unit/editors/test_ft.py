@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from configs.check import load_config
 from configs.schema import EvaluateConfig
+from editors import answer_descent
 from editors.descent import descend
 from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune, at_prompt_end
@@ -136,6 +137,19 @@ def test_an_edit_is_the_same_alone_and_in_a_batch(layers: int) -> None:
             torch.testing.assert_close(
                 together[site].dense()[place], delta.dense()[0], atol=2e-6, rtol=1e-4
             )
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_an_edit_is_the_same_however_many_run_side_by_side(
+    layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None leaves before the last step, so that one lot is as large as the next."""
+    model, batch = any_model("llava"), edit_batch(EDITS, pictures=True)
+    editor, state = fine_tune(steps=5, lr=5e-3, layers=layers), model.prefix(batch.rows, 3 - layers)
+    together = editor.edit(model, batch, state).deltas
+    monkeypatch.setattr(answer_descent, "MOST_AT_ONCE", 2)
+    for site, delta in editor.edit(model, batch, state).deltas.items():
+        torch.testing.assert_close(together[site].dense(), delta.dense(), atol=2e-6, rtol=1e-4)
 
 
 def test_no_weight_moves_further_than_the_constraint() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from editors.ft import matrices as module
 from editors.ft.matrices import Matrices, Rule
+from models.deltas import DenseDelta, LowRankDelta
 
 D_OUT, D_IN, STEPS = 7, 5, 4
 RULES = {
@@ -41,7 +42,8 @@ def test_a_matrix_moves_as_torch_s_optimiser_moves_it(
             optimiser.step()
             if rule.bound is not None:
                 one.data = one.data.clamp(weight - rule.bound, weight + rule.bound)
-            ours.step(edit, delta, x)
+            pairs = LowRankDelta(x[None], delta[None])
+            ours.step(edit, pairs if edit else DenseDelta(pairs.dense()))
     for edit, one in enumerate(theirs):
         torch.testing.assert_close(weight + ours.moves[edit], one.detach(), rtol=0, atol=1e-12)
     assert not ours.moves[2].any()  # it took no step
@@ -51,6 +53,7 @@ def test_a_matrix_moves_as_torch_s_optimiser_moves_it(
 
 def test_moves_of_a_half_precision_weight_are_in_float32() -> None:
     moved = Matrices(torch.ones(D_OUT, D_IN, dtype=torch.bfloat16), 1, Rule(1e-6))
-    moved.step(0, torch.ones(1, D_OUT), torch.ones(1, D_IN, dtype=torch.bfloat16))
+    x, delta = torch.ones(1, 1, D_IN, dtype=torch.bfloat16), torch.ones(1, 1, D_OUT)
+    moved.step(0, LowRankDelta(x, delta))
     assert moved.moves.dtype == torch.float32
     torch.testing.assert_close(moved.moves, torch.full_like(moved.moves, -1e-6))

@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editors.lora.editor import Lora
-from editors.teaching import Teaching
+from editors.teaching import Lessons, Teaching
 from models.deltas import Delta, DenseDelta, Site
 from models.editable import EditableModel
 from models.factors import Factors
 from models.rows import Answers, EditBatch
-from models.state import PrefixState
 from tests.builders import Prompt, any_model, rows_of
 from tests.editors import editor_options, fine_tune
 
@@ -156,7 +155,7 @@ def test_what_holds_for_an_edit_is_of_all_its_rows(edits: list[list[tuple[float,
     edit = torch.tensor([number for number, rows in enumerate(edits) for _ in rows])
     nothing = torch.zeros(len(edit), dtype=torch.int64)
     at = Answers(torch.arange(len(edit)), nothing, nothing, len(edit))
-    teaching = Teaching(PrefixState((), 0), at, edit, len(edits))
+    teaching = Lessons(at, edit, len(edits))
     means = [sum(value for value, _ in rows) / len(rows) for rows in edits]
     torch.testing.assert_close(teaching.mean(values), torch.tensor(means, dtype=torch.float64))
     assert teaching.every(flags).tolist() == [all(flag for _, flag in rows) for rows in edits]

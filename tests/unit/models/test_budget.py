@@ -80,7 +80,7 @@ def test_an_edit_that_has_no_place_is_told_before_it_is_made(
         monkeypatch.setattr(model, "budget", MemoryBudget(1, free, "cuda:0"))
         options, state = descent_options(), model.prefix(rows, site.layer)
         fit_answers(
-            model, Teaching(state, rows.answers(), torch.zeros(1, dtype=torch.int64), 1), start,
+            model, Teaching(rows.answers(), torch.zeros(1, dtype=torch.int64), 1, state), start,
             lambda moves: {site: DenseDelta(moves[0])}, options,
         )  # fmt: skip
 

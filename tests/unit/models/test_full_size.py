@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.full_size import full_size
 from configs.check import load_config
-from editors import answer_descent
+from editors import answer_descent, answering
 from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune
 from editors.lora.editor import Lora
@@ -139,11 +139,11 @@ def assert_room(start: Sequence[torch.Tensor], model: EditableModel, sites: Sequ
     _, width, _ = next(found for name, found in MODELS.items() if model is model_of(name))
     hidden = torch.empty(1, LONGEST, width, dtype=torch.bfloat16, device=META)
     needed = sum(16 * parameter.numel() for parameter in start)
-    needed += answer_descent.KEPT_VALUES * hidden.numel() * hidden.element_size() * layers
+    needed += answering.KEPT_VALUES * hidden.numel() * hidden.element_size() * layers
     assert needed <= model.budget.bytes
     state = PrefixState((LayerState(hidden, {}),), model.n_layers - 1 - layers)
     one = torch.zeros(1, dtype=torch.int64)
-    teaching = Teaching(state, Answers(one, one, one, 1), one, 1)
+    teaching = Teaching(Answers(one, one, one, 1), one, 1, state)
     assert answer_descent.edits_at_once(model, start, teaching, sites) == min(
         answer_descent.MOST_AT_ONCE, model.budget.bytes // needed
     )
