@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from configs import schema
+from configs.protocol_rules import keeps_edits
 from datamodules.scenarios import SCENARIOS
 from datamodules.source import DataOptions, texted_names
 
@@ -16,7 +17,6 @@ def name_first_rules(command: str, sections: dict[str, Any]) -> Iterator[str]:
     if command != "evaluate" or not getattr(options, "name_first", False):
         return
     scenario: schema.ScenarioOptions | None = sections.get("scenario")
-    protocol: schema.ProtocolOptions | None = sections.get("protocol")
     data: DataOptions | None = sections.get("data")
     able = [name for name, served in SCENARIOS.items() if _NAMED in served.probes]
     if scenario is not None and scenario.name not in able:
@@ -24,9 +24,9 @@ def name_first_rules(command: str, sections: dict[str, Any]) -> Iterator[str]:
             f"evaluate.name_first=true: scenario={scenario.name} asks about no picture that could "
             f"be named; use scenario={' or '.join(able)}, or evaluate.name_first=false"
         )
-    if protocol is not None and protocol.name == "sequential":
+    if (protocol := keeps_edits(sections)) is not None:
         yield (
-            "evaluate.name_first=true with protocol=sequential: what is asked by a name is asked "
+            f"evaluate.name_first=true with protocol={protocol}: what is asked by a name is asked "
             "of single edits; use protocol=single, or evaluate.name_first=false"
         )
     if data is not None and not data.edits_text():

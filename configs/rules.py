@@ -20,9 +20,9 @@ from configs.model_folder import folder_problem
 from configs.name_first_rules import name_first_rules
 from configs.overrides import group_options, suggest
 from configs.pretraining import PretrainOptions
+from configs.protocol_rules import keeps_edits, protocol_rules
 from datamodules.source import DataOptions, world_names
 from editors.options import EditorOptions, TrainedEditorOptions
-from editors.registry import editor_names, registration
 
 Sections = dict[str, Any]
 _PROCESSES = 16  # that a machine may be asked for, however few cores it has
@@ -33,9 +33,9 @@ UNREAD = "?"  # stands for what was typed and cannot be read, which has been tol
 def rule_problems(command: str, sections: Sections) -> list[str]:
     """A sentence for each mistake; `sections` has those that are sound on their own, typed."""
     rules = (
-        _editor_rules, _protocol_rules, _part_rules, _resume_rules, _file_rules, _trainer_rules,
-        _process_rules, _spread_rules, _trial_rules, _reach_rules, _cache_rules, _pretrain_rules,
-        data_rules, name_first_rules,
+        _editor_rules, protocol_rules, _in_place_rules, _part_rules, _resume_rules, _file_rules,
+        _trainer_rules, _process_rules, _spread_rules, _trial_rules, _reach_rules, _cache_rules,
+        _pretrain_rules, data_rules, name_first_rules,
     )  # fmt: skip
     problems = [problem for rule in rules for problem in rule(command, sections)]
     return problems + (editing_problems(sections) if command == "edit" else [])
@@ -113,42 +113,11 @@ def _editor_rules(command: str, sections: Sections) -> Iterator[str]:
         )
 
 
-def _protocol_rules(command: str, sections: Sections) -> Iterator[str]:
+def _in_place_rules(command: str, sections: Sections) -> Iterator[str]:
     del command
-    protocol: schema.ProtocolOptions | None = sections.get("protocol")
-    data: DataOptions | None = sections.get("data")
-    if protocol is None:
-        return
-    points = ",".join(map(str, protocol.n or ()))
-    if protocol.name == "single":
-        if protocol.n is not None:
-            yield (
-                f"protocol.n={points} says how many edits are in place, and under single editing "
-                "it is always one: add protocol=sequential"
-            )
-        return
-    yield from _sequential_editor(sections)
-    yield from _one_process(
-        sections, "protocol=sequential: edits that follow on each other are made by one process"
-    )
-    if protocol.n is None:
-        yield "protocol.n is required with protocol=sequential: add protocol.n=1,10,100"
-    elif data is not None and data.limit is not None and data.limit < protocol.n[-1]:
-        yield (
-            f"protocol.n={points} makes {protocol.n[-1]} edits, and data.limit={data.limit} leaves "
-            "fewer: raise data.limit, or leave it out"
-        )
-
-
-def _sequential_editor(sections: Sections) -> Iterator[str]:
-    editor: EditorOptions | None = sections.get("editor")
-    if editor is None or editor.sequential:
-        return
-    sequential = ", ".join(n for n in editor_names() if registration(n).options.sequential)
-    yield (
-        f"editor={editor.name} has no way to keep edits in place, which protocol=sequential asks "
-        f"for; these have: {sequential}"
-    )
+    if (protocol := keeps_edits(sections)) is not None:
+        where = f"protocol={protocol}: edits that are in place together are made by one process"
+        yield from _one_process(sections, where)
 
 
 def _one_process(sections: Sections, where: str) -> Iterator[str]:
@@ -162,14 +131,12 @@ def _one_process(sections: Sections, where: str) -> Iterator[str]:
 
 def _part_rules(command: str, sections: Sections) -> Iterator[str]:
     trainer: schema.TrainerOptions | None = sections.get("trainer")
-    protocol: schema.ProtocolOptions | None = sections.get("protocol")
     if command != "evaluate" or trainer is None or trainer.limit_test_batches is None:
         return
-    is_sequential = protocol is not None and protocol.name == "sequential"
     yield (
         f"trainer.limit_test_batches={trainer.limit_test_batches}: a part of the edits would be "
         "written as a finished result of all; leave it out, and say with "
-        + ("the largest value of protocol.n" if is_sequential else "data.limit=N")
+        + ("the largest value of protocol.n" if keeps_edits(sections) else "data.limit=N")
         + " how many edits are made"
     )
 
@@ -281,9 +248,8 @@ def _trial_rules(command: str, sections: Sections) -> Iterator[str]:
             yield f"{tried}, and begins at step 0: leave ckpt out"
         if trainer.profiler is not None:
             yield f"{tried}, no profile either: use data.limit or trainer.max_steps to profile less"
-        protocol: schema.ProtocolOptions | None = sections.get("protocol")
-        if protocol is not None and protocol.name == "sequential":
-            yield f"{tried}, batch by batch; with protocol=sequential try protocol.n=1 instead"
+        if (protocol := keeps_edits(sections)) is not None:
+            yield f"{tried}, batch by batch; with protocol={protocol} try protocol.n=1 instead"
     editor = sections.get("editor")
     if trainer.overfit_batches is None or not isinstance(editor, TrainedEditorOptions):
         return

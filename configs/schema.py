@@ -142,10 +142,12 @@ class JudgingOptions(EvaluateOptions):
 
 
 class ProtocolOptions(Options):
-    """Group `protocol`: whether edits are made one by one or follow on each other."""
+    """Group `protocol`: whether edits are judged alone, follow on each other or are one update."""
 
-    name: Literal["single", "sequential"]
+    name: Literal["single", "sequential", "batch"]
     n: Annotated[list[Annotated[int, Field(ge=1)]] | None, BeforeValidator(_as_numbers)]
+    turn: int | None = Field(ge=1)
+    contradictions: Literal["last", "error"] | None
 
     @field_validator("n")
     @classmethod

@@ -164,6 +164,10 @@ def with_current_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
         known["metrics"] = {"cluster": "record"} | metrics  # once the only choice
     if not is_training and isinstance(asked := stored.get("evaluate"), dict):
         known["evaluate"] = {"name_first": False} | asked  # nothing was asked by a name then
+    if isinstance(protocol := stored.get("protocol"), dict):
+        turn, contradictions = (None, None) if protocol.get("name") == "single" else (1, "last")
+        # Edits were made one by one.
+        known["protocol"] = {"turn": turn, "contradictions": contradictions} | protocol
     return without_tildes({**stored, **known})
 
 

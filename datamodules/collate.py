@@ -195,6 +195,12 @@ class Collator:
     scenario: Scenario
     reads: bool = False
 
+    @property
+    def teaching(self) -> Collator:
+        """Makes batches of the same edits, of which nothing is asked."""
+        scenario = replace(self.scenario, probes={}, names_first=False)
+        return Collator(self.make_table, scenario)
+
     def __call__(self, records: Sequence[NumberedRecord]) -> EditBatch:
         """A batch of single edits, one per (id, record)."""
         table = self.make_table()

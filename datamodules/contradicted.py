@@ -3,14 +3,14 @@
 Under single editing every fact but the edited one is as it was. With n edits in place this is no
 longer so: the question about a neighbour that Locality and Stability ask may be the question of
 another edit, and keeping the old answer would then be the mistake. Of two edits of the same fact
-the later one counts. Such probes are left out of the scores of edits in sequence.
+with different answers the later one counts. Such probes are left out of the scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from datamodules.records import Record
+from datamodules.records import Record, name_key
 from datamodules.scenarios import Prompt, Scenario
 from errors import DataError
 
@@ -33,13 +33,9 @@ def contradicted(records: Sequence[Record], scenario: Scenario) -> Mapping[tuple
         (edit, probe) -> the first other edit that makes the probe's answer wrong; probes that no
         edit contradicts are absent.
     """
-    changed_by: dict[Key, list[int]] = {}
-    for number, record in enumerate(records):
-        for key in _changes(record):
-            changed_by.setdefault(key, []).append(number)
+    changed_by, later = _changed_by(records), superseded(records)
     contradictions: dict[tuple[int, str], int] = {}
     for number, record in enumerate(records):
-        same_fact = changed_by.get(_fact(record), [])
         for probe, make_prompt in scenario.probes.items():
             prompt = make_prompt(record)
             if prompt is None:
@@ -50,11 +46,41 @@ def contradicted(records: Sequence[Record], scenario: Scenario) -> Mapping[tuple
                 for other in changed_by.get(key, ())
                 if other != number
             ]
-            if probe.startswith(_OF_THE_EDIT):
-                others += [other for other in same_fact if other > number]
+            if probe.startswith(_OF_THE_EDIT) and number in later:
+                others.append(later[number])
             if others:
                 contradictions[number, probe] = min(others)
     return contradictions
+
+
+def superseded(records: Sequence[Record]) -> Mapping[int, int]:
+    """Edits that a later one takes back.
+
+    Args:
+        records: the edits in the order in which they are made.
+
+    Returns:
+        Edit -> the next edit of the same fact with another new answer; answers that differ in case
+        or blanks alone are the same. Edits that none takes back are absent.
+    """
+    changed_by = _changed_by(records)
+    answers = [name_key(record.knowledge_edit.answer_new) for record in records]
+    later = {}
+    for number, record in enumerate(records):
+        others = changed_by.get(_fact(record), ())
+        taking_back = [n for n in others if n > number and answers[n] != answers[number]]
+        if taking_back:
+            later[number] = min(taking_back)
+    return later
+
+
+def _changed_by(records: Iterable[Record]) -> Mapping[Key, list[int]]:
+    """Question -> the edits that give it another answer, ascending."""
+    changed_by: dict[Key, list[int]] = {}
+    for number, record in enumerate(records):
+        for key in _changes(record):
+            changed_by.setdefault(key, []).append(number)
+    return changed_by
 
 
 def _fact(record: Record) -> Key:

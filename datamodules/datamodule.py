@@ -79,10 +79,9 @@ class EditDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.source, self.scenarios = source, scenarios
-        self.batch_size, self.accumulate = batch_size, accumulate
-        self.eval_batch_size = eval_batch_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.accumulate, self.overfit = accumulate, overfit
         self.num_workers, self.seed, self.limit = num_workers, seed, limit
-        self.overfit = overfit
         self.taught = TaughtFacts() if taught is None else taught
         self.known: dict[Split, KnownFacts] = {}
         self.answered: dict[Prompt, bool] = {}
@@ -186,13 +185,12 @@ class EditDataModule(L.LightningDataModule):
         for number, error in reasons.items():
             self._refuse(split, edits.places[number], edits.records[number], error)
         kept = [place for number, place in enumerate(edits.places) if number not in reasons]
+        on_error = self.source.of(split).on_error
         if not kept:
-            raise nothing_left(
-                self._name(split), self.left_out(split), self.source.of(split).on_error
-            )
+            raise nothing_left(self._name(split), self.left_out(split), on_error)
         self._serve(split, kept)
         if reasons:
-            log_left_out(split, self.left_out(split), self.source.of(split).on_error)
+            log_left_out(split, self.left_out(split), on_error)
 
     def _serve(self, split: Split, places: Iterable[int]) -> None:
         self._edits[split] = ServedEdits(self.source.records(split), places)
@@ -234,8 +232,7 @@ class EditDataModule(L.LightningDataModule):
 
     def hops(self, split: Split) -> dict[int, int]:
         """Edit -> steps from the edited fact to Portability's answer, where it is asked."""
-        edits = self._edits[split]
-        return {number: record.hops for number, record in edits if record.hops is not None}
+        return {n: record.hops for n, record in self._edits[split] if record.hops is not None}
 
     def train_dataloader(self) -> EditLoader:
         """Training edits, shuffled anew each epoch; goes on where a checkpoint was written."""
@@ -259,9 +256,13 @@ class EditDataModule(L.LightningDataModule):
         order = EditOrder(len(tokens), size, leave_out=self.leave_out, tokens=tokens)
         return self._loader("test", order)
 
-    def first(self, split: Split, n: int, batch_size: int) -> BatchLoader:
-        """The first n edits of a split, in order, in batches of any size."""
-        return self._loader(split, EditOrder(n, batch_size))
+    def batches(
+        self, split: Split, numbers: Sequence[Sequence[int]], *, teaching: bool = False
+    ) -> BatchLoader:
+        """Edits of a split in given batches; with `teaching` nothing that is asked of them."""
+        every = self._collator(split)
+        collate = every.teaching if teaching else every
+        return BatchLoader(self._edits[split], numbers, collate, **self._preparing())
 
     def batch(self, split: Split, numbers: Iterable[int]) -> EditBatch:
         """A batch of some edits, made here and now."""

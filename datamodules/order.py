@@ -112,9 +112,9 @@ class EditOrder(Sampler[list[int]]):
         tokens = [1] * self.n_edits if self.tokens is None else self.tokens
         if self.whole:
             # Smaller batches where one process would get none.
-            batches = _cut(range(self.n_edits), min(self.batch_size, self.n_edits // world))
+            batches = cut(range(self.n_edits), min(self.batch_size, self.n_edits // world))
         else:
-            shares = [_cut(share, self.batch_size) for share in balanced(tokens, world)]
+            shares = [cut(share, self.batch_size) for share in balanced(tokens, world)]
             if not self.leave_out:
                 return shares[rank]
             batches = [batch for share in shares for batch in share]
@@ -125,7 +125,7 @@ class EditOrder(Sampler[list[int]]):
         return mine or batches[-1:]  # no process is without a batch
 
 
-def _cut(edits: Sequence[int], size: int) -> list[list[int]]:
+def cut(edits: Sequence[int], size: int) -> list[list[int]]:
     """Batches of edits, in their order."""
     return [list(edits[start : start + size]) for start in range(0, len(edits), size)]
 
@@ -150,7 +150,7 @@ class BatchLoader(DataLoader[EditBatch]):
 
     Args:
         edits: what is served.
-        order: their numbers, batch by batch.
+        order: their numbers, batch by batch: an order, or the batches themselves.
         collate: makes a batch; picklable, as processes need that are not forked.
         num_workers: processes that prepare batches; 0 prepares them here.
         pin_memory: whether batches lie where a GPU fetches them without waiting for it.
@@ -164,7 +164,7 @@ class BatchLoader(DataLoader[EditBatch]):
     def __init__(
         self,
         edits: Sequence[NumberedRecord],
-        order: EditOrder,
+        order: EditOrder | Sequence[Sequence[int]],
         collate: Collate,
         num_workers: int = 0,
         *,
@@ -172,14 +172,19 @@ class BatchLoader(DataLoader[EditBatch]):
     ) -> None:
         super().__init__(
             edits,  # type: ignore[arg-type]
-            batch_sampler=order,
+            batch_sampler=order,  # type: ignore[arg-type]
             collate_fn=SendErrors(collate) if num_workers else collate,
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=self.keeps_workers and num_workers > 0,
             worker_init_fn=outlive_signals,
         )
-        self.order = order
+
+    @property
+    def order(self) -> EditOrder:
+        """The order that it was given, where that is one and no list of batches."""
+        assert isinstance(self.batch_sampler, EditOrder)
+        return self.batch_sampler
 
     def __iter__(self) -> Iterator[EditBatch]:  # type: ignore[override]
         """The batches.

@@ -4,8 +4,8 @@
     probes.parquet  one line per edit and probe (`PROBE_SCHEMA`): what was asked, of which picture,
                     and what the model's makers say of the fact; the probe `edit` is the question
                     that taught the edit
-    curve.parquet   protocol=sequential only: edits.parquet at every point of the curve, one after
-                    the other, with the number of edits in place (`CURVE_SCHEMA`)
+    curve.parquet   protocol=sequential and =batch only: edits.parquet at every point of the curve,
+                    one after the other, with the number of edits in place (`CURVE_SCHEMA`)
     summary.json    the run and its metrics: mean in percent, 95 % interval, number of records;
                     beside them their gains and their parts by pictures that were read
     table.md        the same metrics for a reader
@@ -95,7 +95,8 @@ _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
     "curve": (dict, type(None)),
     "variants": (dict, type(None)),
 }
-SINGLE, SEQUENTIAL = "single", "sequential"
+SINGLE, SEQUENTIAL, BATCH = "single", "sequential", "batch"
+PROTOCOLS = (SINGLE, SEQUENTIAL, BATCH)
 _EVALUATE_AGAIN = "evaluate again with evaluate.py into a new folder"
 
 
@@ -121,9 +122,10 @@ class RunResult:
             share with what was learnt from ("overlap"); None in results that do not say.
         left_out_records: {"record", "subject", "reason"} of each record that could not be used and
             was left out (`data.on_error=skip`); None in results that do not say.
-        protocol: {"name": "single"}, or {"name": "sequential", "n": [...]}: edits stay in place;
-            None in results that do not say, which are of single edits.
-        curve: protocol=sequential: number of edits in place -> named metrics, as `metrics`.
+        protocol: {"name": "single"}, {"name": "sequential", "n": [...], "turn": edits of an
+            update}: edits stay in place, or {"name": "batch", "n": [...]}: those of each number are
+            one update; None in results that do not say, which are of single edits.
+        curve: number of edits in place -> named metrics, as `metrics`; None for single edits.
         variants: beside each metric its gain over the unedited model, and its parts over pictures
             that this model read and did not read (`metrics.headlines.variants_of`); empty in
             results that do not say.
@@ -162,7 +164,7 @@ class RunResult:
 
     @property
     def protocol_name(self) -> str:
-        """`SINGLE` or `SEQUENTIAL`."""
+        """One of `PROTOCOLS`."""
         return str((self.protocol or {}).get("name", SINGLE))
 
     @property
@@ -249,7 +251,7 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
     curve = parse_curve(summary.get("curve"), wrong)
     wrong += wrong_records(summary.get("records"))
     protocol = summary.get("protocol")
-    if isinstance(protocol, dict) and protocol.get("name") not in (SINGLE, SEQUENTIAL):
+    if isinstance(protocol, dict) and protocol.get("name") not in PROTOCOLS:
         wrong.append(f"protocol.name is {protocol.get('name')!r}")
     if wrong:
         raise DataError(

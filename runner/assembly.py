@@ -35,6 +35,7 @@ from editors.base import Editor, EditorInputs
 from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
 from editors.registry import build_editor
 from errors import ConfigError, DataError
+from lightning_modules.batch import BatchModule
 from lightning_modules.callbacks import ProgressBar
 from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.reading import knows
@@ -49,9 +50,11 @@ from models.positions import max_positions
 from models.processor import Processor, load_processor
 from models.unread import unread_bytes
 from results.files import PROFILE
+from results.folder import SEQUENTIAL
 from results.partial import PartialResults
 from runner.caching import open_cache
 from runner.checked import log_contents
+from runner.contradictions import check_contradictions
 from runner.learnt import log_overlaps
 from runner.lengths import check_lengths
 from runner.partial import Upper, note_files, upper_part
@@ -274,6 +277,7 @@ def open_parts(
     data.connect(encoder, ImageStore(processor.pixels, in_threads=processor.in_threads))
     data.check()
     check_records(cfg, data)
+    check_contradictions(cfg, data)
     processes = max(1, rank_and_world()[1] // cfg.trainer.num_nodes)
     memory = cfg.trainer.memory_limit
     upper = upper_part(cfg, device) if "train" in scenarios else None
@@ -312,16 +316,20 @@ def make_evaluation(
     """The evaluation that the groups `protocol` and `metrics` describe.
 
     Raises:
-        ConfigError: there are fewer edits than the last point of a sequential run.
+        ConfigError: there are fewer edits than the last point of the protocol.
     """
     options = cfg.metrics
     scoring = Scoring(options.positions, options.generation, options.max_new_tokens)
-    scenario, points = asked_scenario(cfg), cfg.protocol.n
+    scenario, protocol = asked_scenario(cfg), cfg.protocol
     encoder, answered = parts.inputs.encoder, parts.data.answered
     arguments = (parts.model, editor, scenario, encoder, scoring, partial, answered)
-    if points is None:
+    if protocol.n is None:
         return EvaluationModule(*arguments)
-    return SequentialModule(*arguments, data=parts.data, points=points)
+    module = SequentialModule if protocol.name == SEQUENTIAL else BatchModule
+    return module(
+        *arguments, data=parts.data, points=protocol.n, turn=protocol.turn,
+        contradictions=protocol.contradictions,
+    )  # fmt: skip
 
 
 def make_trainer(

@@ -52,7 +52,7 @@ def make_module(run: Run) -> EvaluationModule:
     """The evaluation, which keeps its batches in the output folder.
 
     Raises:
-        ConfigError: there are fewer edits than the last point of a sequential run.
+        ConfigError: there are fewer edits than the last point of the protocol.
     """
     batches = PartialResults(Path(run.cfg.output_dir), run.identity())
     return assembly.make_evaluation(run.cfg, run.parts, run.editor, batches)

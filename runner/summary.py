@@ -37,6 +37,11 @@ from runner.start import Placement
 # How rows are read and answers scored, as far as no setting says it; raised where that changes
 # numbers, so that no result is half of one and half of another version.
 SCORING_VERSION = 5
+# The only choices once, which runs of earlier versions did not note.
+_CHOSEN_ONCE = {
+    "metrics.cluster": "record", "editor.teach_end": False,
+    "protocol.turn": 1, "protocol.contradictions": "last",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Run:
 
     @property
     def n_edits(self) -> int:
-        """Edits that are made: all, or as many as the last point of a sequential run asks for."""
+        """Edits that are made: all, or as many as the last point of the protocol asks for."""
         points = self.cfg.protocol.n
         return self.data.n_edits("test") if points is None else points[-1]
 
@@ -95,9 +100,9 @@ class Run:
         if matmul != "highest":  # which runs of earlier versions had, and did not note
             noted["matmul"] = matmul
         deciding = settings_that_decide(self.cfg.plain())
-        for key, once in (("metrics.cluster", "record"), ("editor.teach_end", False)):
-            if deciding.get(key) == once:  # the only choice once, and noted by no earlier run
-                del deciding[key]
+        for key, once in _CHOSEN_ONCE.items():
+            if deciding.get(key) in (once, None):
+                deciding.pop(key, None)
         return deciding | noted | self.digests
 
     def probes(self) -> Iterator[dict[str, object]]:

@@ -111,7 +111,7 @@ def _mend(model: EditableModel, inputs: EditorInputs, data: EditDataModule) -> E
     with torch.no_grad():
         for parameter in editor.transforms.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    batch = next(iter(data.first("test", 3, 3)))
+    batch = next(iter(data.batches("test", [[0, 1, 2]])))
     editor.train()
     editor.edit(model, batch, model.prefix(batch.rows, editor.first_layer(model)))
     return editor.eval()  # type: ignore[return-value]

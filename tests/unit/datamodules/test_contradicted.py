@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datamodules.contradicted import contradicted
+from datamodules.contradicted import contradicted, superseded
 from datamodules.records import OneHopQuestion, Question, Record
 from datamodules.scenarios import SCENARIOS
 from tests.serac_cases import record as worded_record
@@ -36,7 +36,7 @@ def test_records_that_have_nothing_in_common_contradict_nothing() -> None:
 
 
 def test_of_two_edits_of_a_fact_the_later_one_counts() -> None:
-    records = [*worded(0, 1), *worded(0)]
+    records = [*worded(0, 1), *taught_otherwise(worded(0))]
     fact = Question(question=records[0].knowledge_edit.question, answer="pilot")
     hops = {"new_single_hops": [fact], "one_hop_question": HOP}
     records = [record.model_copy(update=hops) for record in records]
@@ -45,6 +45,33 @@ def test_of_two_edits_of_a_fact_the_later_one_counts() -> None:
     probes = ("reliability", "generality", "portability")
     assert [of_the_edit[0, probe] for probe in probes] == [2, 2, 2]
     assert not [key for key in contradictions if key[0] == 2 and key[1] in probes]
+
+
+def test_the_same_answer_again_takes_nothing_back() -> None:
+    first, again = *worded(0), *worded(0)
+    answer = first.knowledge_edit.answer_new
+    again = again.model_copy(
+        update={"knowledge_edit": again.knowledge_edit.model_copy(
+            update={"answer_new": f" {answer.upper()}"})}
+    )  # fmt: skip
+    assert superseded([first, again]) == {}
+    assert contradicted([first, again], SCENARIOS["unimodal"]) == {}
+
+
+def test_the_next_edit_with_another_answer_takes_an_edit_back() -> None:
+    one, other = worded(0), taught_otherwise(worded(0))
+    assert superseded([*one, *worded(1), *one, *other, *one]) == {0: 3, 2: 3, 3: 4}
+
+
+def taught_otherwise(records: list[Record]) -> list[Record]:
+    edits = [
+        record.knowledge_edit.model_copy(update={"answer_new": "somebody else"})
+        for record in records
+    ]
+    return [
+        record.model_copy(update={"knowledge_edit": edit})
+        for record, edit in zip(records, edits, strict=True)
+    ]
 
 
 def test_what_a_picture_shows_is_compared_in_words() -> None:

@@ -80,7 +80,7 @@ def test_batches_are_those_of_files(written: Path) -> None:
         data = EditDataModule(source, {"train": SCENARIOS["transitive"]}, eval_batch_size=1)
         data.connect(prompt_encoder(), ImageStore(pixels))
         data.setup()
-        (batch,) = data.first("train", 1, 1)
+        (batch,) = data.batches("train", [[0]])
         batches.append(batch)
     of_files, of_set = batches
     assert of_files.subjects == of_set.subjects == ("Car A",)

@@ -31,7 +31,7 @@ def test_what_rows_begin_with_counts_once() -> None:
 def test_a_pass_over_packed_rows_reads_as_many(data: EditDataModule, root: Path) -> None:
     """But for what sequences of two pictures begin with, which stands in both of them."""
     counts = data.tokens("train")[:4]
-    for count, batch in zip(counts, data.first("train", 4, 1), strict=True):
+    for count, batch in zip(counts, data.batches("train", [[0], [1], [2], [3]]), strict=True):
         assert count <= int(pack(batch.rows).filled.sum()) <= 1.05 * count
 
 

@@ -18,9 +18,11 @@ from datamodules.sources.tmke import read_tmke
 from editors.base import DeltaEdit, Editor
 from editors.ft.editor import FineTune
 from editors.none.editor import Unedited
+from editors.turn import Turn
 from errors import ConfigError
 from lightning_modules.evaluation import EvaluationModule
-from lightning_modules.sequential import SequentialModule, check_points
+from lightning_modules.sequential import SequentialModule
+from lightning_modules.turns import check_points
 from metrics.collection import headline_metrics
 from models.editable import EditableModel, PrefixState
 from models.llava import Llava
@@ -192,7 +194,7 @@ def test_the_base_is_the_same_bit_for_bit(model: Llava, source: RecordSource) ->
 
 
 def test_too_few_edits_are_told_with_both_numbers(model: Llava, source: RecordSource) -> None:
-    with pytest.raises(ConfigError, match=r"protocol\.n=1,7 makes 7 edits .* has 5\. .* above 5"):
+    with pytest.raises(ConfigError, match=r"protocol\.n=1,7 makes 7 edits, .* has 5\. .* above 5"):
         sequence(model, strong(), source, points=(1, 7))
     check_points((1, 5), datamodule(model, source, "unimodal", 2))
 
@@ -207,7 +209,7 @@ class Passing:
 class Alone(Unedited):
     name = "alone"
 
-    def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> Any:
+    def edit_together(self, model: EditableModel, turn: Turn, earlier: Any) -> Any:
         return Passing()
 
 
@@ -249,7 +251,7 @@ def test_the_summary_has_metrics_of_every_point(usual: SequentialModule) -> None
     found = usual.summary_fields(
         lambda outcome: headline_metrics(outcome.scores, "unimodal", resamples=50)
     )
-    assert list(found) == ["curve", "when_made", "left_out"]
+    assert list(found) == ["curve", "left_out", "not_taught", "when_made"]
     for part in found.values():
         assert list(part) == ["2", "3", "5"]
     last = headline_metrics(usual.outcome.scores, "unimodal", resamples=50)
@@ -259,6 +261,7 @@ def test_the_summary_has_metrics_of_every_point(usual: SequentialModule) -> None
     made, left = (found[part]["5"]["Reliability"]["mean"] for part in ("when_made", "curve"))
     assert made > left > 0
     assert found["left_out"] == {"2": 0, "3": 0, "5": 0}
+    assert found["not_taught"] == {"2": {}, "3": {}, "5": {}}
     json.dumps(found, allow_nan=False)
 
 

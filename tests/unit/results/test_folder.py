@@ -218,7 +218,7 @@ def test_results_that_do_not_say_are_of_single_edits(tmp_path: Path) -> None:
     ("change", "complaint"),
     [
         ({"protocol": "sequential"}, "protocol is 'sequential'"),
-        ({"protocol": {"name": "batch"}}, "protocol.name is 'batch'"),
+        ({"protocol": {"name": "twice"}}, "protocol.name is 'twice'"),
         ({"protocol": {}}, "protocol.name is None"),
         ({"curve": [1]}, r"curve is \[1\]"),
         ({"curve": {"one": {}}}, "curve.one is {}"),
