@@ -12,7 +12,7 @@ FT_NOTE = (
     "FT (as run) is what its authors ran."
 )
 
-_SPELLED = {"lora": "LoRA", "ft_l": "FT-L"}
+_SPELLED = {"lora": "LoRA", "ft_l": "FT-L", "ft_bf": "LocFT-BF"}
 _EDITORS = (UNEDITED, "ft", "ike", "mend", "serac", "rome")
 _PAPER_EDITORS = {name: name.upper() for name in _EDITORS[1:]} | {"ft_as_run": "FT"}
 

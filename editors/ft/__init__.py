@@ -1,4 +1,4 @@
-"""FT: fine-tuning of the last layer on the edit alone."""
+"""FT: fine-tuning of some matrices on the edit alone, or on many edits together."""
 
 from editors.ft.config import FtOptions
 from editors.registry import Registration

@@ -1,22 +1,33 @@
 """Options of fine-tuning (FT); values and their sources are in configs/editor/ft*.yaml."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from editors.options import DescentOptions
+from editors.options import BaseFacts, DescentOptions, Matrices
+from errors import ModelError
+from models.sites import MLP_ROLES
+
+_LABELS = {"tabulated": "ft", "as_run": "ft_as_run", "ft_l": "ft_l", "ft_bf": "ft_bf"}
 
 
 class FtOptions(DescentOptions):
-    """Fine-tuning of the MLP matrices of the last layers on the edit alone."""
+    """Fine-tuning of linear maps of some layers on the edit alone, or on all edits of a turn."""
 
     sequential: ClassVar[bool] = True
     together: ClassVar[bool] = True
+    added: ClassVar[Mapping[str, Any]] = {
+        **DescentOptions.added, "matrices": [*MLP_ROLES], "layer": None, "minibatch": None,
+    }  # fmt: skip
 
     name: Literal["ft"]
-    variant: Literal["tabulated", "as_run", "ft_l"]
+    variant: Literal["tabulated", "as_run", "ft_l", "ft_bf"]
     optimizer: Literal["adam", "adamw"]
     layers: int = Field(ge=1)
+    layer: int | None = Field(ge=0)
+    matrices: Matrices
+    minibatch: int | None = Field(ge=1)
     norm_constraint: float | None = Field(gt=0)
     loss_at: Literal["answer", "prompt_last"]
 
@@ -32,8 +43,8 @@ class FtOptions(DescentOptions):
 
     @property
     def label(self) -> str:
-        """The YAML file's name: `ft`, `ft_as_run` or `ft_l`."""
-        return {"tabulated": "ft", "as_run": "ft_as_run", "ft_l": "ft_l"}[self.variant]
+        """The YAML file's name."""
+        return _LABELS[self.variant]
 
     @property
     def weight_decay(self) -> float:
@@ -44,3 +55,25 @@ class FtOptions(DescentOptions):
     def decoupled(self) -> bool:
         """Whether the optimiser is AdamW."""
         return self.optimizer == "adamw"
+
+    def check_base(self, base: BaseFacts) -> None:
+        """Refuses a base model that the options do not fit, before its weights load.
+
+        Raises:
+            ModelError: as `EditorOptions.check_base`; or `layer` is not there, or fewer than
+                `layers` end with it.
+        """
+        super().check_base(base)
+        if self.layer is None:
+            return
+        if self.layer >= base.layers:
+            raise ModelError(
+                f"editor.layer={self.layer}: the base model has decoder layers 0 to "
+                f"{base.layers - 1}; give a layer in that range, or null for the last one."
+            )
+        if self.layers > self.layer + 1:
+            raise ModelError(
+                f"editor.layers={self.layers} with editor.layer={self.layer}: no more than "
+                f"{self.layer + 1} layers end with that one. Lower editor.layers, or give a higher "
+                "editor.layer."
+            )

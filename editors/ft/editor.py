@@ -1,9 +1,10 @@
-"""FT: gradient descent on the edit's own answer, for the MLP matrices of the last layers.
+"""FT: gradient descent on the edit's own answer, for linear maps of some layers.
 
     D_e <- argmin NLL(answer_e | question_e; W + D_e),  one dense delta per edit and matrix
 
 An edit that several questions teach descends on the mean of their NLL. Many edits in one update
-share one delta per matrix, which descends on the mean over the edits (`editors.together`).
+share one delta per matrix, which descends on the mean over the edits; breadth first it takes a step
+for each mini-batch of them, epoch after epoch (LocFT-BF; `editors.together`).
 
 FT-L (Meng et al. 2022; Zhu et al. 2020) clips D_e to |D_e| <= eps elementwise after every step.
 """
@@ -22,26 +23,34 @@ from editors.ft.matrices import Rule
 from editors.teaching import Teaching
 from editors.together import Minibatches
 from editors.turn import Turn
-from models.deltas import linear_shape
+from models.deltas import Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch
 
 
 class FineTune:
-    """Fine-tunes both MLP matrices of the last layers, every edit by itself."""
+    """Fine-tunes some matrices, every edit by itself or all edits of a turn together."""
 
     name = "ft"
 
     def __init__(self, options: FtOptions) -> None:
         self.options = options
 
+    def sites(self, model: EditableModel) -> list[Site]:
+        """The edited matrices: of `layers` layers that end with `layer`."""
+        options = self.options
+        highest = model.n_layers - 1 if options.layer is None else options.layer
+        above = model.n_layers - 1 - highest
+        sites = model.last_sites(options.layers + above, options.matrices)
+        return [site for site in sites if site.layer <= highest]
+
     def first_layer(self, model: EditableModel) -> int:
-        """The lowest of the last `layers` layers."""
-        return model.last_sites(self.options.layers)[0].layer
+        """The lowest edited layer."""
+        return self.sites(model)[0].layer
 
     def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
         """The deltas in float32, twice while they are put together."""
-        sites = model.last_sites(self.options.layers)
+        sites = self.sites(model)
         return len(batch) * 2 * 4 * sum(prod(linear_shape(model.linear(site))) for site in sites)
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
@@ -50,17 +59,17 @@ class FineTune:
         Raises:
             ModelError: an edit's loss is not finite.
         """
-        sites, teaching = model.last_sites(self.options.layers), self._teaching(batch, state)
+        sites, teaching = self.sites(model), self._teaching(batch, state)
         return DeltaEdit(fit_matrices(model, teaching, sites, self.options, self._rule))
 
     def edit_together(self, model: EditableModel, turn: Turn, earlier: Lasting | None) -> DeltaEdit:
-        """One dense delta per matrix, on the mean over the edits of their losses.
+        """One dense delta per matrix, on the mean over the edits or mini-batches of their losses.
 
         Raises:
             ModelError: an edit's loss is not finite.
         """
-        sites = model.last_sites(self.options.layers)
-        answers = Minibatches(model, turn, self._teaching, sites, apart=True)
+        sites, size = self.sites(model), self.options.minibatch
+        answers = Minibatches(model, turn, self._teaching, sites, size=size, apart=True)
         return DeltaEdit(fit_matrices_together(model, answers, sites, self.options, self._rule))
 
     @property

@@ -45,7 +45,6 @@ def of_several_rows() -> EditBatch:
 
 
 PARTS = (edit_batch((3, 4)), of_several_rows(), edit_batch((5, 6, 7, 8)), edit_batch((9,)))
-N_EDITS = 10
 
 
 def double_precision(kind: str) -> EditableModel:
@@ -63,7 +62,7 @@ def taught_rows(parts: Sequence[EditBatch]) -> list[list[Rows]]:
 
 
 def slow(
-    model: EditableModel, editor: Descending, parts: Sequence[EditBatch], minibatch: int = N_EDITS
+    model: EditableModel, editor: Descending, parts: Sequence[EditBatch]
 ) -> tuple[dict[Site, Tensor], int]:
     """Dense weights of a copy, whole forward passes, torch's optimisers: deltas and steps."""
     options, copied = editor.options, copy.deepcopy(model)
@@ -73,6 +72,7 @@ def slow(
     decay = getattr(options, "weight_decay", 0.0)
     optimiser = kind(parameters, lr=options.lr, weight_decay=decay)
     edits, steps = taught_rows(parts), 0
+    minibatch = getattr(options, "minibatch", None) or len(edits)
     groups = [edits[i : i + minibatch] for i in range(0, len(edits), minibatch)]
     for _ in range(options.steps):
         before = steps
@@ -95,16 +95,11 @@ def slow(
             break
     final = weights_of()
     deltas = {}
-    for site in sites_of(model, editor):
+    for site in editor.sites(model):
         linear, was = copied.linear(site), linear_weight(model.linear(site))
         weight = final[weight_name(copied, site)].detach()
         deltas[site] = (weight.mT if isinstance(linear, Conv1D) else weight) - was
     return deltas, steps
-
-
-def sites_of(model: EditableModel, editor: Descending) -> list[Site]:
-    layers = model.n_layers - editor.first_layer(model)
-    return model.last_sites(layers)
 
 
 def weight_name(model: EditableModel, site: Site) -> str:
@@ -116,7 +111,7 @@ def trained_weights(
     model: EditableModel, editor: Descending
 ) -> tuple[list[Tensor], Callable[[], dict[str, Tensor]]]:
     """What is trained, and the weights that are made of it."""
-    names = {site: weight_name(model, site) for site in sites_of(model, editor)}
+    names = {site: weight_name(model, site) for site in editor.sites(model)}
     base = {site: model.linear(site).weight.detach() for site in names}
     if isinstance(editor, FineTune):
         whole = {site: base[site].clone().requires_grad_() for site in names}
@@ -157,6 +152,14 @@ SETTINGS: dict[str, Descending] = {
     "ft, stops": fine_tune(steps=24, lr=2e-2, stop_loss=4.2),
     "ft, two layers": fine_tune(steps=8, lr=3e-3, layers=2, optimizer="adamw", weight_decay=0.1),
     "ft_l": fine_tune(steps=10, lr=5e-3, norm_constraint=8e-3, loss_at="prompt_last"),
+    "breadth first": fine_tune(steps=4, lr=5e-3, minibatch=3),
+    "breadth first, stops": fine_tune(steps=24, lr=2e-2, minibatch=4, stop_loss=4.5),
+    "breadth first, one matrix": fine_tune(
+        steps=4, lr=5e-3, minibatch=3, layer=1, matrices=["mlp_out"], optimizer="adamw"
+    ),
+    "breadth first, two layers": fine_tune(
+        steps=3, lr=5e-3, minibatch=1, layer=1, layers=2, norm_constraint=0.01
+    ),
     "lora, stops": lora(rank=4, alpha=8, layers=1, steps=30, lr=4e-2, stop_loss=4.5),
     "lora, two layers": lora(rank=3, alpha=6, layers=2, steps=8, lr=1e-2),
 }
@@ -179,7 +182,8 @@ def test_equals_autograd_over_all_edits(kind: str, name: str) -> None:
     for site, delta in update.deltas.items():
         assert float(expected[site].abs().max()) > 1e-3
         torch.testing.assert_close(delta.dense()[0], expected[site], **EXACT)
-    assert (steps < editor.options.steps) == ("stops" in name)
+    minibatch = getattr(editor.options, "minibatch", None) or 10
+    assert (steps < editor.options.steps * -(-10 // minibatch)) == ("stops" in name)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
@@ -221,7 +225,14 @@ def test_earlier_edits_are_under_it_and_no_part_of_it(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "room"), [("ft, stops", 1), ("ft, two layers", 1), ("lora, two layers", 12_000)]
+    ("name", "room"),
+    [
+        ("ft, stops", 1),
+        ("ft, two layers", 1),
+        ("breadth first", 1),
+        ("breadth first, one matrix", 12_000),
+        ("lora, two layers", 12_000),
+    ],
 )
 def test_what_does_not_fit_is_read_again(
     name: str, room: int, monkeypatch: pytest.MonkeyPatch
@@ -250,7 +261,7 @@ def test_what_does_not_fit_is_read_again(
         yield from turn
 
     again = editor.edit_together(model, Turn(len(turn), read), None)
-    at_last_layer = name == "ft, stops"
+    at_last_layer = editor.first_layer(model) == model.n_layers - 1
     assert readings == (1 if at_last_layer else editor.options.steps)
     # One edit at a time, of at most three rows and six answer tokens.
     assert max(answered) <= 3 if not at_last_layer else min(answered) >= -6

@@ -17,12 +17,14 @@ from editors.descent import descend
 from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune, at_prompt_end
 from editors.none.editor import Unedited
+from editors.options import BaseFacts
+from editors.registry import with_current_names
 from errors import ModelError
-from models.deltas import linear_weight
+from models.deltas import Site, linear_weight
 from models.editable import EditableModel
 from models.rows import Answers, EditBatch
 from tests.builders import any_model, edit_batch
-from tests.editors import fine_tune
+from tests.editors import editor_options, fine_tune
 
 EDITS = (3, 4, 5, 6, 7)  # answers of 1, 1, 3, 3 and 2 tokens: sorting them is not its own inverse
 
@@ -183,8 +185,53 @@ def test_ft_l_has_the_published_settings() -> None:
         assert options(other).loss_at == "answer"
 
 
+def test_breadth_first_has_the_published_settings() -> None:
+    editor = options("ft_bf")
+    assert (editor.steps, editor.minibatch, editor.lr, editor.stop_loss) == (25, 100, 5e-4, None)
+    assert (editor.layer, editor.layers, editor.matrices) == (22, 1, ["mlp_out"])
+    assert editor.teach_end
+    for other in ("ft", "ft_as_run", "ft_l"):
+        assert options(other).minibatch is None
+        assert not options(other).teach_end
+
+
+def test_matrices_are_those_of_the_layers_that_end_with_one() -> None:
+    model = any_model("llava")
+    two = fine_tune(layers=2, layer=1, matrices=["mlp_out"])
+    assert two.sites(model) == [Site(0, "mlp_out"), Site(1, "mlp_out")]
+    assert two.first_layer(model) == 0
+    assert fine_tune(layer=1).sites(model) == [Site(1, "mlp_out"), Site(1, "mlp_in")]
+    assert fine_tune(layers=2).sites(model) == model.last_sites(2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"layer": 3}, r"editor\.layer=3: .* layers 0 to 2; give a layer in that range, or null"),
+        ({"layer": 1, "layers": 3}, r"editor\.layers=3 with editor\.layer=1: no more than 2"),
+        ({"layers": 4}, r"editor\.layers=4: the base model has 3"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused_before_weights_load(
+    changed: dict[str, int], message: str
+) -> None:
+    facts = BaseFacts("llama", 97, 3, 16)
+    editor_options("ft", layer=2, layers=3).check_base(facts)
+    with pytest.raises(ModelError, match=message):
+        editor_options("ft", **changed).check_base(facts)
+
+
+def test_options_of_before_there_were_turns_are_understood() -> None:
+    current = options("ft").model_dump()
+    before = {
+        key: value for key, value in current.items()
+        if key not in ("layer", "matrices", "minibatch", "teach_end")
+    }  # fmt: skip
+    assert with_current_names(before) == current
+
+
 def test_results_keep_the_variants_apart() -> None:
-    names = ("ft", "ft_as_run", "ft_l")
+    names = ("ft", "ft_as_run", "ft_l", "ft_bf")
     assert tuple(options(name).label for name in names) == names
 
 

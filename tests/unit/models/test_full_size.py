@@ -57,7 +57,7 @@ def model_of(name: str) -> EditableModel:
 @cache
 def options_of(name: str, editor: str) -> Any:
     """The options that a run of the paper's experiment has; of most editors those of their file."""
-    if editor in ("ft", "ft_l", "lora", "mend"):
+    if editor in ("ft", "ft_l", "ft_bf", "lora", "mend"):
         return editor_options(editor)
     given = ["experiment=tmke", f"model={name}", "model.path=owner/x", f"editor={editor}"]
     config: Any = load_config(
@@ -96,7 +96,9 @@ def test_a_picture_is_as_many_tokens_as_its_family_says(name: str) -> None:
     assert features.shape == (2, slots(model.hf.config), width)
 
 
-@pytest.mark.parametrize("editor", ["ft", "ft_as_run", "ft_l", "lora", "rome", "mend", "ike"])
+@pytest.mark.parametrize(
+    "editor", ["ft", "ft_as_run", "ft_l", "ft_bf", "lora", "rome", "mend", "ike"]
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_tabulated_options_fit(name: str, editor: str) -> None:
     text = model_of(name).hf.config.get_text_config()
@@ -104,14 +106,15 @@ def test_the_tabulated_options_fit(name: str, editor: str) -> None:
     options_of(name, editor).check_base(facts)
 
 
-@pytest.mark.parametrize("editor", ["ft", "ft_as_run", "ft_l"])
+@pytest.mark.parametrize("editor", ["ft", "ft_as_run", "ft_l", "ft_bf"])
 @pytest.mark.parametrize("name", MODELS)
 def test_ft_has_room_for_an_edit(name: str, editor: str) -> None:
     """Its moves, gradients and moments are in single precision beside weights of two bytes."""
     model, options = model_of(name), options_of(name, editor)
     assert isinstance(options, FtOptions)
-    sites = model.last_sites(options.layers)
-    assert sites[0].layer == FineTune(options).first_layer(model)
+    sites = FineTune(options).sites(model)
+    last = model.n_layers - 1 if options.layer is None else options.layer
+    assert {site.layer for site in sites} == set(range(last + 1 - options.layers, last + 1))
     weights = [model.weight(site) for site in sites]
     (_, width, inner) = MODELS[name]
     assert {tuple(sorted(weight.shape)) for weight in weights} == {(width, inner)}
