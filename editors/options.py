@@ -190,6 +190,8 @@ class TrainedEditorOptions(TargetOptions):
         training_only: options that say how an editor is trained, or where its parts lie, and not
             what it then is; `a.b` is option b of section a.
         rates: those of the optimiser's groups, which a training that goes on may get anew.
+        batch_is_a_step: whether an optimiser step takes `accumulate` batches of `batch_size` edits
+            in each process; otherwise `batch_size` changes speed and memory only.
     """
 
     trained: ClassVar[bool] = True
@@ -206,6 +208,7 @@ class TrainedEditorOptions(TargetOptions):
     )
 
     rates: ClassVar[frozenset[str]] = frozenset(("lr",))
+    batch_is_a_step: ClassVar[bool] = True
     added: ClassVar[Mapping[str, Any]] = {
         **TargetOptions.added,
         "weights.transfer": 0.0, "weights.named": 0.0, "weights.specificity": 0.0,
@@ -241,6 +244,14 @@ class TrainedEditorOptions(TargetOptions):
             ModelError: something is missing.
         """
 
+    def served(self, processes: int = 1) -> int:
+        """Edits of one training batch, as each of some data-parallel processes gets it."""
+        return self.batch_size
+
+    def judged(self, at_once: int) -> int:
+        """Edits of one validation batch, where so many are judged side by side."""
+        return at_once
+
     def optimiser_steps(self, processes: int = 1) -> int:
         """Number of optimiser steps that take `max_iterations` edits.
 
@@ -250,4 +261,6 @@ class TrainedEditorOptions(TargetOptions):
         Returns:
             Steps, rounded up.
         """
-        return math.ceil(self.max_iterations / (self.batch_size * self.accumulate * processes))
+        return math.ceil(
+            self.max_iterations / (self.served(processes) * self.accumulate * processes)
+        )

@@ -11,11 +11,18 @@ is never built. Of the two Gram matrices the smaller one is solved with, in floa
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from errors import ModelError
 from metrics.precision import in_float64, single
+from models.budget import MemoryBudget
 from models.deltas import LowRankDelta
+from models.device_memory import GB
 
 
 def ridge_update(keys: Tensor, asked: Tensor, ridge: Tensor | float) -> LowRankDelta:
@@ -33,12 +40,79 @@ def ridge_update(keys: Tensor, asked: Tensor, ridge: Tensor | float) -> LowRankD
 
 
 def dual_keys(keys: Tensor, ridge: Tensor | float) -> Tensor:
-    """(K K^T + lambda I)^-1 K = K (K^T K + lambda I)^-1: (E, T, d_in) -> (E, T, d_in)."""
+    """(K K^T + lambda I)^-1 K = K (K^T K + lambda I)^-1: (E, T, d_in) -> (E, T, d_in).
+
+    Gradients pass to the ridge.
+    """
     k = in_float64(keys)
-    on_diagonal = torch.as_tensor(ridge, dtype=k.dtype, device=k.device).reshape(-1, 1, 1)
-    tokens_first = k.shape[1] <= k.shape[2]
-    gram = k @ k.mT if tokens_first else k.mT @ k
-    identity = torch.eye(gram.shape[-1], dtype=k.dtype, device=k.device)
-    factor = torch.linalg.cholesky(gram + on_diagonal * identity)
-    dual = torch.cholesky_solve(k if tokens_first else k.mT, factor)
-    return (dual if tokens_first else dual.mT).to(keys.device, single(keys.dtype))
+    ridges = torch.as_tensor(ridge).to(k).reshape(-1).expand(len(k))
+    dual: Tensor = _DualKeys.apply(k, ridges)
+    return dual.to(keys.device, single(keys.dtype))
+
+
+class _DualKeys(torch.autograd.Function):
+    """The solve, and of its gradient what is known of it already.
+
+        A = (K K^T + lambda I)^-1 K,    dA/dlambda = -(K K^T + lambda I)^-1 A
+
+    so that backward is one more solve with the same factor. With dL/dW of the update D^T A this is
+    MALMEN's dL/dlambda = -<(K^T K + lambda I)^-1 dL/dW^T, dW^T>.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, keys: Tensor, ridge: Tensor) -> Tensor:
+        """(E, T, d_in), (E,) -> (E, T, d_in), in float64."""
+        tokens_first = keys.shape[1] <= keys.shape[2]
+        gram = keys @ keys.mT if tokens_first else keys.mT @ keys
+        gram.diagonal(dim1=-2, dim2=-1).add_(ridge[:, None])
+        factor = torch.linalg.cholesky(gram)
+        dual = _solve(factor, keys, tokens_first=tokens_first)
+        ctx.save_for_backward(factor, dual)
+        ctx.tokens_first = tokens_first
+        return dual
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        """Of the ridge alone: keys are what a frozen model says."""
+        factor, dual = ctx.saved_tensors
+        moved = _solve(factor, dual, tokens_first=ctx.tokens_first)
+        return None, -(gradient * moved).sum((1, 2))
+
+
+def _solve(factor: Tensor, keys: Tensor, *, tokens_first: bool) -> Tensor:
+    """Keys (E, T, d) by a Cholesky factor over tokens (E, T, T) or over inputs (E, d, d)."""
+    if tokens_first:
+        return torch.cholesky_solve(keys, factor)
+    return torch.cholesky_solve(keys.mT, factor).mT
+
+
+def solve_bytes(n_tokens: int, d_in: int) -> int:
+    """Bytes that one update takes at its peak: Gram matrix and factor, keys and solution twice."""
+    smaller = min(n_tokens, d_in)
+    return (2 * smaller**2 + 4 * n_tokens * d_in) * torch.float64.itemsize
+
+
+def check_solve(budget: MemoryBudget, n_tokens: int, d_in: int, n_edits: int) -> None:
+    """Refuses an update that the device has no room for.
+
+    Args:
+        budget: of the base model.
+        n_tokens: T.
+        d_in: of the linear map.
+        n_edits: edits whose tokens these are.
+
+    Raises:
+        ModelError: says how many tokens and about how many edits there is room for.
+    """
+    needed = solve_bytes(n_tokens, d_in)
+    if budget.free is None or needed <= budget.free:
+        return
+    fit = bisect_right(range(n_tokens), budget.free, key=lambda t: solve_bytes(t, d_in)) - 1
+    raise ModelError(
+        f"One update of {n_edits} edits with {n_tokens} answer tokens takes {needed / GB:.1f} GB "
+        f"to solve for in float64, and {budget.device} has {budget.free / GB:.1f} GB free beside "
+        f"the base model: there is room for {max(0, fit)} tokens, about "
+        f"{max(0, fit) * n_edits // n_tokens} edits. Make fewer edits in one update, in several "
+        "turns."
+    )

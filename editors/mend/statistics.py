@@ -23,14 +23,19 @@ class RunningStatistics(nn.Module):
 
     The count is an integer: rows with pictures bring hundreds of tokens each, and float32 cannot
     count past 2^24. A count of zero is what "not initialised" means.
+
+    Args:
+        dim: width of the tokens.
+        editor: the name of the editor that they are fed to, for errors.
     """
 
     count: Tensor
     mean: Tensor
     squares: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, editor: str = "mend") -> None:
         super().__init__()
+        self._editor = editor
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("squares", torch.zeros(dim))
@@ -62,15 +67,17 @@ class RunningStatistics(nn.Module):
         """
         if not self.ready:
             raise ModelError(
-                f"MEND's input statistics have seen {int(self.count)} token(s) and need two or "
-                "more: this editor was never trained, or its checkpoint is not a trained one. "
-                "Train it with train.py editor=mend, or evaluate the checkpoint of a training run."
+                f"{self._editor.upper()}'s input statistics have seen {int(self.count)} token(s) "
+                "and need two or more: this editor was never trained, or its checkpoint is not a "
+                f"trained one. Train it with train.py editor={self._editor}, or evaluate the "
+                "checkpoint of a training run."
             )
         std = self.std
         if not bool((std + self.mean).isfinite().all()):
             raise ModelError(
-                "MEND's input statistics hold values that are not finite, so every edit would be "
-                "NaN. The checkpoint comes from a run that broke down: use an earlier one."
+                f"{self._editor.upper()}'s input statistics hold values that are not finite, so "
+                "every edit would be NaN. The checkpoint comes from a run that broke down: use an "
+                "earlier one."
             )
         return (values - self.mean) / (std + EPSILON)
 

@@ -24,7 +24,7 @@ from metrics.precision import autocast_of
 Sides = Literal["both", "x", "delta", "smaller"]
 
 
-class _LowRank(torch.autograd.Function):
+class RectifiedLowRank(torch.autograd.Function):
     """max(scale * (U V z) + bias, 0), and z on top of it.
 
     For the gradient z, V z and a byte an element are kept. U stands for all the matrices that share
@@ -102,7 +102,7 @@ class LRLinear(nn.Module):
         if mode is not None and self.scale is not None and self.shift is not None:
             scale = self.scale[mode]
             bias = bias * scale + self.shift[mode]
-        moved: Tensor = _LowRank.apply(z, self.u, self.v, bias, scale, self.skip)
+        moved: Tensor = RectifiedLowRank.apply(z, self.u, self.v, bias, scale, self.skip)
         return moved
 
 
