@@ -1,4 +1,4 @@
-"""Trains an editor on single edits of a frozen base model: MEND's networks, or SERAC's.
+"""Trains an editor on edits of a frozen base model: the networks of MEND, MALMEN or SERAC.
 
 `python train.py --help` shows examples and options.
 """
@@ -57,7 +57,7 @@ def train(placement: Placement[TrainConfig]) -> float | None:
         cfg,
         {"train": scenario, "val": scenario},
         placement.device,
-        batch_size=options.batch_size,
+        batch_size=options.served(placement.processes),
         accumulate=options.accumulate,
     )
     parts.data.setup("fit")
@@ -66,6 +66,7 @@ def train(placement: Placement[TrainConfig]) -> float | None:
     continuing.check_same_edits(cfg, parts.data)  # those that were not too long either
     placement.check_same_edits(parts.data.served)
     settle_batch_size(cfg, parts, module.get_submodule("editor"), "val")
+    parts.data.eval_batch_size = options.judged(parts.data.eval_batch_size)
     length = training.trainer_arguments(cfg, parts.data, placement.processes)
     if cfg.trainer.fast_dev_run:
         try_out(cfg, module, parts.data, callbacks, **length)

@@ -30,6 +30,7 @@ _FREE = {
     "data.vlkeb_root", "data.train.root", "data.train.image_root", "data.train.num_workers",
     "model.path", "model.device_map", "model.max_memory",
     "editor.scope.encoder", "editor.counterfactual.path", "editor.batch_size",
+    "editor.net_batch",
 }  # fmt: skip
 
 

@@ -85,7 +85,9 @@ def _batch_sizes(config: schema.RunConfig) -> Iterator[str]:
         return
     editor = config.editor
     if config.command == "train" and isinstance(editor, TrainedEditorOptions):
-        if editor.batch_size > 1:
+        if editor.batch_size > 1 and not editor.batch_is_a_step:
+            yield f"lower editor.batch_size (now {editor.batch_size})"
+        elif editor.batch_size > 1:
             yield (
                 f"lower editor.batch_size (now {editor.batch_size}) and raise editor.accumulate "
                 f"(now {editor.accumulate}) by the same factor"

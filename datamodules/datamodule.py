@@ -271,9 +271,10 @@ class EditDataModule(L.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: EditBatch, device: torch.device, dataloader_idx: int
     ) -> EditBatch:
-        """Moves a batch."""
+        """Moves a batch, unless the module takes it part by part."""
         del dataloader_idx
-        return batch.to(device)
+        module = None if self.trainer is None else self.trainer.lightning_module
+        return batch if getattr(module, "takes_parts", False) else batch.to(device)
 
     def _loader(
         self, split: Split, order: EditOrder, edits: Sequence[NumberedRecord] | None = None

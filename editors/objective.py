@@ -17,7 +17,7 @@ published loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -92,6 +92,20 @@ class OuterLoss:
     accuracy: Mapping[str, Tensor]
     rows: Mapping[str, int]
 
+    @classmethod
+    def of_parts(cls, parts: Sequence[OuterLoss]) -> OuterLoss:
+        """One loss of the shares of its batches, without their graphs."""
+        rows = {name: sum(part.rows.get(name, 0) for part in parts) for name in parts[0].terms}
+        terms = {
+            name: torch.stack([part.terms[name].detach() for part in parts]).sum() for name in rows
+        }
+        accuracy = {
+            name: sum(p.accuracy[name] * p.rows[name] for p in parts if name in p.rows) / n_rows
+            for name, n_rows in rows.items() if n_rows
+        }  # fmt: skip
+        total = torch.stack([part.total.detach() for part in parts]).sum()
+        return cls(total, terms, {k: torch.as_tensor(v) for k, v in accuracy.items()}, rows)
+
 
 class Objective:
     """An outer loss over the probes of a batch.
@@ -141,6 +155,7 @@ class Objective:
         state: PrefixState,
         *,
         synced: bool = False,
+        counts: Mapping[str, Tensor] | None = None,
     ) -> OuterLoss:
         """The loss of the edits of a batch.
 
@@ -152,6 +167,8 @@ class Objective:
             synced: every data-parallel process judges a batch of one step now. Terms are then
                 means over the rows of all processes, times their number, so that the mean of the
                 processes' gradients is the gradient of their batches taken together.
+            counts: what `counts` says of all batches of a step. Terms are then this batch's shares
+                of the step's terms, which they add up to.
 
         Raises:
             ConfigError: the batch asks none of the objective's probes.
@@ -180,7 +197,7 @@ class Objective:
             after = logits[of_compared]
             kl = kl.masked_scatter(of_compared, kl_divergence(before, after))
             same = same.masked_scatter(of_compared, before.argmax(-1) == after.argmax(-1))
-        counts = self._counts(terms, synced=synced)
+        counts = self.counts([batch], synced=synced) if counts is None else counts
         return self._sum(terms, rows, at, (nll, kl), (right, same), counts)
 
     def _unedited(
@@ -205,14 +222,29 @@ class Objective:
             )
         return terms
 
-    def _counts(self, asked_terms: list[tuple[Term, Tensor]], *, synced: bool) -> dict[str, Tensor]:
-        """What the sum over a term's rows is divided by."""
-        device = asked_terms[0][1].device
-        rows = {term.name: len(term_rows) for term, term_rows in asked_terms}
-        counts = torch.tensor([rows.get(term.name, 0) for term in self.terms], device=device)
+    def asked(self, batch: EditBatch) -> Tensor:
+        """The rows of a batch that the loss is made of: (n,), ascending."""
+        rows = [batch.probes[probe] for probe in self.probes if probe in batch.probes]
+        return torch.cat([batch.edit_rows[:0], *rows]).unique()
+
+    def counts(self, batches: Iterable[EditBatch], *, synced: bool = False) -> dict[str, Tensor]:
+        """Term -> what the sum over its rows is divided by: the rows that all of the batches have.
+
+        Args:
+            batches: those of one step.
+            synced: as of a loss; the counts are then means over all processes.
+        """
+        counts = torch.stack([self._rows_by_term(batch) for batch in batches]).sum(0)
         if synced:
             counts = per_process(counts)
         return dict(zip((term.name for term in self.terms), counts, strict=True))
+
+    def _rows_by_term(self, batch: EditBatch) -> Tensor:
+        numbers = [
+            sum(len(batch.probes[probe]) for probe in term.probes if probe in batch.probes)
+            for term in self.terms
+        ]
+        return torch.tensor(numbers, device=batch.edit_rows.device)
 
     def _sum(
         self,

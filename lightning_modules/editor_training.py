@@ -48,9 +48,11 @@ class EditorTraining(L.LightningModule):
     Attributes:
         reads_features: whether the editor itself looks at the features of pictures. Where it does
             not, a picture whose prefix is in the cache never enters the vision tower.
+        takes_parts: whether a training brings its batches to the device by itself, part by part.
     """
 
     reads_features: ClassVar[bool] = True
+    takes_parts: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -105,13 +107,17 @@ class EditorTraining(L.LightningModule):
         """Loss of one batch of edits."""
         self._since_step.append(batch)
         _, _, loss = self.edit_and_judge(batch)
-        size, parallel = len(batch), self.trainer.world_size > 1
+        self.log_loss(loss, len(batch))
+        return loss.total
+
+    def log_loss(self, loss: OuterLoss, size: int) -> None:
+        """Logs the loss of a training batch of so many edits."""
+        parallel = self.trainer.world_size > 1
         self.log(
             "train/loss", loss.total.detach(), prog_bar=True, batch_size=size, sync_dist=parallel
         )
         for name, value in loss.terms.items():
             self.log(f"train/{name}/loss", value.detach(), batch_size=size, sync_dist=parallel)
-        return loss.total
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Logs the gradient's norm before clipping; stops on a broken gradient.
@@ -132,8 +138,12 @@ class EditorTraining(L.LightningModule):
             return
         batch = self._with_features(batch)  # once for both answers
         state, edit, loss = self.edit_and_judge(batch)
-        self.measure("loss", loss.total, len(batch))
         self.measure("reliability", self._reliability(batch, state, edit), len(batch))
+        self.measure_loss(loss, len(batch))
+
+    def measure_loss(self, loss: OuterLoss, size: int) -> None:
+        """Adds the loss of so many edits to the means over the validation edits."""
+        self.measure("loss", loss.total, size)
         for term in self.objective.terms:
             rows = loss.rows.get(term.name, 0)
             self.measure(f"{term.name}/loss", loss.terms.get(term.name, 0.0), rows)

@@ -12,10 +12,11 @@ from torch import Tensor
 from editors.malmen.config import MalmenOptions
 from editors.malmen.editor import Malmen
 from editors.mend.statistics import EPSILON
+from editors.objective import Objective
 from editors.turn import Turn
 from models.deltas import Site, linear_weight
 from models.editable import EditableModel
-from models.rows import EditBatch
+from models.rows import EditBatch, Rows
 from tests.editors import editor_options
 
 WEIGHTS = {"generality": 1.0, "portability": 0.5, "locality": 0.6}
@@ -37,8 +38,8 @@ def stir(editor: Malmen) -> Malmen:
         for name, parameter in editor.networks.named_parameters():
             if not name.endswith(".a"):
                 noise = torch.randn(parameter.shape, generator=draw, dtype=parameter.dtype)
-                parameter += 0.2 * noise.to(parameter)
-        editor.log_ridge += torch.linspace(-0.5, 0.5, len(editor.log_ridge)).to(editor.log_ridge)
+                parameter.add_(0.2 * noise.to(parameter))
+        editor.log_ridge.add_(torch.linspace(-0.5, 0.5, len(editor.log_ridge)).to(editor.log_ridge))
     return editor
 
 
@@ -76,15 +77,10 @@ def slow_tokens(
         one = batch.rows.select(batch.edit_rows[edit][None])
         seen: dict[Site, tuple[Tensor, Tensor]] = {}
         handles = [copied.linear(site).register_forward_hook(_keeper(seen, site)) for site in sites]
-        arguments: dict[str, Any] = {
-            "input_ids": one.input_ids, "attention_mask": one.attention_mask.long()
-        }  # fmt: skip
-        if one.pixel_values is not None:
-            arguments["pixel_values"] = one.pixel_values
         for site in sites:
             copied.linear(site).weight.requires_grad_(True)
         at = one.answers()
-        logits = copied.hf(**arguments).logits[0, at.position].to(torch.float64)
+        logits = copied.hf(**_arguments(one)).logits[0, at.position].to(torch.float64)
         loss = -logits.log_softmax(-1).gather(1, at.target[:, None]).mean()
         gradients = torch.autograd.grad(loss, [seen[site][1] for site in sites])
         for handle in handles:
@@ -122,10 +118,53 @@ def slow_asked(editor: Malmen, site: Site, keys: Tensor, gradients: Tensor) -> T
 
 
 def slow_update(editor: Malmen, site: Site, keys: Tensor, asked: Tensor) -> Tensor:
-    """dW (d_out, d_in) by the inverse of a d_in x d_in matrix."""
+    """The update (d_out, d_in) by the inverse of a d_in x d_in matrix."""
     ridge = editor.log_ridge[editor.sites.index(site)].exp()
     gram = keys.mT @ keys + ridge * torch.eye(keys.shape[1], dtype=keys.dtype)
     return (torch.linalg.inv(gram) @ keys.mT @ asked).mT
+
+
+def slow_loss(
+    model: EditableModel, edited: EditableModel, batch: EditBatch, objective: Objective
+) -> Tensor:
+    """The outer loss, a row at a time in whole forward passes."""
+    total = torch.zeros((), dtype=torch.float64)
+    for term in objective.terms:
+        values = []
+        for row in (int(r) for probe in term.probes for r in batch.probes.get(probe, ())):
+            one = batch.rows.select(torch.tensor([row]))
+            at = one.answers()
+            after = edited.hf(**_arguments(one)).logits[0, at.position].log_softmax(-1)
+            if term.kl:
+                before = model.hf(**_arguments(one)).logits[0, at.position].log_softmax(-1)
+                values.append((before.exp() * (before - after)).sum(-1).mean())
+            else:
+                values.append(-after.gather(1, at.target[:, None]).mean())
+        if values:
+            total = total + objective.weights[term.name] * torch.stack(values).mean()
+    return total
+
+
+def slow_gradients(
+    editor: Malmen, model: EditableModel, batch: EditBatch, objective: Objective
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients of one update of a batch's edits, by one graph through everything."""
+    tokens = slow_tokens(model, editor.sites, batch, range(len(batch)))
+    for shape in {linear_shape_of(editor, site) for site in editor.sites}:
+        network: Any = editor.networks["{}x{}".format(*shape)]
+        alike = [site for site in editor.sites if linear_shape_of(editor, site) == shape]
+        seen = torch.cat([torch.cat(tokens[site], -1) for site in alike])
+        network.statistics.count.fill_(len(seen))
+        network.statistics.mean.copy_(seen.mean(0))
+        network.statistics.squares.copy_((seen - seen.mean(0)).square().sum(0))
+    deltas = {
+        site: slow_update(editor, site, keys, slow_asked(editor, site, keys, gradients))
+        for site, (keys, gradients) in tokens.items()
+    }
+    loss = slow_loss(model, weights_of(model, deltas), batch, objective)
+    names, parameters = zip(*editor.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(loss, parameters)
+    return loss, dict(zip(names, gradients, strict=True))
 
 
 def linear_shape_of(editor: Malmen, site: Site) -> tuple[int, int]:
@@ -143,6 +182,14 @@ def weights_of(model: EditableModel, deltas: Mapping[Site, Tensor]) -> EditableM
         del linear.weight
         linear.weight = stored
     return changed
+
+
+def _arguments(rows: Rows) -> dict[str, Any]:
+    """What the transformers model is called with."""
+    called: dict[str, Any] = {
+        "input_ids": rows.input_ids, "attention_mask": rows.attention_mask.long()
+    }  # fmt: skip
+    return called if rows.pixel_values is None else called | {"pixel_values": rows.pixel_values}
 
 
 def _keeper(seen: dict[Site, tuple[Tensor, Tensor]], site: Site) -> Any:
