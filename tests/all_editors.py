@@ -17,6 +17,7 @@ from models.rows import EditBatch
 from tests.builders import inputs
 from tests.editors import editor_options, fine_tune, ike, lora, rome
 from tests.ike_cases import ENCODER, TRAINING
+from tests.malmen_cases import malmen
 from tests.rome_cases import PREFIXES
 from tests.serac_cases import stirred, worded_batch
 
@@ -48,6 +49,15 @@ def _mend(model: EditableModel) -> Editor:
     return editor.eval()  # type: ignore[return-value]
 
 
+def _malmen(model: EditableModel) -> Editor:
+    """Networks that move what they get, and statistics of three edits; a unit of ridge."""
+    editor = malmen(model, edit_lr=1e-2, ridge=1.0).to(model.device, torch.float32)
+    batch = worded_batch([4, 5, 6]).to(model.device)
+    editor.train()
+    editor.edit(model, batch, model.prefix(batch.rows, editor.first_layer(model)))
+    return editor.eval()  # type: ignore[return-value]
+
+
 def _ike(model: EditableModel) -> Editor:
     sentences = Sentences(ENCODER, model.device)
     return ike(inputs().encoder, Retriever(sentences, TRAINING), sentences=sentences, k=2)
@@ -66,6 +76,7 @@ EDITORS: dict[str, Build] = {
     "rome": _rome,
     "rome_second_moment": lambda model, steps: _rome(model, steps, moment=True),
     "mend": lambda model, _: _mend(model),
+    "malmen": lambda model, _: _malmen(model),
     "ike": lambda model, _: _ike(model),
     "serac": lambda model, _: stirred(model, combine="soft"),
     "serac_hard": lambda model, _: stirred(model, combine="hard", scope={"threshold": 1e-6}),

@@ -26,11 +26,11 @@ def teach(editor: FactEditor, record: Record) -> FactEdit:
 
 
 def untrained_checkpoint(name: str, model: OpenedModel, record: Record, path: Path) -> Path:
-    """A checkpoint of MEND with the statistics of one edit, or of SERAC that looks at pictures."""
+    """A checkpoint of MEND or MALMEN with the statistics of one edit, or of SERAC that looks at pictures."""
     config: Any = load_config("train", [f"editor={name}", "experiment=demo"])
     torch.manual_seed(4)
     editor: Any = build_editor(config.editor, model.editable, EditorInputs(model.encoder))
-    if name == "mend":
+    if name in ("mend", "malmen"):
         _look_at(editor, model, record)
     else:
         with torch.no_grad():
@@ -55,7 +55,7 @@ def write_checkpoint(
 
 
 def _look_at(editor: Editor, model: OpenedModel, record: Record) -> None:
-    """Lets MEND take the statistics of an edit's gradients, as in training."""
+    """Lets the editor take the statistics of an edit's gradients, as in training."""
     fact, table = record.knowledge_edit, model.rows()
     row = table.add(Prompt(fact.question, fact.answer_new, None), 0)
     batch = batch_of(model, table, [row], subject=record.subject)

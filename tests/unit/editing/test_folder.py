@@ -28,7 +28,7 @@ from tests.edit_cases import teach, untrained_checkpoint
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "ft": {"steps": 3}, "ft_l": {"steps": 3}, "lora": {"steps": 3}, "rome": {"steps": 2},
-    "ike": {"k": 2}, "mend": {}, "serac": {},
+    "ike": {"k": 2}, "mend": {}, "malmen": {}, "serac": {},
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def opened(
 
     def open_(name: str) -> FactEditor:
         trained = {}
-        if name in ("mend", "serac"):
+        if name in ("mend", "malmen", "serac"):
             path = folder / f"{name}.ckpt"
             trained["ckpt"] = (
                 path if path.exists() else untrained_checkpoint(name, model, record, path)

@@ -172,7 +172,7 @@ def test_answers_are_those_of_an_evaluation(
     "records",
     [pytest.param(9, marks=pytest.mark.quality), pytest.param(50, marks=pytest.mark.odd)],
 )
-@pytest.mark.parametrize("name", ["ft", "lora", "rome", "ike", "mend", "serac"])
+@pytest.mark.parametrize("name", ["ft", "lora", "rome", "ike", "mend", "malmen", "serac"])
 def test_answers_are_those_of_evaluations(
     name: str,
     records: int,
