@@ -41,6 +41,7 @@ SCENARIOS_OF = {"rome": ("unimodal", "transitive")}  # of others: all
 PROBES = {"reliability", "generality", "reliability_s", "generality_u"}
 NOISE = {
     "mend": 0.02,
+    "malmen": 0.02,
     "serac": 0.3,
 }  # of trained editors: what makes weights of those they begin with
 Answers = dict[tuple[int, str], str]  # edit, probe -> text
@@ -71,11 +72,11 @@ def checkpoint(model: OpenedModel, name: str, path: Path) -> Path:
     draw, size = torch.Generator().manual_seed(5), NOISE[name]
     with torch.no_grad():
         for key, parameter in editor.named_parameters():
-            if key != "edit_lr":  # longer steps would end in numbers that are none
+            if key not in ("edit_lr", "log_ridge"):  # longer steps would end in numbers that are none
                 parameter.add_(size * torch.randn(parameter.shape, generator=draw))
             if key.endswith("log_scale"):  # of SERAC's scope: questions far from the edit are in it
                 parameter.fill_(-8)
-    if name == "mend":  # and the statistics of what its networks read
+    if name in ("mend", "malmen"):  # and the statistics of what its networks read
         editor.train()
         taught = FactEditor(cfg.editor, model, editor)  # type: ignore[arg-type]
         for record in cfg.data.read().records("train")[:32]:
