@@ -29,6 +29,7 @@ from editors.turn import Turn
 from lightning_modules.decoupled import DecoupledUpdate, with_gradients
 from lightning_modules.editor_training import EditorTraining
 from models.editable import EditableModel, PrefixState
+from models.parts import of_rows, split_edits
 from models.rows import EditBatch
 from models.stored_states import stored_prefix
 
@@ -60,7 +61,7 @@ class MalmenTraining(EditorTraining):
     def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:
         """Loss of one update; its backward pass gives the gradients that are found here."""
         self._since_step.append(batch)
-        parts = batch.split(self.options.batch_size)
+        parts = split_edits(batch, self.options.batch_size)
         update = self.make_update(parts)
         loss = self.judge_parts(update.edit, parts, lambda part: update.collect(part, self.scale))
         self.log_loss(loss, len(batch))
@@ -70,7 +71,7 @@ class MalmenTraining(EditorTraining):
         """Judges one update of a batch's edits, made by this process alone; nothing is learned."""
         if not self.ready and self.trainer.sanity_checking:
             return
-        parts = batch.split(self.options.batch_size)
+        parts = split_edits(batch, self.options.batch_size)
         edit = self.editor.edit_together(self.model, self.turn(parts))
         self.measure_loss(self.judge_parts(edit, parts), len(batch))
         for part in parts:
@@ -153,7 +154,7 @@ class MalmenTraining(EditorTraining):
 
     def _entered(self, part: EditBatch, rows: Tensor) -> tuple[PrefixState, EditBatch]:
         """Some rows of a batch, the state that they enter with, all of them under one edit."""
-        part = part.of_rows(rows).to(self.model.device)
+        part = of_rows(part, rows).to(self.model.device)
         state = self._prefix(part)
         under = torch.zeros_like(part.rows.edit_index)
         return state, replace(part, rows=replace(part.rows, edit_index=under))

@@ -326,37 +326,6 @@ class EditBatch:
         order = torch.arange(len(rows), device=self.edit_rows.device)
         return EditBatch(rows, order, {}, self.edit_ids, self.subjects)
 
-    def of_rows(self, rows: Tensor) -> EditBatch:
-        """The batch without its other rows; no edit is left out, and nothing asked besides is kept.
-
-        Args:
-            rows: (n,) those that stay, ascending.
-        """
-        place = torch.full((len(self.rows),), -1, device=rows.device)
-        place[rows] = torch.arange(len(rows), device=rows.device)
-        probes = {name: place[of][place[of] >= 0] for name, of in self.probes.items()}
-        return EditBatch(
-            self.rows.select(rows),
-            place[self.edit_rows][place[self.edit_rows] >= 0],
-            {name: of for name, of in probes.items() if len(of)},
-            self.edit_ids,
-            self.subjects,
-        )
-
-    def split(self, size: int) -> list[EditBatch]:
-        """Batches of so many of its edits, in their order, without what is asked besides.
-
-        Each is as long as its own rows need.
-        """
-        parts = []
-        for start in range(0, len(self), size):
-            edit, stop = self.rows.edit_index, min(start + size, len(self))
-            part = self.of_rows(((edit >= start) & (edit < stop)).nonzero().squeeze(1))
-            rows = replace(part.rows, edit_index=part.rows.edit_index - start).trimmed()
-            ids, subjects = self.edit_ids[start:stop], self.subjects[start:stop]
-            parts.append(replace(part, rows=rows, edit_ids=ids, subjects=subjects))
-        return parts
-
     def to(self, device: torch.device | str) -> EditBatch:
         """The same batch on a device."""
         return replace(

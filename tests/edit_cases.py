@@ -26,7 +26,7 @@ def teach(editor: FactEditor, record: Record) -> FactEdit:
 
 
 def untrained_checkpoint(name: str, model: OpenedModel, record: Record, path: Path) -> Path:
-    """A checkpoint of MEND or MALMEN with the statistics of one edit, or of SERAC that looks at pictures."""
+    """A checkpoint of MEND or MALMEN that saw one edit, or of SERAC that looks at pictures."""
     config: Any = load_config("train", [f"editor={name}", "experiment=demo"])
     torch.manual_seed(4)
     editor: Any = build_editor(config.editor, model.editable, EditorInputs(model.encoder))

@@ -72,7 +72,8 @@ def checkpoint(model: OpenedModel, name: str, path: Path) -> Path:
     draw, size = torch.Generator().manual_seed(5), NOISE[name]
     with torch.no_grad():
         for key, parameter in editor.named_parameters():
-            if key not in ("edit_lr", "log_ridge"):  # longer steps would end in numbers that are none
+            # Longer steps would end in numbers that are none.
+            if key not in ("edit_lr", "log_ridge"):
                 parameter.add_(size * torch.randn(parameter.shape, generator=draw))
             if key.endswith("log_scale"):  # of SERAC's scope: questions far from the edit are in it
                 parameter.fill_(-8)

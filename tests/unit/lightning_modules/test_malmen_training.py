@@ -21,6 +21,7 @@ from errors import ConfigError, ModelError
 from lightning_modules.malmen import MalmenTraining
 from models.deltas import DenseDelta, LowRankDelta
 from models.editable import EditableModel
+from models.parts import split_edits
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch, inputs
 from tests.malmen_cases import malmen_options, slow_gradients, stir
@@ -87,7 +88,7 @@ def test_decoupled_gradients_are_those_of_one_graph(
 def test_updates_of_the_parity_test_are_of_both_forms() -> None:
     model = any_model("opt").double()
     for numbers, form in (((3, 8, 5), LowRankDelta), ((*range(10), 12, 14), DenseDelta)):
-        made = training(model).make_update(edit_batch(numbers).split(4))
+        made = training(model).make_update(split_edits(edit_batch(numbers), 4))
         assert {type(delta) for delta in made.edit.deltas.values()} == {form}
 
 
