@@ -20,10 +20,13 @@ from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from datamodules.row_length import check_length
 from datamodules.scenarios import SCENARIOS, Scenario, with_end
 from datamodules.sources.tmke import read_tmke
+from editors.registry import editor_names, with_current_names
 from errors import DataError, ModelError
 from models.row_keys import row_keys
 from models.rows import EditBatch, RowText
+from runner.assembly import asked_scenario
 from runner.training import make_objective, scenario_of
+from tests.editors import editor_options
 from tests.tokenizers_small import llama_tokenizer, opt_tokenizer
 from tests.unit.datamodules.test_datamodule import pixels, root  # noqa: F401  (a fixture)
 
@@ -170,3 +173,21 @@ def test_an_outer_loss_asks_for_the_end_where_it_asks_for_the_new_answer(
     # The edit's own question is one row, whether it teaches or is asked.
     own = {"text": "reliability", "image_text": "reliability_s", "transitive": "reliability_t"}
     assert torch.equal(batch.edit_rows, batch.probes[own[questions]])
+
+
+@pytest.mark.parametrize("name", sorted(set(editor_names()) - {"none", "ike"}))
+def test_every_editor_that_is_fitted_or_trained_has_the_option_and_does_not_use_it_unasked(
+    name: str,
+) -> None:
+    assert editor_options(name).ends_target is False
+    changed = {"loss_at": "answer"} if name == "ft" else {}
+    assert editor_options(name, teach_end=True, **changed).ends_target is True
+    assert with_current_names({"name": name})["teach_end"] is False
+
+
+def test_an_evaluation_teaches_as_the_editor_says(root: Path) -> None:  # noqa: F811
+    record = read_tmke(root).records("test")[0]
+    for value in (False, True):
+        words = ["editor=ft", "scenario=joint", f"editor.teach_end={str(value).lower()}"]
+        cfg: Any = load_config("evaluate", ["experiment=demo", *words])
+        assert {prompt.ended for prompt in asked_scenario(cfg).edit(record)} == {value}
