@@ -76,9 +76,9 @@ def _turns(protocol: schema.ProtocolOptions) -> Iterator[str]:
         reached = [str(n) for n in points if n not in inside]
         yield (
             f"protocol.n={_points(protocol)} with protocol.turn={turn}: a turn is one update, and "
-            f"{', '.join(map(str, inside))} edits in place would be a part of one. Every value of "
-            f"protocol.n but the last is a multiple of protocol.turn: protocol.n="
-            f"{','.join(reached)} is, and protocol=batch makes any number in one update"
+            f"there is nothing to judge within one, as at {', '.join(map(str, inside))}. Every "
+            "value of protocol.n but the last is a multiple of protocol.turn: give protocol.n="
+            f"{','.join(reached)}; protocol=batch makes any number in one update"
         )
 
 

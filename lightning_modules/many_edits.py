@@ -50,7 +50,7 @@ class ManyEditsModule(EvaluationModule):
         answered: what the unedited model was asked before -> whether it answered right.
         data: serves the edits, and their probes in batches of its `eval_batch_size`.
         points: numbers of edits in place, ascending; the last one is the number of edits made.
-        turn: edits in one update; None: all those of a point.
+        turn: edits in one update of a sequence; None: one.
         contradictions: `last` teaches of edits of one fact and update the last one alone, `error`
             refuses them.
 

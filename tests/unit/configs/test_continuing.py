@@ -93,11 +93,20 @@ def test_an_evaluation_of_before_is_the_same_run_where_nothing_is_asked_by_a_nam
         pass
     stored = yaml.safe_load((folder / "config.yaml").read_text())
     assert stored["evaluate"].pop("name_first") is False
+    assert (stored["protocol"].pop("turn"), stored["protocol"].pop("contradictions")) == (None,) * 2
     older = f"# Resolved settings of evaluate.py\n{yaml.safe_dump(stored)}"
     (folder / "config.yaml").write_text(older)
     check_output_dir(config)
     with pytest.raises(ConfigError, match=r"evaluate\.name_first was False and is True"):
         check_output_dir(load_config("evaluate", [*words, "evaluate.name_first=true"]))
+
+
+def test_edits_in_sequence_were_made_one_by_one() -> None:
+    older = {**BEFORE, "protocol": {"name": "sequential", "n": [1, 10]}}
+    words = ("editor=none", "protocol=sequential", "protocol.n=1,10")
+    assert (
+        with_current_keys(older)["protocol"] == load_config("evaluate", words).plain()["protocol"]
+    )
 
 
 @pytest.mark.parametrize("word", ["data.on_error=skip", "data.num_workers=2", "data.root=x"])

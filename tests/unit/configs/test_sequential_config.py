@@ -28,7 +28,7 @@ def complaint(*words: str) -> str:
 
 def test_single_editing_is_the_default() -> None:
     protocol = evaluate().protocol
-    assert (protocol.name, protocol.n) == ("single", None)
+    assert protocol.model_dump(exclude_none=True) == {"name": "single"}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,75 @@ def test_a_mistake_is_named(words: list[str], parts: list[str]) -> None:
     message = complaint(*words)
     assert all(part in message for part in parts), message
     assert "one mistake" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "protocol"),
+    [
+        (["protocol=sequential"], {"turn": 1}),
+        (["protocol=sequential", "protocol.turn=10", "protocol.n=10,30,45"], {"turn": 10}),
+        (["protocol=sequential", "protocol.turn=10", "protocol.n=10"], {"turn": 10}),
+        (["protocol=batch", "protocol.n=1,7"], {}),
+        (["protocol=batch", "protocol.contradictions=error"], {"contradictions": "error"}),
+    ],
+)
+def test_turns_and_batches(words: list[str], protocol: dict[str, object]) -> None:
+    found = evaluate(*words).protocol.model_dump(exclude_none=True)
+    expected = {"contradictions": "last"} | protocol
+    assert {k: v for k, v in found.items() if k not in ("name", "n")} == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["protocol.turn=5"], ["protocol.turn=5", "add protocol=sequential"]),
+        (["protocol.contradictions=last"], ["protocol.contradictions=last", "protocol=batch"]),
+        (["protocol=batch", "protocol.turn=5"], ["protocol.turn=5 with protocol=batch"]),
+        (["protocol=batch", "protocol.n=null"], ["protocol.n is required with protocol=batch"]),
+        (["protocol=batch", "protocol.contradictions=null"], ["contradictions is required"]),
+        (["protocol=batch", "protocol.contradictions=first"], ["contradictions=first", "'last'"]),
+        (["protocol=batch", "data.limit=50"], ["protocol.n=1,10,100", "data.limit=50"]),
+        (["protocol=batch", "trainer.devices=2"], ["trainer.devices=2", "one process"]),
+        (["protocol=batch", "trainer.fast_dev_run=1"], ["with protocol=batch try protocol.n=1"]),
+        (
+            ["protocol=batch", "trainer.limit_test_batches=4"],
+            ["limit_test_batches=4", "the largest value of protocol.n"],
+        ),
+        (["protocol=sequential", "protocol.turn=0"], ["protocol.turn=0", "greater than or equal"]),
+        (["protocol=sequential", "protocol.turn=null"], ["protocol.turn is required"]),
+        (
+            ["protocol=sequential", "protocol.turn=10"],
+            ["protocol.n=1,10,100 with protocol.turn=10", "as at 1.", "give protocol.n=10,100;"],
+        ),
+        (
+            ["protocol=sequential", "protocol.turn=4", "protocol.n=4,6,9"],
+            ["protocol.n=4,6,9 with protocol.turn=4", "as at 6.", "give protocol.n=4,9;"],
+        ),
+        (
+            ["protocol=sequential", "protocol.turn=11", "protocol.n=10"],
+            ["protocol.turn=11 is more edits than protocol.n=10 makes"],
+        ),
+    ],
+)
+def test_a_mistake_of_turns_and_batches_is_named(words: list[str], parts: list[str]) -> None:
+    message = complaint(*words)
+    assert all(part in message for part in parts), message
+    assert "one mistake" in message
+
+
+def test_an_editor_of_single_edits_is_refused_where_one_update_makes_many() -> None:
+    words = ("editor=rome", "protocol.n=10")
+    asked = {"protocol=batch": ["protocol=batch"]}
+    asked["protocol.turn=10"] = ["protocol=sequential", "protocol.turn=10"]
+    for named, protocol in asked.items():
+        with pytest.raises(ConfigError) as caught:
+            load_config("evaluate", [*words, *protocol])
+        message = str(caught.value)
+        assert f"editor=rome has no way to make many edits in one update, which {named}" in message
+        assert "these have: ft, " in message
+    alone = load_config("evaluate", [*words, "protocol=sequential"])
+    assert isinstance(alone, EvaluateConfig)
+    assert not alone.editor.together
 
 
 def test_mistakes_of_a_sequence_are_told_together() -> None:
