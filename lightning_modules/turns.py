@@ -110,10 +110,10 @@ class Contradictions:
         ]
         more = ", among others" if len(self.all) > len(pairs) else ""
         raise ConfigError(
-            f"protocol.contradictions=error: {len(self.all)} of {len(records)} edits are taken back "
-            "by a later one of their own update, which gives the same fact another answer: "
-            f"{'; '.join(pairs)}{more}. Use protocol.contradictions=last, which teaches the later one alone, or "
-            "smaller updates."
+            f"protocol.contradictions=error: {len(self.all)} of {len(records)} edits are taken "
+            "back by a later one of their own update, which gives the same fact another answer: "
+            f"{'; '.join(pairs)}{more}. Use protocol.contradictions=last, which teaches the later "
+            "one alone, or smaller updates."
         )
 
     def log(self, records: Sequence[Record]) -> None:
@@ -126,7 +126,7 @@ class Contradictions:
         ]
         more = "; not_taught in summary.json has all" if len(self.all) > len(pairs) else ""
         log.info(
-            "protocol.contradictions=last: %d of %d edits are not taught, since a later one of their "
-            "update gives the same fact another answer: %s%s",
+            "protocol.contradictions=last: %d of %d edits are not taught, since a later one of "
+            "their update gives the same fact another answer: %s%s",
             len(self.all), len(records), "; ".join(pairs), more,
         )  # fmt: skip
