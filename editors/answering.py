@@ -32,13 +32,8 @@ class Answering(Protocol):
         ...
 
     @property
-    def held_bytes(self) -> int:
-        """Of what is kept of them between two predictions."""
-        ...
-
-    @property
     def pass_bytes(self) -> int:
-        """Of the passes forward and backward over the largest of them."""
+        """Bytes of the passes forward and backward over the largest of them."""
         ...
 
     def select(self, edits: Tensor) -> Answering:
@@ -86,10 +81,6 @@ class ByLayers:
     apart: bool
 
     @property
-    def held_bytes(self) -> int:
-        return sum(part.hidden.nbytes for part in self.lessons.state.parts)
-
-    @property
     def pass_bytes(self) -> int:
         logits = 2 * logit_bytes(self.model, self.lessons.most_tokens)
         return activation_bytes(self.lessons, self.whole_layers) + logits
@@ -119,10 +110,6 @@ class ByLastMLP:
         """The edits of several parts, counted through."""
         lessons = Lessons.joined([part.lessons for part in parts])
         return cls(parts[0].model, lessons, torch.cat([part.hidden for part in parts]))
-
-    @property
-    def held_bytes(self) -> int:
-        return self.hidden.nbytes
 
     @property
     def pass_bytes(self) -> int:

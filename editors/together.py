@@ -31,7 +31,6 @@ from models.rows import EditBatch
 
 TeachingOf = Callable[[EditBatch, PrefixState], Teaching]
 Piece = tuple[int, Answering]  # the number of a mini-batch, and some of its edits
-KEPT_SHARE = 0.25  # of the budget, for what is kept of a turn between two epochs
 
 
 class Learner(Protocol):
@@ -58,8 +57,7 @@ class Minibatches:
     """The edits of a turn, mini-batch by mini-batch, in pieces whose passes fit into memory.
 
     Where only the last layer's MLP is edited, what enters it at the answer tokens is kept, and
-    nothing else of the turn. Otherwise the states of all edits are kept if there is room for them,
-    and the turn is read anew in every epoch if not.
+    nothing else of the turn. Otherwise the turn is read anew in every epoch.
 
     Args:
         model: the base model, with earlier edits in place.
@@ -97,19 +95,10 @@ class Minibatches:
             yield n_edits, (answers for _, answers in of_minibatch)
 
     def _read(self) -> Iterator[Piece]:
-        """All pieces, which are kept from then on where they fit."""
-        kept: list[Piece] | None = []
-        room, first = self._model.budget.bytes * KEPT_SHARE, 0
+        first = 0
         for part in self._parts():
-            for number, piece in self._pieces(part, first):
-                room -= piece.held_bytes
-                if room < 0:
-                    kept = None
-                elif kept is not None:
-                    kept.append((number, piece))
-                yield number, piece
+            yield from self._pieces(part, first)
             first += part.lessons.n_edits
-        self._kept = kept
 
     def _parts(self) -> Iterator[Answering]:
         for batch, state in self._turn:
