@@ -225,7 +225,7 @@ class PromptEncoder:
             row = self._remembered((question, asked, picture, plain))
         if generated:
             return row.followed_by(generated)
-        return row.ended_by(self._end_of_target()) if ended else row
+        return row.ended_by(self.end_of_target()) if ended else row
 
     def rows(
         self,
@@ -275,7 +275,12 @@ class PromptEncoder:
         """What another process gets: everything but the rows that this one remembers."""
         return self.__dict__ | {"_cache": {}}
 
-    def _end_of_target(self) -> int:
+    def end_of_target(self) -> int:
+        """The end token, as the last one of a target.
+
+        Raises:
+            ModelError: the tokenizer names none.
+        """
         if self.end_id is None:
             raise ModelError(
                 "editor.teach_end=true: the tokenizer of this model names no end token (eos_token "

@@ -149,11 +149,11 @@ def make_encoder(processor: Processor, form: PromptForm) -> PromptEncoder:
 
 
 def check_base(editor: EditorOptions, model: ModelOptions) -> None:
-    """Refuses a base model that the editor's options do not fit, by its config.json alone.
+    """Refuses a base model that the editor's options do not fit, by its config.json and tokenizer.
 
     Raises:
-        ModelError: the model has too few layers or too small a width, or a network for it is on
-            no disk.
+        ModelError: the model has too few layers or too small a width, no end token where one is
+            taught, or a network for it is on no disk.
     """
     config = read_config(model.family, model.path, model.revision)
     text = config.get_text_config()
@@ -162,6 +162,8 @@ def check_base(editor: EditorOptions, model: ModelOptions) -> None:
         max_positions(config),
     )  # fmt: skip
     editor.check_base(facts)
+    if editor.ends_target:
+        make_encoder(open_processor(model), "default").end_of_target()
 
 
 def open_model(

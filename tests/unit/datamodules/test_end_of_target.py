@@ -13,20 +13,21 @@ from tokenizers import processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from configs.check import load_config
+from configs.check import load_config, load_edit_config
 from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder
 from datamodules.row_length import check_length
 from datamodules.scenarios import SCENARIOS, Scenario, with_end
 from datamodules.sources.tmke import read_tmke
-from editors.registry import editor_names, with_current_names
+from editors.registry import with_current_names
 from errors import DataError, ModelError
 from models.row_keys import row_keys
 from models.rows import EditBatch, RowText
-from runner.assembly import asked_scenario
+from runner import assembly
+from runner.assembly import asked_scenario, check_base
 from runner.training import make_objective, scenario_of
-from tests.editors import editor_options
+from tests.editors import FOLDER, editor_options
 from tests.tokenizers_small import llama_tokenizer, opt_tokenizer
 from tests.unit.datamodules.test_datamodule import pixels, root  # noqa: F401  (a fixture)
 
@@ -175,14 +176,18 @@ def test_an_outer_loss_asks_for_the_end_where_it_asks_for_the_new_answer(
     assert torch.equal(batch.edit_rows, batch.probes[own[questions]])
 
 
-@pytest.mark.parametrize("name", sorted(set(editor_names()) - {"none", "ike"}))
-def test_every_editor_that_is_fitted_or_trained_has_the_option_and_does_not_use_it_unasked(
-    name: str,
-) -> None:
-    assert editor_options(name).ends_target is False
-    changed = {"loss_at": "answer"} if name == "ft" else {}
-    assert editor_options(name, teach_end=True, **changed).ends_target is True
-    assert with_current_names({"name": name})["teach_end"] is False
+FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+NO_TARGET = {"none", "ike"}
+
+
+@pytest.mark.parametrize("file", [name for name in FILES if name not in NO_TARGET])
+def test_every_editor_that_is_fitted_or_trained_has_the_option(file: str) -> None:
+    """It is off but for the method whose paper has it."""
+    options = editor_options(file)
+    assert options.ends_target is (file == "ft_bf")
+    changed = {"loss_at": "answer"} if options.name == "ft" else {}
+    assert editor_options(file, teach_end=True, **changed).ends_target is True
+    assert with_current_names({"name": options.name})["teach_end"] is False
 
 
 def test_an_evaluation_teaches_as_the_editor_says(root: Path) -> None:  # noqa: F811
@@ -191,3 +196,15 @@ def test_an_evaluation_teaches_as_the_editor_says(root: Path) -> None:  # noqa: 
         words = ["editor=ft", "scenario=joint", f"editor.teach_end={str(value).lower()}"]
         cfg: Any = load_config("evaluate", ["experiment=demo", *words])
         assert {prompt.ended for prompt in asked_scenario(cfg).edit(record)} == {value}
+
+
+def test_an_edit_by_the_command_is_refused_as_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["editor=ft", "model=llava_tiny", "question=a", "answer=b"]
+    taught, plain = (load_edit_config([*words, f"editor.teach_end={v}"]) for v in ("true", "false"))
+    processor = assembly.open_processor(taught.model)
+    check_base(taught.editor, taught.model)
+    processor.tokenizer.eos_token = None
+    monkeypatch.setattr(assembly, "open_processor", lambda model: processor)
+    check_base(plain.editor, plain.model)
+    with pytest.raises(ModelError, match="names no end token"):
+        check_base(taught.editor, taught.model)
