@@ -140,7 +140,8 @@ def _as_text(value: object) -> object:
     raise ValueError("a text is needed; in a YAML file, quotes keep a number or date a text")
 
 
-def _as_list(value: object) -> object:
+def as_list(value: object) -> object:
+    """A list of one text for the text alone."""
     return [value] if isinstance(value, str) else value
 
 
@@ -148,4 +149,4 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 TypedText = Annotated[str, BeforeValidator(_as_text)]
 TypedPath = Annotated[str, BeforeValidator(_as_text), AfterValidator(check_path), PathMark()]
 PathOrHub = Annotated[str, BeforeValidator(_as_text), AfterValidator(check_path), HubMark()]
-Files = Annotated[list[TypedPath] | None, BeforeValidator(_as_list)]
+Files = Annotated[list[TypedPath] | None, BeforeValidator(as_list)]

@@ -139,8 +139,8 @@ def largest(x: Tensor, delta: Tensor) -> Tensor:
 def surviving(x: Tensor, delta: Tensor) -> Tensor:
     """True on tokens that say something: (..., d_in), (..., d_out) -> (...).
 
-    Tokens with an all-zero input or gradient are left out: padding, and in the last layer every
-    token that predicts no answer.
+    Tokens with an all-zero input or gradient are left out: padding, and in the last layer's MLP
+    every token that predicts no answer.
     """
     return (largest(x, delta) != 0).all(0)
 

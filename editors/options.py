@@ -8,12 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from datamodules.scenarios import Questions, ScenarioName
 from errors import DataError, ModelError
-from models.sites import Role
-from options import Options
+from models.sites import ROLES, Role
+from options import Options, as_list
 
 if TYPE_CHECKING:
     from datamodules.records import Record
@@ -26,12 +26,12 @@ def _each_once(roles: list[Role]) -> list[Role]:
     if not roles:
         raise ValueError("name at least one matrix of a layer")
     if len(set(roles)) < len(roles):
-        raise ValueError("a matrix is named twice")
-    return roles
+        raise ValueError("name each matrix once")
+    return sorted(roles, key=ROLES.index)
 
 
-# Which linear maps of a layer are edited, in any order (`EditableModel.last_sites`).
-Matrices = Annotated[list[Role], AfterValidator(_each_once)]
+# Which linear maps of a layer are edited, typed in any order (`EditableModel.last_sites`).
+Matrices = Annotated[list[Role], BeforeValidator(as_list), AfterValidator(_each_once)]
 
 
 class BaseFacts(NamedTuple):
@@ -43,6 +43,8 @@ class BaseFacts(NamedTuple):
         layers: number of decoder layers.
         width: of its hidden states.
         positions: tokens that it reads at once; None: not known.
+        roles: linear maps of its decoder layers; None: nobody looked, as every one has both
+            matrices of an MLP.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class BaseFacts(NamedTuple):
     layers: int
     width: int
     positions: int | None = None
+    roles: tuple[Role, ...] | None = None
 
 
 class EditorOptions(Options):
@@ -131,13 +134,20 @@ class EditorOptions(Options):
         """Refuses a base model that the options do not fit, before its weights load.
 
         Raises:
-            ModelError: `layers`, which several editors have, is more than there are.
+            ModelError: `layers` or `matrices`, which several editors have, are not there.
         """
         layers = getattr(self, "layers", None)
         if isinstance(layers, int) and layers > base.layers:
             raise ModelError(
                 f"editor.layers={layers}: the base model has {base.layers} decoder layers. Give a "
                 f"number from 1 to {base.layers}."
+            )
+        matrices: list[Role] = getattr(self, "matrices", [])
+        if base.roles is not None and not set(matrices) <= set(base.roles):
+            missing = " and ".join(role for role in matrices if role not in base.roles)
+            raise ModelError(
+                f"editor.matrices=[{','.join(matrices)}]: a decoder layer of the base model has no "
+                f"{missing}. Its linear maps that can be edited are {', '.join(base.roles)}."
             )
 
 

@@ -346,6 +346,7 @@ class EditableModel(DecoderPasses, ABC):
         factors, where = {}, part.where(at.row, at.position)
         for site, gradient in zip(sites, gradients, strict=True):
             # Of a model that is spread, what a layer says lies where that layer is.
+            gradient = self.true_gradient(site, gradient, part)
             sides = (captured[site][0].to(at.row.device), gradient.to(at.row.device))
             if self.is_at_answers(site):
                 factors[site] = tokens.of_answers(*sides)

@@ -187,6 +187,19 @@ class DecoderPasses(nn.Module):
             self._layer(self.n_layers - 1, hidden, part)
         return stream[0].reshape(hidden.shape).to(hidden.device)
 
+    def true_gradient(self, site: Site, gradient: Tensor, part: LayerState) -> Tensor:
+        """A gradient at a map's output, without what can be rounding alone.
+
+        The query of a token that looks at itself alone changes nothing: the softmax of one score is
+        1. Kernels leave 1e-9 there or nothing, by the shape of the batch, and a normalisation such
+        as MEND's would make it as large as any other token's.
+        """
+        if site.role != "query":
+            return gradient
+        alone = part.alone(self.layer_kind(site.layer))[..., None]
+        whole = gradient.reshape(*part.hidden.shape[:2], -1)
+        return whole.masked_fill(alone.to(whole.device), 0).reshape(gradient.shape)
+
     def read_part(self, part: LayerState, layer: int, site: Site, at: Answers) -> Tensor:
         """Input and output of a map side by side: (I, d_in + d_out)."""
         vectors: list[Tensor] = []

@@ -60,6 +60,20 @@ class LayerState:
         sequence, position = self.packing.where(row, position)
         return self.place_of[sequence], position
 
+    def alone(self, kind: str) -> Tensor:
+        """Tokens that look at nothing but themselves, in layers of a kind: (S, L) bool."""
+        if self.packing is not None and self.numbers is not None:
+            bucket = self.packing.part(self.numbers)
+            return bucket.filled & (bucket.depth == 0)
+        mask = self.kwargs[kind].get("attention_mask")
+        if mask is None:  # each token looks at all before it
+            place = torch.arange(self.hidden.shape[1], device=self.hidden.device)
+            return (place == 0).expand(self.hidden.shape[:2])
+        if mask.ndim == _MASK_AXES:
+            seen = mask if mask.dtype == torch.bool else mask == 0
+            return (seen[:, 0].sum(-1) == 1).expand(self.hidden.shape[:2])
+        return mask.bool() & (mask.cumsum(1) == 1)  # of flash attention: which tokens are real
+
     def of_sequences(self, of_rows: Tensor) -> Tensor:
         """What holds for rows (R,) and is the same for all rows of a sequence: (S,)."""
         if self.packing is None or self.numbers is None:

@@ -43,11 +43,13 @@ from lightning_modules.scoring import Scoring
 from lightning_modules.sequential import SequentialModule
 from models.budget import MemoryBudget
 from models.editable import EditableModel
+from models.families import without_weights
 from models.folder import read_config
 from models.loading import load_model
 from models.memory import log_memory
 from models.positions import max_positions
 from models.processor import Processor, load_processor
+from models.sites import MLP_ROLES
 from models.unread import unread_bytes
 from results.files import PROFILE
 from results.folder import SEQUENTIAL
@@ -152,14 +154,17 @@ def check_base(editor: EditorOptions, model: ModelOptions) -> None:
     """Refuses a base model that the editor's options do not fit, by its config.json and tokenizer.
 
     Raises:
-        ModelError: the model has too few layers or too small a width, no end token where one is
-            taught, or a network for it is on no disk.
+        ModelError: the model has too few layers, too small a width, not the linear maps that are
+            edited or no end token where one is taught; or a network for it is on no disk.
     """
     config = read_config(model.family, model.path, model.revision)
     text = config.get_text_config()
+    roles = None
+    if not set(getattr(editor, "matrices", MLP_ROLES)) <= set(MLP_ROLES):
+        roles = tuple(without_weights(model.family, config, torch.float32).decoder.sites)
     facts = BaseFacts(
         text.model_type, text.vocab_size, text.num_hidden_layers, text.hidden_size,
-        max_positions(config),
+        max_positions(config), roles,
     )  # fmt: skip
     editor.check_base(facts)
     if editor.ends_target:

@@ -1,4 +1,4 @@
-"""LoRA: low-rank fine-tuning of MLP matrices on the edit alone (Hu et al., 2022)."""
+"""LoRA: low-rank fine-tuning on the edit alone (Hu et al., 2022)."""
 
 from editors.lora.config import LoraOptions
 from editors.registry import Registration

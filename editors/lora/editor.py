@@ -48,7 +48,7 @@ class Adapter:
 
 
 class Lora:
-    """Fits adapters on both MLP matrices of the last layers, every edit by itself."""
+    """Fits adapters on linear maps of the last layers, every edit by itself."""
 
     name = "lora"
 
@@ -57,7 +57,10 @@ class Lora:
 
     def sites(self, model: EditableModel) -> list[Site]:
         """The adapted matrices, in the order in which peft walks through a model."""
-        return sorted(model.last_sites(self.options.layers or model.n_layers))
+        sites = model.last_sites(self.options.layers or model.n_layers, self.options.matrices)
+        inside = [name for name, _ in model.decoder.layers[0].named_modules()]
+        places = {role: inside.index(name) for role, name in model.decoder.sites.items()}
+        return sorted(sites, key=lambda site: (site.layer, places[site.role]))
 
     def first_layer(self, model: EditableModel) -> int:
         """The lowest adapted layer."""
@@ -70,7 +73,7 @@ class Lora:
         return {s: self._adapter(linear, draw, model.device) for s, linear in linears.items()}
 
     def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
-        """The moves of both matrices in float32, twice while they are put together."""
+        """The moves of A and B in float32, twice while they are put together."""
         shapes = (linear_shape(model.linear(site)) for site in self.sites(model))
         return len(batch) * 2 * 4 * sum(self.options.rank * sum(shape) for shape in shapes)
 

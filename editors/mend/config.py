@@ -1,11 +1,12 @@
 """Options of MEND (Mitchell et al., 2022); configs/editor/mend.yaml has values and sources."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from editors.options import TrainedEditorOptions
+from editors.options import Matrices, TrainedEditorOptions
+from models.sites import MLP_ROLES
 
 
 class MendOptions(TrainedEditorOptions):
@@ -18,12 +19,14 @@ class MendOptions(TrainedEditorOptions):
     together: ClassVar[bool] = True
     rates: ClassVar[frozenset[str]] = frozenset(("lr", "lr_of_edit_lr"))
     renamed: ClassVar[Mapping[str, str]] = {"objective": "questions"}
+    added: ClassVar[Mapping[str, Any]] = {**TrainedEditorOptions.added, "matrices": [*MLP_ROLES]}
 
     name: Literal["mend"]
     lr: float = Field(gt=0)
     edit_lr: float = Field(gt=0)
     lr_of_edit_lr: float = Field(ge=0)
     layers: int = Field(ge=1)
+    matrices: Matrices
     rank: int = Field(ge=1)
     n_hidden: int = Field(ge=0)
     init: Literal["id", "xavier"]

@@ -41,14 +41,14 @@ class Mend(nn.Module):
         model: the base model whose matrices are edited; only shapes are read.
 
     Raises:
-        ModelError: the model has fewer layers.
+        ModelError: the model has fewer layers, or not these matrices.
     """
 
     name = "mend"
 
     def __init__(self, options: MendOptions, model: EditableModel) -> None:
         super().__init__()
-        self.sites = model.last_sites(options.layers)
+        self.sites = model.last_sites(options.layers, options.matrices)
         self.sign = 1.0 if options.sign == "published" else -1.0
         self.edit_lr = nn.Parameter(torch.full((len(self.sites),), float(options.edit_lr)))
         self.transforms = nn.ModuleDict()

@@ -34,7 +34,7 @@ def test_peft_opens_it_with_the_engines_logits(
     model: OpenedModel, record: Record, tmp_path: Path
 ) -> None:
     """Of two ranks and two layers, from factors and from a dense delta."""
-    low = teach(open_editor("lora", model, steps=5), record)
+    low = teach(open_editor("lora", model, steps=5, matrices=["mlp_in", "value"]), record)
     located = teach(open_editor("rome", model, layer=0, steps=2), record)
     draw = torch.Generator().manual_seed(0)
     outer = torch.randn(512, 1, generator=draw) @ torch.randn(1, 128, generator=draw) / 50

@@ -27,8 +27,9 @@ from models.folder import sha256
 from tests.edit_cases import teach, untrained_checkpoint
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "ft": {"steps": 3}, "ft_l": {"steps": 3}, "lora": {"steps": 3}, "rome": {"steps": 2},
-    "ike": {"k": 2}, "mend": {}, "malmen": {}, "serac": {},
+    "ft": {"steps": 3}, "ft_l": {"steps": 3}, "rome": {"steps": 2},
+    "lora": {"steps": 3, "matrices": ["value", "mlp_gate"]}, "ike": {"k": 2}, "mend": {},
+    "malmen": {}, "serac": {},
 }  # fmt: skip
 
 

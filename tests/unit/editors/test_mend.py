@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from metrics.functional import kl_divergence
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel
 from models.rows import EditBatch
+from models.sites import ATTENTION_ROLES
 from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
 from tests.editors import mend
 
@@ -67,9 +70,19 @@ def test_the_state_dict_is_the_editor_alone() -> None:
         assert torch.equal(got.deltas[site].dense(), delta.dense())
 
 
-@pytest.mark.parametrize("options", [{}, {"shared": False}, {"combine": False}])
-@pytest.mark.parametrize("kind", ["llava", "gpt2", "opt"])
-def test_an_edit_is_the_same_alone_and_in_a_batch(kind: str, options: dict[str, bool]) -> None:
+ALONE: list[dict[str, Any]] = [{}, {"shared": False}, {"combine": False}]
+ATTENTION: dict[str, Any] = {"matrices": [*ATTENTION_ROLES]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, options) for kind in ("llava", "gpt2", "opt") for options in ALONE),
+        ("llava", ATTENTION),
+        ("opt", ATTENTION),
+    ],
+)
+def test_an_edit_is_the_same_alone_and_in_a_batch(kind: str, options: dict[str, Any]) -> None:
     model, pictures = any_model(kind), kind == "llava"
     editor = trained(model, **options)
     numbers = (3, 8, 5)

@@ -41,7 +41,7 @@ def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "_BUCKET", 8)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(params=KINDS)
 def model(request: pytest.FixtureRequest) -> EditableModel:
     found = text_model(request.param)
     found.hf.double()
@@ -182,6 +182,31 @@ def test_the_graph_of_a_capture_begins_at_any_map(model: EditableModel) -> None:
         for side in ("x", "delta"):
             expected = getattr(together[site], side)[together[site].mask]
             torch.testing.assert_close(getattr(alone, side)[alone.mask], expected, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("padding", "packed", "attention"),
+    [
+        ("right", True, "sdpa"),
+        ("right", False, "sdpa"),
+        ("right", False, "eager"),
+        ("left", False, "sdpa"),
+    ],
+)
+def test_a_token_without_a_past_has_no_gradient_at_its_query(
+    model: EditableModel, padding: str, packed: bool, attention: str
+) -> None:
+    """Not even one by rounding, which an editor that normalises would take for a gradient."""
+    model.hf.set_attn_implementation(attention)
+    for rows in (rows_for(padding), rows_for(padding).select(torch.tensor([0]))):
+        sites = model.last_sites(model.n_layers, ["query", "key"])
+        factors, _ = model.capture(model.prefix(rows, 0, packed=packed), sites, rows.answers())
+        first = rows.attention_mask.int().argmax(1) * (not packed)  # packed ones have no padding
+        for site, part in factors.items():
+            of_first = part.delta[torch.arange(len(rows)), first].abs().amax(-1)
+            assert (of_first.max() > 1e-6) == (site.role == "key"), site
+            assert site.role == "key" or (of_first == 0).all(), site
+            assert part.delta.abs().max() > 1e-6
 
 
 def test_answers_only_are_a_choice_of_all_tokens_factors(model: EditableModel) -> None:
