@@ -4,6 +4,7 @@
     edits               table: one line per edit and probe, with picture, answers and scores
     figures/<name>      pictures of the figures
     sequential/<name>   curves over the number of edits in place (protocol=sequential)
+    batch/<name>        the same of edits that are one update (protocol=batch)
     summary             <metric>/mean, /low, /high, /n, and <metric>_gain/... of its gain over the
                         unedited model; what the edits cost
 
@@ -31,7 +32,14 @@ from metrics.name_first import CHAIN, is_beside
 from reporting.gallery import sample_edits
 from reporting.thumbnails import SIDE, shrink
 from results.files import EDITS, PROBES
-from results.folder import EDIT_SCHEMA, EDITS_IN_PLACE, PROBE_SCHEMA, read_lines, read_summary
+from results.folder import (
+    EDIT_SCHEMA,
+    EDITS_IN_PLACE,
+    PROBE_SCHEMA,
+    SEQUENTIAL,
+    read_lines,
+    read_summary,
+)
 
 Row = Mapping[str, Any]
 COSTS = (
@@ -185,15 +193,36 @@ def _send_numbers(logger: GuardedWandb, summary: Mapping[str, Any]) -> None:
         if number is not None
     }
     facts |= {f"editor/{key}": mean for key, mean in (summary.get("editor_report") or {}).items()}
-    run, curve = logger.experiment, summary.get("curve") or {}
+    run, points = logger.experiment, curve_points(summary)
     run.summary.update(facts)
-    if curve:
+    if points:
         run.define_metric(EDITS_IN_PLACE)
-        run.define_metric("sequential/*", step_metric=EDITS_IN_PLACE)
-    for edits_in_place, point in curve.items():
-        means = {f"sequential/{name}": value["mean"] for name, value in _numbers(point).items()}
-        measured = {name: mean for name, mean in means.items() if mean is not None}
-        logger.log_metrics(measured | {EDITS_IN_PLACE: int(edits_in_place)})
+        run.define_metric(f"{_protocol(summary)}/*", step_metric=EDITS_IN_PLACE)
+    for point in points:
+        logger.log_metrics(point)
+
+
+def curve_points(summary: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The points of a run's curve by what W&B calls their numbers; none of single edits.
+
+    Args:
+        summary: as for `send_result`.
+
+    Returns:
+        For each number of edits in place that number and the means, named by the protocol.
+    """
+    points = []
+    for edits_in_place, point in (summary.get("curve") or {}).items():
+        means = {name: value["mean"] for name, value in _numbers(point).items()}
+        measured = {
+            f"{_protocol(summary)}/{name}": mean for name, mean in means.items() if mean is not None
+        }
+        points.append(measured | {EDITS_IN_PLACE: int(edits_in_place)})
+    return points
+
+
+def _protocol(summary: Mapping[str, Any]) -> str:
+    return str((summary.get("protocol") or {}).get("name", SEQUENTIAL))
 
 
 def _send_edits(

@@ -11,7 +11,7 @@ from itertools import groupby
 from errors import DataError
 from reporting.entries import Entry, canonical, listed
 from reporting.labels import editor_rank, model_rank, scenario_rank
-from results.folder import SEQUENTIAL
+from results.folder import PROTOCOLS
 
 # A row that differs in one of these answers another question than the rows around it.
 SHARED_BY_TABLE = (
@@ -110,13 +110,18 @@ def measure_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
     )
 
 
-def split_protocols(entries: Sequence[Entry]) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
-    """Rows of single edits, which stand in tables, and sequential ones, which are shown as curves.
+def split_protocols(
+    entries: Sequence[Entry],
+) -> tuple[tuple[Entry, ...], dict[str, tuple[Entry, ...]]]:
+    """Rows of single edits, which stand in tables, and those of many, which are shown as curves.
 
-    Both keep their order; either may be empty.
+    Returns:
+        The single ones, and the others by their protocol. All keep their order; any may be empty.
     """
-    sequential = tuple(entry for entry in entries if entry.protocol_name == SEQUENTIAL)
-    return tuple(entry for entry in entries if entry.protocol_name != SEQUENTIAL), sequential
+    single, *others = (
+        tuple(entry for entry in entries if entry.protocol_name == name) for name in PROTOCOLS
+    )
+    return single, dict(zip(PROTOCOLS[1:], others, strict=True))
 
 
 def data_and_seeds(entries: Sequence[Entry]) -> str:

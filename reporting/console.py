@@ -13,7 +13,7 @@ from reporting.clusters import RECORD, drawn_over, target_warning
 from reporting.entries import Entry
 from reporting.floors import floor_marks, floor_notes
 from reporting.formats import ResultTable, plain_text
-from reporting.labels import UNEDITED, editor_label, model_label
+from reporting.labels import UNEDITED, editor_label, model_label, together_label
 from reporting.origins import licence_phrase
 from reporting.overlap import overlap_phrase
 from reporting.paper import paper_columns
@@ -53,7 +53,8 @@ def result_table(run: RunResult) -> Table:
     floors = floor_notes(floor_marks(Entry.of(run), names).values())
     table = Table(
         title=f"{editor_label(run.editor)} on {model_label(run.model)}, {run.scenario} scenario",
-        caption=f"{run.data}, {run.n_edits} edits{left_out_phrase(run)}, seed {run.seed}{cost}"
+        caption=f"{run.data}, {run.n_edits} edits{together_label(run.protocol_name)}"
+        f"{left_out_phrase(run)}, seed {run.seed}{cost}"
         + "".join(f"\n{note}" for note in floors)
         + (f"\n{licences}" if (licences := licence_phrase(run)) else "")
         + (f"\nOverlap: {told[2:]}" if (told := overlap_phrase(run)) else "")

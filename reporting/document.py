@@ -33,12 +33,13 @@ from reporting.comparable import (
     in_order,
     split_protocols,
 )
+from reporting.curves import curve_table
 from reporting.entries import Entry
 from reporting.figures import (
+    edit_curves,
     gap_bars,
     grouped_bars,
     scenario_heat_map,
-    sequential_curves,
     table_picture,
     training_curves,
 )
@@ -46,7 +47,7 @@ from reporting.formats import ResultTable, to_csv, to_latex
 from reporting.gallery import CASES, OF_A_CLASS, read_gallery
 from reporting.group_figure import group_points
 from reporting.groups import DRAWN_BY, GROUPED_BY, group_table, grouped
-from reporting.labels import editor_note, model_label
+from reporting.labels import editor_note, model_label, together_label
 from reporting.markdown import markdown_page
 from reporting.matrix import matrices, matrix_heat_maps, matrix_table
 from reporting.name_first import name_first_table
@@ -54,7 +55,6 @@ from reporting.page import html_page
 from reporting.pairs import paired_table
 from reporting.provenance import provenance_section, shared_facts
 from reporting.reading import gain_table, reading_table
-from reporting.sequential import sequential_table
 from reporting.sources import Sources
 from reporting.tables import cost_table, further_columns, scenario_table, seed_notes
 from reporting.transitivity import READ_GAPS, gap_table, transitivity_gaps
@@ -102,7 +102,7 @@ def build_report(sources: Sources) -> Section:
         DataError: runs cannot share a table, or a file of a run cannot be read.
     """
     entries = in_order(sources.entries)
-    single, sequential = split_protocols(entries)
+    single, of_many = split_protocols(entries)
     sections = [
         *(_scenario_section(of_one) for of_one in _by_scenario(single)),
         *_transfer_section(single),
@@ -110,7 +110,7 @@ def build_report(sources: Sources) -> Section:
         *_reading_section(single),
         *_chain_section(single),
         *_name_first_section(single),
-        *_sequence_sections(sequential),
+        *(section for rows in of_many.values() for section in _curve_sections(rows)),
         *_part("Cost", cost_table(single) if single else None, "cost"),
         *_training_section(sources),
         provenance_section(entries),
@@ -318,22 +318,23 @@ def _heat_map(model: str, entries: Sequence[Entry]) -> Block:
     )
 
 
-def _sequence_sections(entries: Sequence[Entry]) -> list[Section]:
-    """Runs whose edits stay in place, a section per scenario."""
+def _curve_sections(entries: Sequence[Entry]) -> list[Section]:
+    """Runs of one protocol with many edits in place, a section per scenario."""
     sections = []
     for of_one in _by_scenario(entries):
-        name = f"{of_one[0].scenario}_sequence"
+        protocol = together_label(of_one[0].protocol_name)
+        name = f"{of_one[0].scenario}_{protocol.rpartition(' ')[2]}"
         blocks: list[Block] = [
             shared_facts(of_one),
-            Table(sequential_table(of_one), name),
+            Table(curve_table(of_one), name),
             *_figures_by_model(
-                of_one, name, sequential_curves,
+                of_one, name, edit_curves,
                 "Curves: each metric over the number of edits in place",
                 f"percent over the number of edits in place, {_error_bars(of_one)}.",
             ),
             Table(cost_table(of_one), f"{name}_cost"),
         ]  # fmt: skip
-        title = f"Edits in sequence, {of_one[0].scenario} scenario"
+        title = f"Edits{protocol}, {of_one[0].scenario} scenario"
         sections.append(Section(title, tuple(blocks)))
     return sections
 

@@ -15,7 +15,7 @@ from typing import Any
 from metrics.bootstrap import Estimate
 from metrics.seeds import Measured, over_seeds
 from reporting.labels import editor_label
-from results.folder import RunResult
+from results.folder import SEQUENTIAL, RunResult
 
 TRAINING = "training"  # in the settings: those of the training that made the checkpoint
 CKPT = "ckpt"
@@ -143,6 +143,9 @@ def settings_of(run: RunResult) -> dict[str, object]:
     deciding = {key: value for key, value in run.settings.items() if key not in _NO_SETTINGS}
     flat |= {key: value for key, value in _leaves(deciding).items() if key not in SEEDS}
     flat["cluster"] = run.cluster
+    if run.protocol_name == SEQUENTIAL:
+        turn = (run.protocol or {}).get("turn", 1)  # older results: the only choice
+        flat["protocol.turn"] = turn
     flat.setdefault("editor.teach_end", False)  # older results: the only choice
     if isinstance(run.settings.get(TRAINING), dict):
         flat.setdefault("training.metrics.positions", "answer")  # older results: the only choice

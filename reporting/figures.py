@@ -19,11 +19,11 @@ from matplotlib.transforms import Bbox
 from errors import DataError
 from metrics.seeds import Measured
 from reporting.comparable import in_order
+from reporting.curves import curve_over_seeds
 from reporting.entries import Entry
 from reporting.formats import BEST, SECOND, ResultTable, plain_text
 from reporting.labels import arrow, editor_rank, model_label, scenario_rank
 from reporting.paper import paper_columns
-from reporting.sequential import curve_over_seeds
 from reporting.style import (
     COLUMN_INCHES,
     HATCHES,
@@ -174,11 +174,11 @@ def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
         return save(figure, base)
 
 
-def sequential_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
+def edit_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
     """Each metric over the number of edits in place, one panel per metric, with bands.
 
     Args:
-        entries: of one scenario and model, with protocol "sequential".
+        entries: of one scenario, model and protocol with many edits in place.
         base: see above.
 
     Raises:
@@ -223,7 +223,7 @@ def _title(entries: Sequence[Entry]) -> str:
 
 
 def result_figure(folder: Path, base: Path) -> list[Path]:
-    """The figure of one result: its bars, or its curves where edits were made in sequence.
+    """The figure of one result: its bars, or its curves where many edits are in place.
 
     Args:
         folder: of the result.
@@ -231,7 +231,7 @@ def result_figure(folder: Path, base: Path) -> list[Path]:
     """
     run = read_run(folder)
     row = [Entry.of(run)]
-    return sequential_curves(row, base) if run.curve else grouped_bars(row, base)
+    return edit_curves(row, base) if run.curve else grouped_bars(row, base)
 
 
 def table_picture(table: ResultTable, base: Path) -> list[Path]:

@@ -25,10 +25,10 @@ from metrics.name_first import NAME, probe_of
 from reporting.chain import chain_classes
 from reporting.entries import Entry
 from reporting.formats import EMPTY
-from reporting.labels import UNEDITED, lower_is_better, model_label
+from reporting.labels import UNEDITED, lower_is_better, model_label, together_label
 from reporting.thumbnails import Picture, Thumbnail, Thumbnails
 from results.files import EDITS, PROBES
-from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, SEQUENTIAL, RunResult, read_rows
+from results.folder import EDIT_SCHEMA, PROBE_SCHEMA, RunResult, read_rows
 
 CASES = 6  # worst cases, and random ones, of a run
 OF_A_CLASS = 2  # cases of each class of where the chain breaks
@@ -140,8 +140,9 @@ class CaseGroup:
     def title(self) -> str:
         """Name, model, scenario, and the protocol where edits stay in place."""
         entry = self.entry
-        sequence = ", in sequence" if entry.protocol_name == SEQUENTIAL else ""
-        return f"{entry.name} on {model_label(entry.model)}, {entry.scenario}{sequence}"
+        protocol = together_label(entry.protocol_name)
+        of_many = f",{protocol}" if protocol else ""
+        return f"{entry.name} on {model_label(entry.model)}, {entry.scenario}{of_many}"
 
 
 @dataclass(frozen=True)

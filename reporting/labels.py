@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from results.folder import BATCH, SEQUENTIAL
+
 PAPER_SCENARIOS = ("unimodal", "transitive", "multimodal")
 SCENARIOS = (*PAPER_SCENARIOS, "reverse", "joint")
 UNEDITED = "none"
@@ -45,6 +47,15 @@ def model_label(name: str) -> str:
     ('LLaVA-1.5', 'llava_tiny')
     """
     return PAPER_MODELS.get(name, name)
+
+
+def together_label(protocol: str) -> str:
+    """How many edits are in place under a protocol, after their number; empty of single edits.
+
+    >>> together_label("sequential"), together_label("batch"), together_label("single")
+    (' in sequence', ' in one batch', '')
+    """
+    return {SEQUENTIAL: " in sequence", BATCH: " in one batch"}.get(protocol, "")
 
 
 def paper_editor(name: str) -> str | None:

@@ -47,6 +47,7 @@ from reporting.labels import (
     editor_note,
     lower_is_better,
     model_label,
+    together_label,
 )
 from reporting.origins import origin_notes
 from reporting.overlap import marked_name, overlap_notes
@@ -58,7 +59,7 @@ from reporting.pairs import (
     paired_differences,
 )
 from reporting.paper import deviations, paper_columns, paper_row, paper_tables
-from results.folder import SEQUENTIAL, RunResult
+from results.folder import RunResult
 
 GIB = 2**30
 # Title and name of the tables of what the paper's table does not show: of metrics by another
@@ -261,7 +262,8 @@ def _difference_note(names: Iterable[str]) -> tuple[str, ...]:
 
 def _title(entries: Sequence[Entry]) -> str:
     first = entries[0]
-    after = f" after {first.n_edits} sequential edits" if first.protocol_name == SEQUENTIAL else ""
+    protocol = together_label(first.protocol_name)
+    after = f" after {first.n_edits} edits{protocol}" if protocol else ""
     return f"{first.scenario.capitalize()} scenario{after}, {data_and_seeds(entries)} (percent)"
 
 

@@ -28,7 +28,15 @@ from metrics.bootstrap import Estimate
 from metrics.concentration import Concentration
 from metrics.headlines import FACT_BEFORE, NAMED_BEFORE, PRE_VALUE
 from results.files import EDITS, PARTIAL, SUMMARY, TABLE
-from results.summary_parts import NUMBER, TEXT, is_a, parse_curve, parse_metrics, wrong_records
+from results.summary_parts import (
+    NUMBER,
+    TEXT,
+    is_a,
+    parse_curve,
+    parse_metrics,
+    parse_not_taught,
+    wrong_records,
+)
 
 EDIT_SCHEMA = pa.schema(
     [
@@ -93,6 +101,7 @@ _OPTIONAL_FIELDS: dict[str, tuple[type, ...]] = {
     "records": (dict, type(None)),
     "protocol": (dict, type(None)),
     "curve": (dict, type(None)),
+    "not_taught": (dict, type(None)),
     "variants": (dict, type(None)),
 }
 SINGLE, SEQUENTIAL, BATCH = "single", "sequential", "batch"
@@ -126,6 +135,8 @@ class RunResult:
             update}: edits stay in place, or {"name": "batch", "n": [...]}: those of each number are
             one update; None in results that do not say, which are of single edits.
         curve: number of edits in place -> named metrics, as `metrics`; None for single edits.
+        not_taught: number of edits in place -> those of them that were not taught, since a later
+            one of their update gives the same fact another answer; None for single edits.
         variants: beside each metric its gain over the unedited model, and its parts over pictures
             that this model read and did not read (`metrics.headlines.variants_of`); empty in
             results that do not say.
@@ -149,6 +160,7 @@ class RunResult:
     records: Mapping[str, Any] | None = None
     protocol: Mapping[str, Any] | None = None
     curve: Mapping[int, Mapping[str, Estimate]] | None = None
+    not_taught: Mapping[int, Sequence[int]] | None = None
     variants: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
@@ -249,6 +261,7 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
     metrics = parse_metrics("metrics", summary.get("metrics"), wrong)
     variants = parse_metrics("variants", summary.get("variants"), wrong)
     curve = parse_curve(summary.get("curve"), wrong)
+    not_taught = parse_not_taught(summary.get("not_taught"), wrong)
     wrong += wrong_records(summary.get("records"))
     protocol = summary.get("protocol")
     if isinstance(protocol, dict) and protocol.get("name") not in PROTOCOLS:
@@ -262,7 +275,10 @@ def parse_summary(summary: object, folder: Path) -> RunResult:
     fields = {key: summary[key] for key in _SUMMARY_FIELDS if key != "metrics"}
     fields |= {key: summary.get(key) for key in _OPTIONAL_FIELDS}
     return RunResult(
-        folder=folder, **fields | {"metrics": metrics, "curve": curve, "variants": variants}
+        folder=folder,
+        **fields
+        | {"metrics": metrics, "curve": curve, "variants": variants}
+        | {"not_taught": not_taught},
     )
 
 

@@ -71,6 +71,23 @@ def parse_curve(raw: object, wrong: list[str]) -> dict[int, dict[str, Estimate]]
     return dict(sorted(curve.items()))
 
 
+def parse_not_taught(raw: object, wrong: list[str]) -> dict[int, list[int]] | None:
+    """Edits that were not taught, by number of edits in place."""
+    if not isinstance(raw, dict):
+        return None
+    not_taught: dict[int, list[int]] = {}
+    for key, edits in raw.items():
+        if not (_is_number(key) and isinstance(edits, dict) and all(map(_is_number, edits))):
+            wrong.append(f"not_taught.{key} is {edits!r} (expected: edit -> edit in its place)")
+        else:
+            not_taught[int(key)] = [int(edit) for edit in edits]
+    return not_taught
+
+
+def _is_number(key: object) -> bool:
+    return isinstance(key, str) and key.isdecimal()
+
+
 def _parse_estimate(value: object) -> Estimate | None:
     """A metric of the file, or None if it is not well formed."""
     if not isinstance(value, dict):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loggers.wandb_results import choose_edits, edit_table, send_result
+from loggers.wandb_results import choose_edits, curve_points, edit_table, send_result
 from reporting.gallery import sample_edits
 from tests.result_folders import edit_row
 
@@ -82,3 +82,15 @@ def test_nothing_is_drawn_where_wandb_is_off() -> None:
         pytest.fail(f"drew {base}")
 
     send_result([], {}, [edit_row()], [], table_edits=5, draw=draw)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [({"name": "batch", "n": [1]}, "batch"), ({"name": "sequential"}, "sequential"),
+     (None, "sequential")],
+)  # fmt: skip
+def test_points_of_a_curve_are_named_by_their_protocol(protocol: object, name: str) -> None:
+    mean, none = ({"mean": value, "ci95": [value, value], "n": 3} for value in (40.0, None))
+    summary = {"protocol": protocol, "curve": {"10": {"Reliability": mean, "Portability": none}}}
+    assert curve_points(summary) == [{f"{name}/Reliability": 40.0, "edits_in_place": 10}]
+    assert curve_points({"protocol": {"name": "single"}}) == []

@@ -18,9 +18,12 @@ def test_each_scenario_has_its_table(tmp_path: Path) -> None:
     ]
     protocol = {"name": "sequential", "n": [1]}
     runs.append(make_run(tmp_path / "s", scenario="transitive", protocol=protocol, curve=CURVE))
+    protocol = {"name": "batch", "n": [1]}
+    runs.append(make_run(tmp_path / "b", scenario="transitive", protocol=protocol, curve=CURVE))
     tables = card_tables(runs).split("### ")[1:]
     assert [table.split(",")[0] for table in tables] == [
         "Unimodal scenario", "Transitive scenario", "Edits in sequence: Transitive scenario",
+        "Edits in one batch: Transitive scenario",
     ]  # fmt: skip
     assert "| llava_tiny | MEND | 10 | 71.2" in tables[1]
     numbers = dict(headline_numbers(runs[0]))

@@ -13,6 +13,7 @@ from metrics.seeds import difference_over_seeds
 from reporting.chain import chain_splits, chain_table
 from reporting.clusters import Clusters, cluster_notes, edits_of, target_notes
 from reporting.console import result_table
+from reporting.curves import curve_of
 from reporting.document import build_report
 from reporting.entries import Entry
 from reporting.figures import grouped_bars
@@ -20,7 +21,6 @@ from reporting.naming import entries
 from reporting.pairs import Pair, paired_differences, paired_table
 from reporting.reading import gain_table, reading_table
 from reporting.run_tables import run_markdown
-from reporting.sequential import curve_of
 from reporting.sources import Sources
 from reporting.tables import scenario_table, seed_notes
 from reporting.transitivity import gap_table, transitivity_gaps

@@ -26,7 +26,7 @@ HOSTILE = "a|b <script>alert(1)</script> *x* `y` [z](http://w) ![p](q) _u_ <b>\n
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two editors in two scenarios, one of them also in sequence, and a training run."""
+    """Two editors in two scenarios, one of them also with many edits, and a training run."""
     root = tmp_path_factory.mktemp("runs")
     runs = [
         make_answered(root / f"{editor}_{scenario}", scores, editor, scenario).folder
@@ -38,7 +38,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     sequence = make_answered(
         root / "sequence", SCORES, protocol=protocol, curve={"1": point, "2": point}
     )
-    return [*runs, sequence.folder, make_training(root / "train")]
+    batch = make_answered(
+        root / "batch", SCORES, protocol=protocol | {"name": "batch"}, curve={"1": point}
+    )
+    return [*runs, batch.folder, sequence.folder, make_training(root / "train")]
 
 
 def titles(blocks: tuple[Block, ...]) -> list[str]:
@@ -53,6 +56,7 @@ def test_sections_stand_in_order(folders: list[Path]) -> None:
         "From text to pictures",
         "The whole matrix",
         "Edits in sequence, unimodal scenario",
+        "Edits in one batch, unimodal scenario",
         "Cost",
         "Training",
         "Provenance",
@@ -66,6 +70,7 @@ def test_sections_stand_in_order(folders: list[Path]) -> None:
     assert [group.title for group in gallery.groups] == [
         "FT on llava_tiny, unimodal",
         "MEND on llava_tiny, unimodal",
+        "MEND on llava_tiny, unimodal, in one batch",
         "MEND on llava_tiny, unimodal, in sequence",
         "FT on llava_tiny, transitive",
         "MEND on llava_tiny, transitive",

@@ -20,15 +20,15 @@ import report
 from metrics.bootstrap import Estimate
 from metrics.seeds import difference_over_seeds
 from reporting import blocks
+from reporting.curves import curve_table
 from reporting.document import build_report
-from reporting.figures import grouped_bars, scenario_heat_map, sequential_curves, table_picture
+from reporting.figures import edit_curves, grouped_bars, scenario_heat_map, table_picture
 from reporting.formats import to_csv, to_latex, to_markdown
 from reporting.gallery import read_gallery
 from reporting.markdown import markdown_page
 from reporting.naming import entries
 from reporting.page import to_html
 from reporting.pairs import Pair, paired_differences, paired_table
-from reporting.sequential import sequential_table
 from reporting.sources import Sources
 from reporting.style import look
 from reporting.tables import cost_table, scenario_table
@@ -202,7 +202,7 @@ def test_curves_are_means_over_seeds(tmp_path: Path) -> None:
         make_run(tmp_path / str(seed), "lora", protocol=protocol, curve=curve(mean), seed=seed)
         for seed, mean in enumerate((40.0, 60.0))
     ]
-    table = sequential_table(entries(runs))
+    table = curve_table(entries(runs))
     assert [
         (*row.heads[1:], row.seeds, row.cells[0].text, row.cells[0].sd) for row in table.rows
     ] == [
@@ -210,7 +210,7 @@ def test_curves_are_means_over_seeds(tmp_path: Path) -> None:
         ("LoRA", "10", 2, "50.0", "14.1"),
     ]
     assert table.title.endswith("data world, seed 0, 1 (percent)")
-    files = sequential_curves(entries(runs), tmp_path / "curves")
+    files = edit_curves(entries(runs), tmp_path / "curves")
     assert all(path.stat().st_size > 3000 for path in files)
 
 
@@ -271,7 +271,7 @@ def test_a_label_is_text_in_every_format(tmp_path: Path) -> None:
     )
     assert next(csv.DictReader(io.StringIO(to_csv(table))))["editor"] == HOSTILE
     for draw, of_row in (
-        (grouped_bars, single), (scenario_heat_map, single), (sequential_curves, sequential),
+        (grouped_bars, single), (scenario_heat_map, single), (edit_curves, sequential),
     ):  # fmt: skip
         assert draw([of_row], tmp_path / "figure")
     assert table_picture(table, tmp_path / "table")

@@ -1,7 +1,8 @@
-"""Edits that stay in place: each metric over the number of edits, as a table.
+"""Many edits in place: each metric over the number of edits, as a table.
 
 A run with `protocol=sequential` makes its edits on top of each other. At some points the probes of
-all edits made so far are asked again, so that a curve shows what later edits undo.
+all edits made so far are asked again, so that a curve shows what later edits undo. One with
+`protocol=batch` makes the edits of each point in one update.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,25 +15,38 @@ from reporting.clusters import Clusters, cluster_notes, target_notes
 from reporting.comparable import check_comparable, data_and_seeds, in_order, measure_notes
 from reporting.entries import Entry
 from reporting.formats import ResultTable, Row, fewer_records, metric_column
-from reporting.labels import editor_note, model_label
+from reporting.labels import editor_note, model_label, together_label
 from reporting.origins import origin_notes
 from reporting.overlap import marked_name, overlap_notes
 from reporting.pairs import hops_of, scores_by_record
 from reporting.paper import paper_columns
 from reporting.tables import left_out_notes, metric_cell, seed_notes
 from results.files import CURVE
-from results.folder import CURVE_SCHEMA, EDITS_IN_PLACE, RunResult, read_rows
+from results.folder import (
+    BATCH,
+    CURVE_SCHEMA,
+    EDITS_IN_PLACE,
+    SEQUENTIAL,
+    RunResult,
+    read_rows,
+)
 
 Curve = Mapping[int, Mapping[str, Estimate]]
 
+_HOW = {
+    SEQUENTIAL: "Edits stay in place; after each number of them the probes of all edits made so "
+    "far are asked again.",
+    BATCH: "The edits of each number are one update of the unedited model, after which the probes "
+    "of all of them are asked.",
+}
 _COLUMNS = ("edit_id", "probe", "metric", "value", EDITS_IN_PLACE)
 
 
 def curve_of(run: RunResult) -> Curve:
-    """The named metrics of a sequential run by number of edits in place.
+    """The named metrics of a run by number of edits in place.
 
     Args:
-        run: with protocol "sequential".
+        run: with protocol "sequential" or "batch".
 
     Returns:
         The numbers of `summary.json`; where it has none, those of `curve.parquet`. In percent, by
@@ -46,8 +60,8 @@ def curve_of(run: RunResult) -> Curve:
     path = run.folder / CURVE
     if not path.is_file():
         raise DataError(
-            f"{run.folder} is a run with protocol=sequential but has no curve, neither in its "
-            f"summary nor as {CURVE}; evaluate again with evaluate.py into a new folder."
+            f"{run.folder} is a run with protocol={run.protocol_name} but has no curve, neither in "
+            f"its summary nor as {CURVE}; evaluate again with evaluate.py into a new folder."
         )
     long = read_rows(path, CURVE_SCHEMA, _COLUMNS)
     headlines = headlines_of(run.scenario, **variant_of(run.settings))
@@ -81,11 +95,11 @@ def curve_over_seeds(entry: Entry) -> dict[int, dict[str, Measured]]:
     }
 
 
-def sequential_table(entries: Sequence[Entry]) -> ResultTable:
-    """The paper's columns of sequential runs at every point of their curves.
+def curve_table(entries: Sequence[Entry]) -> ResultTable:
+    """The paper's columns of runs at every point of their curves.
 
     Args:
-        entries: of one scenario, with protocol "sequential", of any models.
+        entries: of one scenario and protocol with many edits in place, of any models.
 
     Returns:
         A row per model, name and number of edits in place; n counts the edits that were asked.
@@ -103,8 +117,8 @@ def sequential_table(entries: Sequence[Entry]) -> ResultTable:
             rows.append(Row(heads, str(n), cells, seeds=len(entry.runs)))
     columns = tuple(metric_column(name) for name in names)
     notes = (
-        "Edits stay in place; after each number of them the probes of all edits made so far are "
-        "asked again.",
+        _HOW[entries[0].protocol_name],
+        *_not_taught_notes(entries),
         *seed_notes(entries),
         *cluster_notes(entries),
         *target_notes(entries),
@@ -116,7 +130,24 @@ def sequential_table(entries: Sequence[Entry]) -> ResultTable:
         *editor_note(entry.editor for entry in entries),
     )
     title = (
-        f"{entries[0].scenario.capitalize()} scenario, edits in sequence, "
+        f"{entries[0].scenario.capitalize()} scenario, "
+        f"edits{together_label(entries[0].protocol_name)}, "
         f"{data_and_seeds(entries)} (percent)"
     )
     return ResultTable(title, ("Model", "Editor", "Edits in place"), columns, tuple(rows), notes)
+
+
+def _not_taught_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """A note where edits were not taught, since others of their update contradict them."""
+    counts = {
+        f"{len(edits):,} of {n:,}"
+        for entry in entries
+        for n, edits in (entry.first.not_taught or {}).items()
+        if edits
+    }
+    if not counts:
+        return ()
+    return (
+        f"Not taught, since a later edit of the same update gives the same fact another answer: "
+        f"{'; '.join(sorted(counts))} edits.",
+    )
