@@ -23,7 +23,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8501
 TRANSITIVITY ?= runs/transitivity
 PAGE ?= docs/transitivity.md
-.PHONY: help setup demo play table real transitivity reference test test-all test-fast test-faults test-odd test-quality lint format clean
+.PHONY: help setup demo play table real transitivity editors reference test test-all test-fast test-faults test-odd test-quality lint format clean
 
 # Nothing here needs a network once the environment stands; one thread per process, two processes.
 export HF_HUB_OFFLINE ?= 1
@@ -165,6 +165,46 @@ transitivity: $(READY)  ## the page that says what of text edits reaches picture
 	  all experiment=smollm model=$${named%_naming} model.path=$$model; \
 	done
 	$(PY) report.py $(TRANSITIVITY)/*/*-{text,pictures}/? --transitivity $(PAGE) --overwrite
+
+# Which editor to take, for one edit and for many: the page docs/which-editor.md. On tiny models (MODELS=, else llava_tiny),
+# edits in text and of pictures: each alone (EDITS= of them, else 100), in one update, and in sequence in turns of ten (of one
+# by ROME, which makes one at a time: up to 100 of them on the real model). Where SHARED has zsRE, the same up to 1,000 edits in text of the small real model
+# (built below REAL= where it is not there yet; REAL= alone: not), whose trained editors are trained on that data. What is done
+# stays: the same command goes on where an earlier one ended. MANY= takes the results, GUIDE= the page.
+MANY ?= runs/editors
+GUIDE ?= docs/which-editor.md
+TEXT_ALONE := memit,alphaedit
+FITTED := none,ft,ft_bf,lora,ultraedit,grace
+LEARNED := mend malmen rledit serac
+ZSRE_TRAINED := data=zsre data.root=$(SHARED)/data/zsre 'data.files=[eval_portability.json]' 'data.train_files=[zsre_mend_train-1k.json]' data.on_error=skip
+editors: $(READY)  ## the page that says which editor to take for how many edits; EDITS=, MODELS=, GUIDE=
+	judge() { $(PY) evaluate.py -m resume=true trainer.accelerator=$(ACCELERATOR) "$${@:2}" output_dir=$$to/$$1 $(ARGS); }; \
+	alone_and_many() { \
+	  judge $$1 "$${@:2}" data.limit=$$edits; \
+	  judge $$1-batch "$${@:2}" protocol=batch "protocol.n=[$$points]"; \
+	  judge $$1-sequence "$${@:2}" protocol=sequential protocol.turn=10 "protocol.n=[$$points]"; \
+	}; \
+	all() { \
+	  alone_and_many fitted editor=$(FITTED)$$more "$$@" scenario=$$scenarios; \
+	  alone_and_many text editor=$(TEXT_ALONE) "$$@" scenario=unimodal; \
+	  judge rome editor=rome "$$@" scenario=unimodal data.limit=$$edits; \
+	  judge rome-sequence editor=rome "$$@" scenario=unimodal protocol=sequential "protocol.n=[$$slow]"; \
+	  for editor in $(LEARNED); do \
+	    run=$$to/train-$$editor; \
+	    $(PY) train.py resume=true trainer.accelerator=$(ACCELERATOR) editor=$$editor "$$@" output_dir=$$run $(TRAIN_ARGS); \
+	    alone_and_many $$editor $$1 ckpt=$$run/checkpoints/best.ckpt scenario=$$scenarios; \
+	  done; \
+	}; \
+	edits=$(or $(FULL),100); points=10,100,200; slow=$$points; scenarios=unimodal,multimodal; more=,ike; \
+	for model in $(call given,MODELS,llava_tiny); do \
+	  to=$(MANY)/$$model; all experiment=demo model=$$model; \
+	done; \
+	if test -n "$(REAL)" -a -d $(SHARED)/data/zsre; then \
+	  model=$(REAL)/naming/model; to=$(MANY)/smollm_llava; points=10,100,1000; slow=10,100; scenarios=unimodal; more=; \
+	  test -e $$model/manifest.json || $(PY) -m models smollm --alignment naming --output $$model $(BUILD_ARGS); \
+	  all experiment=smollm model=smollm_llava model.path=$$model $(ZSRE_TRAINED); \
+	fi
+	$(PY) report.py $$(ls -d $(MANY)/*/*/[0-9]* | grep -v /train-) --which-editor $(GUIDE) --overwrite
 
 # What refactorings are compared with: python -m benchmarks.same_results compare OLD NEW
 reference: $(READY)  ## results of all commands into OUT=DIR, to compare with those of other code

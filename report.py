@@ -8,6 +8,7 @@
     python report.py --check runs/tmke/*/[0-9]* --output runs/report  both
     python report.py --records llava_rome.json                        published token accuracies
     python report.py runs/transitivity/*/*/* --transitivity FILE      the page of make transitivity
+    python report.py runs/editors/*/*/* --which-editor FILE           the page of make editors
 
 Runs that differ in nothing but their seeds are one row: their mean, and its spread over the seeds.
 Runs of one editor that differ in other settings are rows that say in what, or that --label names.
@@ -17,7 +18,8 @@ loaded and no metric is computed anew. With --check each result is held against 
 the exit code is 0 if all are within the tolerance, 1 if any is not, 2 after an error. It also says
 which of the paper's own figures can be told from an answer that everybody gets. --records prints
 the means of token accuracies that are published record by record, with the floor beside each.
---transitivity writes the page that `make transitivity` is for.
+--transitivity and --which-editor write the pages that `make transitivity` and `make editors` are
+for.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import sys
 from collections.abc import Sequence
 
 from errors import ConfigError, exit_status
+from reporting import transitivity_page, which_editor
 from reporting.arguments import report_parser
 from reporting.check import check_entry, checked_as_text
 from reporting.console import rich_table
@@ -33,7 +36,6 @@ from reporting.document import REPORT, write_report
 from reporting.paper_floor import paper_floor_tables
 from reporting.record_file import accuracies_table, read_accuracies
 from reporting.sources import Sources, read_sources
-from reporting.transitivity_page import write_page
 from results.files import check_output
 from results.screen import screen
 
@@ -56,14 +58,23 @@ def report(options: argparse.Namespace) -> int:
         TmkeError: a folder cannot be read, or the output is missing or taken.
     """
     has_folders = bool(options.folders or options.label)
-    writes = options.output is not None or options.transitivity is not None
     if options.output is not None:
         check_output(options.output, REPORT, overwrite=options.overwrite)
-    if options.transitivity is not None:
-        check_page("--transitivity", options.transitivity, overwrite=options.overwrite)
+    pages = [
+        (flag, file, write)
+        for flag, file, write in (
+            ("--transitivity", options.transitivity, transitivity_page.write_page),
+            ("--which-editor", options.which_editor, which_editor.write_page),
+        )
+        if file is not None
+    ]
+    for flag, file, _ in pages:
+        check_page(flag, file, overwrite=options.overwrite)
+    writes = bool(options.output is not None or pages)
     if not writes and not options.check and (has_folders or not options.records):
         raise ConfigError(
-            "--output DIR is required: the folder for the report (or --check, or --transitivity)."
+            "--output DIR is required: the folder for the report (or --check, or a page: "
+            "--transitivity, --which-editor)."
         )
     if not has_folders and (writes or options.check or not options.records):
         raise ConfigError("RESULT_DIR is required: folders that evaluate.py wrote (or --label).")
@@ -76,8 +87,8 @@ def report(options: argparse.Namespace) -> int:
     code = check(sources) if options.check else 0
     if options.output is not None:
         screen().print(f"Written to {write_report(sources, options.output)}", soft_wrap=True)
-    if options.transitivity is not None:
-        screen().print(f"Written to {write_page(sources, options.transitivity)}", soft_wrap=True)
+    for _, file, write in pages:
+        screen().print(f"Written to {write(sources, file)}", soft_wrap=True)
     return code
 
 

@@ -27,7 +27,7 @@ def report_parser(description: str | None) -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--overwrite", action="store_true",
-        help="replace a report that is already in the output, or the page of --transitivity",
+        help="replace a report that is already in the output, or a page of docs",
     )  # fmt: skip
     parser.add_argument(
         "--check", action="store_true",
@@ -43,5 +43,10 @@ def report_parser(description: str | None) -> argparse.ArgumentParser:
         "--transitivity", type=path_flag, metavar="FILE",
         help="writes the page that says what of text edits reaches pictures, with its figures in a "
         "folder figures beside it; in place of --output, or with it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--which-editor", type=path_flag, metavar="FILE",
+        help="writes the page that says which editor to take for how many edits, with its figures "
+        "in a folder figures beside it; in place of --output, or with it",
     )  # fmt: skip
     return parser
