@@ -1,11 +1,7 @@
 """Running mean and deviation of MEND's inputs, per coordinate, over every token ever seen.
 
-The published code adds one token at a time (Welford). Merging a batch of tokens at once (Chan et
-al. 1983) gives the same numbers:
-
-    mean' = mean + d k/n',    S' = S + S_batch + d^2 n k/n',    d = mean_batch - mean, n' = n + k
-
-and the same formula merges the tokens of several processes.
+The published code adds one token at a time (Welford); merging a batch of tokens at once gives the
+same numbers (`editors.moments`), and the same formula merges the tokens of several processes.
 """
 
 from __future__ import annotations
@@ -13,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed, nn
 
+from editors.moments import Moments
 from errors import ModelError
 
 EPSILON = 1e-7  # added to the deviation, as published
@@ -84,12 +81,10 @@ class RunningStatistics(nn.Module):
     def _merge(self, count: Tensor, mean: Tensor, squares: Tensor) -> None:
         if not int(count):
             return
-        total = self.count + count
-        share = count.to(self.mean.dtype) / total  # int / int would be float32
-        shift = mean - self.mean
-        self.squares += squares + shift.square() * (self.count * share)
-        self.mean += shift * share
-        self.count.copy_(total)
+        before, part = (self.count, self.mean, self.squares), (count, mean, squares)
+        after = Moments(*before).merged(Moments(*part))
+        for buffer, value in zip(before, (after.count, after.mean, after.scatter), strict=True):
+            buffer.copy_(value)
 
 
 def _of_all_processes(
