@@ -2,11 +2,12 @@ r"""Looks into a model: where it keeps a fact, what its keys look like, which ne
 
     python -m analysis causal_trace model=llava_tiny data=world --output DIR
     python -m analysis second_moment model=llava --layer 3,4,5 --text corpus.txt
+    python -m analysis statistics editor=ultraedit model=llava data=tmke --output FILE
     python -m analysis knowledge_neurons editor=ft model=llava_tiny scenario=transitive \
         experiment=demo data.limit=50 --output DIR
 
 All take configuration words as evaluate.py does. docs/rome.md explains the first two,
-docs/neurons.md the third.
+docs/ultraedit.md the third, docs/neurons.md the last.
 """
 
 from __future__ import annotations
@@ -67,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     moment.add_argument("--samples", type=int, default=100_000, help="documents (default: 100000)")
     moment.add_argument("--batch", type=int, default=16, help="documents at once (default: 16)")
     moment.add_argument("--cache", type=path_flag, default=CACHE, help=f"folder (default: {CACHE})")
+
+    statistics = kinds.add_parser("statistics", help="what UltraEdit normalises by, in a file")
+    statistics.set_defaults(run=commands.statistics)
+    statistics.add_argument(
+        "--output", type=path_flag, required=True, metavar="FILE", help="a new file"
+    )
 
     neurons = kinds.add_parser(
         "knowledge_neurons", help="whether a text edit lands where a picture's answer is read"

@@ -6,14 +6,21 @@ import argparse
 import json
 import math
 from collections.abc import Mapping
-from typing import cast
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from analysis import NUMBERS, TRACE
 from configs.check import load_config
 from configs.schema import EvaluateConfig
+from editors.ultraedit.config import UltraEditOptions
 from errors import ConfigError
 from results.files import check_output, check_writable, write_text
 from results.screen import screen
+
+if TYPE_CHECKING:
+    from datamodules.scenarios import Scenario
+    from datamodules.source import Split
+    from editors.ultraedit.editor import UltraEdit
 
 NO_WEIGHTS: Mapping[str, str] = {
     "serac": "its edits stand in a memory and are answered by a second model, so that no weight "
@@ -92,6 +99,47 @@ def second_moment(options: argparse.Namespace) -> int:
     return 0
 
 
+def statistics(options: argparse.Namespace) -> int:
+    """Takes UltraEdit's statistics of training edits and writes them to a file.
+
+    Raises:
+        ConfigError: the file is there already or cannot be written, or the words are of another
+            editor or of no edit.
+        DataError: records or pictures are missing or broken.
+        ModelError: the base model cannot be used.
+    """
+    file: Path = options.output
+    if file.exists():
+        raise ConfigError(f"--output {file} is there already; name a new file, or remove it.")
+    check_writable(file.parent, "--output ")
+    words = [*options.words, "editor.statistics=null"]
+    cfg = _config(*words)
+    if not isinstance(cfg.editor, UltraEditOptions) or not cfg.editor.warm_up:
+        raise ConfigError(
+            f"editor={cfg.editor.label}: statistics are those of editor=ultraedit, of as many "
+            "training edits as editor.warm_up says, 1 or more."
+        )
+
+    from editors.registry import build_editor
+    from editors.ultraedit.files import save_statistics
+    from runner import assembly
+    from runner.start import start
+
+    with start(cfg) as placement:
+        scenarios: dict[Split, Scenario] = {"test": assembly.asked_scenario(cfg)}
+        parts = assembly.open_parts(cfg, scenarios, placement.device)
+        editor = cast("UltraEdit", build_editor(cfg.editor, parts.model, parts.inputs))
+        facts = {
+            "edits": str(cfg.editor.warm_up),
+            "data": cfg.data.name,
+            "scenario": cfg.scenario.name,
+        }
+        save_statistics(file, editor.warm, parts.model, facts)
+    tokens = max(int(of_site.keys.count) for of_site in editor.warm.values())
+    screen().print(f"{file}: {cfg.editor.warm_up} edits, {tokens} tokens", soft_wrap=True)
+    return 0
+
+
 def knowledge_neurons(options: argparse.Namespace) -> int:
     """Finds the neurons of every edit's questions; writes tables and figure, prints the means.
 
@@ -162,8 +210,8 @@ def check_editor(name: str) -> None:
     if name in NO_WEIGHTS:
         raise ConfigError(
             f"editor={name} cannot be read through knowledge neurons: {NO_WEIGHTS[name]}. "
-            "Accepted are editors that change weights (ft, rome, mend, malmen, lora), and none for "
-            "the unedited model."
+            "Accepted are editors that change weights (ft, rome, mend, malmen, ultraedit, lora), "
+            "and none for the unedited model."
         )
 
 

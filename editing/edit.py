@@ -113,8 +113,8 @@ class FactEdit:
         if not isinstance(self.value, DeltaEdit):
             raise ModelError(
                 f"editor={self.editor.options.label} changes no weight of the base model: its "
-                "edits answer through ask() alone. FT, LoRA, MEND, MALMEN and ROME make edits of "
-                "weights."
+                "edits answer through ask() alone. FT, LoRA, MEND, MALMEN, UltraEdit and ROME "
+                "make edits of weights."
             )
         return self.value.deltas
 
@@ -141,7 +141,9 @@ class FactEdit:
             return NotImplemented
         self._check_model(then.model)
         first, second = self.value, then.value
-        if type(first) is not type(second) or not isinstance(first, Lasting):
+        of_weights = isinstance(first, DeltaEdit) and isinstance(second, DeltaEdit)
+        alike = of_weights or type(first) is type(second)
+        if not alike or not isinstance(first, Lasting):
             raise ModelError(
                 f"edits of editor={self.editor.options.label} and of "
                 f"editor={then.editor.options.label} cannot be in place together: edits of weights "

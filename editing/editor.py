@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,17 +15,33 @@ from configs.editing_rules import fact_problem
 from configs.overrides import group_options, leaves
 from configs.schema import EditConfig
 from configs.words import quoted
+from datamodules.scenarios import SCENARIOS, with_end
+from datamodules.source import RecordSource
 from editing.card import Source
 from editing.edit import Fact, FactEdit, batch_of, checked_text
 from editing.model import OpenedModel, Picture, model_words
-from editors.base import AsksLonger, Editor, EditorInputs
+from editors.base import (
+    AsksLonger,
+    DeltaEdit,
+    Edit,
+    Editor,
+    EditorInputs,
+    EditsTogether,
+    TrainingEdits,
+)
 from editors.checkpoint import load_editor, read_checkpoint
 from editors.options import EditorOptions
 from editors.registry import build_editor
+from editors.turn import Turn
 from errors import ConfigError, DataError
+from models.editable import PrefixState
+from models.rows import EditBatch
 from runner.assembly import check_base, demonstrations
 from runner.learnt import terms_of_training
 from runner.training import check_checkpoint
+from runner.training_edits import training_edits
+
+_AT_ONCE = 8  # training edits of a warm-up
 
 
 @dataclass(frozen=True)
@@ -95,9 +111,16 @@ class FactEditor:
         editable = self.model.editable
         with torch.no_grad(), nullcontext() if on is None else on.in_place(self.model):
             state = editable.prefix(batch.rows, self.editor.first_layer(editable))
-            value = self.editor.edit(editable, batch, state)
+            value = self._made(batch, state, on)
         edit = FactEdit((fact,), self, value)
         return edit if on is None else on + edit
+
+    def _made(self, batch: EditBatch, state: PrefixState, on: FactEdit | None) -> Edit:
+        """The edit of a batch; some methods carry what they know of earlier edits over to it."""
+        model = self.model.editable
+        if isinstance(self.editor, EditsTogether) and on and isinstance(on.value, DeltaEdit):
+            return self.editor.edit_together(model, Turn(1, lambda: [(batch, state)]), on.value)
+        return self.editor.edit(model, batch, state)
 
     def answers_as(self, other: FactEditor) -> bool:
         """Whether edits of both are answered by the same networks, with the same settings."""
@@ -151,7 +174,11 @@ def build(config: EditConfig, model: OpenedModel) -> FactEditor:
     records = config.data.open() if options.shows_records else None
     training = () if records is None else demonstrations(options, records)
     options.check_records((), training)
-    editor = build_editor(options, model.editable, EditorInputs(model.encoder, training))
+    inputs = EditorInputs(model.encoder, training)
+    if records is not None:
+        is_text = (config.data.train or config.data).edits_text()
+        inputs = replace(inputs, training_edits=_training_edits(records, options, model, is_text))
+    editor = build_editor(options, model.editable, inputs)
     if config.ckpt is not None:
         load_editor(cast("nn.Module", editor), read_checkpoint(config.ckpt), model.editable)
     if isinstance(editor, nn.Module):
@@ -164,6 +191,18 @@ def build(config: EditConfig, model: OpenedModel) -> FactEditor:
     data = terms["source"]
     source = Source(what=what, source=f"data={data} ({terms['origin']})", licence=terms["licence"])
     return FactEditor(options, model, editor, config.ckpt, data, source)
+
+
+def _training_edits(
+    records: RecordSource, options: EditorOptions, model: OpenedModel, is_text: bool
+) -> TrainingEdits:
+    """The training edits in text, where the data has such: nobody knows yet what will be edited."""
+    scenario = SCENARIOS["unimodal" if is_text else "multimodal"]
+    scenario = with_end(scenario) if options.ends_target else scenario
+    return training_edits(
+        records, scenario, model.encoder, model.images, model.editable, options,
+        batch_size=_AT_ONCE,
+    )  # fmt: skip
 
 
 def editor_options(config: EditConfig) -> EditorOptions:

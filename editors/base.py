@@ -7,7 +7,7 @@ edit, and leaves no trace in the base weights. docs/add-an-editor.md says how to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
@@ -17,6 +17,7 @@ from torch import Tensor
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import Record
 from editors.turn import Turn
+from errors import DataError
 from models.deltas import Deltas, join_deltas
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch, Rows, RowText
@@ -185,16 +186,27 @@ class AsksLonger(Protocol):
         ...
 
 
+TrainingEdits = Callable[[int], Iterable[EditBatch]]
+
+
+def _no_training_edits(n_edits: int) -> Iterable[EditBatch]:
+    raise DataError(f"{n_edits} edits of a training split are needed, and there is none here.")
+
+
 @dataclass(frozen=True)
 class EditorInputs:
     """What a run knows besides the base model; every `build(options, model, inputs)` gets it.
 
     Attributes:
         training: the records of the training split, for editors that show examples.
+        training_edits: number -> so many edits of the training split as the run's scenario teaches
+            them, with nothing asked of them, in batches on the model's device; for editors that
+            look at the base model before the first test edit.
     """
 
     encoder: PromptEncoder
     training: Sequence[Record] = ()
+    training_edits: TrainingEdits = _no_training_edits
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ from runner.partial import Upper, note_files, upper_part
 from runner.resident import base_model, processor_of
 from runner.token_bound import check_records
 from runner.training import check_checkpoint, load_trained_editor
+from runner.training_edits import training_edits
 
 log = logging.getLogger(__name__)
 
@@ -281,7 +282,8 @@ def open_parts(
     processor = open_processor(cfg.model)
     check_base(cfg.editor, cfg.model)
     encoder = make_encoder(processor, cfg.data.prompt)
-    data.connect(encoder, ImageStore(processor.pixels, in_threads=processor.in_threads))
+    images = ImageStore(processor.pixels, in_threads=processor.in_threads)
+    data.connect(encoder, images)
     data.check()
     check_records(cfg, data)
     check_contradictions(cfg, data)
@@ -294,7 +296,12 @@ def open_parts(
     model.cache = open_cache(cfg.cache, model, cfg.model.name, n_weights=count)
     note_files(cfg, model, upper)
     data.ask(knows(model))
-    return Parts(data, model, EditorInputs(encoder, training))
+    scenario = scenarios["test"] if "test" in scenarios else scenarios["train"]
+    edits = training_edits(
+        source, scenario, encoder, images, model, cfg.editor,
+        batch_size=data.eval_batch_size, taught=data.taught,
+    )  # fmt: skip
+    return Parts(data, model, EditorInputs(encoder, training, edits))
 
 
 def open_editor(cfg: EvaluateConfig, parts: Parts) -> Editor:

@@ -12,6 +12,7 @@ from editors.base import Editor
 from editors.ike.retrieval import Retriever, Sentences
 from editors.mend.editor import build as build_mend
 from editors.none.editor import Unedited
+from editors.ultraedit.editor import UltraEdit
 from models.editable import EditableModel
 from models.rows import EditBatch
 from tests.builders import inputs
@@ -58,6 +59,14 @@ def _malmen(model: EditableModel) -> Editor:
     return editor.eval()  # type: ignore[return-value]
 
 
+def _ultraedit(model: EditableModel, **changed: Any) -> Editor:
+    """Warm statistics of three edits."""
+    cold = UltraEdit(editor_options("ultraedit", layers=2, edit_lr=2e-2, **changed), model)
+    batch = worded_batch([4, 5, 6]).to(model.device).teaching()
+    state = model.prefix(batch.rows, cold.first_layer(model))
+    return UltraEdit(cold.options, model, cold.statistics(model, [(batch, state)]))
+
+
 def _ike(model: EditableModel) -> Editor:
     sentences = Sentences(ENCODER, model.device)
     return ike(inputs().encoder, Retriever(sentences, TRAINING), sentences=sentences, k=2)
@@ -77,6 +86,7 @@ EDITORS: dict[str, Build] = {
     "rome_second_moment": lambda model, steps: _rome(model, steps, moment=True),
     "mend": lambda model, _: _mend(model),
     "malmen": lambda model, _: _malmen(model),
+    "ultraedit": lambda model, _: _ultraedit(model),
     "ike": lambda model, _: _ike(model),
     "serac": lambda model, _: stirred(model, combine="soft"),
     "serac_hard": lambda model, _: stirred(model, combine="hard", scope={"threshold": 1e-6}),

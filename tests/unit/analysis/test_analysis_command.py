@@ -11,7 +11,9 @@ import pytest
 from analysis.__main__ import main
 
 
-@pytest.mark.parametrize("kind", ["causal_trace", "second_moment", "knowledge_neurons"])
+@pytest.mark.parametrize(
+    "kind", ["causal_trace", "second_moment", "statistics", "knowledge_neurons"]
+)
 def test_help_names_every_analysis_and_its_flags(
     kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +52,8 @@ def test_what_the_command_does_not_know(
         ("knowledge_neurons", "--output", "{}", "--steps", "0"),
         ("causal_trace", "--output", "{}", "model=nope"),
         ("knowledge_neurons", "model=llava_tiny", "--output", "{}", "editor=serac"),
+        ("statistics", "model=llava_tiny", "--output", "{}", "editor=ft"),
+        ("statistics", "--output", "{}", "editor=ultraedit", "editor.warm_up=0"),
     ],
 )
 def test_mistakes_are_told_before_torch_loads(

@@ -21,6 +21,7 @@ from editing import load_edit, open_editor, open_model
 from editing.edit import FactEdit
 from editing.editor import FactEditor
 from editing.model import OpenedModel
+from editors.ultraedit.editor import LifelongEdit
 from errors import ConfigError, DataError, ModelError
 from models.offloaded import is_spread
 from tests.edit_cases import teach
@@ -112,6 +113,21 @@ def test_an_edit_on_top_is_made_on_the_edited_model(
     assert [answer.text for answer in map(on_top.ask, [f.question for f in on_top.facts])] == [
         f.answer for f in on_top.facts
     ]  # fmt: skip
+
+
+def test_edits_of_weights_go_on_each_other_and_take_along_what_their_method_knows(
+    edit: FactEdit, source: RecordSource
+) -> None:
+    ultraedit = open_editor("ultraedit", edit.model, warm_up=4)
+    first, second = (source.records("test")[number].knowledge_edit for number in (0, 7))
+    made = ultraedit.edit(first.question, first.answer_new, on=edit)
+    then = ultraedit.edit(second.question, second.answer_new, on=made)
+    known, parts = cast(LifelongEdit, then.value), cast(LifelongEdit, made.value)
+    site = min(parts.seen)
+    assert known.seen[site].keys.count > parts.seen[site].keys.count > 0
+    beside = made + ultraedit.edit(second.question, second.answer_new)
+    added, alone = (one.deltas[site].dense() - made.deltas[site].dense() for one in (then, beside))
+    assert not torch.allclose(added, alone, rtol=1e-3)
 
 
 def test_while_an_edit_is_in_place_the_unedited_model_is_not_there(
