@@ -36,7 +36,10 @@ from runner.assembly import open_parts
 from tests.builders import trainer
 
 TWINS = ("llava_tiny", "blip2_opt_tiny", "minigpt4_tiny")
-SCENARIOS_OF = {"rome": ("unimodal", "transitive")}  # of others: all
+SCENARIOS_OF = {  # of others: all
+    "rome": ("unimodal", "transitive"),
+    "ultraedit": ("unimodal", "transitive"),  # edit.py warms up on edits in text
+}
 # What is asked: the edit's own question and a paraphrase; of pictures, the edit's and another one.
 PROBES = {"reliability", "generality", "reliability_s", "generality_u"}
 NOISE = {
@@ -174,7 +177,9 @@ def test_answers_are_those_of_an_evaluation(
     "records",
     [pytest.param(9, marks=pytest.mark.quality), pytest.param(50, marks=pytest.mark.odd)],
 )
-@pytest.mark.parametrize("name", ["ft", "lora", "rome", "ike", "mend", "malmen", "serac"])
+@pytest.mark.parametrize(
+    "name", ["ft", "lora", "rome", "ultraedit", "ike", "mend", "malmen", "serac"]
+)
 def test_answers_are_those_of_evaluations(
     name: str,
     records: int,
