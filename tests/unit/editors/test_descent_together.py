@@ -188,6 +188,14 @@ def test_equals_autograd_over_all_edits(kind: str, name: str) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_maps_that_run_at_all_tokens_of_the_last_layer() -> None:
+    model = double_precision("opt")
+    editor = fine_tune(steps=3, lr=5e-3, minibatch=4, matrices=["value", "mlp_out"])
+    expected, _ = slow(model, editor, PARTS)
+    for site, delta in update_of(model, editor).deltas.items():
+        torch.testing.assert_close(delta.dense()[0], expected[site], **EXACT)
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_of_one_edit_it_is_the_edit_alone(name: str) -> None:
     model, editor = double_precision("opt"), SETTINGS[name]
