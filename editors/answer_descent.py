@@ -24,6 +24,8 @@ from models.deltas import Delta, Site
 from models.editable import EditableModel
 
 AsDeltas = Callable[[Sequence[Tensor]], Mapping[Site, Delta]]
+# moves (A, *S) of the edits at work, their places (A,) -> their logits and answers
+MovedAnswers = Callable[[Sequence[Tensor], Tensor], tuple[Tensor, Lessons]]
 MOST_AT_ONCE = 32  # more do not make a step cheaper
 
 
@@ -50,15 +52,51 @@ def fit_answers(
         ModelError: an edit's loss is not finite.
     """
     sites = as_deltas([parameter[None] for parameter in start]).keys()
-    order, parts = teaching.by_length(), []
-    for edits in order.split(edits_at_once(model, start, teaching, sites)):
+
+    def answers_under(edits: Tensor) -> MovedAnswers:
         answers = AtWork(answering(model, teaching.select(edits), sites))
 
-        def judge(
-            moves: Sequence[Tensor], at_work: Tensor, answers: AtWork = answers
-        ) -> tuple[Tensor, Tensor]:
+        def moved(moves: Sequence[Tensor], at_work: Tensor) -> tuple[Tensor, Lessons]:
             now, numbers = answers(at_work), torch.arange(len(at_work), device=at_work.device)
-            return losses_of(now.logits(as_deltas(moves), numbers), now.lessons, options)
+            return now.logits(as_deltas(moves), numbers), now.lessons
+
+        return moved
+
+    return fit(model, teaching, start, answers_under, options, sites)
+
+
+def fit(
+    model: EditableModel,
+    teaching: Teaching,
+    start: Sequence[Tensor],
+    answers_under: Callable[[Tensor], MovedAnswers],
+    options: DescentOptions,
+    sites: Collection[Site],
+) -> list[Tensor]:
+    """Fits every edit's parameters to its answer, whatever they are parameters of.
+
+    Args:
+        model: the base model, never changed.
+        teaching: the edits, entering the lowest of `sites` or below.
+        start: the parameters that all edits start from, each of any shape S.
+        answers_under: numbers of edits -> what answers them.
+        options: steps, step size and early stop.
+        sites: the maps that the parameters act on.
+
+    Returns:
+        Per parameter the edits' moves from the start: (B, *S) in float32 or better.
+
+    Raises:
+        ModelError: an edit's loss is not finite.
+    """
+    order, parts = teaching.by_length(), []
+    for edits in order.split(edits_at_once(model, start, teaching, sites)):
+        answers = answers_under(edits)
+
+        def judge(
+            moves: Sequence[Tensor], at_work: Tensor, answers: MovedAnswers = answers
+        ) -> tuple[Tensor, Tensor]:
+            return losses_of(*answers(moves, at_work), options)
 
         parts.append(descend(start, len(edits), judge, steps=options.steps, lr=options.lr))
     back = order.argsort()

@@ -150,8 +150,8 @@ class Remembering(Protocol):
 class Scoped(Protocol):
     """Edits that decide for each question whether it is about them."""
 
-    def scope_probabilities(self, rows: Rows) -> Tensor:
-        """How sure they are that it is: (R,)."""
+    def scope_probabilities(self, model: EditableModel, rows: Rows, state: PrefixState) -> Tensor:
+        """How sure they are that it is: (R,). Arguments as those of `Edit.answer`."""
         ...
 
 

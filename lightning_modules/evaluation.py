@@ -268,7 +268,7 @@ class EvaluationModule(L.LightningModule):
             )
         if isinstance(edit, Scoped):
             with torch.no_grad():
-                scores[SCOPE_PROBABILITY] = edit.scope_probabilities(batch.rows)
+                scores[SCOPE_PROBABILITY] = edit.scope_probabilities(self.model, batch.rows, state)
         return scores, generated
 
     def _now(self) -> float:

@@ -40,7 +40,7 @@ class Answers:
 
     def select(self, rows: Tensor) -> Answers:
         """The answers of a selection of rows; row i of the result is `rows[i]`."""
-        new_row, old = (rows[:, None] == self.row[None, :]).nonzero(as_tuple=True)
+        new_row, old = self._of(rows)
         return Answers(new_row, self.position[old], self.target[old], len(rows))
 
     @classmethod
@@ -53,6 +53,20 @@ class Answers:
             torch.cat([part.target for part in parts]),
             sum(part.n_rows for part in parts),
         )
+
+    def numbers(self, rows: Tensor) -> Tensor:
+        """Where the answer tokens of a selection of rows stand here, in the order of `select`."""
+        return self._of(rows)[1]
+
+    def _of(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return (rows[:, None] == self.row[None, :]).nonzero(as_tuple=True)
+
+    @property
+    def prompt_end(self) -> Tensor:
+        """The last token before each row's answer, which predicts its first token: (R,)."""
+        unset = torch.iinfo(self.position.dtype).max
+        first = self.position.new_full((self.n_rows,), unset)
+        return first.scatter_reduce(0, self.row, self.position, "amin")
 
     def where(self, kept: Tensor) -> Answers:
         """Those of some answer tokens, (N,) bool; the rows stay all."""

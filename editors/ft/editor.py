@@ -14,8 +14,6 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-import torch
-
 from editors.base import DeltaEdit, EditorInputs, Lasting
 from editors.ft.config import FtOptions
 from editors.ft.descent import fit_matrices, fit_matrices_together
@@ -87,10 +85,7 @@ class FineTune:
 
 def at_prompt_end(at: Answers) -> Answers:
     """The same answer tokens, all predicted at the last token before the answer."""
-    unset = torch.iinfo(at.position.dtype).max
-    first = at.position.new_full((at.n_rows,), unset)
-    first = first.scatter_reduce(0, at.row, at.position, "amin")
-    return replace(at, position=first[at.row])
+    return replace(at, position=at.prompt_end[at.row])
 
 
 def build(options: FtOptions, model: EditableModel, inputs: EditorInputs) -> FineTune:

@@ -163,7 +163,7 @@ class SeracEdit:
         scoped = in_scope.nonzero().squeeze(1)
         if not len(scoped):
             return self._outside(base, at, in_scope, log_scope)
-        tokens, asked, read = _tokens_of(at, scoped), rows.select(scoped), at.select(scoped)
+        tokens, asked, read = at.numbers(scoped), rows.select(scoped), at.select(scoped)
         has_answer = self.editor.counterfactual.reads(asked, read)
         tokens, read = tokens[has_answer], read.where(has_answer)
         mixed = base
@@ -264,7 +264,7 @@ class SeracEdit:
         logits: Tensor = editor.counterfactual(editor.encoder, texts, rows, at, budget)
         return logits
 
-    def scope_probabilities(self, rows: Rows) -> Tensor:
+    def scope_probabilities(self, model: EditableModel, rows: Rows, state: PrefixState) -> Tensor:
         """How sure the classifier is that a row is about an edit: (R,)."""
         if not len(self.memory):
             return torch.zeros(len(rows), device=rows.input_ids.device)
@@ -309,8 +309,3 @@ def _leave_out_untrained(
 def _expect_no_untrained(editor: Serac, keys: Any) -> None:
     ends = tuple(editor.untrained)
     keys.missing_keys[:] = [name for name in keys.missing_keys if not name.endswith(ends)]
-
-
-def _tokens_of(at: Answers, rows: Tensor) -> Tensor:
-    """Where the answer tokens of some rows stand in `at`, in the order of `at.select(rows)`."""
-    return (rows[:, None] == at.row[None]).nonzero(as_tuple=True)[1]

@@ -197,16 +197,16 @@ def test_entries_that_a_query_may_not_see_do_not_matter(
 @SOME
 @given(kept=st.lists(st.integers(0, 5), unique=True), seed=st.integers(0, 5))
 def test_an_edit_taken_back_leaves_the_memory_as_before(kept: list[int], seed: int) -> None:
-    _, editor = model_and_editor("embedding", "soft")
+    model, editor = model_and_editor("embedding", "soft")
     entries = [Entry(f"Where is {place}?", f"Lisburg {place}") for place in range(6)]
     memory = Memory([entries[place] for place in kept])
     grown = memory.add(Entry("Who founded Lisburg?", f"Tama {seed}"))
     assert grown.remove(len(kept)).entries == memory.entries
     batch = worded_batch([seed, seed + 1])
-    rows = batch.rows
+    asked = (model, batch.rows, model.prefix(batch.rows, editor.first_layer(model)))
     with torch.no_grad():
-        before = editor.recall(memory).scope_probabilities(rows)
-        after = editor.recall(grown).scope_probabilities(rows)
-        back = editor.recall(grown.remove(len(kept))).scope_probabilities(rows)
+        before = editor.recall(memory).scope_probabilities(*asked)
+        after = editor.recall(grown).scope_probabilities(*asked)
+        back = editor.recall(grown.remove(len(kept))).scope_probabilities(*asked)
     assert bool((after >= before - 1e-6).all())  # one entry more can only fire more
     assert torch.equal(back, before)

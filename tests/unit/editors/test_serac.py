@@ -153,7 +153,7 @@ def test_hard_answers_are_one_models_own_bit_for_bit() -> None:
     edit, state = made(model, editor, batch)
     at = batch.rows.answers()
     with torch.no_grad():
-        scope = edit.scope_probabilities(batch.rows)
+        scope = edit.scope_probabilities(model, batch.rows, state)
         editor.threshold = float(scope.median())
         fires = (scope > editor.threshold)[at.row]
         found = edit.answer(model, batch.rows, state, at)
@@ -174,7 +174,7 @@ def test_hard_decisions_run_the_counterfactual_model_for_rows_in_scope_only() ->
         lambda _module, args: sizes.append(len(args[2]))
     )
     with torch.no_grad():
-        scope = edit.scope_probabilities(batch.rows)
+        scope = edit.scope_probabilities(model, batch.rows, state)
         editor.threshold = float(scope.median())
         edit.answer(model, batch.rows, state, batch.rows.answers())
         editor.threshold = 0.999999
@@ -191,7 +191,7 @@ def test_soft_answers_mix_probabilities() -> None:
     with torch.no_grad():
         found = edit.answer(model, batch.rows, state, at)
         theirs = edit.counterfactual(batch.rows, at, batch.rows.edit_index)
-        share = edit.scope_probabilities(batch.rows)[at.row, None]
+        share = edit.scope_probabilities(model, batch.rows, state)[at.row, None]
         base = model.suffix(state, at=at)
     expected = (1 - share) * base.softmax(-1) + share * theirs.softmax(-1)
     torch.testing.assert_close(found.exp(), expected, rtol=1e-4, atol=1e-6)
@@ -217,13 +217,13 @@ def test_the_scope_never_sees_a_gold_answer(mode: str) -> None:
     model = picture_model()
     editor = stirred(model, scope={"mode": mode, "image": False})
     batch = looked(model, worded_batch(EDITS))
-    edit, _ = made(model, editor, batch)
+    edit, state = made(model, editor, batch)
     told = tuple(text._replace(answer="something else") for text in batch.rows.texts)
     with torch.no_grad():
-        found = edit.scope_probabilities(batch.rows)
-        other = edit.scope_probabilities(replace(batch.rows, texts=told))
+        found = edit.scope_probabilities(model, batch.rows, state)
+        other = edit.scope_probabilities(model, replace(batch.rows, texts=told), state)
         asked = tuple(text._replace(question="Is it so?") for text in batch.rows.texts)
-        moved = edit.scope_probabilities(replace(batch.rows, texts=asked))
+        moved = edit.scope_probabilities(model, replace(batch.rows, texts=asked), state)
     assert torch.equal(found, other)
     assert not torch.allclose(found, moved)
 

@@ -54,7 +54,7 @@ def test_an_empty_memory_is_the_base_model(combine: str) -> None:
     nothing = editor.recall(Memory())
     found = nothing.answer(model, batch.rows, state, batch.rows.answers())
     assert torch.equal(found, model.suffix(state, at=batch.rows.answers()))
-    assert not nothing.scope_probabilities(batch.rows).any()
+    assert not nothing.scope_probabilities(model, batch.rows, state).any()
 
 
 def test_memory_adds_removes_and_stays_a_value() -> None:

@@ -122,9 +122,9 @@ def test_an_encoder_from_a_folder(mode: str, tmp_path: Path) -> None:
     changed = {"encoder": bert(tmp_path / "bert"), "mode": mode, "image": mode == "embedding"}
     editor = stirred(model, scope=changed)
     batch = looked(model, worded_batch(EDITS, pictures=True))
-    edit, _ = made(model, editor, batch)
+    edit, state = made(model, editor, batch)
     with torch.no_grad():
-        found = edit.scope_probabilities(batch.rows)
+        found = edit.scope_probabilities(model, batch.rows, state)
     assert ((found > 0) & (found < 1)).all()
     assert "scope.encoder.embeddings.word_embeddings.weight" in editor.state_dict() or any(
         name.endswith("word_embeddings.weight") for name in editor.state_dict()

@@ -52,9 +52,9 @@ def test_an_evaluation_reports_the_scope_of_its_probes(threshold: float) -> None
     inside, outside = [], []
     for batch in batches:
         module.test_step(batch, 0)
-        edit, _ = made(model, editor, looked(model, batch))
+        edit, state = made(model, editor, looked(model, batch))
         with torch.no_grad():
-            found = edit.scope_probabilities(looked(model, batch).rows)
+            found = edit.scope_probabilities(model, looked(model, batch).rows, state)
         for name, rows in batch.probes.items():
             if name.startswith(("reliability", "generality")):
                 inside += found[rows].tolist()
