@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 NO_WEIGHTS: Mapping[str, str] = {
     "serac": "its edits stand in a memory and are answered by a second model, so that no weight "
     "of the base changes and its neurons are the same before and after",
+    "grace": "its edits are vectors in a codebook that stand in for what a layer says, so that no "
+    "weight of the base changes and its neurons are the same before and after",
     "ike": "its edits are text in front of the question, so that no weight of the base changes and "
     "the neurons after the edit would be those of another prompt",
 }

@@ -2,6 +2,7 @@
 
     edit.json             this card: base model, methods, facts, versions, sha256 of the other files
     deltas.safetensors    edits of weights: `LAYER.ROLE.inputs|outputs` or `LAYER.ROLE.weight`
+    codebook.safetensors  GRACE's entries, in the order in which they were taught
     memory/               SERAC's memory
     pictures/             pictures that edits show
     README.md             for people
@@ -21,12 +22,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from errors import ModelError
 
 CARD, README = "edit.json", "README.md"
-DELTAS, MEMORY, PICTURES = "deltas.safetensors", "memory", "pictures"
+DELTAS, CODEBOOK = "deltas.safetensors", "codebook.safetensors"
+MEMORY, PICTURES = "memory", "pictures"
 FORMAT: Literal["tmke-edit"] = "tmke-edit"
 VERSION = 1
 UNKNOWN = "unknown"
-Kind = Literal["deltas", "memory", "demonstrations"]
+Kind = Literal["deltas", "codebook", "memory", "demonstrations"]
 WITHOUT_WEIGHTS = {
+    "codebook": "GRACE looks its edits up in a codebook beside a layer",
     "memory": "SERAC keeps its edits in a memory beside the model",
     "demonstrations": "IKE puts demonstrations in front of every question",
 }

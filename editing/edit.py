@@ -147,7 +147,7 @@ class FactEdit:
             raise ModelError(
                 f"edits of editor={self.editor.options.label} and of "
                 f"editor={then.editor.options.label} cannot be in place together: edits of weights "
-                "go with edits of weights, and those of SERAC and IKE with their like."
+                "go with edits of weights, and those of GRACE, SERAC and IKE with their like."
             )
         if not isinstance(first, DeltaEdit) and not self.editor.answers_as(then.editor):
             raise ModelError(

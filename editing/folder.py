@@ -18,7 +18,7 @@ from torch import Tensor
 
 from configs.check import load_edit_config
 from configs.words import quoted
-from editing.card import CARD, DELTAS, MEMORY, Card, Method, portable, read_card
+from editing.card import CARD, CODEBOOK, DELTAS, MEMORY, Card, Method, portable, read_card
 from editing.edit import Fact, FactEdit
 from editing.editor import FactEditor, build, editor_options
 from editing.model import OpenedModel, model_words
@@ -247,6 +247,17 @@ class _Kept:
         ]
         return DeltaEdit(deltas), editors
 
+    def codebook(self) -> tuple[Edit, list[FactEditor]]:
+        """GRACE: the entries, by which its codebook is built again."""
+        from editors.grace.codebook import Entries
+        from editors.grace.config import GraceOptions
+        from editors.grace.editor import Grace
+
+        options = self._options(self.card.methods[self.card.facts[-1].method])
+        editor = Grace(cast("GraceOptions", options))
+        entries = Entries.load(self.folder / CODEBOOK, self.model.editable.device)
+        return editor.recall(entries), [self._kept(one, editor) for one in self.card.methods]
+
     def memory(self) -> tuple[Edit, list[FactEditor]]:
         """SERAC: its networks, and what they look up."""
         from editors.serac.editor import Serac, SeracEdit
@@ -323,6 +334,7 @@ class _Kept:
 
 _READ: Mapping[str, Callable[[_Kept], tuple[Edit, list[FactEditor]]]] = {
     "deltas": _Kept.deltas,
+    "codebook": _Kept.codebook,
     "memory": _Kept.memory,
     "demonstrations": _Kept.demonstrations,
 }

@@ -15,6 +15,7 @@ from configs.composing import CONFIG_DIR
 from datamodules.picture_file import read_image
 from editing.card import (
     CARD,
+    CODEBOOK,
     DELTAS,
     FORMAT,
     MEMORY,
@@ -46,10 +47,11 @@ from results.files import check_writable, replacing_folder
 from results.provenance import git_state, versions
 
 if TYPE_CHECKING:
+    from editors.grace.editor import GraceEdit
     from editors.ike.editor import IkeEdit
     from editors.serac.editor import SeracEdit
 
-_FILES = {CARD, README, DELTAS, MEMORY, PICTURES}
+_FILES = {CARD, README, DELTAS, CODEBOOK, MEMORY, PICTURES}
 _PACKAGES = ("python", "torch", "transformers", "safetensors")
 _PROJECT = CONFIG_DIR.parent / "pyproject.toml"
 
@@ -117,6 +119,9 @@ def _write_value(edit: FactEdit, folder: Path) -> tuple[Kind, Shown | None]:
         write_deltas(edit.value.deltas, folder / DELTAS)
         return "deltas", None
     name = edit.editor.options.name
+    if name == "grace":
+        cast("GraceEdit", edit.value).entries.save(folder / CODEBOOK)
+        return "codebook", None
     if name == "serac":
         cast("SeracEdit", edit.value).memory.save(folder / MEMORY)
         return "memory", None
@@ -130,8 +135,8 @@ def _write_value(edit: FactEdit, folder: Path) -> tuple[Kind, Shown | None]:
         )
     raise ModelError(
         f"edits of editor={name} cannot be saved: what answers is a {type(edit.value).__name__}, "
-        "and deltas of weights, a memory of SERAC or demonstrations of IKE are known here. "
-        "editing/folder.py says how those are written."
+        "and deltas of weights, a codebook of GRACE, a memory of SERAC or demonstrations of IKE "
+        "are known here. editing/folder.py says how those are written."
     )
 
 

@@ -16,7 +16,7 @@ from editors.ultraedit.editor import UltraEdit
 from models.editable import EditableModel
 from models.rows import EditBatch
 from tests.builders import inputs
-from tests.editors import editor_options, fine_tune, ike, lora, rome
+from tests.editors import editor_options, fine_tune, grace, ike, lora, rome
 from tests.ike_cases import ENCODER, TRAINING
 from tests.malmen_cases import malmen
 from tests.rome_cases import PREFIXES
@@ -82,6 +82,9 @@ EDITORS: dict[str, Build] = {
     "ft_two_layers": lambda _, steps: _ft(steps, layers=2, weight_decay=1e-3, stop_loss=0.05),
     "ft_l": lambda _, steps: _ft(steps, norm_constraint=0.2, loss_at="prompt_last"),
     "lora": lambda _, steps: lora(layers=2, rank=2, alpha=4, steps=steps, lr=2e-2),
+    "grace": lambda _, steps: grace(
+        layer=1, replace="answer", epsilon_init=0.3, steps=steps, lr=0.5, start="output"
+    ),
     "rome": _rome,
     "rome_second_moment": lambda model, steps: _rome(model, steps, moment=True),
     "mend": lambda model, _: _mend(model),

@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.prompt_encoder import PromptEncoder
 from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune
+from editors.grace.editor import Grace
 from editors.ike.editor import Ike
 from editors.lora.editor import Lora
 from editors.mend.editor import Mend
@@ -47,6 +48,12 @@ def fine_tune(*, weight_decay: float | None = None, **changed: Any) -> FineTune:
 def lora(**changed: Any) -> Lora:
     """LoRA that takes all its steps."""
     return Lora(editor_options("lora", **{"stop_loss": None, "stop_when_argmax": False} | changed))
+
+
+def grace(**changed: Any) -> Grace:
+    """GRACE that takes all its steps."""
+    every_step = {"stop_loss": None, "stop_when_argmax": False}
+    return Grace(editor_options("grace", **every_step | changed))
 
 
 def mend(model: EditableModel, **changed: Any) -> Mend:

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from datamodules.prompt_encoder import locate_phrase
 from datamodules.scenarios import SCENARIOS, Prompt
@@ -32,6 +31,7 @@ from models.multimodal import MultimodalModel
 from reporting.labels import PAPER_SCENARIOS
 from tests.builders import llava, trainer
 from tests.editors import editor_options, fine_tune
+from tests.parity.double_precision import in_float64
 from tests.parity.test_slow_reference import (
     FT,
     IMAGE_ID,
@@ -65,17 +65,8 @@ Apply = Callable[[Slow, PreTrainedModel, Sequence[Prompt]], None]
 
 @pytest.fixture(autouse=True, scope="module")
 def _float64() -> Iterator[None]:
-    """Inside Llama's norms too, which transformers has in float32 whatever the model is in."""
-    torch.set_default_dtype(torch.float64)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LlamaRMSNorm, "forward", _norm)
+    with in_float64():
         yield
-    torch.set_default_dtype(torch.float32)
-
-
-def _norm(self: LlamaRMSNorm, hidden: Tensor) -> Tensor:
-    mean = hidden.square().mean(-1, keepdim=True)
-    return self.weight * hidden * torch.rsqrt(mean + self.variance_epsilon)
 
 
 @pytest.fixture(scope="module")

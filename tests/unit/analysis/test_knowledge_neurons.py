@@ -309,7 +309,7 @@ def flags(*words: str) -> argparse.Namespace:
     )
 
 
-@pytest.mark.parametrize("editor", ["serac", "ike"])
+@pytest.mark.parametrize("editor", ["serac", "ike", "grace"])
 def test_editors_that_change_no_weight_are_refused_before_anything_loads(editor: str) -> None:
     with pytest.raises(ConfigError, match=f"editor={editor} .* no weight of the base changes"):
         knowledge_neurons(flags(f"editor={editor}", "model=llava_tiny"))

@@ -163,7 +163,7 @@ def compare(editor: FactEditor, scenarios: Sequence[str], n: int) -> tuple[int, 
     return answers, changed
 
 
-@pytest.mark.parametrize("name", ["ft", "mend"])
+@pytest.mark.parametrize("name", ["ft", "grace", "mend"])
 def test_answers_are_those_of_an_evaluation(
     name: str, opened: Callable[[str], OpenedModel], trained: Callable[[str, str], Path]
 ) -> None:

@@ -1,0 +1,86 @@
+"""GRACE's codebook with vectors that are made by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from editors.grace.codebook import EXPAND, Codebook, Entries
+
+PARIS, ROME = (1,), (2, 3)
+
+
+def entry(x: float, label: tuple[int, ...], *, y: float = 0.0, prompt: str = "") -> Entries:
+    """One edit with a key in the plane, and its x as the value."""
+    key = torch.tensor([[x, y]])
+    return Entries(key, torch.tensor([[x]]), (label,), ((prompt or f"{x},{y}").encode(),))
+
+
+def book(*entries: Entries) -> Codebook:
+    return Codebook.of(Entries.joined(entries), epsilon_init=1.0)
+
+
+def test_the_first_edit_is_an_entry() -> None:
+    first = book(entry(0, PARIS))
+    assert first.entries.keys.tolist() == [[0, 0]]
+    assert first.radii.tolist() == [1.0]
+
+
+def test_an_edit_far_away_is_an_entry_of_its_own() -> None:
+    both = book(entry(0, PARIS), entry(2.5, ROME))
+    assert both.entries.labels == (PARIS, ROME)
+    assert both.radii.tolist() == [1.0, 1.0]
+
+
+def test_a_near_edit_of_the_same_answer_makes_the_radius_larger() -> None:
+    one = book(entry(0, PARIS), entry(1.5, PARIS))
+    assert len(one) == 1
+    assert one.radii.tolist() == pytest.approx([1.5 * EXPAND])
+    assert one.lookup(torch.tensor([[1.5, 0.0], [1.6, 0.0]])).tolist() == [0, -1]
+    assert book(entry(0, PARIS), entry(0.5, PARIS)).radii.tolist() == [1.0]
+
+
+def test_a_near_edit_of_another_answer_splits() -> None:
+    both = book(entry(0, PARIS), entry(1.5, ROME))
+    assert both.radii.tolist() == [0.75, 0.75]
+    assert both.entries.values[:, 0].tolist() == [0, 1.5]
+    third = book(entry(0, PARIS), entry(1.5, ROME), entry(0.0, ROME, y=1.7))
+    assert third.radii.tolist() == pytest.approx([0.75, 0.75, 0.85])  # none becomes larger
+
+
+def test_the_border_of_both_radii_is_near() -> None:
+    assert book(entry(0, PARIS), entry(2.0, ROME)).radii.tolist() == [1.0, 1.0]
+    assert len(book(entry(0, PARIS), entry(2.0, PARIS))) == 1
+
+
+def test_the_nearest_entry_decides_and_not_one_whose_radius_reaches_further() -> None:
+    wide = book(entry(0, PARIS), entry(1.9, PARIS), entry(5.0, ROME))
+    assert wide.radii.tolist() == pytest.approx([1.9 * EXPAND, 1.0])
+    assert wide.lookup(torch.tensor([[1.8, 0], [3.0, 0], [4.5, 0]])).tolist() == [0, -1, 1]
+
+
+def test_of_the_same_prompt_the_later_answer_counts() -> None:
+    again = book(entry(0, PARIS, prompt="q"), entry(1e-6, ROME, prompt="q"))
+    assert again.entries.labels == (ROME,)
+    assert again.entries.values[0, 0] == pytest.approx(1e-6)
+    assert again.radii.tolist() == [1.0]
+    wide = book(entry(0, PARIS, prompt="q"), entry(1.5, PARIS), entry(0, ROME, prompt="q"))
+    assert wide.radii.tolist() == [1.0]  # what the earlier answer had gained is not the later one's
+    assert book(entry(0, PARIS, prompt="q"), entry(0, PARIS, prompt="q")).radii.tolist() == [1.0]
+
+
+def test_a_query_sees_the_entries_that_it_may() -> None:
+    both = book(entry(0, PARIS), entry(5, ROME))
+    queries = torch.tensor([[0.0, 0], [5.0, 0], [0.0, 0]])
+    allowed = torch.tensor([[True, False], [True, False], [False, True]])
+    assert both.lookup(queries).tolist() == [0, 1, 0]
+    assert both.lookup(queries, allowed).tolist() == [0, -1, -1]
+
+
+def test_half_precision_keys_are_compared_in_single_precision() -> None:
+    """Half precision has no number between 1000 and 1008 that the distance could be."""
+    keys = torch.tensor([[1000.0, 1.0], [1000.0, 2.0]], dtype=torch.bfloat16)
+    entries = Entries(keys, torch.zeros(2, 1), (PARIS, ROME), (b"a", b"b"))
+    both = Codebook.of(entries, epsilon_init=0.25)
+    assert both.radii.dtype == torch.float32
+    assert both.lookup(keys).tolist() == [0, 1]
