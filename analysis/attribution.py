@@ -32,7 +32,6 @@ from models.deltas import (
     Deltas,
     DenseDelta,
     Groups,
-    Role,
     Site,
     apply_deltas,
     linear_shape,
@@ -40,6 +39,7 @@ from models.deltas import (
 from models.editable import EditableModel
 from models.positions import check_lengths
 from models.rows import Answers, Rows
+from models.sites import ATTENTION_ROLES, Role
 
 MEMORY_SHARE = 1 / 8  # of the memory budget, for the activations of one backward pass
 _PER_TOKEN = 32  # values that a layer keeps per token and unit of width
@@ -123,17 +123,22 @@ def attributions(
 def update_by_neuron(deltas: Deltas, neurons: int) -> dict[Site, Tensor]:
     """Squared norm of the part of each weight update that belongs to a neuron.
 
-    The rows of the MLP's first matrix make a neuron's activation, the columns of the second one
-    carry it on. Where a gate lies in the first matrix too, both its rows count.
+    The rows of the MLP's first matrix and of its gate make a neuron's activation, the columns of
+    the second one carry it on. Where a gate lies in the first matrix too, both its rows count. The
+    maps of the attention have no part in a neuron.
 
     Args:
         deltas: the updates of E edits.
         neurons: D.
 
     Returns:
-        (E, D) for each edited matrix; they sum up to the squared norm of the update.
+        (E, D) for each edited matrix of an MLP; they sum up to the squared norm of the update.
     """
-    return {site: _squared(delta, site.role, neurons) for site, delta in deltas.items()}
+    return {
+        site: _squared(delta, site.role, neurons)
+        for site, delta in deltas.items()
+        if site.role not in ATTENTION_ROLES
+    }
 
 
 def _squared(delta: Delta, role: Role, neurons: int) -> Tensor:

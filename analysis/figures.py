@@ -24,7 +24,7 @@ PAIRS = tuple(f"{a}-{b}" for a, b in QUESTION_PAIRS)
 COLOURS = {"before": PALETTE[2], "after": PALETTE[5], MOVED: PALETTE[3]}
 QUESTION_COLOURS = dict(zip(QUESTIONS, (PALETTE[4], PALETTE[1], PALETTE[0]), strict=True))
 MARKS = dict(zip(QUESTIONS, "osv", strict=True))
-MATRICES = {"mlp_in": "first", "mlp_out": "second"}
+MATRICES = {"mlp_gate": "gate", "mlp_in": "first", "mlp_out": "second"}
 LEVELS = {"unrelated": "level: other subjects", "chance": "level: random sets"}
 LEVEL_MARKS = {"unrelated": {"marker": "_", "markersize": 7}, "chance": {"marker": ".", "ms": 4}}
 

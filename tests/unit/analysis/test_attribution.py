@@ -333,6 +333,18 @@ def test_an_update_by_neuron(kind: str, dense: bool) -> None:
         assert weight.shape[1:] == shape
 
 
+def test_a_gate_beside_the_first_matrix_counts_and_attention_has_no_neurons() -> None:
+    weight = torch.zeros(1, 3, 2)
+    weight[0, 1] = torch.tensor([3.0, 4.0])
+    outer, inner = torch.tensor([[[0.0, 1.0, 0.0]]]), torch.tensor([[[3.0, 4.0]]])
+    for delta in (DenseDelta(weight), LowRankDelta(inner, outer)):
+        deltas = {Site(0, role): delta for role in ("mlp_gate", "query", "key")}
+        found = update_by_neuron(deltas, 3)
+        assert {site: of.tolist() for site, of in found.items()} == {
+            Site(0, "mlp_gate"): [[0.0, 25.0, 0.0]]
+        }
+
+
 def test_a_gate_in_the_first_matrix_belongs_to_its_neuron() -> None:
     weight = torch.zeros(1, 6, 2)  # gates of three neurons, then their values
     weight[0, 1], weight[0, 4] = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from configs.check import load_config
 from editors.options import BaseFacts
-from editors.registry import with_current_names
+from editors.registry import editor_names, registration, with_current_names
 from errors import ConfigError, ModelError
 from models.sites import MLP_ROLES, ROLES, Role
 from runner.assembly import check_base
 from tests.editors import editor_options
 
-EDITORS = ("lora", "mend")
+EDITORS = [name for name in editor_names() if "matrices" in registration(name).options.model_fields]
 OPT_ROLES = tuple(role for role in ROLES if role != "mlp_gate")
 
 
 def loaded(editor: str, *words: str) -> Any:
-    command = "train" if editor == "mend" else "evaluate"
+    command = "train" if registration(editor).options.trained else "evaluate"
     return load_config(command, [f"editor={editor}", "experiment=demo", *words])
 
 
@@ -65,7 +65,7 @@ def test_one_map_needs_no_brackets(editor: str) -> None:
     assert loaded(editor, "editor.matrices=value").editor.matrices == ["value"]
 
 
-@pytest.mark.parametrize("editor", EDITORS)
+@pytest.mark.parametrize("editor", ["ft", "lora", "mend"])
 def test_options_of_before_mean_both_matrices_of_the_mlp(editor: str) -> None:
     now = editor_options(editor).model_dump()
     assert now["matrices"] == [*MLP_ROLES]
@@ -75,7 +75,8 @@ def test_options_of_before_mean_both_matrices_of_the_mlp(editor: str) -> None:
 
 @pytest.mark.parametrize("editor", EDITORS)
 def test_a_base_model_without_a_map_is_refused(editor: str) -> None:
-    options = editor_options(editor, matrices=["mlp_gate", "query"], rank=4, layers=1)
+    options = editor_options(editor, matrices=["mlp_gate", "query"])
+    options = options.model_copy(update={"layers": 1, "rank": 4})
     options.check_base(BaseFacts("llama", 97, 3, 16, roles=ROLES))
     options.check_base(BaseFacts("llama", 97, 3, 16))  # nobody looked
     with pytest.raises(

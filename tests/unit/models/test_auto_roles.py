@@ -17,6 +17,7 @@ from models.deltas import LowRankDelta, linear_shape, linear_weight
 from models.folder import read_config
 from models.pictures import PictureForm
 from models.roles import find_roles
+from models.sites import ROLES, Role
 from tests.auto_cases import TEXT_LAYERS, around
 from tests.builders import Prompt, rows_of
 
@@ -80,6 +81,38 @@ def test_the_parts_make_up_the_plain_forward_and_its_gradients(model: AutoMLLM) 
             got = (part.delta[edit] * part.mask[edit][:, None]).mT @ part.x[edit]
             expected = graded.linear(site).get_parameter("weight").grad
             torch.testing.assert_close(got, expected, atol=5e-6, rtol=5e-4)
+
+
+# Phi-3 has queries, keys and values in one matrix, and the gate in the MLP's first, as GLM-4 has.
+MISSING: dict[str, set[Role]] = {
+    "phi3": {"query", "key", "value", "mlp_gate"}, "glm4": {"mlp_gate"}, "starcoder2": {"mlp_gate"},
+}  # fmt: skip
+
+
+def roles_of(hf: Any) -> set[Role]:
+    return set(find_roles(hf).sites)
+
+
+@pytest.mark.parametrize("kind", UNDERSTOOD)
+def test_roles_are_those_of_maps_that_do_one_thing(kind: str) -> None:
+    with torch.device("meta"):
+        hf = around(UNDERSTOOD[kind]())
+    assert roles_of(hf) == set(ROLES) - MISSING.get(kind, set())
+
+
+def test_an_attention_with_other_maps_in_it_is_left_alone() -> None:
+    def attention(layer: int) -> Any:
+        return hf.model.language_model.layers[layer].self_attn
+
+    with torch.device("meta"):
+        hf = around(hub.LlamaConfig(**TEXT))
+        attention(2).gate = torch.nn.Linear(16, 16)
+        assert roles_of(hf) == {"mlp_gate", "mlp_in", "mlp_out"}
+        del attention(2).gate
+        attention(1).q_proj = torch.nn.Linear(16, 32)  # queries, and a gate on what comes out
+        assert roles_of(hf) == {"mlp_gate", "mlp_in", "mlp_out"}
+        attention(1).q_proj = torch.nn.Identity()
+        assert roles_of(hf) == set(ROLES) - {"query"}
 
 
 NOT_UNDERSTOOD: dict[str, tuple[Any, str]] = {
