@@ -16,17 +16,23 @@ pytestmark = pytest.mark.e2e
 
 
 def test_an_editor_is_trained_and_judged_on_a_base_in_bfloat16(world: Path, tmp_path: Path) -> None:
-    """BLIP-2's Q-Former stays in float32, and the result tells the language model's type."""
+    """BLIP-2's Q-Former stays in float32, and the result tells the language model's type.
+
+    It edits maps of the attention besides the MLP's.
+    """
     trained, judged = tmp_path / "trained", tmp_path / "judged"
     run(
         "train.py", "experiment=demo", "editor=mend", "model=blip2_opt_tiny", "logger=none",
         "scenario=multimodal", "data.limit=32", "data.filter_known=none", "trainer.max_steps=2",
         "trainer.val_every=2", "model.dtype=bfloat16", "trainer.precision=bf16-mixed",
-        f"data.root={world}", f"output_dir={trained}",
+        "editor.matrices=[query,value,mlp_out]", "editor.layers=2", f"data.root={world}",
+        f"output_dir={trained}",
     )  # fmt: skip
     ckpt = trained / "checkpoints" / "best.ckpt"
-    weights = torch.load(ckpt, weights_only=True)["state_dict"].values()
-    assert {tensor.dtype for tensor in weights if tensor.is_floating_point()} == {torch.float32}
+    weights = torch.load(ckpt, weights_only=True)["state_dict"]
+    floats = [tensor for tensor in weights.values() if tensor.is_floating_point()]
+    assert {tensor.dtype for tensor in floats} == {torch.float32}
+    assert weights["editor.edit_lr"].shape == (2 * 3,)
     run(
         "evaluate.py", f"ckpt={ckpt}", "scenario=multimodal", "data.limit=2", "logger=none",
         f"output_dir={judged}",
