@@ -26,11 +26,13 @@ from editors.mend.statistics import RunningStatistics
 from editors.objective import Objective
 from lightning_modules.checkpoints import SafeFiles
 from lightning_modules.editor_training import EditorTraining
+from lightning_modules.malmen import MalmenTraining
 from lightning_modules.mend import MendTraining
 from lightning_modules.serac import SeracTraining
 from models.rows import EditBatch
 from tests import broken_trainings, serac_cases
 from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
+from tests.malmen_cases import malmen_options, stir
 
 TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
 # Per step the edits of both processes. One-hop questions are missing where a number is odd (MEND's
@@ -41,7 +43,8 @@ FULL_DISK = "full disk"  # folder of a training whose first process has none lef
 LONG = "serac supervised text"  # 22 steps; tests/e2e/test_two_processes.py takes half with MEND
 JUDGED = (((30, 31), (32,)), ((34, 33),))  # validation batches, an odd number of them
 CASES = (
-    "mend text", "mend image_text", "serac mixture text", "serac supervised text",
+    "mend text", "mend image_text", "malmen text", "malmen image_text",
+    "serac mixture text", "serac supervised text",
     "serac mixture image_text", "serac supervised image_text",
 )  # fmt: skip
 
@@ -68,7 +71,10 @@ def fitted(
     """Trains one editor: its state, and what was logged last."""
     name, *objective, questions = case.split()
     pictures = questions == "image_text"
-    module, batch = _mend(pictures) if name == "mend" else _serac(objective[0], pictures)
+    trainings = {"mend": _mend, "malmen": _malmen}
+    module, batch = (
+        trainings[name](pictures) if name in trainings else _serac(objective[0], pictures)
+    )
     with warnings.catch_warnings():
         # what a user would see is an error here, but for advice about workers and short trainings
         warnings.simplefilter("error", UserWarning)
@@ -147,6 +153,17 @@ def _mend(pictures: bool) -> tuple[EditorTraining, Any]:
     options = MendOptions.model_validate(MEND_OPTIONS)
     objective = Objective("image_text" if pictures else "text", options.weights.model_dump())
     return MendTraining(options, model, inputs(), objective), edit_batch
+
+
+def _malmen(pictures: bool) -> tuple[EditorTraining, Any]:
+    """Parts of three edits: those of one process cut across the shares of two."""
+    model = any_model("llava" if pictures else "opt").double()
+    torch.manual_seed(11)
+    options = malmen_options(batch_size=3, net_batch=4, lr=1e-3)
+    objective = Objective("image_text" if pictures else "text", options.weights.model_dump())
+    module = MalmenTraining(options, model, inputs(), objective)
+    stir(module.editor)
+    return module, edit_batch
 
 
 def _serac(objective: str, pictures: bool) -> tuple[EditorTraining, Any]:
