@@ -3,11 +3,11 @@
     python -m benchmarks.same_results make DIR [--models NAME...] [--editors NAME...] [--edits N]
     python -m benchmarks.same_results compare OLD NEW
 
-`make` runs trainings, evaluations of every editor in every scenario, one sequential run, a report
-and the analyses, each with few edits and one thread, in this checkout: once before a refactoring
-and once after it. `compare` reads the two folders, or two folders inside them, prints what is equal
-and what is not, and ends with status 1 on any difference. Times, memory, versions, paths and
-configurations may differ: they are no results.
+`make` runs trainings, evaluations of every editor in every scenario, one of edits in sequence and
+one of a batch, a report and the analyses, each with few edits and one thread, in this checkout:
+once before a refactoring and once after it. `compare` reads the two folders, or two folders inside
+them, prints what is equal and what is not, and ends with status 1 on any difference. Times, memory,
+versions, paths and configurations may differ: they are no results.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ def further(out: Path, model: str, edits: int) -> Iterator[list[Command]]:
     limit, to_model = f"data.limit={edits}", f"model={model}"
     sequence = ["protocol=sequential", f"protocol.n=1,5,{edits}"]
     yield [["evaluate.py", *common(out / "sequential"), to_model, "editor=rome", *sequence]]
+    batch = ["protocol=batch", f"protocol.n=1,{edits}"]
+    yield [["evaluate.py", *common(out / "batch"), to_model, "editor=ft", *batch]]
     vlkeb = ["metrics=vlkeb_compat", "metrics.generation=true", "scenario=transitive"]
     yield [["evaluate.py", *common(out / "vlkeb"), to_model, "editor=ft", limit, *vlkeb]]
     yield [

@@ -199,7 +199,7 @@ class Collator:
     def teaching(self) -> Collator:
         """Makes batches of the same edits, of which nothing is asked."""
         scenario = replace(self.scenario, probes={}, names_first=False)
-        return Collator(self.make_table, scenario)
+        return replace(self, scenario=scenario, reads=False)
 
     def __call__(self, records: Sequence[NumberedRecord]) -> EditBatch:
         """A batch of single edits, one per (id, record)."""

@@ -119,7 +119,11 @@ class Reporting(Protocol):
     """Edits that have more to tell than their scores."""
 
     def report(self) -> dict[str, list[float]]:
-        """Numbers per edit, once they have answered; the result's `editor_report` has the means."""
+        """Numbers per edit, once they have answered; the result's `editor_report` has the means.
+
+        Edits that are in place together have one for each, in the order in which they were taught,
+        or a single one for all.
+        """
         ...
 
 
