@@ -18,6 +18,7 @@ from editors.ft.matrices import Matrices, Rule
 from editors.options import DescentOptions
 from editors.teaching import Lessons, Teaching
 from editors.together import Minibatches, descend_together
+from metrics.precision import single
 from models.deltas import Delta, DenseDelta, LowRankDelta, Site, join_deltas
 from models.editable import EditableModel
 from models.hooks import capture_linears
@@ -132,7 +133,8 @@ class _Together:
             self._model, answers, under, self._matrices, self._options
         )
         for site, (delta, x) in zip(self._matrices, gradients, strict=True):
-            inputs, outputs = (side.reshape(1, -1, side.shape[-1]) for side in (x, share * delta))
+            delta = share * delta.to(single(delta.dtype))
+            inputs, outputs = (side.reshape(1, -1, side.shape[-1]) for side in (x, delta))
             pairs, before = LowRankDelta(inputs, outputs), self._gradients.get(site)
             self._gradients[site] = join_deltas(before, pairs) if before else pairs.compact()
         return losses, done

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -30,6 +31,14 @@ def double_precision(kind: str, *, seed: int = 0) -> EditableModel:
     return any_model(kind, seed=seed).double()
 
 
+@contextmanager
+def left_as_it_is(model: EditableModel) -> Iterator[None]:
+    """No weight of the model is another one after the block."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    yield
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def trained(model: EditableModel) -> Mend:
     """MEND of two layers, with networks that move what they get."""
     torch.manual_seed(5)
@@ -53,8 +62,7 @@ def test_mend_adds_up_what_each_edit_makes_alone(kind: str, on_top: bool) -> Non
     model = double_precision(kind)
     editor = trained(model)
     earlier = alone(editor, model, 30).after(None) if on_top else DeltaEdit()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with earlier.in_place(model):
+    with left_as_it_is(model), earlier.in_place(model):
         turn = turn_of(model, editor, [edit_batch(part) for part in PARTS])
         update = editor.edit_together(model, turn, earlier if on_top else None)
         single = [alone(editor, model, number) for part in PARTS for number in part]
@@ -63,7 +71,6 @@ def test_mend_adds_up_what_each_edit_makes_alone(kind: str, on_top: bool) -> Non
         expected = torch.cat([edit.deltas[site].dense() for edit in single]).sum(0, keepdim=True)
         assert float(expected.detach().abs().max()) > 1e-3
         torch.testing.assert_close(delta.dense(), expected, **EXACT)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_mends_pairs_stand_side_by_side_while_they_are_fewer_numbers() -> None:
@@ -102,7 +109,8 @@ def test_seracs_memory_is_that_of_edits_one_after_the_other(pictures: bool) -> N
         one_by_one = made(model, editor, batch_for([number]))[0].after(one_by_one)
     first = made(model, editor, batch_for([9]))[0].after(None)
     turn = turn_of(model, editor, [worded_batch(part, pictures=pictures) for part in PARTS])
-    update = editor.edit_together(model, turn, first)
+    with left_as_it_is(model):
+        update = editor.edit_together(model, turn, first)
     assert len(update.memory) == len(turn)
     together = update.after(first)
     assert one_by_one is not None
@@ -129,7 +137,9 @@ def test_ikes_facts_are_stored_as_those_of_edits_one_after_the_other() -> None:
         return earlier
 
     first = stored_on(None, [9])
-    update = editor.edit_together(model, turn_of(model, editor, [*map(batch_for, PARTS)]), first)
+    turn = turn_of(model, editor, [*map(batch_for, PARTS)])
+    with left_as_it_is(model):
+        update = editor.edit_together(model, turn, first)
     assert update.stored
     assert update.after(first) == stored_on(first, [n for part in PARTS for n in part])
     assert update.after(None) == update
@@ -138,4 +148,5 @@ def test_ikes_facts_are_stored_as_those_of_edits_one_after_the_other() -> None:
 def test_the_unedited_model_stays_so() -> None:
     model, editor = any_model("gpt2"), Unedited()
     turn = turn_of(model, editor, [edit_batch(part) for part in PARTS])
-    assert editor.edit_together(model, turn, None) == editor.edit(model, *next(iter(turn)))
+    with left_as_it_is(model):
+        assert editor.edit_together(model, turn, None) == editor.edit(model, *next(iter(turn)))
