@@ -20,7 +20,7 @@ from analysis.attribution import attributions
 from analysis.causal_trace import causal_trace
 from analysis.knowledge_neurons import coarse_set
 from datamodules.scenarios import SCENARIOS
-from editors.base import Editor, EditorInputs
+from editors.base import Editor, EditorInputs, state_for
 from editors.mend.config import MendOptions
 from editors.objective import Objective
 from editors.rome.moments import load_second_moment, save_second_moment, second_moments
@@ -39,8 +39,10 @@ from tests.builders import MEND_OPTIONS, inputs
 from tests.elsewhere import OTHER_DEVICE, DeviceTensor, elsewhere
 from tests.ike_cases import TRAINING
 from tests.serac_cases import RECORDS, drawn_from_records, options, picture_model, worded_batch
+from tests.turns import turn_of
 
 CASES = [(name, False) for name in EDITORS] + [(name, True) for name in ("ft", "mend", "serac")]
+TOGETHER = ("ft", "ft_two_layers", "lora", "mend", "malmen", "ultraedit", "grace", "serac")
 STEPS = 2
 
 
@@ -138,6 +140,27 @@ def after_two(model: EditableModel, name: str) -> Tensor:
     with torch.no_grad():
         found: Tensor = earlier.answer(model, batch.rows, state, batch.rows.answers())
     return found
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_edits_in_one_update(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = after_a_turn(picture_model(), name)
+    with elsewhere(monkeypatch) as device:
+        found = after_a_turn(picture_model().to(device), name)
+    assert isinstance(found, DeviceTensor)
+    torch.testing.assert_close(found.numbers, expected, atol=1e-3, rtol=1e-3)
+
+
+def after_a_turn(model: EditableModel, name: str) -> Tensor:
+    """What the rows of two edits are answered after one update of three."""
+    editor: Any = EDITORS[name](model, STEPS)
+    parts = [worded_batch(numbers).to(model.device) for numbers in ([1], [2, 3])]
+    edit = editor.edit_together(model, turn_of(model, editor, parts), None)
+    rows = replace(parts[1].rows, edit_index=torch.zeros_like(parts[1].rows.edit_index))
+    state = state_for(editor, model.prefix(rows, editor.first_layer(model)))
+    with torch.no_grad():
+        answers: Tensor = edit.answer(model, rows, state, rows.answers())
+    return answers
 
 
 def mend_training(model: EditableModel) -> EditorTraining:

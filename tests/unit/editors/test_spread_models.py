@@ -29,6 +29,7 @@ from tests.ike_cases import TRAINING
 from tests.serac_cases import picture_model, worded_batch
 from tests.spread import on_card, on_disk
 from tests.unit.editors.test_on_another_device import (
+    after_a_turn,
     after_two,
     mend_training,
     scored,
@@ -118,6 +119,17 @@ def test_edits_that_stay_in_place(
     torch.testing.assert_close(after_two(offloaded, name), expected, atol=1e-6, rtol=0)
     with elsewhere(monkeypatch) as card:
         found = after_two(on_card(picture_model(), card, ON_CARD), name)
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["ft", "ft_two_layers", "lora"])
+def test_edits_in_one_update(
+    name: str, whole: EditableModel, offloaded: EditableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = after_a_turn(whole, name)
+    torch.testing.assert_close(after_a_turn(offloaded, name), expected, atol=1e-6, rtol=0)
+    with elsewhere(monkeypatch) as card:
+        found = after_a_turn(on_card(picture_model(), card, ON_CARD), name)
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
