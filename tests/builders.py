@@ -161,6 +161,7 @@ def text_model(
     seed: int = 0,
     vocabulary: int = VOCABULARY,
     positions: int = 64,
+    key_heads: int = 2,
 ) -> TextModel:
     torch.manual_seed(seed)
     if kind == "gpt2":
@@ -178,7 +179,7 @@ def text_model(
         return TextModel(OPTForCausalLM(opt))
     llama = LlamaConfig(
         vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=positions,
+        num_attention_heads=2, num_key_value_heads=key_heads, max_position_embeddings=positions,
         initializer_range=0.2,
     )  # fmt: skip
     return TextModel(LlamaForCausalLM(llama))

@@ -58,7 +58,7 @@ class Lora:
     def sites(self, model: EditableModel) -> list[Site]:
         """The adapted matrices, in the order in which peft walks through a model."""
         sites = model.last_sites(self.options.layers or model.n_layers, self.options.matrices)
-        inside = [name for name, _ in model.decoder.layers[0].named_modules()]
+        inside = [name for name, _ in model.decoder.layers[-1].named_modules()]
         places = {role: inside.index(name) for role, name in model.decoder.sites.items()}
         return sorted(sites, key=lambda site: (site.layer, places[site.role]))
 

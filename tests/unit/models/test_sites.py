@@ -43,7 +43,7 @@ def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=KINDS)
 def model(request: pytest.FixtureRequest) -> EditableModel:
-    found = text_model(request.param)
+    found = text_model(request.param, key_heads=1)  # Llama's queries are of two heads
     found.hf.double()
     return found
 
@@ -243,6 +243,27 @@ def test_what_a_map_reads_and_writes(model: EditableModel) -> None:
         for found, whole in zip((x, y), seen[0], strict=True):
             expected = whole.reshape(*rows.input_ids.shape, -1)[row, 2]
             torch.testing.assert_close(found, expected, **EXACT, msg=str(site))
+
+
+def test_edits_follow_on_each_other_at_every_map(model: EditableModel) -> None:
+    """What is captured and answered on top of an edit in place is that of its weights."""
+    rows = rows_for()
+    at, sites = rows.answers(), every_site(model)
+    deltas = deltas_at(model, sites, dense=False)
+    first = {site: delta.of(torch.tensor([2])) for site, delta in deltas.items()}
+    changed = edited(model, first, 0)
+    expected, _ = changed.capture(changed.prefix(rows, 0), sites, at)
+    answers = overwritten(changed, deltas, rows)[at.row, at.position]
+    with model.deltas_in_place(first):
+        state = model.prefix(rows, 0, packed=True)
+        factors, _ = model.capture(state.apart(), sites, at)
+        found = model.suffix(state, deltas=deltas, edit_index=rows.edit_index, at=at)
+    torch.testing.assert_close(found, answers, **EXACT)
+    for site, part in factors.items():
+        got = (part.delta * part.mask[..., None]).mT @ part.x
+        wanted = expected[site]
+        gradient = (wanted.delta * wanted.mask[..., None]).mT @ wanted.x
+        torch.testing.assert_close(got, gradient, **EXACT, msg=str(site))
 
 
 @torch.no_grad()
