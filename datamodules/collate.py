@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from datamodules.contradicted import contradicted
 from datamodules.images import ImageStore
 from datamodules.name_first import name_first
 from datamodules.pictures import Pictures
@@ -207,10 +208,12 @@ class Collator:
         edit_rows: list[int] = []
         probe_rows: dict[str, list[int]] = {}
         asked: list[Asked] = []
+        of_others = self._contradicted([record for _, record in records])
         for edit, (_, record) in enumerate(records):
             edit_rows += [table.add(prompt, edit) for prompt in self.scenario.edit(record)]
             for probe, make_prompt in self.scenario.probes.items():
-                if (prompt := make_prompt(record)) is not None:
+                prompt = None if (edit, probe) in of_others else make_prompt(record)
+                if prompt is not None:
                     asked.append(Asked(edit, probe, reading_questions(record, probe, prompt)))
                     probe_rows.setdefault(probe, []).append(table.add(prompt, edit))
         pictures = picture_questions(table, asked) if self.reads else None
@@ -224,6 +227,10 @@ class Collator:
             pictures=pictures,
             naming=naming,
         )
+
+    def _contradicted(self, records: Sequence[Record]) -> Collection[tuple[int, str]]:
+        """Probes, by their edits, whose answer another edit of the batch changes with its own."""
+        return contradicted(records, self.scenario) if self.scenario.together else ()
 
     def _naming_questions(
         self, table: RowTable, records: Sequence[Record]

@@ -200,8 +200,8 @@ class TrainedEditorOptions(TargetOptions):
         training_only: options that say how an editor is trained, or where its parts lie, and not
             what it then is; `a.b` is option b of section a.
         rates: those of the optimiser's groups, which a training that goes on may get anew.
-        batch_is_a_step: whether an optimiser step takes `accumulate` batches of `batch_size` edits
-            in each process; otherwise `batch_size` changes speed and memory only.
+        trains_together: whether the edits of a training batch (`served`) are in place together when
+            they are judged, so that `batch_size` changes speed and memory only.
     """
 
     trained: ClassVar[bool] = True
@@ -218,7 +218,7 @@ class TrainedEditorOptions(TargetOptions):
     )
 
     rates: ClassVar[frozenset[str]] = frozenset(("lr",))
-    batch_is_a_step: ClassVar[bool] = True
+    trains_together: ClassVar[bool] = False
     added: ClassVar[Mapping[str, Any]] = {
         **TargetOptions.added,
         "weights.transfer": 0.0, "weights.named": 0.0, "weights.specificity": 0.0,

@@ -78,8 +78,8 @@ def check_continued(cfg: TrainConfig, processes: int) -> None:
     batch = stored.get("editor", {}).get("batch_size")
     earlier = content.get(PROGRESS, {}).get("processes")
     size = trained_options(cfg).batch_size
-    is_step = trained_options(cfg).batch_is_a_step  # else the changes say what differs
-    if is_step and None not in (earlier, batch) and earlier * batch != processes * size:
+    apart = not trained_options(cfg).trains_together  # else the changes say what differs
+    if apart and None not in (earlier, batch) and earlier * batch != processes * size:
         same, rest = divmod(earlier * batch, processes)
         way = f" (editor.batch_size={same} keeps that)" if same and not rest else ""
         refused.append(

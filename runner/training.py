@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,6 +57,7 @@ def scenario_of(cfg: TrainConfig) -> Scenario:
     """What training edits see, and the questions of the outer loss."""
     name, options, objective = cfg.scenario.name, trained_options(cfg), make_objective(cfg)
     scenario = training_scenario(name, options.questions_for(name), objective.probes)
+    scenario = replace(scenario, together=options.trains_together)
     return with_end(scenario, objective.taught) if options.ends_target else scenario
 
 

@@ -17,7 +17,7 @@ class MalmenOptions(TrainedEditorOptions):
     }  # fmt: skip
     sequential: ClassVar[bool] = True
     together: ClassVar[bool] = True
-    batch_is_a_step: ClassVar[bool] = False
+    trains_together: ClassVar[bool] = True
     rates: ClassVar[frozenset[str]] = frozenset(("lr", "lr_of_edit_lr", "lr_of_ridge"))
 
     name: Literal["malmen"]

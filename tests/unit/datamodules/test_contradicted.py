@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
+from datamodules.collate import Collator, RowTable
 from datamodules.contradicted import contradicted, superseded
+from datamodules.images import ImageStore
 from datamodules.records import OneHopQuestion, Question, Record
 from datamodules.scenarios import SCENARIOS
+from tests.serac_cases import inputs
 from tests.serac_cases import record as worded_record
 
 HOP = OneHopQuestion(
@@ -114,3 +119,26 @@ def test_an_edit_of_another_relation_contradicts_its_questions_alone() -> None:
     assert contradicted([first, second], SCENARIOS["unimodal"]) == {(0, "locality_subject"): 1}
     transitive = contradicted([first, second], SCENARIOS["transitive"])
     assert transitive == {(0, "locality_t_subject"): 1, (0, "locality_i_subject"): 1}
+
+
+def test_a_batch_of_edits_in_place_together_asks_no_contradicted_probe() -> None:
+    """Single edits of the same batch are asked all of them."""
+    first, second = worded(0, 1)
+    extra = first.extra_locality[0].model_copy(update={"question": second.knowledge_edit.question})
+    first = first.model_copy(update={"extra_locality": [extra]})
+    unread: Any = Mock()  # no question of the scenario shows a picture
+    encoder = inputs().encoder
+    batches = [
+        Collator(
+            lambda: RowTable(encoder, ImageStore(unread), unread, plain_locality=False),
+            replace(SCENARIOS["unimodal"], together=together),
+        )([(7, first), (8, second)])
+        for together in (False, True)
+    ]
+    single, at_once = batches
+    assert single.probes.keys() == at_once.probes.keys()
+    for name, rows in single.probes.items():
+        edits = single.rows.edit_index[rows].tolist()
+        left = at_once.rows.edit_index[at_once.probes[name]].tolist()
+        assert left == ([1] if name == "locality_subject" else edits), name
+    assert len(at_once.rows) == len(single.rows) - 1, "what no probe asks is no row"
