@@ -118,6 +118,7 @@ def curve_table(entries: Sequence[Entry]) -> ResultTable:
     columns = tuple(metric_column(name) for name in names)
     notes = (
         _HOW[entries[0].protocol_name],
+        *_turn_notes(entries),
         *_not_taught_notes(entries),
         *seed_notes(entries),
         *cluster_notes(entries),
@@ -135,6 +136,16 @@ def curve_table(entries: Sequence[Entry]) -> ResultTable:
         f"{data_and_seeds(entries)} (percent)"
     )
     return ResultTable(title, ("Model", "Editor", "Edits in place"), columns, tuple(rows), notes)
+
+
+def _turn_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """How many edits of a sequence are one update, where they are more than one."""
+    turns = sorted({(entry.first.protocol or {}).get("turn") or 1 for entry in entries})
+    if turns == [1]:
+        return ()
+    return (
+        f"Edits are made in turns of {' and '.join(map(str, turns))}, each turn in one update.",
+    )
 
 
 def _not_taught_notes(entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -95,7 +95,10 @@ def test_turns_of_another_size_are_another_row(tmp_path: Path) -> None:
     older = sequential_run(tmp_path / "older", seed=7)
     rows = entries([*runs, older])
     assert [(row.name, len(row.runs)) for row in rows] == [("FT (turn=1)", 2), ("FT (turn=5)", 1)]
-    assert len(curve_table(rows).rows) == 4
+    table = curve_table(rows)
+    assert len(table.rows) == 4
+    assert table.notes[1] == "Edits are made in turns of 1 and 5, each turn in one update."
+    assert not any("turns of" in note for note in curve_table(rows[:1]).notes)
 
 
 @pytest.mark.parametrize("not_taught", [{"ten": {}}, {"10": [3]}, {"10": {"x": 7}}])
