@@ -15,6 +15,7 @@ from editors.none.editor import Unedited
 from editors.ultraedit.editor import UltraEdit
 from models.editable import EditableModel
 from models.rows import EditBatch
+from models.sites import ATTENTION_ROLES
 from tests.builders import inputs
 from tests.editors import editor_options, fine_tune, grace, ike, lora, rome
 from tests.ike_cases import ENCODER, TRAINING
@@ -35,10 +36,11 @@ def _rome(model: EditableModel, steps: int, *, moment: bool = False) -> Editor:
     )  # fmt: skip
 
 
-def _mend(model: EditableModel) -> Editor:
+def _mend(model: EditableModel, **changed: Any) -> Editor:
     """Networks that move what they get, and statistics of three edits."""
     torch.manual_seed(4)
-    chosen = editor_options("mend", layers=2, rank=8, sign="descent", edit_lr=0.1, v_init_std=0.1)
+    small = {"layers": 2, "rank": 8, "sign": "descent", "edit_lr": 0.1, "v_init_std": 0.1}
+    chosen = editor_options("mend", **small | changed)
     editor = build_mend(chosen, model, inputs())
     for name, parameter in editor.named_parameters():
         if name.endswith(".u"):
@@ -81,6 +83,7 @@ EDITORS: dict[str, Build] = {
     "ft": lambda _, steps: _ft(steps),
     "ft_two_layers": lambda _, steps: _ft(steps, layers=2, weight_decay=1e-3, stop_loss=0.05),
     "ft_l": lambda _, steps: _ft(steps, norm_constraint=0.2, loss_at="prompt_last"),
+    "ft_attention": lambda _, steps: _ft(steps, matrices=["key", "value"]),
     "lora": lambda _, steps: lora(layers=2, rank=2, alpha=4, steps=steps, lr=2e-2),
     "grace": lambda _, steps: grace(
         layer=1, replace="answer", epsilon_init=0.3, steps=steps, lr=0.5, start="output"
@@ -88,6 +91,7 @@ EDITORS: dict[str, Build] = {
     "rome": _rome,
     "rome_second_moment": lambda model, steps: _rome(model, steps, moment=True),
     "mend": lambda model, _: _mend(model),
+    "mend_attention": lambda model, _: _mend(model, matrices=[*ATTENTION_ROLES]),
     "malmen": lambda model, _: _malmen(model),
     "ultraedit": lambda model, _: _ultraedit(model),
     "ike": lambda model, _: _ike(model),
