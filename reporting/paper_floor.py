@@ -1,14 +1,15 @@
 """Which of the paper's own figures on pictures can be told from a floor, as far as it says.
 
 An editor that gives the new answer to everybody has a high Reliability and a low Stability. Where
-an answer is either right or wrong as a whole, an answer about another entity is not both its own
-and the new one, so the leak and Stability share 100 between them, and
+an answer is either right or wrong as a whole, and another entity's own answer is not the new one,
+what is said about that entity is not both, so the leak and Stability share 100 between them, and
 
     Reliability - Leak >= Reliability - (100 - Stability).
 
-The tables are of token accuracy. There an answer may be partly right as both, the leak may exceed
-100 - Stability, and what is above is only suggested. No table has the unedited model, so no gain
-can be told at all.
+Neither is known of the tables. They are of token accuracy, where an answer may be partly right as
+both; and an entity whose own answer happens to be the new one counts fully as both. The leak may
+exceed 100 - Stability, and what is above is only suggested. No table has the unedited model, so no
+gain can be told at all.
 """
 
 from collections.abc import Iterator
@@ -141,9 +142,10 @@ def _notes(floors: list[PaperFloor]) -> Iterator[str]:
         "it either."
     )
     yield (
-        f"No mark ({told} rows): above it where answers are right or wrong as a whole. Under the "
-        "tables' token accuracy an answer can be partly right as both, the leak can exceed this "
-        "bound, and these rows are not shown to be above."
+        f"No mark ({told} rows): above it where answers are right or wrong as a whole and no other "
+        "entity's own answer is the new one. Under the tables' token accuracy an answer can be "
+        "partly right as both, and about an entity whose own answer is the new one it is both: "
+        "the leak can exceed this bound, and these rows are not shown to be above."
     )
     alone = sum(
         all(floor.above(name, of_one_type=True) > 0 for name in floor.figures) for floor in floors

@@ -33,6 +33,14 @@ def test_token_accuracy_can() -> None:
     assert leak > 100 - stability
 
 
+def test_so_can_another_entity_whose_own_answer_is_the_new_one() -> None:
+    """Everybody is told the new answer, which is right about every second one of the others."""
+    own, new = ["baker", "pilot"], "pilot"
+    stability = 100 * own.count(new) / len(own)
+    leak = 100.0
+    assert leak > 100 - stability
+
+
 def test_every_row_with_pictures_is_judged() -> None:
     for scenario, editors in (("transitive", 5), ("multimodal", 4)):
         floors = paper_floors(scenario)
@@ -78,6 +86,7 @@ def test_words_do_not_overclaim() -> None:
     assert "| LLaVA-1.5 | FT |  | 69.3 | 99.3 | 99.2 | 99.2 | 99.1 | +29.8 |" in transitive
     for text in (transitive, multimodal):
         assert "do not rule out that everybody gets the new answer. They do not show it" in text
+        assert "no other entity's own answer is the new one" in text
         assert "the leak can exceed this bound, and these rows are not shown to be above" in text
         assert re.search(r"twice as high, and 0 of 1[25] rows are above that", text)
         assert "cannot be told of any row" in text
