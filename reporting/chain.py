@@ -16,7 +16,7 @@ from metrics.name_first import NAME
 from metrics.seeds import Measured, over_seeds
 from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import check_comparable, data_and_seeds, in_order
-from reporting.entries import Entry
+from reporting.entries import Entry, each_once
 from reporting.formats import Cell, Column, ResultTable, Row
 from reporting.labels import editor_note, model_label
 from reporting.overlap import marked_name
@@ -77,7 +77,7 @@ def chain_table(splits: Sequence[Split]) -> ResultTable | None:
     """
     if not splits:
         return None
-    of_rows = list({id(split.entry): split.entry for split in splits}.values())
+    of_rows = each_once(split.entry for split in splits)
     check_comparable(of_rows)
     rows = tuple(
         Row(

@@ -126,6 +126,11 @@ class Entry:
         )
 
 
+def each_once(entries: Iterable[Entry]) -> list[Entry]:
+    """The rows that some figures are of, each once, in the order in which they first come."""
+    return list({id(entry): entry for entry in entries}.values())
+
+
 def seeds_of(run: RunResult) -> dict[str, Any]:
     """The seeds that a run depends on, by key; those that it does not have are left out."""
     flat = _leaves(run.settings)

@@ -17,7 +17,7 @@ from metrics.headlines import GAIN, floors_of, is_difference
 from metrics.seeds import Measured, over_seeds
 from reporting.clusters import Clusters, cluster_notes, edits_of
 from reporting.comparable import by_model, check_comparable, data_and_seeds, measure_notes
-from reporting.entries import Entry
+from reporting.entries import Entry, each_once
 from reporting.formats import HIGHER, Column, ResultTable, Row, fewer_records, metric_column
 from reporting.labels import editor_note, model_label
 from reporting.overlap import marked_name
@@ -95,7 +95,7 @@ def group_table(groups: Sequence[Group], by: str) -> ResultTable | None:
     """
     if not groups:
         return None
-    entries = list({id(group.entry): group.entry for group in groups}.values())
+    entries = each_once(group.entry for group in groups)
     check_comparable(entries)
     names = [n for n in group_metrics(entries[0].scenario) if any(n in g.values for g in groups)]
     columns = tuple(_column(name) for name in names)

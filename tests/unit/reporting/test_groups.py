@@ -10,6 +10,7 @@ from metrics.bootstrap import estimate
 from metrics.seeds import OverSeeds
 from reporting.blocks import Figure, Section, Table
 from reporting.document import build_report
+from reporting.entries import Entry, each_once
 from reporting.formats import APART, Cell
 from reporting.group_figure import group_points
 from reporting.groups import OTHERS, group_table, grouped
@@ -45,6 +46,14 @@ def rows_of(table_runs: Sequence[RunResult], by: str = "relation") -> dict[tuple
     table = group_table(grouped(entries(table_runs), by), by)
     assert table is not None
     return {row.heads[1:]: row.cells[0] for row in table.rows}  # type: ignore[misc]
+
+
+def test_rows_are_picked_once_in_their_order(tmp_path: Path) -> None:
+    """By what they are, not by what they are called: two models have an FT."""
+    first, second = (Entry.of(run(tmp_path / name)) for name in "ab")
+    assert first.name == second.name
+    found = each_once([second, first, second, first])
+    assert [entry is one for entry, one in zip(found, (second, first), strict=True)] == [True] * 2
 
 
 def test_each_relation_has_the_mean_of_its_edits_and_small_ones_stand_together(
