@@ -13,7 +13,8 @@ cluster bootstrap, Davison and Hinkley 1997, section 3.8), and the mean of a dra
     mean* = sum_{g drawn} sum_{r in g} x_r / sum_{g drawn} |g|,
 
 so that clusters of unequal size are right. With one record each it is the same as without, bit for
-bit. The records of one cluster alone say nothing about others: there is a mean and no interval.
+bit. One record alone, and the records of one cluster alone, say nothing about others: there is a
+mean and no interval.
 
 The draws are made in blocks, so that memory does not grow with the number of resamples; the block
 size does not change the result. Only numpy is imported: the report reads result folders without
@@ -42,7 +43,7 @@ class Estimate:
 
     Attributes:
         mean: the mean, in percent wherever the project reports it; nan without records.
-        low: lower end of the 95 % interval, same unit; nan where all records are of one cluster.
+        low: lower end of the 95 % interval, same unit; nan where nothing can be drawn.
         high: upper end, same unit.
         n: number of records.
     """
@@ -89,8 +90,8 @@ def bootstrap_ci(
         clusters: (n,) labels, equal for records that are drawn together; None: each alone.
 
     Returns:
-        Lower and upper end in the unit of `values`; (nan, nan) without values, and where all are of
-        one cluster.
+        Lower and upper end in the unit of `values`; (nan, nan) of fewer than two values, and where
+        all are of one cluster.
 
     Raises:
         ValueError: values that are not finite or not one-dimensional, another number of labels,
@@ -104,7 +105,7 @@ def bootstrap_ci(
     array = _finite_vector(values)
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}")
-    if array.size == 0 or is_one_cluster(clusters):
+    if array.size == 0 or cannot_be_drawn(array.size, clusters):
         return math.nan, math.nan
     (means,) = resampled_means([array], resamples, seed, clusters)
     return percentile_interval(means, level)
@@ -179,7 +180,7 @@ def estimates(
     of_columns = [Estimate(math.nan, math.nan, math.nan, 0)] * len(arrays)
     drawn_alike: dict[Hashable, list[int]] = {}
     for i, (array, own) in enumerate(zip(arrays, labels, strict=True)):
-        if array.size and is_one_cluster(own):
+        if array.size and cannot_be_drawn(array.size, own):
             of_columns[i] = Estimate(float(array.mean()), math.nan, math.nan, array.size)
         elif array.size:
             drawn_alike.setdefault((array.size, None if own is None else tuple(own)), []).append(i)
@@ -249,7 +250,7 @@ def unpaired_difference(
 
     Returns:
         mean(a) - mean(b) in the unit of the scores; n is the smaller number of records. All nan
-        where one of the sets is empty; no interval where one of them is of one cluster.
+        where one of the sets is empty; no interval where one of them is one record or one cluster.
 
     Raises:
         ValueError: values are not finite.
@@ -263,7 +264,7 @@ def unpaired_difference(
         return Estimate(math.nan, math.nan, math.nan, 0)
     difference = float(first.mean() - second.mean())
     of_first, of_second = clusters or (None, None)
-    if is_one_cluster(of_first) or is_one_cluster(of_second):
+    if cannot_be_drawn(first.size, of_first) or cannot_be_drawn(second.size, of_second):
         return Estimate(difference, math.nan, math.nan, n)
     (means,) = resampled_means([first], resamples, seed, of_first)
     (others,) = resampled_means([second], resamples, seed + 1, of_second)
@@ -307,7 +308,7 @@ def share_of(
     if first.shape != second.shape:
         raise ValueError(f"expected paired scores, got {first.size} and {second.size}")
     nothing = Estimate(math.nan, math.nan, math.nan, 0)
-    if first.size == 0 or is_one_cluster(clusters):
+    if first.size == 0 or cannot_be_drawn(first.size, clusters):
         return nothing
     parts, wholes = resampled_means([first, second], resamples, seed, clusters)
     if not percentile_interval(wholes)[0] > 0:
@@ -344,9 +345,9 @@ def resampled_means(
     return means
 
 
-def is_one_cluster(clusters: Labels | None) -> bool:
-    """Whether all records are of one cluster, so that nothing can be drawn."""
-    return clusters is not None and len(clusters) > 0 and len(set(clusters)) == 1
+def cannot_be_drawn(n: int, clusters: Labels | None) -> bool:
+    """Whether there is one record, or all are of one cluster: every draw would be the same."""
+    return n == 1 or (clusters is not None and len(clusters) > 0 and len(set(clusters)) == 1)
 
 
 def percentile_interval(means: Floats, level: float = LEVEL) -> tuple[float, float]:

@@ -29,8 +29,8 @@ from metrics.bootstrap import (
     RESAMPLES,
     Estimate,
     Labels,
+    cannot_be_drawn,
     estimates,
-    is_one_cluster,
     percentile_interval,
     resampled_means,
     unpaired_difference,
@@ -123,8 +123,8 @@ def difference_over_seeds(
         clusters: (n,) labels, equal for records that are drawn together; None: each alone.
 
     Returns:
-        The difference, over n records. All nan without a record; no interval where all are of one
-        cluster.
+        The difference, over n records. All nan without a record; no interval of one record, and
+        where all are of one cluster.
     """
     n = a.shape[1]
     if n == 0:
@@ -134,7 +134,7 @@ def difference_over_seeds(
     if len(a) == len(b) == 1:
         return estimates([a[0]], seed=seed, resamples=resamples, clusters=[clusters])[0]
     difference = float(a.mean() - b.mean())
-    if is_one_cluster(clusters):
+    if cannot_be_drawn(n, clusters):
         return Estimate(difference, math.nan, math.nan, n)
     draws = _means_over_seeds(a, seed, 0, resamples, clusters)
     draws = draws - _means_over_seeds(b, seed, 1, resamples, clusters)
@@ -171,7 +171,7 @@ def unpaired_over_seeds(
         return unpaired_difference(a[0], b[0], seed=seed, resamples=resamples, clusters=clusters)
     difference, side = float(a.mean() - b.mean()), 0 if same_seeds else 1
     of_a, of_b = clusters or (None, None)
-    if is_one_cluster(of_a) or is_one_cluster(of_b):
+    if cannot_be_drawn(a.shape[1], of_a) or cannot_be_drawn(b.shape[1], of_b):
         return Estimate(difference, math.nan, math.nan, n)
     draws = _means_over_seeds(a, seed, 0, resamples, of_a)
     draws = draws - _means_over_seeds(b, seed, side, resamples, of_b, record_seed=seed + 1)

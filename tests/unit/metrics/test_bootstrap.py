@@ -62,7 +62,20 @@ def test_no_records_and_one_record() -> None:
     assert nothing.n == 0
     assert math.isnan(nothing.mean)
     assert nothing.as_dict() == {"mean": None, "ci95": [None, None], "n": 0}
-    assert estimate([0.5], scale=100) == Estimate(50.0, 50.0, 50.0, 1)
+    one = estimate([0.5], scale=100)
+    assert (one.mean, one.n, one.has_interval) == (50.0, 1, False)
+    assert one.as_dict() == {"mean": 50.0, "ci95": [None, None], "n": 1}
+    with_cluster = estimate([0.5], scale=100, clusters=["a"])
+    assert with_cluster.as_dict() == one.as_dict()
+    assert not any(
+        found.has_interval
+        for found in (
+            paired_difference([1.0], [0.5]),
+            unpaired_difference([1.0, 2.0], [0.5]),
+            *estimates([[1.0], [2.0]]),
+        )
+    )
+    assert share_of([0.5], [1.0]).n == 0
 
 
 def test_estimate_in_the_form_of_the_file() -> None:

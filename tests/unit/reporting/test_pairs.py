@@ -188,15 +188,15 @@ def test_differences_are_those_of_the_reference_bit_for_bit(runs: list[RunResult
 
 
 def test_pairs_are_over_the_records_that_both_have(tmp_path: Path) -> None:
-    one = make_scored(tmp_path / "a", "ft", "unimodal", {ACCURACY: [1.0, 1.0, 0.0]})
+    one = make_scored(tmp_path / "a", "ft", "unimodal", {ACCURACY: [1.0, 1.0, 0.0, 1.0]})
     other = make_scored(
-        tmp_path / "b", "mend", "unimodal", {ACCURACY: [0.0, None, 1.0]}, first_edit=1
+        tmp_path / "b", "mend", "unimodal", {ACCURACY: [0.0, None, 0.0, 1.0]}, first_edit=1
     )
     third = make_scored(tmp_path / "c", "ike", "unimodal", {ACCURACY: [0.5]}, first_edit=9)
     reliability = Pair("FT", "MEND", "Reliability")
     disjoint = Pair("FT", "IKE", "Reliability")
     found = paired_differences(entries([one, other, third]), [reliability, disjoint], seed=0)
-    assert found == {reliability: Estimate(100.0, 100.0, 100.0, 1)}  # edit 1 alone
+    assert found == {reliability: Estimate(100.0, 100.0, 100.0, 2)}  # edits 1 and 3 alone
 
 
 def test_folders_without_a_table_take_no_part(tmp_path: Path, runs: list[RunResult]) -> None:
