@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from datamodules.name_first import named_in
-from datamodules.prompt_encoder import Encoded, PromptEncoder
+from datamodules.prompt_encoder import PromptEncoder
 from editors.base import AsksLonger, DeltaEdit
 from errors import DataError
 from lightning_modules.finite import FiniteCheck
@@ -31,7 +31,7 @@ from metrics.headlines import FACT_BEFORE, GENERATION_MATCH, NAMED_BEFORE, PRE_V
 from metrics.name_first import CHAIN, NAME
 from models.editable import EditableModel
 from models.finite import check_own_logits
-from models.rows import Answers, EditBatch, NamingQuestions, Rows, RowText
+from models.rows import Answers, EditBatch, NamingQuestions, Rows, RowText, TextForm
 from results.partial import Line
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class NameFirst:
     def __init__(self, model: EditableModel, encoder: PromptEncoder, max_new_tokens: int) -> None:
         self._model, self._encoder, self._max_new_tokens = model, encoder, max_new_tokens
         self._said: dict[Hashable, Said] = {}
-        self._too_long = 0
+        self._has_left_out = False
 
     def ask(self, batch: EditBatch) -> list[NamedProbe]:
         """What each probe's picture was named; nothing where none is asked by a name.
@@ -99,9 +99,7 @@ class NameFirst:
                 probe, edit_of[row], names[form.naming].answer,
                 self._said[questions.keys[form.naming]],
             )
-            for probe, forms in questions.forms.items()
-            for row, form in zip(batch.probes[probe].tolist(), forms, strict=True)
-            if form is not None
+            for probe, row, form in _asked_by_name(batch, questions)
         ]  # fmt: skip
 
     def chained(self, batch: EditBatch, editor: object = None) -> EditBatch | None:
@@ -117,38 +115,26 @@ class NameFirst:
         questions = batch.naming
         if questions is None:
             return None
-        row_of: dict[tuple[int, RowText], int] = {}
-        encoded: list[Encoded] = []
-        probes: dict[str, list[int]] = {}
-        edit_of = batch.rows.edit_index.tolist()
+        edit_of, texts = batch.rows.edit_index.tolist(), batch.rows.texts
         taught: dict[int, list[RowText]] = {}
         for row in batch.edit_rows.tolist():
-            taught.setdefault(edit_of[row], []).append(batch.rows.texts[row])
-        for probe, forms in questions.forms.items():
-            for row, form in zip(batch.probes[probe].tolist(), forms, strict=True):
-                if form is None:
-                    continue
-                question = named_in(form.pieces, self._said[questions.keys[form.naming]].words)
-                text = batch.rows.texts[row]._replace(
-                    question=question, picture=False, plain=form.plain
-                )
-                key = (edit_of[row], text)
-                if key not in row_of:
-                    tokens = self._encoder.encode(**text.tokens)
-                    length = len(tokens.ids)
-                    if length > self._model.max_positions or not _fits(
-                        editor, taught[key[0]], text
-                    ):
-                        self._leave_out(question, length)
-                        continue
-                    row_of[key] = len(encoded)
-                    encoded.append(tokens)
-                probes.setdefault(f"{probe}{CHAIN}", []).append(row_of[key])
-        if not encoded:
+            taught.setdefault(edit_of[row], []).append(texts[row])
+        row_of: dict[tuple[int, RowText], int] = {}
+        probes: dict[str, list[int]] = {}
+        for probe, row, form in _asked_by_name(batch, questions):
+            words = self._said[questions.keys[form.naming]].words
+            question = named_in(form.pieces, words)
+            text = texts[row]._replace(question=question, picture=False, plain=form.plain)
+            key = (edit_of[row], text)
+            if key in row_of or self._has_room(text, taught[edit_of[row]], editor):
+                number = row_of.setdefault(key, len(row_of))
+                probes.setdefault(f"{probe}{CHAIN}", []).append(number)
+        if not row_of:
             return None
-        edits, texts = zip(*row_of, strict=True)
+        edits, asked = zip(*row_of, strict=True)
         device = batch.rows.input_ids.device
-        rows = self._encoder.rows(encoded, texts, edit_index=edits).to(device)
+        encoded = [self._encoder.encode(**text.tokens) for text in asked]
+        rows = self._encoder.rows(encoded, asked, edit_index=edits).to(device)
         return replace(
             batch,
             rows=rows,
@@ -158,14 +144,19 @@ class NameFirst:
             naming=None,
         )
 
-    def _leave_out(self, question: str, length: int) -> None:
-        self._too_long += 1
-        if self._too_long == 1:
+    def _has_room(self, text: RowText, taught: Sequence[RowText], editor: object) -> bool:
+        """Whether a question with a name in it can be read; says once where one cannot."""
+        length, most = len(self._encoder.encode(**text.tokens).ids), self._model.max_positions
+        if length <= most and _fits(editor, taught, text):
+            return True
+        if not self._has_left_out:
+            self._has_left_out = True
             log.warning(
                 "evaluate.name_first: %r has %d tokens with the name in it, and the model reads "
                 "%d, with what the editor puts before it; such questions are not asked",
-                question, length, self._model.max_positions,
+                text.question, length, most,
             )  # fmt: skip
+        return False
 
     @torch.no_grad()
     def _ask(self, questions: NamingQuestions, batch: EditBatch) -> None:
@@ -189,6 +180,16 @@ class NameFirst:
         every = torch.arange(len(rows), device=rows.input_ids.device)
         matches, texts = generator.matches(DeltaEdit(), rows, every, Comparison(at, own, own))
         return [Said(texts[row], float(matches[row])) for row in range(len(rows))]
+
+
+def _asked_by_name(
+    batch: EditBatch, questions: NamingQuestions
+) -> Iterator[tuple[str, int, TextForm]]:
+    """What is asked by a name: probe, row of the batch, and how it is asked in text."""
+    for probe, forms in questions.forms.items():
+        for row, form in zip(batch.probes[probe].tolist(), forms, strict=True):
+            if form is not None:
+                yield probe, row, form
 
 
 def _fits(editor: object, taught: Sequence[RowText], asked: RowText) -> bool:
