@@ -17,19 +17,15 @@ import pytest
 import torch
 
 from configs.check import load_config
-from datamodules.datamodule import EditDataModule
-from datamodules.images import ImageStore
 from datamodules.name_first import name_first
 from datamodules.records import Record
-from datamodules.scenarios import SCENARIOS, Prompt, Scenario
+from datamodules.scenarios import SCENARIOS, Prompt
 from datamodules.source import RecordSource
 from editors.base import Editor, EditorInputs
 from editors.none.editor import Unedited
 from editors.registry import build_editor
 from lightning_modules import name_first as asking
-from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.name_first import NameFirst, Said
-from lightning_modules.reading import knows
 from metrics.collection import variant_metrics
 from metrics.name_first import CHAIN, NAME, is_beside, probe_of
 from metrics.text import generation_match
@@ -38,38 +34,14 @@ from models.processor import Processor
 from results.outcome import Outcome
 from runner.assembly import make_encoder
 from runner.name_first import name_first_lines
-from tests.builders import trainer
 from tests.editors import fine_tune, lora, mend, rome
+from tests.evaluations import evaluated, served
 from tests.property.test_reading_properties import model, pixels_of, processor, source
 
 __all__ = ["model", "processor", "source"]
 N = 2
 BY_NAME = replace(SCENARIOS["transitive"], names_first=True)
 Lines = Mapping[tuple[int, str, str], Mapping[str, Any]]  # by edit, probe and measure
-
-
-def served(
-    source: RecordSource,
-    processor: Processor,
-    model: EditableModel,
-    scenario: Scenario,
-    size: int,
-    limit: int = N,
-) -> EditDataModule:
-    data = EditDataModule(source, {"test": scenario}, eval_batch_size=size, limit=limit)
-    data.connect(make_encoder(processor, "default"), ImageStore(processor.pixels), knows(model))
-    data.setup("test")
-    return data
-
-
-def evaluated(
-    model: EditableModel, processor: Processor, data: EditDataModule, editor: Editor
-) -> Outcome:
-    module = EvaluationModule(
-        model, editor, data.scenarios["test"], make_encoder(processor, "default")
-    )
-    trainer().test(module, datamodule=data, verbose=False)
-    return module.outcome
 
 
 def by_key(outcome: Outcome) -> Lines:
@@ -141,7 +113,7 @@ def test_words_are_those_of_one_picture_at_a_time(
     model: EditableModel, processor: Processor, source: RecordSource, expected: dict[Any, str]
 ) -> None:
     for size in (1, N):
-        data = served(source, processor, model, BY_NAME, size)
+        data = served(source, processor, model, BY_NAME, size, limit=N)
         lines = by_key(evaluated(model, processor, data, Unedited()))
         named = {key[:2]: line for key, line in lines.items() if key[1].endswith(NAME)}
         assert {(edit, probe_of(probe)) for edit, probe in named} == set(ways(source))
@@ -160,7 +132,7 @@ def test_every_editor_answers_what_it_answers_in_text(
     expected: dict[Any, str], make_editor: Callable[[str], Editor],
 ) -> None:  # fmt: skip
     """The same questions as probes in text, scored by the same edits."""
-    data = served(source, processor, model, BY_NAME, N)
+    data = served(source, processor, model, BY_NAME, N, limit=N)
     found = by_key(evaluated(model, processor, data, make_editor(name)))
     records, of_ways = source.records("test"), ways(source)
 
@@ -177,7 +149,9 @@ def test_every_editor_answers_what_it_answers_in_text(
     }
     text = replace(BY_NAME, probes=probes, names_first=False)
     reference = by_key(
-        evaluated(model, processor, served(source, processor, model, text, N), make_editor(name))
+        evaluated(
+            model, processor, served(source, processor, model, text, N, limit=N), make_editor(name)
+        )
     )
     chained = {key: line for key, line in found.items() if key[1].endswith(CHAIN)}
     assert chained.keys() == reference.keys() != set()
@@ -188,7 +162,7 @@ def test_every_editor_answers_what_it_answers_in_text(
             reference[key]["pre_text"], reference[key]["post_text"],
         )  # fmt: skip
     if name in ("ft", "ike"):
-        plain = served(source, processor, model, SCENARIOS["transitive"], N)
+        plain = served(source, processor, model, SCENARIOS["transitive"], N, limit=N)
         direct = by_key(evaluated(model, processor, plain, make_editor(name)))
         without = {key: line["value"] for key, line in found.items() if not is_beside(key[1])}
         assert without == {key: line["value"] for key, line in direct.items()}
@@ -198,7 +172,7 @@ def test_metrics_are_paired_with_the_direct_answers(
     model: EditableModel, processor: Processor, source: RecordSource,
     make_editor: Callable[[str], Editor],
 ) -> None:  # fmt: skip
-    data = served(source, processor, model, BY_NAME, N)
+    data = served(source, processor, model, BY_NAME, N, limit=N)
     outcome = evaluated(model, processor, data, make_editor("ft"))
     lines, found = by_key(outcome), variant_metrics(outcome.scores, "transitive", resamples=2)
     differences = [
@@ -254,7 +228,7 @@ def test_names_that_are_none_or_too_long(
     """Nothing said is asked about "it"; what the model cannot read is not asked, and told once."""
     monkeypatch.setattr(NameFirst, "_words", lambda self, rows, *_: [Said(words, 0.0)] * len(rows))
     caplog.set_level(logging.WARNING, asking.__name__)
-    data = served(source, processor, model, BY_NAME, 2)
+    data = served(source, processor, model, BY_NAME, 2, limit=N)
     outcome = evaluated(model, processor, data, Unedited())
     assert {line["pre_text"] for line in outcome.lines if line["probe"].endswith(NAME)} == {words}
     chained = [line for line in outcome.lines if line["probe"].endswith(CHAIN)]

@@ -16,29 +16,25 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.datamodule import EditDataModule
-from datamodules.images import ImageStore
 from datamodules.picture_file import read_image
 from datamodules.records import Record
 from datamodules.scenarios import SCENARIOS, Prompt
-from datamodules.source import FilterKnown, RecordSource
+from datamodules.source import RecordSource
 from datamodules.world import World, generate_world, world_records
-from editors.base import Editor
 from editors.none.editor import Unedited
-from lightning_modules.evaluation import EvaluationModule
-from lightning_modules.reading import knows
 from lightning_modules.sequential import SequentialModule
 from metrics.collection import variant_metrics
 from models.editable import EditableModel
 from models.loading import load_model
 from models.processor import Processor, load_processor
-from results.outcome import Outcome
 from runner.assembly import make_encoder
 from tests.builders import trainer
 from tests.editors import fine_tune
+from tests.evaluations import evaluated, served
 
 FOLDER = str(Path(__file__).parents[2] / "models" / "pretrained" / "llava_tiny")
 N = 7
+TRANSITIVE = SCENARIOS["transitive"]
 Flags = dict[tuple[int, str], tuple[bool | None, bool | None]]
 
 
@@ -128,31 +124,6 @@ def true_answer(record: Record, probe: str) -> str | None:
     return None
 
 
-def served(
-    source: RecordSource,
-    processor: Processor,
-    model: EditableModel,
-    size: int,
-    by: FilterKnown = "none",
-) -> EditDataModule:
-    filtered = RecordSource(source.name, source.image_root, source.splits, False, by)
-    data = EditDataModule(filtered, {"test": SCENARIOS["transitive"]}, eval_batch_size=size)
-    data.connect(make_encoder(processor, "default"), ImageStore(processor.pixels), knows(model))
-    data.setup("test")
-    return data
-
-
-def evaluated(
-    model: EditableModel, processor: Processor, data: EditDataModule, editor: Editor
-) -> Outcome:
-    encoder = make_encoder(processor, "default")
-    module = EvaluationModule(
-        model, editor, SCENARIOS["transitive"], encoder, answered=data.answered
-    )
-    trainer().test(module, datamodule=data, verbose=False)
-    return module.outcome
-
-
 def flags(lines: Sequence[Mapping[str, Any]]) -> Flags:
     """Of all lines of a probe, which agree."""
     found: Flags = {}
@@ -174,7 +145,9 @@ def test_flags_are_those_of_one_question_at_a_time(
 ) -> None:
     """Whatever the batches, and whatever the editor has made of the model since."""
     editor = Unedited() if size == 3 else fine_tune(layers=1, steps=3, lr=2e-2)
-    outcome = evaluated(model, processor, served(source, processor, model, size), editor)
+    outcome = evaluated(
+        model, processor, served(source, processor, model, TRANSITIVE, size), editor
+    )
     assert flags(outcome.lines) == expected
     for kind in (0, 1):
         told = [flag[kind] for key, flag in expected.items() if key[1] == "reliability_s"]
@@ -192,7 +165,7 @@ def test_what_the_filter_has_asked_is_not_asked_again(
         asked.append(len(rows))
         return whole(self, rows, **options)
 
-    data = served(source, processor, model, N, "pictures")
+    data = served(source, processor, model, TRANSITIVE, N, by="pictures")
     assert 0 < data.n_edits("test") < N
     monkeypatch.setattr(type(model), "forward", counted)
     outcome = evaluated(model, processor, data, Unedited())
@@ -213,7 +186,7 @@ def test_what_the_filter_has_asked_is_not_asked_again(
 def test_edits_in_sequence_have_the_flags_of_the_unedited_model(
     model: EditableModel, processor: Processor, source: RecordSource, expected: Flags
 ) -> None:
-    data = served(source, processor, model, 3)
+    data = served(source, processor, model, TRANSITIVE, 3)
     module = SequentialModule(
         model, fine_tune(layers=1, steps=3, lr=2e-2), SCENARIOS["transitive"],
         make_encoder(processor, "default"), data=data, points=(2, N),
@@ -229,7 +202,10 @@ def test_parts_and_gains_are_those_of_the_lines(
 ) -> None:
     """Each metric by hand from the lines of edits.parquet; n=0 where nothing was read so."""
     outcome = evaluated(
-        model, processor, served(source, processor, model, 4), fine_tune(layers=1, steps=3, lr=2e-2)
+        model,
+        processor,
+        served(source, processor, model, TRANSITIVE, 4),
+        fine_tune(layers=1, steps=3, lr=2e-2),
     )
     found = variant_metrics(outcome.scores, "transitive", resamples=2)
     for name, measure in (("Reliability_U", "token_accuracy"), ("Reliability_U_EM", "exact_match")):
@@ -250,7 +226,9 @@ def test_parts_and_gains_are_those_of_the_lines(
                 )
         gains = [line["value"] - line["pre_value"] for line in lines]
         assert found[f"{name}_gain"].mean == pytest.approx(100 * sum(gains) / N)
-    unedited = evaluated(model, processor, served(source, processor, model, 4), Unedited())
+    unedited = evaluated(
+        model, processor, served(source, processor, model, TRANSITIVE, 4), Unedited()
+    )
     none = variant_metrics(unedited.scores, "transitive", resamples=2)
     assert all(v.mean == 0 for key, v in none.items() if key.endswith("_gain") and v.n)
     assert none["Locality_I_far_named"].n == 0
