@@ -8,7 +8,9 @@ are depths. One pass over such sequences gives every row what a pass of its own 
 under edits too, since all rows of a sequence stand under one.
 
 A sequence shows at most one picture. A question in text joins the sequence of a picture where that
-makes no sequence longer than the longest.
+makes no sequence longer than the longest. Edits in sequence are one edit, with the rows of a whole
+batch: a sequence that has grown long takes no row more, since a mask grows with the square of its
+length.
 
 Sizes: R rows of T tokens, S sequences of L tokens.
 """
@@ -25,6 +27,7 @@ from torch import Tensor
 
 from models.rows import TEXT_ONLY, Rows
 
+_LONG = 2048  # places of a sequence; of rows that share half of what they are, twice as many
 _BUCKET = 512  # places that a bucket has at least, where there are so many
 _LIKE = 0.95  # of the longest sequence of a bucket
 
@@ -283,6 +286,8 @@ def _trees(
             or (
                 len(shown) and shared <= shown[-1]  # the picture would stand there twice
             )
+            or trees[-1].length + len(path) - shared
+            > (_LONG if 2 * shared < len(path) else 2 * _LONG)
         ):
             trees.append(_Tree(shows=picture != TEXT_ONLY))
             trees[-1].add(row, len(path), path[:0], path[:0])

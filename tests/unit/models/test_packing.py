@@ -56,6 +56,26 @@ def paths(rows: Rows) -> list[list[int]]:
     return [row[real].tolist() for row, real in zip(keys, rows.attention_mask, strict=True)]
 
 
+def test_many_rows_of_one_edit_are_several_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a whole batch are under edits in sequence; alike ones stay together longer."""
+    prompts = [replace(p, edit=0) for seed in range(5) for p in drawn_prompts(seed, pictures=True)]
+    rows = rows_of(prompts)
+    whole, longest = pack(rows), max(map(len, paths(rows)))
+    monkeypatch.setattr(packing_module, "_LONG", 2 * longest)
+    several = pack(rows)
+    assert_paths(several, rows)
+    assert int(several.filled.sum(1).max()) <= 4 * longest < int(whole.filled.sum(1).max())
+    model = any_model("llava")
+    answers = rows.answers()
+    alone = [torch.tensor([number]) for number in range(len(rows))]
+    expected = torch.cat([model(rows.select(one), at=answers.select(one)) for one in alone])
+    packed = model.suffix(model.prefix(rows, 1, packed=True), at=answers)
+    torch.testing.assert_close(packed, expected, atol=1e-4, rtol=1e-4)
+    alike = rows_of([Prompt((5, *range(4, 12), last), 1) for last in range(20, 60)])
+    assert len(pack(alike).filled) == 1
+    assert len(pack(rows_of([Prompt((5, *range(4, 12), n % 60), 1) for n in range(90)])).filled) > 1
+
+
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from(["left", "right"]))
 def test_a_token_looks_at_its_own_row_and_at_nothing_else(
     seed: int, pictures: bool, padding: str
