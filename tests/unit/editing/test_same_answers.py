@@ -178,7 +178,7 @@ def test_answers_are_those_of_an_evaluation(
     [pytest.param(9, marks=pytest.mark.quality), pytest.param(50, marks=pytest.mark.odd)],
 )
 @pytest.mark.parametrize(
-    "name", ["ft", "lora", "rome", "ultraedit", "ike", "mend", "malmen", "serac"]
+    "name", ["ft", "lora", "rome", "ultraedit", "grace", "ike", "mend", "malmen", "serac"]
 )
 def test_answers_are_those_of_evaluations(
     name: str,
