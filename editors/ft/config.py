@@ -18,7 +18,8 @@ class FtOptions(DescentOptions):
     sequential: ClassVar[bool] = True
     together: ClassVar[bool] = True
     added: ClassVar[Mapping[str, Any]] = {
-        **DescentOptions.added, "matrices": [*MLP_ROLES], "layer": None, "minibatch": None,
+        **DescentOptions.added, "matrices": [*MLP_ROLES], "layer": None,
+        "breadth_first": False, "minibatch": 100,
     }  # fmt: skip
 
     name: Literal["ft"]
@@ -27,7 +28,8 @@ class FtOptions(DescentOptions):
     layers: int = Field(ge=1)
     layer: int | None = Field(ge=0)
     matrices: Matrices
-    minibatch: int | None = Field(ge=1)
+    breadth_first: bool
+    minibatch: int = Field(ge=1)
     norm_constraint: float | None = Field(gt=0)
     loss_at: Literal["answer", "prompt_last"]
 

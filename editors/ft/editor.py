@@ -66,9 +66,10 @@ class FineTune:
         Raises:
             ModelError: an edit's loss is not finite.
         """
-        sites, size = self.sites(model), self.options.minibatch
+        sites, options = self.sites(model), self.options
+        size = options.minibatch if options.breadth_first else None
         answers = Minibatches(model, turn, self._teaching, sites, size=size, apart=True)
-        return DeltaEdit(fit_matrices_together(model, answers, sites, self.options, self._rule))
+        return DeltaEdit(fit_matrices_together(model, answers, sites, options, self._rule))
 
     @property
     def _rule(self) -> Rule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 import torch
@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from editors.base import DeltaEdit
+from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune, at_prompt_end
 from editors.lora.editor import Lora
+from editors.options import DescentOptions
 from editors.turn import Turn
 from models.budget import MemoryBudget
 from models.deltas import Deltas, LowRankDelta, Site, linear_weight
@@ -61,6 +63,10 @@ def taught_rows(parts: Sequence[EditBatch]) -> list[list[Rows]]:
     return edits
 
 
+def is_breadth_first(options: DescentOptions) -> TypeGuard[FtOptions]:
+    return isinstance(options, FtOptions) and options.breadth_first
+
+
 def slow(
     model: EditableModel, editor: Descending, parts: Sequence[EditBatch]
 ) -> tuple[dict[Site, Tensor], int]:
@@ -72,7 +78,7 @@ def slow(
     decay = getattr(options, "weight_decay", 0.0)
     optimiser = kind(parameters, lr=options.lr, weight_decay=decay)
     edits, steps = taught_rows(parts), 0
-    minibatch = getattr(options, "minibatch", None) or len(edits)
+    minibatch = options.minibatch if is_breadth_first(options) else len(edits)
     groups = [edits[i : i + minibatch] for i in range(0, len(edits), minibatch)]
     for _ in range(options.steps):
         before = steps
@@ -152,13 +158,21 @@ SETTINGS: dict[str, Descending] = {
     "ft, stops": fine_tune(steps=24, lr=2e-2, stop_loss=4.2),
     "ft, two layers": fine_tune(steps=8, lr=3e-3, layers=2, optimizer="adamw", weight_decay=0.1),
     "ft_l": fine_tune(steps=10, lr=5e-3, norm_constraint=8e-3, loss_at="prompt_last"),
-    "breadth first": fine_tune(steps=4, lr=5e-3, minibatch=3),
-    "breadth first, stops": fine_tune(steps=24, lr=2e-2, minibatch=4, stop_loss=4.5),
+    "breadth first": fine_tune(steps=4, lr=5e-3, breadth_first=True, minibatch=3),
+    "breadth first, stops": fine_tune(
+        steps=24, lr=2e-2, breadth_first=True, minibatch=4, stop_loss=4.5
+    ),
     "breadth first, one matrix": fine_tune(
-        steps=4, lr=5e-3, minibatch=3, layer=1, matrices=["mlp_out"], optimizer="adamw"
+        steps=4,
+        lr=5e-3,
+        breadth_first=True,
+        minibatch=3,
+        layer=1,
+        matrices=["mlp_out"],
+        optimizer="adamw",
     ),
     "breadth first, two layers": fine_tune(
-        steps=3, lr=5e-3, minibatch=1, layer=1, layers=2, norm_constraint=0.01
+        steps=3, lr=5e-3, breadth_first=True, minibatch=1, layer=1, layers=2, norm_constraint=0.01
     ),
     "lora, stops": lora(rank=4, alpha=8, layers=1, steps=30, lr=4e-2, stop_loss=4.5),
     "lora, two layers": lora(rank=3, alpha=6, layers=2, steps=8, lr=1e-2),
@@ -182,7 +196,7 @@ def test_equals_autograd_over_all_edits(kind: str, name: str) -> None:
     for site, delta in update.deltas.items():
         assert float(expected[site].abs().max()) > 1e-3
         torch.testing.assert_close(delta.dense()[0], expected[site], **EXACT)
-    minibatch = getattr(editor.options, "minibatch", None) or 10
+    minibatch = editor.options.minibatch if is_breadth_first(editor.options) else 10
     assert (steps < editor.options.steps * -(-10 // minibatch)) == ("stops" in name)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -190,7 +204,9 @@ def test_equals_autograd_over_all_edits(kind: str, name: str) -> None:
 
 def test_maps_that_run_at_all_tokens_of_the_last_layer() -> None:
     model = double_precision("opt")
-    editor = fine_tune(steps=3, lr=5e-3, minibatch=4, matrices=["value", "mlp_out"])
+    editor = fine_tune(
+        steps=3, lr=5e-3, breadth_first=True, minibatch=4, matrices=["value", "mlp_out"]
+    )
     expected, _ = slow(model, editor, PARTS)
     for site, delta in update_of(model, editor).deltas.items():
         torch.testing.assert_close(delta.dense()[0], expected[site], **EXACT)

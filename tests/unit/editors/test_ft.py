@@ -200,10 +200,11 @@ def test_ft_l_has_the_published_settings() -> None:
 def test_breadth_first_has_the_published_settings() -> None:
     editor = options("ft_bf")
     assert (editor.steps, editor.minibatch, editor.lr, editor.stop_loss) == (25, 100, 5e-4, None)
+    assert editor.breadth_first
     assert (editor.layer, editor.layers, editor.matrices) == (22, 1, ["mlp_out"])
     assert editor.teach_end
     for other in ("ft", "ft_as_run", "ft_l"):
-        assert options(other).minibatch is None
+        assert not options(other).breadth_first
         assert not options(other).teach_end
 
 
@@ -237,7 +238,7 @@ def test_options_of_before_there_were_turns_are_understood() -> None:
     current = options("ft").model_dump()
     before = {
         key: value for key, value in current.items()
-        if key not in ("layer", "matrices", "minibatch", "teach_end")
+        if key not in ("layer", "matrices", "breadth_first", "minibatch", "teach_end")
     }  # fmt: skip
     assert with_current_names(before) == current
 
