@@ -212,8 +212,8 @@ def check_editor(name: str) -> None:
     if name in NO_WEIGHTS:
         raise ConfigError(
             f"editor={name} cannot be read through knowledge neurons: {NO_WEIGHTS[name]}. "
-            "Accepted are editors that change weights (ft, rome, mend, malmen, ultraedit, lora), "
-            "and none for the unedited model."
+            "Accepted are editors that change weights (ft, rome, mend, malmen, rledit, ultraedit, "
+            "lora), and none for the unedited model."
         )
 
 

@@ -125,7 +125,7 @@ def factorise(name: str, delta: Delta) -> Factors:
         raise ModelError(
             f"{name}: the edit has rank {rank} there, so that an adapter would hold "
             f"{rank * (d_out + d_in):,} numbers for a matrix of {d_out * d_in:,}. Merge it instead "
-            "(--format transformers); edits of lora, mend, malmen and rome have low rank."
+            "(--format transformers); edits of lora, mend, malmen, rledit and rome have low rank."
         )
     root = values[:rank].sqrt()
     a, b = (root[:, None] * v[:rank]).float(), (u[:, :rank] * root).float()

@@ -20,11 +20,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
-from editors.base import DeltaEdit, EditorInputs
+from editors.base import Edit, EditorInputs
 from editors.gradients import turn_tokens
 from editors.malmen.config import MalmenOptions
-from editors.malmen.editor import Malmen, build
+from editors.malmen.editor import Malmen
 from editors.objective import Objective, OuterLoss
+from editors.registry import build_editor
 from editors.turn import Turn
 from lightning_modules.decoupled import DecoupledUpdate, with_gradients
 from lightning_modules.editor_training import EditorTraining
@@ -51,7 +52,7 @@ class MalmenTraining(EditorTraining):
         inputs: EditorInputs,
         objective: Objective,
     ) -> None:
-        super().__init__(options, model, build(options, model, inputs), objective)
+        super().__init__(options, model, build_editor(options, model, inputs), objective)
 
     @property
     def ready(self) -> bool:
@@ -106,8 +107,12 @@ class MalmenTraining(EditorTraining):
 
     def make_update(self, parts: Sequence[EditBatch]) -> DecoupledUpdate:
         """One update of the edits of some batches, and of those of the other processes."""
+        return self.update_of(self.turn(parts))
+
+    def update_of(self, turn: Turn) -> DecoupledUpdate:
+        """The same of a turn, on the model with what is in place."""
         editor = self.editor
-        tokens = turn_tokens(editor.name, self.model, editor.sites, self.turn(parts))
+        tokens = turn_tokens(editor.name, self.model, editor.sites, turn)
         editor.observe(tokens)
         return DecoupledUpdate(editor, tokens)
 
@@ -122,7 +127,7 @@ class MalmenTraining(EditorTraining):
         return Turn(sum(map(len, parts)), read)
 
     def judge_parts(
-        self, edit: DeltaEdit, parts: Sequence[EditBatch], collect: Collect | None = None
+        self, edit: Edit, parts: Sequence[EditBatch], collect: Collect | None = None
     ) -> OuterLoss:
         """The outer loss of all edits of some batches under one update.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -29,13 +30,23 @@ def of_rows(batch: EditBatch, rows: Tensor) -> EditBatch:
     )
 
 
+def select_edits(batch: EditBatch, edits: Sequence[int]) -> EditBatch:
+    """A batch of some of the edits, as long as its own rows need.
+
+    Args:
+        batch: all of them.
+        edits: their numbers, ascending.
+    """
+    place = torch.full((len(batch),), -1, device=batch.edit_rows.device)
+    place[list(edits)] = torch.arange(len(edits), device=place.device)
+    part = of_rows(batch, (place[batch.rows.edit_index] >= 0).nonzero().squeeze(1))
+    rows = replace(part.rows, edit_index=place[part.rows.edit_index]).trimmed()
+    ids = tuple(batch.edit_ids[edit] for edit in edits)
+    subjects = tuple(batch.subjects[edit] for edit in edits)
+    return replace(part, rows=rows, edit_ids=ids, subjects=subjects)
+
+
 def split_edits(batch: EditBatch, size: int) -> list[EditBatch]:
     """Batches of so many of the edits, in their order, each as long as its own rows need."""
-    parts = []
-    for start in range(0, len(batch), size):
-        edit, stop = batch.rows.edit_index, min(start + size, len(batch))
-        part = of_rows(batch, ((edit >= start) & (edit < stop)).nonzero().squeeze(1))
-        rows = replace(part.rows, edit_index=part.rows.edit_index - start).trimmed()
-        ids, subjects = batch.edit_ids[start:stop], batch.subjects[start:stop]
-        parts.append(replace(part, rows=rows, edit_ids=ids, subjects=subjects))
-    return parts
+    numbers = range(len(batch))
+    return [select_edits(batch, numbers[start : start + size]) for start in numbers[::size]]

@@ -14,7 +14,13 @@ FT_NOTE = (
     "FT (as run) is what its authors ran."
 )
 
-_SPELLED = {"lora": "LoRA", "ft_l": "FT-L", "ft_bf": "LocFT-BF", "ultraedit": "UltraEdit"}
+_SPELLED = {
+    "lora": "LoRA",
+    "ft_l": "FT-L",
+    "ft_bf": "LocFT-BF",
+    "ultraedit": "UltraEdit",
+    "rledit": "RLEdit",
+}
 _EDITORS = (UNEDITED, "ft", "ike", "mend", "serac", "rome")
 _PAPER_EDITORS = {name: name.upper() for name in _EDITORS[1:]} | {"ft_as_run": "FT"}
 

@@ -30,7 +30,7 @@ def untrained_checkpoint(name: str, model: OpenedModel, record: Record, path: Pa
     config: Any = load_config("train", [f"editor={name}", "experiment=demo"])
     torch.manual_seed(4)
     editor: Any = build_editor(config.editor, model.editable, EditorInputs(model.encoder))
-    if name in ("mend", "malmen"):
+    if name in ("mend", "malmen", "rledit"):
         _look_at(editor, model, record)
     else:
         with torch.no_grad():

@@ -28,10 +28,12 @@ from lightning_modules.checkpoints import SafeFiles
 from lightning_modules.editor_training import EditorTraining
 from lightning_modules.malmen import MalmenTraining
 from lightning_modules.mend import MendTraining
+from lightning_modules.rledit import RleditTraining
 from lightning_modules.serac import SeracTraining
 from models.rows import EditBatch
 from tests import broken_trainings, serac_cases
 from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
+from tests.editors import editor_options
 from tests.malmen_cases import malmen_options, stir
 
 TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
@@ -43,7 +45,7 @@ FULL_DISK = "full disk"  # folder of a training whose first process has none lef
 LONG = "serac supervised text"  # 22 steps; tests/e2e/test_two_processes.py takes half with MEND
 JUDGED = (((30, 31), (32,)), ((34, 33),))  # validation batches, an odd number of them
 CASES = (
-    "mend text", "mend image_text", "malmen text", "malmen image_text",
+    "mend text", "mend image_text", "malmen text", "malmen image_text", "rledit text",
     "serac mixture text", "serac supervised text",
     "serac mixture image_text", "serac supervised image_text",
 )  # fmt: skip
@@ -71,7 +73,7 @@ def fitted(
     """Trains one editor: its state, and what was logged last."""
     name, *objective, questions = case.split()
     pictures = questions == "image_text"
-    trainings = {"mend": _mend, "malmen": _malmen}
+    trainings = {"mend": _mend, "malmen": _malmen, "rledit": _rledit}
     module, batch = (
         trainings[name](pictures) if name in trainings else _serac(objective[0], pictures)
     )
@@ -162,6 +164,18 @@ def _malmen(pictures: bool) -> tuple[EditorTraining, Any]:
     options = malmen_options(batch_size=3, net_batch=4, lr=1e-3)
     objective = Objective("image_text" if pictures else "text", options.weights.model_dump())
     module = MalmenTraining(options, model, inputs(), objective)
+    stir(module.editor)
+    return module, edit_batch
+
+
+def _rledit(pictures: bool) -> tuple[EditorTraining, Any]:
+    """Trajectories of two updates of two edits."""
+    model = any_model("llava" if pictures else "opt").double()
+    torch.manual_seed(11)
+    of_malmen = malmen_options(lr=1e-3).model_dump(exclude={"name"})
+    options = editor_options("rledit", **of_malmen | {"turns": 2, "n_edits": 2, "memory": 1})
+    objective = Objective("image_text" if pictures else "text", options.weights.model_dump())
+    module = RleditTraining(options, model, inputs(), objective)
     stir(module.editor)
     return module, edit_batch
 

@@ -29,7 +29,7 @@ from tests.edit_cases import teach, untrained_checkpoint
 OPTIONS: dict[str, dict[str, Any]] = {
     "ft": {"steps": 3}, "ft_l": {"steps": 3}, "rome": {"steps": 2},
     "lora": {"steps": 3, "matrices": ["value", "mlp_gate"]}, "ike": {"k": 2}, "mend": {},
-    "grace": {"steps": 5}, "malmen": {}, "serac": {}, "ultraedit": {"warm_up": 4},
+    "grace": {"steps": 5}, "malmen": {}, "rledit": {}, "serac": {}, "ultraedit": {"warm_up": 4},
 }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def opened(
 
     def open_(name: str) -> FactEditor:
         trained = {}
-        if name in ("mend", "malmen", "serac"):
+        if name in ("mend", "malmen", "rledit", "serac"):
             path = folder / f"{name}.ckpt"
             trained["ckpt"] = (
                 path if path.exists() else untrained_checkpoint(name, model, record, path)

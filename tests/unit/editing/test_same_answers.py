@@ -45,6 +45,7 @@ PROBES = {"reliability", "generality", "reliability_s", "generality_u"}
 NOISE = {
     "mend": 0.02,
     "malmen": 0.02,
+    "rledit": 0.02,
     "serac": 0.3,
 }  # of trained editors: what makes weights of those they begin with
 Answers = dict[tuple[int, str], str]  # edit, probe -> text
@@ -80,7 +81,7 @@ def checkpoint(model: OpenedModel, name: str, path: Path) -> Path:
                 parameter.add_(size * torch.randn(parameter.shape, generator=draw))
             if key.endswith("log_scale"):  # of SERAC's scope: questions far from the edit are in it
                 parameter.fill_(-8)
-    if name in ("mend", "malmen"):  # and the statistics of what its networks read
+    if name in ("mend", "malmen", "rledit"):  # and the statistics of what its networks read
         editor.train()
         taught = FactEditor(cfg.editor, model, editor)  # type: ignore[arg-type]
         for record in cfg.data.read().records("train")[:32]:
@@ -178,7 +179,7 @@ def test_answers_are_those_of_an_evaluation(
     [pytest.param(9, marks=pytest.mark.quality), pytest.param(50, marks=pytest.mark.odd)],
 )
 @pytest.mark.parametrize(
-    "name", ["ft", "lora", "rome", "ultraedit", "grace", "ike", "mend", "malmen", "serac"]
+    "name", ["ft", "lora", "rome", "ultraedit", "grace", "ike", "mend", "malmen", "rledit", "serac"]
 )
 def test_answers_are_those_of_evaluations(
     name: str,

@@ -50,7 +50,7 @@ def test_models_and_editors_that_are_there_can_be_chosen() -> None:
     assert {"ft", "ft_l", "rome", "lora", "ike"} <= {
         e for e in editors() if not needs_checkpoint(e)
     }
-    assert {e for e in editors() if needs_checkpoint(e)} == {"malmen", "mend", "serac"}
+    assert {e for e in editors() if needs_checkpoint(e)} == {"malmen", "mend", "rledit", "serac"}
     assert "none" not in editors()
 
 
