@@ -173,7 +173,6 @@ transitivity: $(READY)  ## the page that says what of text edits reaches picture
 # stays: the same command goes on where an earlier one ended. MANY= takes the results, GUIDE= the page.
 MANY ?= runs/editors
 GUIDE ?= docs/which-editor.md
-TEXT_ALONE := memit,alphaedit
 FITTED := none,ft,ft_bf,lora,ultraedit,grace
 LEARNED := mend malmen rledit serac
 ZSRE_TRAINED := data=zsre data.root=$(SHARED)/data/zsre 'data.files=[eval_portability.json]' 'data.train_files=[zsre_mend_train-1k.json]' data.on_error=skip
@@ -186,7 +185,10 @@ editors: $(READY)  ## the page that says which editor to take for how many edits
 	}; \
 	all() { \
 	  alone_and_many fitted editor=$(FITTED)$$more "$$@" scenario=$$scenarios; \
-	  alone_and_many text editor=$(TEXT_ALONE) "$$@" scenario=unimodal; \
+	  alone_and_many text editor=memit "$$@" scenario=unimodal; \
+	  $(PY) -m analysis second_moment "$$@" --layer $$layers --cache $$to/moments; \
+	  lowest=_layer-$${layers%%,*}_; moments=$$(ls $$to/moments/*$$lowest* | head -n 1); \
+	  alone_and_many null-space editor=alphaedit "editor.second_moments=$${moments/$$lowest/_layer-*_}" "$$@" scenario=unimodal; \
 	  judge rome editor=rome "$$@" scenario=unimodal data.limit=$$edits; \
 	  judge rome-sequence editor=rome "$$@" scenario=unimodal protocol=sequential "protocol.n=[$$slow]"; \
 	  for editor in $(LEARNED); do \
@@ -195,12 +197,12 @@ editors: $(READY)  ## the page that says which editor to take for how many edits
 	    alone_and_many $$editor $$1 ckpt=$$run/checkpoints/best.ckpt scenario=$$scenarios; \
 	  done; \
 	}; \
-	edits=$(or $(FULL),100); points=10,100,200; slow=$$points; scenarios=unimodal,multimodal; more=,ike; \
+	edits=$(or $(FULL),100); points=10,100,200; slow=$$points; scenarios=unimodal,multimodal; more=,ike; layers=0,1; \
 	for model in $(call given,MODELS,llava_tiny); do \
 	  to=$(MANY)/$$model; all experiment=demo model=$$model; \
 	done; \
 	if test -n "$(REAL)" -a -d $(SHARED)/data/zsre; then \
-	  model=$(REAL)/naming/model; to=$(MANY)/smollm_llava; points=10,100,1000; slow=10,100; scenarios=unimodal; more=; \
+	  model=$(REAL)/naming/model; to=$(MANY)/smollm_llava; points=10,100,1000; slow=10,100; scenarios=unimodal; more=; layers=3,4,5,6,7; \
 	  test -e $$model/manifest.json || $(PY) -m models smollm --alignment naming --output $$model $(BUILD_ARGS); \
 	  all experiment=smollm model=smollm_llava model.path=$$model $(ZSRE_TRAINED); \
 	fi

@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         help="decoder layers, from 0; one file each, in one pass over the text",
     )  # fmt: skip
     moment.add_argument(
-        "--text", type=without_tilde, required=True, metavar="FILE",
-        help="a file, a folder, or a dataset of the hub",
+        "--text", type=without_tilde, metavar="FILE",
+        help="a file, a folder, or a dataset of the hub (default: the training facts of data=)",
     )  # fmt: skip
     moment.add_argument("--column", default="text", help="of a table (default: text)")
     moment.add_argument("--split", default="train", help="of a dataset (default: train)")

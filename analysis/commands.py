@@ -85,17 +85,23 @@ def second_moment(options: argparse.Namespace) -> int:
     check_writable(options.cache, "--cache ")
     cfg = _config("editor=none", *options.words)
 
-    from analysis.second_moment import read_texts, sample_texts, write_moments
+    from analysis.second_moment import fact_texts, read_texts, sample_texts, write_moments
     from runner import assembly
     from runner.start import start
 
-    texts = sample_texts(read_texts(options.text, options.column, options.split), options.samples)
+    texts: list[str] = []
+    if options.text is not None:
+        texts = read_texts(options.text, options.column, options.split)
     with start(cfg) as placement:
         processor = assembly.open_processor(cfg.model)
+        if options.text is None:
+            encoder = assembly.make_encoder(processor, cfg.data.prompt)
+            texts = fact_texts(cfg.data.read().records("train"), encoder)
+        texts = sample_texts(texts, options.samples)
         model = assembly.open_model(cfg.model, placement.device, memory=cfg.trainer.memory_limit)
         files = write_moments(
-            model, processor.tokenizer, texts, name=cfg.model.name, source=options.text,
-            layers=options.layer, batch_size=options.batch, folder=options.cache,
+            model, processor.tokenizer, texts, name=cfg.model.name, layers=options.layer,
+            batch_size=options.batch, folder=options.cache,
         )  # fmt: skip
     screen().print("\n".join(files), soft_wrap=True)
     return 0
@@ -212,8 +218,8 @@ def check_editor(name: str) -> None:
     if name in NO_WEIGHTS:
         raise ConfigError(
             f"editor={name} cannot be read through knowledge neurons: {NO_WEIGHTS[name]}. "
-            "Accepted are editors that change weights (ft, rome, mend, malmen, rledit, ultraedit, "
-            "lora), and none for the unedited model."
+            "Accepted are editors that change weights (ft, rome, memit, mend, malmen, rledit, "
+            "ultraedit, lora), and none for the unedited model."
         )
 
 

@@ -202,8 +202,8 @@ def _of_batch(
         raise ConfigError(
             f"editor={editor.name} makes edits that are no weight deltas ({type(edit).__name__}), "
             "and an update that cannot be seen cannot be compared with neurons. Accepted are "
-            "editors that change weights (ft, rome, mend, malmen, rledit, ultraedit, lora), and "
-            "none."
+            "editors that change weights (ft, rome, memit, mend, malmen, rledit, ultraedit, "
+            "lora), and none."
         )
     sets: dict[tuple[When, Question], list[NeuronSet | None]] = {}
     chains: dict[When, Chains] = {}

@@ -1,18 +1,19 @@
 """The second moment C = E[k k^T] that ROME and MEMIT weigh keys with: its text, and its file.
 
 The text is a .txt or .md file (one document a line), or what the datasets library reads: .jsonl,
-.json, .csv, .parquet with a text column, a folder of such files, or a dataset of the hub. Of more
-than --samples documents a random sample is taken, as published, each cut to what the model reads at
-once; padding does not count. Of several layers the text is read once, and each has its own file.
-Its name says model, layer, data and sample count, and a file that is there already is not made
-again. Use it with `editor.second_moment=FILE` (ROME) or `editor.second_moments=FILES` (MEMIT).
+.json, .csv, .parquet with a text column, a folder of such files, or a dataset of the hub; where
+none is given, what the training records say is true. Of more than --samples documents a random
+sample is taken, as published, each cut to what the model reads at once; padding does not count. Of
+several layers the text is read once, and each has its own file. Its name says model, layer, data
+and sample count, and a file that is there already is not made again. Use it with
+`editor.second_moment=FILE` (ROME) or `editor.second_moments=FILES` (MEMIT).
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from datamodules.prompt_encoder import PromptEncoder
+from datamodules.records import Record
+from datamodules.scenarios import true_questions
 from editors.rome.moments import save_second_moment, second_moments
 from errors import DataError
 from models.deltas import Site
@@ -36,7 +40,6 @@ def write_moments(
     texts: Sequence[str],
     *,
     name: str,
-    source: str,
     layers: Sequence[int],
     batch_size: int,
     folder: Path,
@@ -67,7 +70,7 @@ def write_moments(
         batches = token_batches(model, tokenizer, texts, batch_size)
         moments, tokens = second_moments(model, missing, batches)
         if not tokens:
-            raise DataError(f"--text {source}: no token in {len(texts)} documents.")
+            raise DataError(f"--text: no token in {len(texts)} documents.")
         for site, moment in moments.items():
             path, written = paths[site], facts | {"layer": str(site.layer), "tokens": str(tokens)}
             save_second_moment(path, moment, facts=written)
@@ -81,6 +84,29 @@ def _path(folder: Path, name: str, facts: Mapping[str, str], layer: int) -> Path
     of_layer = {**facts, "layer": str(layer)}
     said = "_".join(f"{key}-{value}" for key, value in of_layer.items())
     return folder / f"{name}_{said}.safetensors"
+
+
+def fact_texts(records: Iterable[Record], encoder: PromptEncoder) -> list[str]:
+    """What records ask in text of edits and paraphrases, with the true answers: each once.
+
+    Raises:
+        DataError: no record says in text what is true.
+    """
+    texts: dict[str, None] = {}
+    for record in records:
+        try:
+            prompts = true_questions(record, pictures=False)
+        except DataError:  # it says nothing true, or nothing in text
+            continue
+        for prompt in prompts:
+            asked = encoder.prompt(prompt.question, plain=prompt.plain or prompt.cloze)
+            texts[f"{asked} {prompt.answer}"] = None
+    if not texts:
+        raise DataError(
+            "no training record says in text what is true, so that there is no text to read. Give "
+            "one: --text FILE."
+        )
+    return list(texts)
 
 
 def sample_texts(texts: list[str], size: int) -> list[str]:

@@ -185,7 +185,7 @@ class Card(_Part):
                 f"{folder} holds an edit of editor={self.label}, which cannot be {purpose}: "
                 f"{WITHOUT_WEIGHTS[self.kind]}, and no weight changes. Ask it by "
                 f"load_edit({str(folder)!r}, model).ask(...), or make the edit with an editor that "
-                "changes weights: ft, lora, mend, malmen, rledit, ultraedit or rome."
+                "changes weights: ft, lora, mend, malmen, rledit, ultraedit, rome or memit."
             )
 
 

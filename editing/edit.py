@@ -113,8 +113,8 @@ class FactEdit:
         if not isinstance(self.value, DeltaEdit):
             raise ModelError(
                 f"editor={self.editor.options.label} changes no weight of the base model: its "
-                "edits answer through ask() alone. FT, LoRA, MEND, MALMEN, RLEdit, UltraEdit "
-                "and ROME make edits of weights."
+                "edits answer through ask() alone. FT, LoRA, MEND, MALMEN, RLEdit, UltraEdit, "
+                "ROME and MEMIT make edits of weights."
             )
         return self.value.deltas
 

@@ -79,7 +79,7 @@ class FactEditor:
             question: as a user asks it, without the prompt's wording.
             answer: the new answer.
             image: the picture that the question is about; a file or a PIL image.
-            subject: what the question is about, as it stands in it; ROME needs it.
+            subject: what the question is about, as it stands in it; ROME and MEMIT need it.
             on: edits that are in place already. This one is made on the model that they have
                 changed (protocol=sequential), and comes back on top of them.
 

@@ -237,7 +237,7 @@ class _Kept:
     ckpt: str | None
 
     def deltas(self) -> tuple[Edit, list[FactEditor]]:
-        """FT, LoRA, MEND, MALMEN, RLEdit, UltraEdit, ROME."""
+        """FT, LoRA, MEND, MALMEN, RLEdit, UltraEdit, ROME, MEMIT."""
         device = self.model.editable.device
         deltas = {site: _moved(d, device) for site, d in read_deltas(self.folder).items()}
         check_shapes(self.folder, deltas, self.model.editable)

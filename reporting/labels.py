@@ -20,6 +20,7 @@ _SPELLED = {
     "ft_bf": "LocFT-BF",
     "ultraedit": "UltraEdit",
     "rledit": "RLEdit",
+    "alphaedit": "AlphaEdit",
 }
 _EDITORS = (UNEDITED, "ft", "ike", "mend", "serac", "rome")
 _PAPER_EDITORS = {name: name.upper() for name in _EDITORS[1:]} | {"ft_as_run": "FT"}

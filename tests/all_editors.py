@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from models.editable import EditableModel
 from models.rows import EditBatch
 from models.sites import ATTENTION_ROLES
 from tests.builders import inputs
-from tests.editors import editor_options, fine_tune, grace, ike, lora, rome
+from tests.editors import editor_options, fine_tune, grace, ike, lora, memit, rome
 from tests.ike_cases import ENCODER, TRAINING
 from tests.malmen_cases import malmen
 from tests.rome_cases import PREFIXES
@@ -26,13 +27,27 @@ from tests.serac_cases import stirred, worded_batch
 Build = Callable[..., Editor]  # (model, steps=of an optimisation)
 
 
-def _rome(model: EditableModel, steps: int, *, moment: bool = False) -> Editor:
+def _moment(model: EditableModel) -> Tensor:
+    """C of some keys, half of whose directions have next to nothing."""
     width = model.hf.config.get_text_config().intermediate_size
     draw = torch.Generator().manual_seed(3)
     keys = torch.randn(4 * width, width, generator=draw, dtype=torch.float64)
+    keys[:, ::2] *= 0.1
+    return keys.mT @ keys / len(keys)
+
+
+def _rome(model: EditableModel, steps: int, *, moment: bool = False) -> Editor:
     return rome(
-        inputs().encoder, PREFIXES, keys.mT @ keys if moment else None,
+        inputs().encoder, PREFIXES, _moment(model) if moment else None,
         layer=1, steps=steps, contexts=[],
+    )  # fmt: skip
+
+
+def _memit(model: EditableModel, steps: int, **changed: Any) -> Editor:
+    layers = [0, 1]
+    return memit(
+        inputs().encoder, PREFIXES, dict.fromkeys(layers, _moment(model)),
+        layers=layers, steps=steps, contexts=[], clamp=4.0, weight_decay=1e-3, **changed,
     )  # fmt: skip
 
 
@@ -90,6 +105,8 @@ EDITORS: dict[str, Build] = {
     ),
     "rome": _rome,
     "rome_second_moment": lambda model, steps: _rome(model, steps, moment=True),
+    "memit": _memit,
+    "alphaedit": partial(_memit, null_space=True, threshold=0.1, ridge=0.1),
     "mend": lambda model, _: _mend(model),
     "mend_attention": lambda model, _: _mend(model, matrices=[*ATTENTION_ROLES]),
     "malmen": lambda model, _: _malmen(model),

@@ -15,6 +15,7 @@ from editors.ft.editor import FineTune
 from editors.grace.editor import Grace
 from editors.ike.editor import Ike
 from editors.lora.editor import Lora
+from editors.memit.editor import Memit
 from editors.mend.editor import Mend
 from editors.registry import registration
 from editors.rome.editor import Rome
@@ -67,6 +68,15 @@ def rome(
     **changed: Any,
 ) -> Rome:
     return Rome(editor_options("rome", **changed), encoder, prefixes, second_moment)
+
+
+def memit(
+    encoder: PromptEncoder,
+    prefixes: Sequence[str] = (),
+    second_moments: Mapping[int, Tensor] | None = None,
+    **changed: Any,
+) -> Memit:
+    return Memit(editor_options("memit", **changed), encoder, prefixes, second_moments)
 
 
 def ike(encoder: PromptEncoder, retriever: Any, *, sentences: Any = None, **changed: Any) -> Ike:

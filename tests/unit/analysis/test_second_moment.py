@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 
 from analysis.__main__ import main
-from analysis.second_moment import read_texts, token_batches
+from analysis.second_moment import fact_texts, read_texts, token_batches
+from datamodules.world import World, generate_world, world_records
 from errors import DataError
 from tests.rome_cases import model_and_encoder
 
@@ -142,6 +143,25 @@ def test_a_wrong_command_ends_with_one_sentence(
     assert part in error
     assert "Traceback" not in error
     assert not (tmp_path / "cache").exists()
+
+
+def test_without_a_text_it_is_made_of_true_facts_each_once(tmp_path: Path) -> None:
+    _, encoder = model_and_encoder("opt")
+    world = World.load(generate_world(tmp_path / "w", size=20, cities=12, seen_views=4))
+    records = world_records(world, "test", seed=0)[:3]
+    texts = fact_texts([*records, *records], encoder)
+    expected = []
+    for record in records:
+        edit, rephrase = record.knowledge_edit, record.rephrase_question
+        assert rephrase is not None
+        expected += [
+            f"Question: {question} Short answer: {edit.answer_true}"
+            for question in (edit.question, rephrase.rephrase_question)
+        ]
+    assert texts == list(dict.fromkeys(expected))
+    silent = record.knowledge_edit.model_copy(update={"answer_true": None})
+    with pytest.raises(DataError, match="no training record says in text what is true"):
+        fact_texts([record.model_copy(update={"knowledge_edit": silent})], encoder)
 
 
 def test_a_byte_order_mark_is_no_letter_of_a_text(tmp_path: Path) -> None:

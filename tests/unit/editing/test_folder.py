@@ -28,6 +28,7 @@ from tests.edit_cases import teach, untrained_checkpoint
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "ft": {"steps": 3}, "ft_l": {"steps": 3}, "rome": {"steps": 2},
+    "memit": {"steps": 2, "contexts": []},
     "lora": {"steps": 3, "matrices": ["value", "mlp_gate"]}, "ike": {"k": 2}, "mend": {},
     "grace": {"steps": 5}, "malmen": {}, "rledit": {}, "serac": {}, "ultraedit": {"warm_up": 4},
 }  # fmt: skip

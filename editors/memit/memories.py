@@ -1,0 +1,128 @@
+"""Facts on their way through the edited layers: what asks for them, and what should be said.
+
+z = h_L + d is the state of the residual stream behind the last edited layer L, at the subject's
+last token, under which the model says the new object; d is found as ROME finds it (Meng et al.
+2023, eq. 16; `editors.rome.values`). What enters a layer is kept under the updates of the layers
+below, so that no layer is passed again for the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from einops import reduce
+from torch import Tensor
+
+from datamodules.prompt_encoder import PromptEncoder
+from editors.memit.config import MemitOptions
+from editors.rome.prompts import assemble
+from editors.rome.values import Prompts, Values, edits_at_once, optimise
+from metrics.precision import single
+from models.context import rest, until
+from models.deltas import Deltas, Site
+from models.editable import EditableModel, PrefixState
+from models.rows import EditBatch, Rows
+
+
+@dataclass(frozen=True)
+class Memories:
+    """E facts, each asked for by C prompts that end with its subject, the plain one first.
+
+    Attributes:
+        state: what enters the next layer at the prompts, E * C rows.
+        lookup: (E * C,) the subject's last token.
+        z: (E, d) what the stream should be behind the last edited layer.
+        edit: (E * C,) the edit of each prompt, among those that are made side by side.
+    """
+
+    state: PrefixState
+    lookup: Tensor
+    z: Tensor
+    edit: Tensor
+
+    @property
+    def n_edits(self) -> int:
+        return len(self.z)
+
+    def keys(self, model: EditableModel, site: Site) -> Tensor:
+        """The mean input of a map over the prompts of each fact: (E, d_in)."""
+        every = torch.arange(len(self.lookup), device=self.lookup.device)
+        keys, _ = model.read(self.state, site, every, self.lookup)
+        keys = keys.to(single(keys.dtype))  # the mean of rounded keys has more digits than they
+        return reduce(keys, "(e c) d -> e d", "mean", e=self.n_edits)
+
+    def residuals(self, model: EditableModel, last: int) -> Tensor:
+        """What the stream at the plain prompts lacks behind the last layer, z - h_L: (E, d)."""
+        rows = len(self.lookup)
+        plain = torch.arange(0, rows, rows // self.n_edits, device=self.lookup.device)
+        leaving = model.advance(self.state.select(plain), last + 1).hidden
+        every = torch.arange(self.n_edits, device=plain.device)
+        return self.z - leaving[every, self.lookup[plain]].to(self.z.dtype)
+
+    def entering(
+        self, model: EditableModel, layer: int, deltas: Deltas, *, together: bool
+    ) -> Memories:
+        """The same before a later layer, under updates of the layers between.
+
+        Args:
+            model: the base model.
+            layer: the one that is entered.
+            deltas: of each fact, or one of all of them.
+            together: whether they are one of all.
+        """
+        under = torch.zeros_like(self.edit) if together else self.edit
+        state = model.advance(self.state, layer, deltas=deltas, edit_index=under)
+        return replace(self, state=state)
+
+
+def memories_of(
+    model: EditableModel,
+    batch: EditBatch,
+    encoder: PromptEncoder,
+    prefixes: Sequence[str],
+    options: MemitOptions,
+) -> Iterator[Memories]:
+    """The facts of a batch before the first edited layer, as many at once as fit into memory.
+
+    Args:
+        model: the base model, with earlier edits in place.
+        batch: the edits.
+        encoder: the run's prompt function.
+        prefixes: texts before a prompt.
+        options: of the descent.
+
+    Raises:
+        DataError: an edit prompt does not contain its subject, or is too long for the model.
+        ModelError: a descent's loss is not finite.
+    """
+    rows, prompts = assemble(
+        encoder,
+        [batch.rows.texts[row] for row in batch.edit_rows.tolist()],
+        batch.subjects,
+        prefixes=prefixes,
+        essence=options.kl_prompt,
+        fact_token=options.fact_token,
+    )
+    rows, prompts = rows.to(model.device), prompts.to(model.device)
+    first, last = options.layers[0], options.layers[-1]
+    at_once = edits_at_once(model, prompts, last)
+    for edits in torch.arange(prompts.n_edits, device=model.device).split(at_once):
+        theirs, their_rows = prompts.select(edits)
+        part, asking = rows.select(their_rows), theirs.rewriting
+        lookup = theirs.lookup[asking]
+        state = model.prefix(until(part.select(asking), lookup), first)
+        z = _targets(model, part, theirs, last, options)
+        yield Memories(state, lookup, z, edits[theirs.edit[asking]])
+
+
+def _targets(
+    model: EditableModel, rows: Rows, prompts: Prompts, layer: int, options: MemitOptions
+) -> Tensor:
+    """What the stream should be behind the last edited layer, z: (E, d)."""
+    # Nothing changes before the lookup token, and nothing after an answer's last is looked at.
+    state, cut = rest(model, rows, layer, prompts.lookup, prompts.last)
+    site, prompts = Site(layer, "mlp_out"), prompts.without(cut)
+    values = Values(model, state, site, prompts, options, stream=True)
+    return values.v_0 + optimise(values)
