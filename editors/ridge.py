@@ -35,6 +35,9 @@ def ridge_update(keys: Tensor, asked: Tensor, ridge: Tensor | float) -> LowRankD
 
     Returns:
         Factor pairs of rank T, in float32 or better; gradients pass to `asked` and `ridge`.
+
+    Raises:
+        ModelError: the ridge is too small beside the keys.
     """
     return LowRankDelta(dual_keys(keys, ridge), asked.to(single(asked.dtype)))
 
@@ -43,6 +46,9 @@ def dual_keys(keys: Tensor, ridge: Tensor | float) -> Tensor:
     """(K K^T + lambda I)^-1 K = K (K^T K + lambda I)^-1: (E, T, d_in) -> (E, T, d_in).
 
     Gradients pass to the ridge.
+
+    Raises:
+        ModelError: the ridge is too small beside the keys.
     """
     k = in_float64(keys)
     ridges = torch.as_tensor(ridge).to(k).reshape(-1).expand(len(k))
@@ -65,7 +71,9 @@ class _DualKeys(torch.autograd.Function):
         tokens_first = keys.shape[1] <= keys.shape[2]
         gram = keys @ keys.mT if tokens_first else keys.mT @ keys
         gram.diagonal(dim1=-2, dim2=-1).add_(ridge[:, None])
-        factor = torch.linalg.cholesky(gram)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if bool(failed.any()):
+            raise ModelError(_singular(keys, ridge))
         dual = _solve(factor, keys, tokens_first=tokens_first)
         ctx.save_for_backward(factor, dual)
         ctx.tokens_first = tokens_first
@@ -78,6 +86,15 @@ class _DualKeys(torch.autograd.Function):
         factor, dual = ctx.saved_tensors
         moved = _solve(factor, dual, tokens_first=ctx.tokens_first)
         return None, -(gradient * moved).sum((1, 2))
+
+
+def _singular(keys: Tensor, ridge: Tensor) -> str:
+    largest = float(keys.square().sum(-1).max())
+    return (
+        f"the least squares of an update cannot be solved in float64: a ridge of "
+        f"{float(ridge.min()):.3g} is lost beside keys k with |k|^2 up to {largest:.3g}. Give a "
+        "larger editor.ridge; one that was learned comes from a training run that broke down."
+    )
 
 
 def _solve(factor: Tensor, keys: Tensor, *, tokens_first: bool) -> Tensor:

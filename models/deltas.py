@@ -203,7 +203,7 @@ class Groups:
         self._item[flat] = order
         mask = torch.zeros(len(counts) * largest, dtype=torch.bool, device=order.device)
         mask[flat] = True
-        self.mask = mask.view(-1, largest)
+        self.mask = mask.view(len(counts), largest)
         self.is_full = bool(mask.all())
         self._aligned = self.is_full and bool((self._place[1:] > self._place[:-1]).all())
 

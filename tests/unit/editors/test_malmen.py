@@ -72,6 +72,21 @@ def test_one_edit_made_together_is_the_single_edit() -> None:
         torch.testing.assert_close(together[site].dense(), delta.dense(), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("numbers", [(3,), (3, 8)])
+def test_edits_whose_tokens_have_no_gradient_change_nothing(numbers: tuple[int, ...]) -> None:
+    """Half precision has no number for what an answer that is known already still asks for."""
+    model, editor = model_and_editor("opt")
+    with torch.no_grad():
+        model.decoder.head.weight.zero_()
+    batch = batch_for("opt", numbers)
+    single = editor.edit(model, batch, model.prefix(batch.rows, 1)).deltas
+    together = editor.edit_together(model, turn_of(model, 1, [batch])).deltas
+    for site in editor.sites:
+        assert single[site].n_edits == len(numbers)
+        assert not single[site].dense().any()
+        assert not together[site].dense().any()
+
+
 def test_edits_are_made_on_the_model_that_earlier_ones_have_changed() -> None:
     model, editor = model_and_editor("llava")
     first, second = batch_for("llava", NUMBERS[:2]), batch_for("llava", NUMBERS[2:])

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from editors.ridge import dual_keys, ridge_update
+from errors import ModelError
 
 
 def dense_update(keys: Tensor, asked: Tensor, ridge: float) -> Tensor:
@@ -49,3 +50,17 @@ def test_the_type_of_the_keys_is_kept_from_single_precision_on() -> None:
     assert dual_keys(keys, 1.0).dtype == torch.float32
     assert dual_keys(keys.half(), 1.0).dtype == torch.float32
     assert dual_keys(keys.double(), 1.0).dtype == torch.float64
+
+
+@pytest.mark.parametrize("n_tokens", [3, 9])
+def test_a_ridge_that_is_lost_beside_the_keys_is_named(n_tokens: int) -> None:
+    """The same key twice: without a ridge the Gram matrix is singular."""
+    keys = torch.full((2, n_tokens, 4), 100.0)
+    assert bool(ridge_update(keys, torch.ones(2, n_tokens, 3), 1e-3).dense().isfinite().all())
+    with pytest.raises(ModelError, match=r"ridge of 1e-20 .* up to 4e\+04.*larger editor\.ridge"):
+        ridge_update(keys, torch.ones(2, n_tokens, 3), 1e-20)
+
+
+def test_no_token_is_no_change() -> None:
+    nothing = ridge_update(torch.zeros(2, 0, 4), torch.zeros(2, 0, 3), 1.0)
+    assert torch.equal(nothing.dense(), torch.zeros(2, 3, 4))
