@@ -53,19 +53,22 @@ class DecoupledUpdate:
         self.edit = DeltaEdit({site: _leaf(delta) for site, delta in self._made.items()})
         leaves = [tensor for delta in self.edit.deltas.values() for tensor in _tensors(delta)]
         self._leaves, self._gradients = leaves, [torch.zeros_like(leaf) for leaf in leaves]
+        self._scale = 1.0
 
     def collect(self, loss: Tensor, scale: float = 1.0) -> None:
         """Adds the gradient of a loss at the update; its graph is then gone.
 
         Args:
             loss: a scalar.
-            scale: what the loss is multiplied by on the way back, for the sake of float16.
+            scale: what the loss is multiplied by on the way back, the whole way to the parameters,
+                for the sake of float16; the same for all losses of an update.
         """
+        self._scale = scale
         with without_autocast(loss.device):
             gradients = torch.autograd.grad(loss * scale, self._leaves, allow_unused=True)
         for total, gradient in zip(self._gradients, gradients, strict=True):
             if gradient is not None:
-                total += gradient / scale
+                total += gradient
 
     def gradients(self) -> dict[str, Tensor]:
         """Parameter of the editor -> gradient of what was collected, by all processes together.
@@ -77,14 +80,15 @@ class DecoupledUpdate:
         totals = {name: torch.zeros_like(value) for name, value in parameters.items()}
         for site, delta in self._made.items():
             made = _tensors(delta)
-            asked, log_ridge = torch.autograd.grad(
-                made, [self._asked[site], self._editor.log_ridge],
-                [next(of_update) for _ in made],
-            )  # fmt: skip
+            with without_autocast(made[0].device):
+                asked, log_ridge = torch.autograd.grad(
+                    made, [self._asked[site], self._editor.log_ridge],
+                    [next(of_update) for _ in made],
+                )  # fmt: skip
             totals["log_ridge"] += log_ridge
             mine = asked[self._mine[site]] * n_processes()  # the others have the rest of the sum
             self._through_networks(site, mine, parameters, totals)
-        return totals
+        return {name: total / self._scale for name, total in totals.items()}
 
     def _through_networks(
         self,

@@ -14,17 +14,19 @@ import torch
 from torch.utils.data import DataLoader
 
 from editors import checkpoint as identity
+from editors.gradients import EditTokens
 from editors.malmen.config import MalmenOptions
 from editors.malmen.editor import build
 from editors.objective import Objective
 from errors import ConfigError, ModelError
+from lightning_modules.decoupled import DecoupledUpdate
 from lightning_modules.malmen import MalmenTraining
-from models.deltas import DenseDelta, LowRankDelta
+from models.deltas import DenseDelta, LowRankDelta, linear_shape
 from models.editable import EditableModel
 from models.parts import split_edits
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch, inputs
-from tests.malmen_cases import malmen_options, slow_gradients, stir
+from tests.malmen_cases import malmen_options, slow_gradients, stir, trained_malmen
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -254,6 +256,37 @@ def test_mixed_precision_trains(tmp_path: Path) -> None:
     logged = fit(module, steps=4, folder=tmp_path, precision="bf16-mixed").callback_metrics
     assert torch.isfinite(logged["val/loss"])
     assert module.editor.log_ridge.dtype == torch.float32
+
+
+def test_small_losses_reach_the_networks_in_float16() -> None:
+    """Of an update that is a matrix; unscaled, its gradient is below what float16 has."""
+    torch.set_default_dtype(torch.float32)
+    model = any_model("opt")
+    editor = trained_malmen(model, edit_batch(range(20, 26)))
+    draw = torch.Generator().manual_seed(3)
+    shapes = {site: linear_shape(model.linear(site)) for site in editor.sites}
+    tokens = {
+        site: EditTokens(
+            torch.randn(30, d_in, generator=draw), 1e-3 * torch.randn(30, d_out, generator=draw),
+            torch.arange(30),
+        )
+        for site, (d_in, d_out) in shapes.items()
+    }  # fmt: skip
+    direction = {site: torch.randn(d, d_in) for site, (d_in, d) in shapes.items()}
+
+    def gradients(size: float, scale: float = 1.0) -> dict[str, torch.Tensor]:
+        update = DecoupledUpdate(editor, tokens)
+        assert {type(delta) for delta in update.edit.deltas.values()} == {DenseDelta}
+        made = [(update.edit.deltas[s].dense()[0] * direction[s]).sum() for s in editor.sites]
+        update.collect(size * torch.stack(made).sum(), scale)
+        return update.gradients()
+
+    expected = gradients(1.0)
+    with torch.autocast("cpu", dtype=torch.float16):
+        got = gradients(1e-8, 2.0**16)
+    for name, gradient in expected.items():
+        off = (1e8 * got[name] - gradient).norm() / gradient.norm()
+        assert off < 0.05, (name, float(off))
 
 
 def test_an_update_is_shared_out_evenly() -> None:
