@@ -21,7 +21,7 @@ import torch
 
 from editors.base import DeltaEdit, EditorInputs, Lasting
 from editors.gradients import EditTokens, answer_tokens, turn_tokens
-from editors.ridge import ridge_update
+from editors.ridge import check_solve, ridge_update
 from editors.turn import Turn
 from editors.ultraedit.config import UltraEditOptions
 from editors.ultraedit.files import load_statistics
@@ -115,9 +115,11 @@ class UltraEdit:
         """One update of all edits of a turn, normalised by all tokens up to its last.
 
         Raises:
-            ModelError: as `edit`.
+            ModelError: as `edit`; or the device has no room for so many edits in one update.
         """
         tokens = turn_tokens(self.name, model, self.sites, turn)
+        for of_site in tokens.values():
+            check_solve(model.budget, len(of_site), of_site.keys.shape[1], len(turn))
         seen = earlier.seen if isinstance(earlier, LifelongEdit) else {}
         return self._updates(tokens, 1, merged(self.warm, seen))
 
@@ -157,9 +159,9 @@ class UltraEdit:
         g_hat = normalised(tokens.delta, known.gradients)
         if self.options.whitening:
             g_hat = whitened(g_hat, known.gradients, self.options.shrinkage)
-        asked = -self.options.edit_lr * k_hat.square().sum(-1, keepdim=True) * g_hat
-        keys, asked = (side.masked_fill(padding, 0) for side in (tokens.x, asked))
-        return ridge_update(keys, asked, self.options.ridge)
+        change = -self.options.edit_lr * k_hat.square().sum(-1, keepdim=True) * g_hat
+        keys, change = (side.masked_fill(padding, 0) for side in (tokens.x, change))
+        return ridge_update(keys, change, self.options.ridge)
 
 
 def build(options: UltraEditOptions, model: EditableModel, inputs: EditorInputs) -> UltraEdit:

@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from datamodules.order import cut
 from datamodules.records import Record
@@ -29,7 +28,7 @@ from models.rows import EditBatch
 from reporting.labels import PAPER_SCENARIOS
 from tests.builders import llava
 from tests.editors import editor_options
-from tests.parity.test_sequential import _norm
+from tests.parity.double_precision import in_float64
 from tests.parity.test_slow_reference import (
     IMAGE_ID,
     TOKENIZER,
@@ -46,11 +45,8 @@ OPTIONS = {"layers": 2, "edit_lr": 1e-3, "ridge": 0.5, "shrinkage": 0.3}
 
 @pytest.fixture(autouse=True, scope="module")
 def _float64() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LlamaRMSNorm, "forward", _norm)
+    with in_float64():
         yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +97,13 @@ class SlowUltraEdit:
                 u, s, v = torch.linalg.svd(shrunk)
                 g_hat = g_hat @ (u @ torch.diag(1 / s.sqrt()) @ v)
             new = range(len(k) - counts[number], len(k))
-            asked = torch.stack(
+            changes = torch.stack(
                 [-OPTIONS["edit_lr"] * k_hat[t].norm() ** 2 * g_hat[t] for t in new]
             )
             keys = torch.stack([k[t] for t in new])
             normal = keys.T @ keys + OPTIONS["ridge"] * torch.eye(keys.shape[1])
             with torch.no_grad():
-                matrix.weight += (torch.linalg.inv(normal) @ keys.T @ asked).T
+                matrix.weight += (torch.linalg.inv(normal) @ keys.T @ changes).T
 
     def _read(
         self, hf: PreTrainedModel, edited: list[nn.Linear], prompt: object, share: float

@@ -213,8 +213,8 @@ def test_training_leaves_the_base_alone_and_goes_on_exactly(tmp_path: Path) -> N
     for name, value in second.editor.state_dict().items():
         assert torch.equal(value, expected[name]), name
     stored = torch.load(tmp_path / "half.ckpt", weights_only=True)
-    found = RleditOptions.model_validate(identity.editor_options(stored))
-    identity.load_editor(build(found, model, inputs()), stored, model)
+    chosen = RleditOptions.model_validate(identity.editor_options(stored))
+    identity.load_editor(build(chosen, model, inputs()), stored, model)
 
 
 def test_edits_are_dealt_out_so_that_shares_of_processes_make_the_same_turns() -> None:
