@@ -232,8 +232,8 @@ class ManyEditsModule(EvaluationModule):
             )
         self.edits = edit.after(earlier)
         self._seconds |= dict.fromkeys(turn, seconds)
-        for number in taught:
-            self._number[number] = len(self._number)
+        first = max(self._number.values(), default=-1) + 1
+        self._number |= {number: place for place, number in enumerate(taught, start=first)}
         for number in sorted(instead, reverse=True):  # the one in its place may have one too
             self._number[number] = self._number[instead[number]]
 

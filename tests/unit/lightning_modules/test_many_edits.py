@@ -251,6 +251,15 @@ def test_of_edits_of_one_fact_the_last_is_taught(
     assert module.outcome.report["number"] == pytest.approx((0 + 0 + 1 + 2) / 4)
 
 
+def test_what_is_reported_is_of_the_edits_that_were_taught(
+    model: Llava, crossed: RecordSource
+) -> None:
+    module = ran(made(SequentialModule, model, Spy(), crossed, points=(2, 4), turn=2))
+    reported = [outcome.report["number"] for outcome in module.curve.values()]
+    # Of 0 and 1 the latter was taught, the first of all; then 2 and 3.
+    assert reported == pytest.approx([0, (0 + 0 + 1 + 2) / 4])
+
+
 def test_contradictions_are_refused_where_that_is_asked_for(
     model: Llava, crossed: RecordSource
 ) -> None:
