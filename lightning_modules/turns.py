@@ -49,13 +49,27 @@ def check_points(points: Sequence[int], data: EditDataModule) -> None:
     Raises:
         ConfigError: naming both numbers.
     """
-    n_edits, known = data.n_edits("test"), data.known.get("test")
+    known = data.known.get("test")
+    of = "" if known is None else f" of {known.candidates} whose facts the unedited model knows"
+    check_number(points, data.n_edits("test"), data.source.name, of=of)
+
+
+def check_number(points: Sequence[int], n_edits: int, data: str, *, of: str = "") -> None:
+    """Refuses points of the curve that there are too few edits for.
+
+    Args:
+        points: numbers of edits in place, ascending.
+        n_edits: of the test split.
+        data: its name.
+        of: how that number came about.
+
+    Raises:
+        ConfigError: naming both numbers.
+    """
     if n_edits < points[-1]:
-        of = "" if known is None else f" of {known.candidates} whose facts the unedited model knows"
         raise ConfigError(
             f"protocol.n={','.join(map(str, points))} makes {points[-1]} edits, and the test split "
-            f"of data={data.source.name} has {n_edits}{of}. Give no number above {n_edits}, or "
-            "more data."
+            f"of data={data} has {n_edits}{of}. Give no number above {n_edits}, or more data."
         )
 
 

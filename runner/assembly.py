@@ -56,9 +56,9 @@ from results.folder import SEQUENTIAL
 from results.partial import PartialResults
 from runner.caching import open_cache
 from runner.checked import log_contents
-from runner.contradictions import check_contradictions
 from runner.learnt import log_overlaps
 from runner.lengths import check_lengths
+from runner.many_edits import check_many_edits
 from runner.partial import Upper, note_files, upper_part
 from runner.resident import base_model, processor_of
 from runner.token_bound import check_records
@@ -286,7 +286,7 @@ def open_parts(
     data.connect(encoder, images)
     data.check()
     check_records(cfg, data)
-    check_contradictions(cfg, data)
+    check_many_edits(cfg, data)
     processes = max(1, rank_and_world()[1] // cfg.trainer.num_nodes)
     memory = cfg.trainer.memory_limit
     upper = upper_part(cfg, device) if "train" in scenarios else None
