@@ -78,6 +78,20 @@ def test_rome_reaches_its_targets(world: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.quality
+def test_grace_reaches_its_targets(world: Path, tmp_path: Path) -> None:
+    found = evaluated(world, tmp_path / "out", "editor=grace", "data.limit=64")
+    assert found["means"]["Reliability"] >= 98
+    assert found["means"]["Generality"] >= 95
+    assert found["means"]["Locality"] >= 98
+    assert found["editor_report"]["scope_precision"] >= 0.95
+    assert found["editor_report"]["scope_recall"] >= 0.95
+    pictures = evaluated(
+        world, tmp_path / "pictures", "editor=grace", "scenario=transitive", "data.limit=32"
+    )
+    assert pictures["means"]["Reliability_S"] >= 80
+
+
+@pytest.mark.quality
 def test_ike_reaches_its_target(world: Path, tmp_path: Path) -> None:
     found = evaluated(world, tmp_path / "out", "editor=ike", "data.limit=64")
     assert found["means"]["Reliability"] >= 90
@@ -113,11 +127,11 @@ def test_pictures_are_served_to_every_other_editor(
 ) -> None:
     options = ("scenario=multimodal", "data.limit=6")
     run(
-        "evaluate.py", "-m", "experiment=demo", "editor=ike,lora", f"data.root={world}",
+        "evaluate.py", "-m", "experiment=demo", "editor=ike,lora,grace", f"data.root={world}",
         "logger=none", f"output_dir={tmp_path}", *options,
     )  # fmt: skip
-    ike, lora = (json.loads((tmp_path / f"{n}/summary.json").read_text()) for n in (0, 1))
-    for editor, summary in (("ike", ike), ("lora", lora)):
+    for number, editor in enumerate(("ike", "lora", "grace")):
+        summary = json.loads((tmp_path / str(number) / "summary.json").read_text())
         assert (summary["editor"], summary["n_edits"]) == (editor, 6)
         assert summary["metrics"]["Reliability_S"]["mean"] > 50
     judged = evaluated(
