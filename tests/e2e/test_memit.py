@@ -19,13 +19,7 @@ def test_turns_are_written_into_the_null_space_of_a_text(world: Path, tmp_path: 
     moments = ("second_moment", "model=llava_tiny", "--layer", "0,1", "--text", text)
     run("-m", "analysis", *map(str, moments), "--cache", str(cache))
     (first,) = cache.glob("*_layer-0_*")
-    options = (
-        "experiment=demo",
-        f"data.root={world}",
-        "logger=none",
-        "editor.contexts=[]",
-        "editor.steps=10",
-    )
+    options = ("experiment=demo", f"data.root={world}", "logger=none", "editor.contexts=[]")
     alphaedit = (*options, "editor=alphaedit", f"output_dir={folder}")
     printed = run("evaluate.py", *alphaedit, "data.limit=2", status=2)
     assert "editor.null_space=true" in printed
