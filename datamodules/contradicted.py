@@ -15,7 +15,7 @@ from datamodules.scenarios import Prompt, Scenario
 from errors import DataError
 
 Key = tuple[str, str | None]  # question and picture
-_OF_THE_EDIT = ("reliability", "generality", "portability")
+_OF_THE_EDIT = ("reliability", "generality", "portability", "named")
 
 
 def contradicted(records: Sequence[Record], scenario: Scenario) -> Mapping[tuple[int, str], int]:

@@ -10,7 +10,7 @@ from datamodules.collate import Collator, RowTable
 from datamodules.contradicted import contradicted, superseded
 from datamodules.images import ImageStore
 from datamodules.records import OneHopQuestion, Question, Record
-from datamodules.scenarios import SCENARIOS
+from datamodules.scenarios import SCENARIOS, training_scenario
 from tests.serac_cases import inputs
 from tests.serac_cases import record as worded_record
 
@@ -50,6 +50,15 @@ def test_of_two_edits_of_a_fact_the_later_one_counts() -> None:
     probes = ("reliability", "generality", "portability")
     assert [of_the_edit[0, probe] for probe in probes] == [2, 2, 2]
     assert not [key for key in contradictions if key[0] == 2 and key[1] in probes]
+
+
+def test_questions_of_training_about_an_edit_that_is_taken_back_are_not_asked() -> None:
+    probes = {"reliability_s", "generality_u", "named_s", "named_u", "stability_same_t"}
+    scenario = training_scenario("transitive", "transitive", probes)
+    records = [*worded(0), *taught_otherwise(worded(0))]
+    assert all(make_prompt(records[0]) for make_prompt in scenario.probes.values())
+    about_it = probes - {"stability_same_t"}
+    assert contradicted(records, scenario) == {(0, probe): 1 for probe in about_it}
 
 
 def test_the_same_answer_again_takes_nothing_back() -> None:
