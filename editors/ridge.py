@@ -104,13 +104,21 @@ def _solve(factor: Tensor, keys: Tensor, *, tokens_first: bool) -> Tensor:
     return torch.cholesky_solve(keys.mT, factor).mT
 
 
-def solve_bytes(n_tokens: int, d_in: int) -> int:
-    """Bytes that one update takes at its peak: Gram matrix and factor, keys and solution twice."""
+def solve_bytes(n_tokens: int, d_in: int, beside: int = 0) -> int:
+    """Bytes that one update takes at its peak: Gram matrix and factor, keys and solution twice.
+
+    Args:
+        n_tokens: T.
+        d_in: of the linear map.
+        beside: numbers of each token that are held besides, in float64.
+    """
     smaller = min(n_tokens, d_in)
-    return (2 * smaller**2 + 4 * n_tokens * d_in) * torch.float64.itemsize
+    return (2 * smaller**2 + n_tokens * (4 * d_in + beside)) * torch.float64.itemsize
 
 
-def check_solve(budget: MemoryBudget, n_tokens: int, d_in: int, n_edits: int) -> None:
+def check_solve(
+    budget: MemoryBudget, n_tokens: int, d_in: int, n_edits: int, *, beside: int = 0
+) -> None:
     """Refuses an update that the device has no room for.
 
     Args:
@@ -118,18 +126,20 @@ def check_solve(budget: MemoryBudget, n_tokens: int, d_in: int, n_edits: int) ->
         n_tokens: T.
         d_in: of the linear map.
         n_edits: edits whose tokens these are.
+        beside: as of `solve_bytes`.
 
     Raises:
         ModelError: says how many tokens and about how many edits there is room for.
     """
-    needed = solve_bytes(n_tokens, d_in)
+    needed = solve_bytes(n_tokens, d_in, beside)
     if budget.free is None or needed <= budget.free:
         return
-    fit = bisect_right(range(n_tokens), budget.free, key=lambda t: solve_bytes(t, d_in)) - 1
+    tokens = range(n_tokens)
+    fit = bisect_right(tokens, budget.free, key=lambda t: solve_bytes(t, d_in, beside)) - 1
     raise ModelError(
-        f"One update of {n_edits} edits with {n_tokens} answer tokens takes {needed / GB:.1f} GB "
+        f"One update of {n_edits} edits with {n_tokens} keys takes {needed / GB:.1f} GB "
         f"to solve for in float64, and {budget.device} has {budget.free / GB:.1f} GB free beside "
-        f"the base model: there is room for {max(0, fit)} tokens, about "
+        f"the base model: there is room for {max(0, fit)} keys, about "
         f"{max(0, fit) * n_edits // n_tokens} edits. Make fewer edits in one update, in several "
         "turns."
     )

@@ -29,6 +29,7 @@ from editors.registry import build_editor
 from editors.turn import Turn
 from lightning_modules.decoupled import DecoupledUpdate, with_gradients
 from lightning_modules.editor_training import EditorTraining
+from lightning_modules.processes import n_processes
 from models.editable import EditableModel, PrefixState
 from models.parts import of_rows, split_edits
 from models.rows import EditBatch
@@ -113,6 +114,7 @@ class MalmenTraining(EditorTraining):
         """The same of a turn, on the model with what is in place."""
         editor = self.editor
         tokens = turn_tokens(editor.name, self.model, editor.sites, turn)
+        editor.check_room(self.model, tokens, len(turn), processes=n_processes())
         editor.observe(tokens)
         return DecoupledUpdate(editor, tokens)
 

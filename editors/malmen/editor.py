@@ -113,11 +113,34 @@ class Malmen(nn.Module):
         tokens = turn_tokens(self.name, model, self.sites, turn)
         if self.training:
             self.observe(tokens)
+        self.check_room(model, tokens, len(turn))
         deltas = {}
         for site, of_site in tokens.items():
-            check_solve(model.budget, len(of_site), of_site.keys.shape[1], len(turn))
             deltas[site] = self.update(site, of_site.keys, self.asked_in_parts(site, of_site))
         return DeltaEdit(deltas)
+
+    def check_room(
+        self,
+        model: EditableModel,
+        tokens: Mapping[Site, EditTokens],
+        n_edits: int,
+        *,
+        processes: int = 1,
+    ) -> None:
+        """Refuses an update that the device has no room for.
+
+        Args:
+            model: the base model.
+            tokens: of this process.
+            n_edits: of this process.
+            processes: that have about as many of both, and solve for all of them.
+
+        Raises:
+            ModelError: says how many edits there is room for.
+        """
+        for of_site in tokens.values():
+            n_tokens, d_in = processes * len(of_site), of_site.keys.shape[1]
+            check_solve(model.budget, n_tokens, d_in, processes * n_edits)
 
     def observe(self, tokens: Mapping[Site, EditTokens]) -> None:
         """Adds tokens to the input statistics, those of every process where there are several."""

@@ -23,6 +23,7 @@ from editors.base import DeltaEdit, EditorInputs, Lasting
 from editors.memit.config import MemitOptions
 from editors.memit.memories import Memories, memories_of
 from editors.memit.update import Coordinates, Identity, NullSpace, Whitening, update_inputs
+from editors.ridge import check_solve
 from editors.rome.moments import load_second_moment
 from editors.rome.prompts import check_prefixed, sample_prefixes
 from editors.turn import Turn
@@ -126,6 +127,9 @@ class Memit:
             parts: the facts, before the first edited layer.
             earlier: site -> keys of earlier turns (1, m, d_in).
             together: whether the facts are one edit.
+
+        Raises:
+            ModelError: the device has no room for so many facts in one edit.
         """
         axis = 0 if together else 1
         deltas: dict[Site, LowRankDelta] = {}
@@ -137,6 +141,10 @@ class Memit:
                 parts = [p.entering(model, site.layer, below, together=together) for p in parts]
             keys = torch.cat([part.keys(model, site) for part in parts]).unsqueeze(axis)
             lacks = torch.cat([part.residuals(model, sites[-1].layer) for part in parts])
+            if together:
+                known = earlier[site].shape[1] if site in earlier else 0
+                n_edits, d_in = keys.shape[1:]
+                check_solve(model.budget, known + n_edits, d_in, known + n_edits)
             inputs = update_inputs(
                 keys, self.options.ridge, self.coordinates[site], earlier.get(site)
             )

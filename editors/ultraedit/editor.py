@@ -119,7 +119,9 @@ class UltraEdit:
         """
         tokens = turn_tokens(self.name, model, self.sites, turn)
         for of_site in tokens.values():
-            check_solve(model.budget, len(of_site), of_site.keys.shape[1], len(turn))
+            d_in, d_out = of_site.keys.shape[1], of_site.gradients.shape[1]
+            beside = _COPIES * (d_in + d_out)
+            check_solve(model.budget, len(of_site), d_in, len(turn), beside=beside)
         seen = earlier.seen if isinstance(earlier, LifelongEdit) else {}
         return self._updates(tokens, 1, merged(self.warm, seen))
 

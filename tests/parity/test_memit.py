@@ -11,7 +11,9 @@ from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
 from editors.memit.editor import KeyedEdit, Memit
+from editors.ridge import solve_bytes
 from editors.turn import Turn
+from errors import ModelError
 from models.budget import MemoryBudget
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel
@@ -156,6 +158,17 @@ def test_two_turns_leave_the_keys_of_the_first_alone_in_the_null_space(null_spac
         assert isinstance(both_turns, KeyedEdit)
         assert both_turns.keys[site].shape[:2] == (1, 5)
         assert torch.equal(both_turns.keys[site][:, :3], first.keys[site])
+
+
+def test_a_turn_without_room_says_how_many_facts_fit() -> None:
+    """Keys of earlier turns take room as well."""
+    model, encoder = prepared("llama")
+    editor, _ = both(model, encoder, VARIANTS["null space"])
+    first = editor.edit_together(model, turn_of(model, encoder, 0, (0, 1)), None)
+    model.budget = MemoryBudget(free=solve_bytes(2, 24), device="this GPU")
+    editor.edit_together(model, turn_of(model, encoder, 0, (3, 4)), None)
+    with pytest.raises(ModelError, match=r"4 edits with 4 keys .* this GPU .* about 2 edits"):
+        editor.edit_together(model, turn_of(model, encoder, 0, (3, 4)), first)
 
 
 def test_little_memory_changes_no_edit() -> None:

@@ -147,7 +147,7 @@ def test_an_update_without_room_says_how_many_edits_fit() -> None:
     model, editor = model_and_editor("opt")
     turn = turn_of(model, 1, [batch_for("opt", tuple(range(12)))])
     model.budget = MemoryBudget(free=10_000, device="this GPU")
-    with pytest.raises(ModelError, match=r"12 edits with \d+ answer tokens .* room for (\d+) tok"):
+    with pytest.raises(ModelError, match=r"12 edits with \d+ keys .* room for (\d+) keys"):
         editor.edit_together(model, turn)
     model.budget = MemoryBudget(free=10_000_000)
     editor.edit_together(model, turn)

@@ -217,6 +217,16 @@ def test_memory_counts_edits_tokens_and_pairs() -> None:
     assert pairs - all_of_them == len(EDITS) * 8 * 2 * (16**2 + 24**2)
 
 
+def test_an_update_without_room_says_how_many_edits_fit() -> None:
+    model, turn = llava(), tuple(range(12))
+    editor = UltraEdit(options(), model)
+    model.budget = MemoryBudget(free=40_000, device="this GPU")
+    with pytest.raises(ModelError, match=r"12 edits with \d+ keys .* this GPU .*about \d edits"):
+        editor.edit_together(model, turn_of(model, turn), None)
+    model.budget = MemoryBudget(free=10_000_000)
+    editor.edit_together(model, turn_of(model, turn), None)
+
+
 def test_the_warm_up_looks_at_training_edits_once() -> None:
     model = llava()
     wanted: list[int] = []

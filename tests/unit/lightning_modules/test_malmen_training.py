@@ -21,6 +21,7 @@ from editors.objective import Objective
 from errors import ConfigError, ModelError
 from lightning_modules.decoupled import DecoupledUpdate
 from lightning_modules.malmen import MalmenTraining
+from models.budget import MemoryBudget
 from models.deltas import DenseDelta, LowRankDelta, linear_shape
 from models.editable import EditableModel
 from models.parts import split_edits
@@ -248,6 +249,13 @@ def test_broken_losses_and_gradients_name_the_records(tmp_path: Path) -> None:
     module.editor.edit_lr.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(ModelError, match=r"gradient is not finite .* 3 \(subject 3\)\. Look"):
         fit(module, steps=1, folder=tmp_path)
+
+
+def test_an_update_of_a_step_without_room_is_refused() -> None:
+    module = training(any_model("opt"))
+    module.model.budget = MemoryBudget(free=100, device="this GPU")
+    with pytest.raises(ModelError, match=r"3 edits with \d+ keys .* this GPU"):
+        step(module, edit_batch((3, 8, 5)))
 
 
 def test_mixed_precision_trains(tmp_path: Path) -> None:
