@@ -28,8 +28,10 @@ from errors import ModelError
 from metrics.precision import single
 from results.files import replacing
 
-# The prompt that a radius grew to is computed again in other batches, with other last digits.
+# The prompt that a radius grew to is computed again in other batches, with other last digits: the
+# radius is larger by a share of the distance, and by so many last digits of the key.
 EXPAND = 1 + 1e-3
+LAST_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class Codebook:
         if earlier is not None:
             n, every = len(earlier), Entries.joined([earlier.entries, entries])
         keys, values = every.keys.to(single(every.keys.dtype)), every.values.clone()
+        rounded = LAST_DIGITS * torch.finfo(every.keys.dtype).eps
         radii = torch.full_like(keys[:, 0], epsilon_init)
         if earlier is not None:
             radii[:n] = earlier.radii
@@ -150,7 +153,8 @@ class Codebook:
             if i < 0 or distance > radii[i] + epsilon_init:
                 source.append(new)
             elif labels[i] == labels[new]:
-                radii[i] = max(float(radii[i]), distance * EXPAND)
+                off = rounded * float(keys[new].norm())
+                radii[i] = max(float(radii[i]), distance * EXPAND, distance + off)
             elif every.prompts[i] == every.prompts[new]:
                 labels[i], values[i] = labels[new], values[new]
                 radii[i] = min(float(radii[i]), epsilon_init)

@@ -207,6 +207,26 @@ def test_a_later_edit_of_the_same_prompt_takes_the_place_of_the_earlier() -> Non
     assert torch.equal(kept.codebook.entries.values[0], later.entries.values[0])
 
 
+def test_a_prompt_that_a_radius_grew_to_lies_within_it_in_half_precision() -> None:
+    """Read in other batches its key has other last digits, of which bfloat16 has few."""
+    model = any_model("llava")
+    model.to(torch.bfloat16)
+    editor = grace(**FAR | {"epsilon_init": 1e-3, "steps": 1})
+    batch = edit_batch(range(12), pictures=True)
+    entries = editor.entries(model, batch, model.prefix(batch.rows, 1))
+    end = batch.rows.answers().prompt_end[batch.edit_rows]
+    packed = model.prefix(batch.rows, 1, packed=True)
+    again, _ = model.read(packed, editor.site, batch.edit_rows, end)
+    assert not torch.equal(again, entries.keys)
+    for number in range(1, len(entries)):
+        pair = replace(entries.select([0, number]), labels=((1,), (1,)))
+        apart = float((pair.keys[0] - pair.keys[1]).float().norm())
+        book = Codebook.of(pair, epsilon_init=apart / 1.9)
+        assert len(book) == 1
+        assert float(book.radii) < 1.1 * apart + 0.05 * float(pair.keys[1].float().norm())
+        assert book.lookup(again[number][None]).tolist() == [0]
+
+
 def test_a_joint_edit_has_an_entry_for_each_of_its_rows() -> None:
     model, editor = picture_model(), grace(**FAR | {"epsilon_init": 0.05})
     batch = looked(model, worded_batch((1, 2), pictures=True))
