@@ -294,10 +294,3 @@ def test_missing_files_and_small_training_splits_are_refused_before_any_model(
     with pytest.raises(DataError, match=r"editor\.warm_up=100 .* which has 0 records"):
         options().check_records([], records)
     options(warm_up=0).check_records([], records)
-
-
-def test_an_update_that_has_no_room_is_refused() -> None:
-    model = llava()
-    model.budget = MemoryBudget(free=100)
-    with pytest.raises(ModelError, match=r"One update of 4 edits with 7 answer tokens"):
-        UltraEdit(options(), model).edit_together(model, turn_of(model, EDITS), None)
