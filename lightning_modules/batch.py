@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from lightning_modules.many_edits import ManyEditsModule
+from models.rows import EditBatch
 from results.folder import BATCH
 
 
@@ -21,7 +22,13 @@ class BatchModule(ManyEditsModule):
     def to_make(self) -> Sequence[range]:
         """The updates whose points are not there yet.
 
-        Lightning leaves out its hooks where nothing is served, so the smallest one is made again
-        where all are there.
+        Lightning leaves out its hooks where nothing is served, so the smallest one is served where
+        all are there.
         """
         return [t for t in self.turns if t.stop not in self._at_points] or self.turns[:1]
+
+    def test_step(self, batch: EditBatch, batch_idx: int) -> None:
+        """As of `ManyEditsModule`; of an update whose point is there nothing is made again."""
+        turn, _ = self._served[batch_idx]
+        if turn.stop not in self._at_points:
+            super().test_step(batch, batch_idx)
