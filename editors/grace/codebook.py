@@ -144,12 +144,12 @@ class Codebook:
         if earlier is not None:
             radii[:n] = earlier.radii
         labels, source = list(every.labels), list(range(n))  # of what becomes an entry
+        apart = _distances(keys[n:], keys).cpu()
         for new in range(n, len(every)):
             i, distance = -1, torch.inf
             if source:
-                distances = torch.linalg.vector_norm(keys[source] - keys[new], dim=1)
-                i = source[int(distances.argmin())]
-                distance = float(distances.min())
+                nearest = apart[new - n, source].min(0)
+                i, distance = source[int(nearest.indices)], float(nearest.values)
             if i < 0 or distance > radii[i] + epsilon_init:
                 source.append(new)
             elif labels[i] == labels[new]:
@@ -183,10 +183,15 @@ class Codebook:
         """
         keys = self.entries.keys
         queries, keys = (vectors.to(single(vectors.dtype)) for vectors in (queries, keys))
-        # Products of such vectors would have lost the digits that a small distance is made of.
-        mode = "donot_use_mm_for_euclid_dist"
-        distances = torch.cdist(queries[None], keys[None], compute_mode=mode)[0]  # (Q, M)
+        distances = _distances(queries, keys)
         if allowed is not None:
             distances = distances.masked_fill(~allowed, torch.inf)
         nearest = distances.min(-1)
         return torch.where(nearest.values <= self.radii[nearest.indices], nearest.indices, -1)
+
+
+def _distances(queries: Tensor, keys: Tensor) -> Tensor:
+    """(Q, d_in), (M, d_in) -> (Q, M)."""
+    # Products of such vectors would have lost the digits that a small distance is made of.
+    mode = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(queries[None], keys[None], compute_mode=mode)[0]
