@@ -171,13 +171,19 @@ def fit_answers_together(
         ModelError: an edit's loss is not finite, or the parameters are more than the device has.
     """
     optimiser_bytes(model, start)
-    learner = _Parameters(start, as_deltas, options)
+    learner = SharedParameters(start, as_deltas, options)
     descend_together(minibatches, learner, options)
     return [move.detach() for move in learner.moves]
 
 
-class _Parameters:
-    """Parameters of any kind, moved by Adam."""
+class SharedParameters:
+    """Parameters of any kind, moved by Adam: a `Learner`.
+
+    Args: as of `fit_answers_together`.
+
+    Attributes:
+        moves: per parameter the move from its start, (1, *S) in float32 or better.
+    """
 
     def __init__(
         self, start: Sequence[Tensor], as_deltas: AsDeltas, options: DescentOptions
@@ -195,8 +201,9 @@ class _Parameters:
         with torch.enable_grad():
             logits = answers.logits(self._as_deltas(self.moves), under)
             losses, done = losses_of(logits, lessons, self._options)
-            gradients = torch.autograd.grad(share * losses.sum(), self.moves)
+            gradients = torch.autograd.grad(losses.sum(), self.moves)
         for move, gradient in zip(self.moves, gradients, strict=True):
+            gradient = share * gradient  # in float32: float16 would lose it on its way back
             gradient = gradient.contiguous()  # fused Adam reads memory order, whatever the strides
             move.grad = gradient if move.grad is None else move.grad + gradient
         return losses.detach(), done

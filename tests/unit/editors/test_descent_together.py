@@ -18,9 +18,11 @@ from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune, at_prompt_end
 from editors.lora.editor import Lora
 from editors.options import DescentOptions
+from editors.teaching import Teaching
+from editors.together import Minibatches, SharedParameters
 from editors.turn import Turn
 from models.budget import MemoryBudget
-from models.deltas import Deltas, LowRankDelta, Site, linear_weight
+from models.deltas import Delta, Deltas, LowRankDelta, Site, linear_weight
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows
 from tests.builders import Prompt, any_model, edit_batch, edited, random_deltas, rows_of
@@ -183,6 +185,32 @@ def update_of(
     model: EditableModel, editor: Descending, parts: Sequence[EditBatch] = PARTS
 ) -> DeltaEdit:
     return editor.edit_together(model, turn_of(model, editor, parts), None)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_small_share_of_a_gradient_is_not_lost_in_float16(layers: int) -> None:
+    """One edit of 8,192 moves what they share by as much as its gradient says."""
+    model, editor = any_model("opt").half(), lora(rank=4, alpha=8, layers=layers)
+    adapters = editor.adapters(model)
+    start = [matrix for one in adapters.values() for matrix in (one.a, one.b)]
+
+    def as_deltas(moves: Sequence[Tensor]) -> dict[Site, Delta]:
+        pairs = zip(adapters.items(), moves[::2], moves[1::2], strict=True)
+        return {site: one.delta(a, b) for (site, one), a, b in pairs}
+
+    turn = turn_of(model, editor, [edit_batch((3, 4, 5))])
+    minibatches = Minibatches(model, turn, Teaching.of, editor.sites(model))
+    (answers,) = (piece for _, pieces in minibatches for piece in pieces)
+
+    def gradients(share: float) -> list[Tensor | None]:
+        learner = SharedParameters(start, as_deltas, editor.options)
+        learner.learn(answers, share)
+        return [move.grad for move in learner.moves]
+
+    for whole, part in zip(gradients(1.0), gradients(2.0**-13), strict=True):
+        assert whole is not None
+        assert part is not None
+        assert torch.equal(part * 2.0**13, whole)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
