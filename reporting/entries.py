@@ -28,6 +28,11 @@ _NO_SETTINGS = (
     *("data", "image_root", "prompt_templates", "known_facts", "device"),
     *(CKPT, "ckpt_digest"),
 )
+# The only choices once, which older results do not say; of editors that have no such option too.
+_CHOSEN_ONCE: Mapping[str, object] = {
+    "editor.teach_end": False, "editor.matrices": ["mlp_in", "mlp_out"],
+    "editor.breadth_first": False, "editor.minibatch": 100,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,8 @@ def settings_of(run: RunResult) -> dict[str, object]:
     if run.protocol_name == SEQUENTIAL:
         turn = (run.protocol or {}).get("turn", 1)  # older results: the only choice
         flat["protocol.turn"] = turn
-    flat.setdefault("editor.teach_end", False)  # older results: the only choice
+    for key, once in _CHOSEN_ONCE.items():
+        flat.setdefault(key, once)
     if isinstance(run.settings.get(TRAINING), dict):
         flat.setdefault("training.metrics.positions", "answer")  # older results: the only choice
         by = flat.get("training.data.filter_known")

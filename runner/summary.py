@@ -27,6 +27,7 @@ from metrics.bootstrap import Estimate
 from metrics.collection import headline_metrics, variant_metrics
 from metrics.concentration import Concentration
 from metrics.headlines import variant_of
+from models.sites import MLP_ROLES
 from results import provenance
 from results.outcome import Outcome
 from runner.assembly import Parts
@@ -39,7 +40,8 @@ from runner.start import Placement
 SCORING_VERSION = 5
 # The only choices once, which runs of earlier versions did not note.
 _CHOSEN_ONCE = {
-    "metrics.cluster": "record", "editor.teach_end": False,
+    "metrics.cluster": "record", "editor.teach_end": False, "editor.matrices": [*MLP_ROLES],
+    "editor.layer": None, "editor.breadth_first": False, "editor.minibatch": 100,
     "protocol.turn": 1, "protocol.contradictions": "last",
 }  # fmt: skip
 

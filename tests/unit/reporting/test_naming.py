@@ -63,6 +63,19 @@ def test_a_run_that_was_taught_the_end_token_says_so_and_an_older_one_was_not(
     assert names([older, ended]) == [("FT (teach_end=false)", 1), ("FT (teach_end=true)", 1)]
 
 
+def test_what_is_edited_and_how_had_one_answer_in_older_results(tmp_path: Path) -> None:
+    older = with_options(tmp_path / "older", lr=0.1)
+    usual: dict[str, object] = {
+        "matrices": ["mlp_in", "mlp_out"], "layer": None, "breadth_first": False, "minibatch": 100
+    }  # fmt: skip
+    now = with_options(tmp_path / "now", lr=0.1, seed=1, **usual)
+    assert names([older, now]) == [("FT", 2)]
+    gate = with_options(tmp_path / "gate", lr=0.1, **usual | {"matrices": ["mlp_gate"]})
+    assert names([older, gate]) == [
+        ("FT (matrices=[mlp_in,mlp_out])", 1), ("FT (matrices=[mlp_gate])", 1)
+    ]  # fmt: skip
+
+
 def test_trainings_that_differ_in_more_are_rows_that_say_so(tmp_path: Path) -> None:
     runs = [
         trained(tmp_path / f"{steps}-{seed}", f"{steps}{seed}/checkpoints/best.ckpt", seed,

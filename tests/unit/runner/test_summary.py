@@ -72,6 +72,18 @@ def test_what_changes_no_number_is_free(word: str, tmp_path: Path) -> None:
     assert PartialResults(tmp_path, identity(torch.float32, "cpu", word)).open() == []
 
 
+def test_a_run_of_before_goes_on_where_both_matrices_of_the_mlp_are_edited(tmp_path: Path) -> None:
+    """An earlier version had no other choice, and noted none."""
+    now = identity(torch.float32, "cpu", "editor=ft")
+    new = {"editor.matrices", "editor.layer", "editor.breadth_first", "editor.minibatch"}
+    assert not new & set(now)
+    PartialResults(tmp_path, now).open()
+    for word in ("editor.matrices=mlp_out", "editor.layer=1", "editor.breadth_first=true"):
+        other = identity(torch.float32, "cpu", "editor=ft", word)
+        with pytest.raises(ConfigError, match=word.partition("=")[0]):
+            PartialResults(tmp_path, other).open()
+
+
 def test_a_run_of_before_goes_on_where_no_end_token_is_taught(tmp_path: Path) -> None:
     """An earlier version did not note `editor.teach_end`, and taught none."""
     now = identity(torch.float32, "cpu", "editor=ft")
