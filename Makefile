@@ -175,7 +175,7 @@ MANY ?= runs/editors
 GUIDE ?= docs/which-editor.md
 FITTED := none,ft,ft_bf,lora,ultraedit,grace
 LEARNED := mend malmen rledit serac
-ZSRE_TRAINED := data=zsre data.root=$(SHARED)/data/zsre 'data.files=[eval_portability.json]' 'data.train_files=[zsre_mend_train-1k.json]' data.on_error=skip
+ZSRE_TRAINED := data=zsre data.root=$(SHARED)/data/zsre 'data.files=[eval_portability.json]' 'data.train_files=[zsre_mend_train-1k.json]' data.on_error=skip data.allow_overlap=true
 editors: $(READY)  ## the page that says which editor to take for how many edits; EDITS=, MODELS=, GUIDE=
 	judge() { $(PY) evaluate.py -m resume=true trainer.accelerator=$(ACCELERATOR) "$${@:2}" output_dir=$$to/$$1 $(ARGS); }; \
 	alone_and_many() { \
