@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from editors.ft.matrices import Matrices, Rule
+from models.deltas import LowRankDelta
 from tests.parity import vectors
 from tests.parity.tiny_models import base_model
 
@@ -83,8 +84,9 @@ def test_trajectory(path: Path, case: str) -> None:
             break
         for of, gradient in zip(matrices, gradients, strict=True):
             columns = gradient.reshape(len(gradient), -1)
+            pairs = LowRankDelta(columns[None], torch.eye(len(columns), dtype=columns.dtype)[None])
             for problem in range(PROBLEMS):
-                of.step(problem, torch.eye(len(columns), dtype=columns.dtype), columns)
+                of.step(problem, pairs)
     deltas = [
         of.moves.reshape(-1, *b.shape) for of, b in zip(matrices, trajectory.base, strict=True)
     ]
