@@ -101,4 +101,6 @@ def _parse_estimate(value: object) -> Estimate | None:
         return Estimate(float(mean), math.nan, math.nan, n)  # type: ignore[arg-type]
     if not all(is_a(number, NUMBER) for number in (mean, *interval)):
         return None
+    if n == 1:  # results of before say that one record has an interval of no width
+        return Estimate(float(mean), math.nan, math.nan, n)  # type: ignore[arg-type]
     return Estimate(float(mean), float(interval[0]), float(interval[1]), n)  # type: ignore[arg-type]

@@ -176,7 +176,7 @@ def test_mean_over_edits_ignores_batches_order_and_repeats(
 
 
 @RUNS
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=30), st.integers(0, 5))
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=30), st.integers(0, 5))
 def test_interval_lies_within_the_scores(values: list[float], seed: int) -> None:
     low, high = bootstrap_ci(values, seed=seed, resamples=50)
     assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9

@@ -260,7 +260,7 @@ def test_means_carry_interval_and_levels() -> None:
     assert means["by_layer"]["before"]["text"] == pytest.approx([0, 50, 25, 25])
     assert means["neurons"]["before"]["image"]["mean"] == 1.5
     landing = means["landing"]["mlp_in"]["before"]["image"]
-    assert landing["value"] == {"mean": 50.0, "ci95": [50.0, 50.0], "n": 1}
+    assert landing["value"] == {"mean": 50.0, "ci95": [None, None], "n": 1}
     json.dumps(means, allow_nan=False)
 
 

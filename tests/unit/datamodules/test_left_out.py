@@ -319,7 +319,7 @@ def test_an_editor_says_which_records_it_cannot_edit(root: Path) -> None:
     write(root / "t.json", RECORD, unnamed, other("Car A"))
     source = read_tmke(root, on_error="skip")
     options: Any = RomeOptions  # its other options have no part in this
-    rome = options.model_construct()
+    rome = options.model_construct(name="rome")
     data = EditDataModule(source, {"test": SCENARIOS["unimodal"]}, check_record=rome.check_record)
     data.connect(prompt_encoder(), make(source, "unimodal")._images)  # type: ignore[arg-type]
     data.setup("test")

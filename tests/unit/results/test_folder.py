@@ -149,6 +149,9 @@ def test_an_interval_that_does_not_exist_is_null(tmp_path: Path) -> None:
     read = read_run(tmp_path)
     assert read.cluster == "target"
     assert str(read.metrics["Reliability"]) == str(alone)  # nan is not equal to nan
+    of_before = {"Reliability": stored | {"ci95": [50.0, 50.0], "n": 1}}
+    write_summary(tmp_path / "before", summary() | {"metrics": of_before})
+    assert not read_run(tmp_path / "before").metrics["Reliability"].has_interval  # of one record
     for broken in ({"mean": None}, {"ci95": [None, 60.0]}):
         with pytest.raises(DataError, match=r"metrics\.Reliability"):
             write_summary(tmp_path, summary() | {"metrics": {"Reliability": stored | broken}})
