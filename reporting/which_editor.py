@@ -203,8 +203,10 @@ def score_table(entries: Sequence[Entry]) -> ResultTable:
         entries: of one model and scenario.
 
     Returns:
-        A row per editor and protocol; of each number of edits the best is marked, over all rows.
+        A row per editor and protocol, those of single edits first; of each number of edits the best
+        is marked, over all rows.
     """
+    entries = sorted(entries, key=lambda entry: list(MADE).index(entry.protocol_name))
     scores = [{of.n: of.score for of in standings(entry)} for entry in entries]
     numbers = sorted({n for of_entry in scores for n in of_entry})
     ranked = {
