@@ -268,10 +268,13 @@ class Objective:
         return OuterLoss(total, terms, accuracy, n_rows)
 
 
-def per_process(counts: Tensor) -> Tensor:
-    """Counts as means over all processes, whose gradients are averaged too."""
+def per_process(values: Tensor) -> Tensor:
+    """A tensor's mean over all processes, which have to call it at once.
+
+    What a sum over all of them is divided by is such a mean, since their gradients are averaged.
+    """
     if not (distributed.is_available() and distributed.is_initialized()):
-        return counts
-    total = counts.clone()
+        return values
+    total = values.clone()
     distributed.all_reduce(total)
     return total / distributed.get_world_size()

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from datamodules.order import rank_and_world
 from editors.base import DeltaEdit
 from editors.gradients import EditTokens
 from editors.malmen.editor import Malmen
-from lightning_modules.processes import averaged, gathered, n_processes
+from editors.objective import per_process
+from lightning_modules.processes import gathered
 from metrics.precision import without_autocast
 from models.deltas import Delta, DenseDelta, LowRankDelta, Site
 
@@ -75,8 +77,8 @@ class DecoupledUpdate:
 
         Those of several processes are not alike; their mean is the gradient of the mean loss.
         """
-        of_update = iter([averaged(gradient) for gradient in self._gradients])
-        parameters = dict(self._editor.named_parameters())
+        of_update = iter([per_process(gradient) for gradient in self._gradients])
+        parameters, (_, world) = dict(self._editor.named_parameters()), rank_and_world()
         totals = {name: torch.zeros_like(value) for name, value in parameters.items()}
         for site, delta in self._made.items():
             made = _tensors(delta)
@@ -86,7 +88,7 @@ class DecoupledUpdate:
                     [next(of_update) for _ in made],
                 )  # fmt: skip
             totals["log_ridge"] += log_ridge
-            mine = asked[self._mine[site]] * n_processes()  # the others have the rest of the sum
+            mine = asked[self._mine[site]] * world  # the others have the rest of the sum
             self._through_networks(site, mine, parameters, totals)
         return {name: total / self._scale for name, total in totals.items()}
 

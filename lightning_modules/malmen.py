@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
+from datamodules.order import rank_and_world
 from editors.base import Edit, EditorInputs
 from editors.gradients import turn_tokens
 from editors.malmen.config import MalmenOptions
@@ -29,7 +30,6 @@ from editors.registry import build_editor
 from editors.turn import Turn
 from lightning_modules.decoupled import DecoupledUpdate, with_gradients
 from lightning_modules.editor_training import EditorTraining
-from lightning_modules.processes import n_processes
 from models.editable import EditableModel, PrefixState
 from models.parts import of_rows, split_edits
 from models.rows import EditBatch
@@ -114,7 +114,7 @@ class MalmenTraining(EditorTraining):
         """The same of a turn, on the model with what is in place."""
         editor = self.editor
         tokens = turn_tokens(editor.name, self.model, editor.sites, turn)
-        editor.check_room(self.model, tokens, len(turn), processes=n_processes())
+        editor.check_room(self.model, tokens, len(turn), processes=rank_and_world()[1])
         editor.observe(tokens)
         return DecoupledUpdate(editor, tokens)
 

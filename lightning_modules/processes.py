@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed
 
+from datamodules.order import rank_and_world
+
 
 def gathered(rows: Tensor) -> tuple[Tensor, slice]:
     """The rows of all processes one behind the other, and which of them are this one's.
@@ -15,32 +17,17 @@ def gathered(rows: Tensor) -> tuple[Tensor, slice]:
         rows: (T, d), T of any size.
     """
     rows = rows.detach()
-    if not (distributed.is_available() and distributed.is_initialized()):
+    rank, world = rank_and_world()
+    if world == 1:
         return rows, slice(0, len(rows))
     count = torch.tensor([len(rows)], device=rows.device)
-    counts = [torch.empty_like(count) for _ in range(distributed.get_world_size())]
+    counts = [torch.empty_like(count) for _ in range(world)]
     distributed.all_gather(counts, count)
     lengths = [int(number) for number in counts]
     padded = rows.new_zeros(max(lengths), *rows.shape[1:])
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in lengths]
     distributed.all_gather(parts, padded)
-    start = sum(lengths[: distributed.get_rank()])
+    start = sum(lengths[:rank])
     every = torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
     return every, slice(start, start + len(rows))
-
-
-def averaged(values: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, which have to call it at once."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return values
-    total = values.clone()
-    distributed.all_reduce(total)
-    return total / distributed.get_world_size()
-
-
-def n_processes() -> int:
-    """How many there are."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 1
-    return distributed.get_world_size()
