@@ -17,6 +17,7 @@ from torch import Tensor
 
 from editors.turn import Turn
 from errors import ModelError
+from models.budget import layer_values, logit_bytes
 from models.deltas import Site
 from models.editable import EditableModel, PrefixState
 from models.factors import Factors
@@ -83,6 +84,25 @@ def teaching_factors(
             f"model's logits are; {number_type(model)}. {remedy(model)}"
         )
     return factors
+
+
+def capture_bytes(model: EditableModel, batch: EditBatch, lowest: int) -> int:
+    """Bytes of a capture's graph over the rows that teach a batch, and of their logits.
+
+    Args:
+        model: the base model.
+        batch: the edits.
+        lowest: the lowest layer of a captured map.
+    """
+    tokens = batch.rows.attention_mask[batch.edit_rows].numel()
+    values = (model.n_layers - lowest) * layer_values(model.hf.config.get_text_config())
+    logits = 2 * logit_bytes(model, answer_count(batch))
+    return tokens * values * model.dtype.itemsize + logits
+
+
+def answer_count(batch: EditBatch) -> int:
+    """Answer tokens of the rows that teach a batch."""
+    return int(batch.rows.answer_mask[batch.edit_rows].sum())
 
 
 def answer_tokens(

@@ -19,19 +19,23 @@ import torch
 from torch import Tensor, nn
 
 from editors.base import DeltaEdit, EditorInputs, Lasting
-from editors.gradients import EditTokens, answer_tokens, turn_tokens
+from editors.gradients import (
+    EditTokens,
+    answer_count,
+    answer_tokens,
+    capture_bytes,
+    turn_tokens,
+)
 from editors.malmen.config import MalmenOptions
 from editors.malmen.network import TokenNetwork
 from editors.ridge import check_solve, ridge_update
 from editors.turn import Turn
-from models.budget import layer_values, logit_bytes
 from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
 
-_COPIES = (
-    8  # of an answer token's factors: captured, normalised, in two blocks, solved for, by edit
-)
+# Of an answer token's factors: captured, normalised, in two blocks, solved for, by edit.
+_COPIES = 8
 
 
 class Malmen(nn.Module):
@@ -77,12 +81,9 @@ class Malmen(nn.Module):
 
     def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
         """Of the edits' own rows: the capture's graph, and factors as they are solved for."""
-        rows = batch.rows.select(batch.edit_rows)
-        tokens, answers = rows.attention_mask.numel(), int(rows.answer_mask.sum())
-        above = model.n_layers - self.first_layer(model)
-        graph = above * layer_values(model.hf.config.get_text_config()) * model.dtype.itemsize
         widths = sum(sum(linear_shape(model.linear(site))) for site in self.sites)
-        return tokens * graph + answers * 4 * _COPIES * widths + 2 * logit_bytes(model, answers)
+        factors = answer_count(batch) * 4 * _COPIES * widths
+        return capture_bytes(model, batch, self.first_layer(model)) + factors
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """B single edits, each solved for by itself.

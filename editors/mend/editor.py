@@ -19,12 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from editors.base import DeltaEdit, EditorInputs, Lasting
-from editors.gradients import surviving, teaching_factors
+from editors.gradients import capture_bytes, surviving, teaching_factors
 from editors.mend.config import MendOptions
 from editors.mend.transform import GradientTransform
 from editors.turn import Turn
 from errors import ModelError
-from models.budget import layer_values, logit_bytes
 from models.deltas import Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.factors import Factors
@@ -79,12 +78,10 @@ class Mend(nn.Module):
 
     def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
         """Of the edits' own rows: the capture's graph, and factors as a network moves them."""
-        rows = batch.rows.select(batch.edit_rows)
-        tokens, above = rows.attention_mask.numel(), model.n_layers - self.first_layer(model)
-        graph = above * layer_values(model.hf.config.get_text_config()) * model.dtype.itemsize
+        tokens = batch.rows.attention_mask[batch.edit_rows].numel()
         widths = sum(sum(linear_shape(model.linear(site))) for site in self.sites)
-        logits = 2 * logit_bytes(model, int(rows.answer_mask.sum()))
-        return tokens * (graph + 4 * _COPIES * widths) + logits
+        factors = tokens * 4 * _COPIES * widths
+        return capture_bytes(model, batch, self.first_layer(model)) + factors
 
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> DeltaEdit:
         """Edits from the mean loss of the rows that teach each, independent of each other.

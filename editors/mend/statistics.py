@@ -45,7 +45,11 @@ class RunningStatistics(nn.Module):
     @property
     def std(self) -> Tensor:
         """Unbiased standard deviation: (dim,)."""
-        return (self.squares / (self.count - 1)).sqrt()
+        return self._moments.std
+
+    @property
+    def _moments(self) -> Moments:
+        return Moments(self.count, self.mean, self.squares)
 
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
@@ -81,10 +85,10 @@ class RunningStatistics(nn.Module):
     def _merge(self, count: Tensor, mean: Tensor, squares: Tensor) -> None:
         if not int(count):
             return
-        before, part = (self.count, self.mean, self.squares), (count, mean, squares)
-        after = Moments(*before).merged(Moments(*part))
-        for buffer, value in zip(before, (after.count, after.mean, after.scatter), strict=True):
-            buffer.copy_(value)
+        after = self._moments.merged(Moments(count, mean, squares))
+        self.count.copy_(after.count)
+        self.mean.copy_(after.mean)
+        self.squares.copy_(after.scatter)
 
 
 def _of_all_processes(

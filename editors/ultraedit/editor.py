@@ -20,7 +20,13 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from editors.base import DeltaEdit, EditorInputs, Lasting
-from editors.gradients import EditTokens, answer_tokens, turn_tokens
+from editors.gradients import (
+    EditTokens,
+    answer_count,
+    answer_tokens,
+    capture_bytes,
+    turn_tokens,
+)
 from editors.ridge import check_solve, ridge_update
 from editors.turn import Turn
 from editors.ultraedit.config import UltraEditOptions
@@ -35,15 +41,13 @@ from editors.ultraedit.statistics import (
     whitened,
 )
 from metrics.precision import in_float64, single
-from models.budget import layer_values, logit_bytes
 from models.deltas import Delta, Groups, LowRankDelta, Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.factors import Factors
 from models.rows import EditBatch
 
-_COPIES = (
-    6  # of a token's key and gradient in float64: captured, sorted by edit, normalised, solved
-)
+# Of a token's key and gradient in float64: captured, sorted by edit, normalised, solved.
+_COPIES = 6
 
 
 @dataclass(frozen=True)
@@ -88,15 +92,11 @@ class UltraEdit:
 
     def held_bytes(self, model: EditableModel, batch: EditBatch) -> int:
         """Of the edits' own rows: the capture's graph, and tokens and statistics as they are."""
-        rows = batch.rows.select(batch.edit_rows)
-        answers, above = int(rows.answer_mask.sum()), model.n_layers - self.first_layer(model)
-        values = above * layer_values(model.hf.config.get_text_config())
-        graph = rows.attention_mask.numel() * values * model.dtype.itemsize
         shapes = [linear_shape(model.linear(site)) for site in self.sites]
         pairs = sum(d_out**2 for _, d_out in shapes) if self.options.whitening else 0
         per_edit = len(batch) * (pairs + 4 * sum(map(sum, shapes)))
-        per_token = answers * _COPIES * sum(map(sum, shapes))
-        return graph + 8 * (per_edit + per_token) + 2 * logit_bytes(model, answers)
+        per_token = answer_count(batch) * _COPIES * sum(map(sum, shapes))
+        return capture_bytes(model, batch, self.first_layer(model)) + 8 * (per_edit + per_token)
 
     @torch.no_grad()
     def edit(self, model: EditableModel, batch: EditBatch, state: PrefixState) -> LifelongEdit:

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from editors.mend.statistics import EPSILON
 from editors.moments import Moments
 from errors import ModelError
 from models.deltas import Site
 from models.factors import Factors
-
-EPSILON = 1e-7  # added to a deviation, as MEND's
 
 
 @dataclass(frozen=True)
