@@ -12,14 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from einops import reduce
 from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
 from editors.memit.config import MemitOptions
-from editors.rome.prompts import assemble
-from editors.rome.values import Prompts, Values, edits_at_once, optimise
-from metrics.precision import single
+from editors.rome.prompts import mean_keys, prompts_in_parts
+from editors.rome.values import Prompts, Values, optimise
 from models.context import rest, until
 from models.deltas import Deltas, Site
 from models.editable import EditableModel, PrefixState
@@ -49,9 +47,7 @@ class Memories:
     def keys(self, model: EditableModel, site: Site) -> Tensor:
         """The mean input of a map over the prompts of each fact: (E, d_in)."""
         every = torch.arange(len(self.lookup), device=self.lookup.device)
-        keys, _ = model.read(self.state, site, every, self.lookup)
-        keys = keys.to(single(keys.dtype))  # the mean of rounded keys has more digits than they
-        return reduce(keys, "(e c) d -> e d", "mean", e=self.n_edits)
+        return mean_keys(model, self.state, site, every, self.lookup, self.n_edits)
 
     def residuals(self, model: EditableModel, last: int) -> Tensor:
         """What the stream at the plain prompts lacks behind the last layer, z - h_L: (E, d)."""
@@ -97,24 +93,14 @@ def memories_of(
         DataError: an edit prompt does not contain its subject, or is too long for the model.
         ModelError: a descent's loss is not finite.
     """
-    rows, prompts = assemble(
-        encoder,
-        [batch.rows.texts[row] for row in batch.edit_rows.tolist()],
-        batch.subjects,
-        prefixes=prefixes,
-        essence=options.kl_prompt,
-        fact_token=options.fact_token,
-    )
-    rows, prompts = rows.to(model.device), prompts.to(model.device)
     first, last = options.layers[0], options.layers[-1]
-    at_once = edits_at_once(model, prompts, last)
-    for edits in torch.arange(prompts.n_edits, device=model.device).split(at_once):
-        theirs, their_rows = prompts.select(edits)
-        part, asking = rows.select(their_rows), theirs.rewriting
-        lookup = theirs.lookup[asking]
-        state = model.prefix(until(part.select(asking), lookup), first)
-        z = _targets(model, part, theirs, last, options)
-        yield Memories(state, lookup, z, edits[theirs.edit[asking]])
+    parts = prompts_in_parts(model, batch, encoder, prefixes, options, last)
+    for edits, rows, prompts in parts:
+        asking = prompts.rewriting
+        lookup = prompts.lookup[asking]
+        state = model.prefix(until(rows.select(asking), lookup), first)
+        z = _targets(model, rows, prompts, last, options)
+        yield Memories(state, lookup, z, edits[prompts.edit[asking]])
 
 
 def _targets(

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from einops import reduce
 from torch import Tensor
 
 from datamodules.prompt_encoder import PromptEncoder
 from editors.base import DeltaEdit, EditorInputs
 from editors.rome.config import RomeOptions
 from editors.rome.moments import load_second_moment
-from editors.rome.prompts import assemble, check_prefixed, sample_prefixes
+from editors.rome.prompts import check_prefixed, mean_keys, prompts_in_parts, sample_prefixes
 from editors.rome.update import factored, rank_one, unit_direction
-from editors.rome.values import Prompts, Values, edits_at_once, optimise
-from metrics.precision import single
+from editors.rome.values import Prompts, Values, optimise
 from models.context import rest
 from models.deltas import LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
@@ -68,21 +66,10 @@ class Rome:
             DataError: an edit prompt does not contain its subject, or is too long for the model.
             ModelError: an optimisation's loss is not finite.
         """
-        texts = [batch.rows.texts[row] for row in batch.edit_rows.tolist()]
-        rows, prompts = assemble(
-            self.encoder,
-            texts,
-            batch.subjects,
-            prefixes=self.prefixes,
-            essence=self.options.kl_prompt,
-            fact_token=self.options.fact_token,
+        in_parts = prompts_in_parts(
+            model, batch, self.encoder, self.prefixes, self.options, self.site.layer
         )
-        rows, prompts = rows.to(model.device), prompts.to(model.device)
-        parts = []
-        at_once = edits_at_once(model, prompts, self.site.layer)
-        for edits in torch.arange(len(texts), device=model.device).split(at_once):
-            their_prompts, their_rows = prompts.select(edits)
-            parts.append(self._update(model, rows.select(their_rows), their_prompts))
+        parts = [self._update(model, rows, prompts) for _, rows, prompts in in_parts]
         delta = LowRankDelta(
             torch.cat([part.inputs for part in parts]), torch.cat([part.outputs for part in parts])
         )
@@ -95,9 +82,8 @@ class Rome:
         values = Values(model, state, self.site, prompts, self.options)
         v_star = values.v_0 + optimise(values)
         rewriting, plain = prompts.rewriting, prompts.plain
-        keys, _ = model.read(state, self.site, rewriting, prompts.lookup[rewriting])
-        keys = keys.to(single(keys.dtype))  # the mean of rounded keys has more digits than they
-        k_star = reduce(keys, "(e c) d -> e d", "mean", e=prompts.n_edits)
+        lookup = prompts.lookup[rewriting]
+        k_star = mean_keys(model, state, self.site, rewriting, lookup, prompts.n_edits)
         k, output = model.read(state, self.site, plain, prompts.lookup[plain])
         u = unit_direction(k_star, self.second_moment)
         return rank_one(u, k.to(u), output.to(u), v_star)

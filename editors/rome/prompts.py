@@ -6,18 +6,22 @@ either side are counted as the model sees them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import torch
+from einops import reduce
+from torch import Tensor
 
 from datamodules.prompt_encoder import Encoded, PromptEncoder, locate_phrase
 from datamodules.row_length import check_length, may_exceed
-from editors.rome.config import FactToken
-from editors.rome.values import Prompts
-from models.editable import EditableModel
+from editors.rome.config import FactToken, LookupOptions
+from editors.rome.values import Prompts, edits_at_once
+from metrics.precision import single
+from models.deltas import Site
+from models.editable import EditableModel, PrefixState
 from models.finite import check_own_logits
-from models.rows import Answers, Rows, RowText, text_rows
+from models.rows import Answers, EditBatch, Rows, RowText, text_rows
 
 TOP = 5  # the published prefixes sample from the five likeliest tokens
 AFTER_PREFIX = ". "
@@ -114,6 +118,63 @@ def assemble(
         at=Answers(at.row[rewriting], at.position[rewriting], at.target[rewriting], at.n_rows),
     )
     return rows, prompts
+
+
+def prompts_in_parts(
+    model: EditableModel,
+    batch: EditBatch,
+    encoder: PromptEncoder,
+    prefixes: Sequence[str],
+    options: LookupOptions,
+    layer: int,
+) -> Iterator[tuple[Tensor, Rows, Prompts]]:
+    """The prompts of a batch on the model's device, those of as many edits at once as have room.
+
+    Args:
+        model: the base model.
+        batch: the edits.
+        encoder: the run's prompt function.
+        prefixes: texts before a prompt; the plain prompt comes first.
+        options: of the lookup.
+        layer: the one that passes back go down to.
+
+    Yields:
+        Numbers of some edits, ascending; their rows; which rows they are.
+
+    Raises:
+        DataError: as `assemble`.
+    """
+    rows, prompts = assemble(
+        encoder,
+        [batch.rows.texts[row] for row in batch.edit_rows.tolist()],
+        batch.subjects,
+        prefixes=prefixes,
+        essence=options.kl_prompt,
+        fact_token=options.fact_token,
+    )
+    rows, prompts = rows.to(model.device), prompts.to(model.device)
+    at_once = edits_at_once(model, prompts, layer)
+    for edits in torch.arange(prompts.n_edits, device=model.device).split(at_once):
+        of_edits, their_rows = prompts.select(edits)
+        yield edits, rows.select(their_rows), of_edits
+
+
+def mean_keys(
+    model: EditableModel, state: PrefixState, site: Site, rows: Tensor, lookup: Tensor, n_edits: int
+) -> Tensor:
+    """The mean input of a map at the lookup tokens of each edit's prompts: (E, d_in).
+
+    Args:
+        model: the base model.
+        state: of the prompts, at or below the site's layer.
+        site: the map.
+        rows: (E * C,) the rows that ask, C of each edit.
+        lookup: (E * C,) the lookup token of each.
+        n_edits: E.
+    """
+    keys, _ = model.read(state, site, rows, lookup)
+    keys = keys.to(single(keys.dtype))  # the mean of rounded keys has more digits than they
+    return reduce(keys, "(e c) d -> e d", "mean", e=n_edits)
 
 
 def check_prefixed(
