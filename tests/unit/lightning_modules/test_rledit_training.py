@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ from tests.malmen_cases import (
     stir,
     weights_of,
 )
-from tests.unit.lightning_modules.test_malmen_training import StopAfter, fit
+from tests.unit.lightning_modules.test_malmen_training import StopAfter, fit, step
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 TRAJECTORY = {"turns": 3, "n_edits": 2, "memory": 1, "discount": 0.7, "norm_weight": 0.05}
@@ -63,16 +62,6 @@ def training(model: EditableModel, **changed: Any) -> RleditTraining:
     module = RleditTraining(chosen, model, inputs(), objective)
     stir(module.editor)
     return module
-
-
-def step(module: RleditTraining, batch: EditBatch) -> dict[str, Tensor]:
-    """The gradients of a training step, as Lightning takes it; the loss under its name."""
-    module.trainer = L.Trainer(accelerator="cpu", devices=1, logger=False)
-    module.log = lambda *_, **__: None  # type: ignore[method-assign]
-    loss = module.train().training_step(batch, 0)
-    loss.backward()
-    gradients = {n: p.grad for n, p in module.editor.named_parameters() if p.grad is not None}
-    return {**gradients, "loss": loss.detach()}
 
 
 def observe(editor: Rledit, seen: Mapping[Site, Sequence[Tensor]]) -> None:
