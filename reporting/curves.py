@@ -2,20 +2,35 @@
 
 A run with `protocol=sequential` makes its edits on top of each other. At some points the probes of
 all edits made so far are asked again, so that a curve shows what later edits undo. One with
-`protocol=batch` makes the edits of each point in one update.
+`protocol=batch` makes the edits of each point in one update. Figures of a point that are not told
+from a floor are marked as those of single edits are (`reporting.floors`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import pandas as pd
 
 from errors import DataError
 from metrics.bootstrap import Estimate, estimates
-from metrics.headlines import headlines_of, variant_of
+from metrics.headlines import (
+    PRE_VALUE,
+    SPECIFICITY,
+    Headline,
+    floors_of,
+    headlines_of,
+    variant_of,
+    variants_of,
+)
 from metrics.seeds import Measured, over_seeds
 from reporting.clusters import Clusters, cluster_notes, target_notes
 from reporting.comparable import check_comparable, data_and_seeds, in_order, measure_notes
 from reporting.entries import Entry
-from reporting.formats import ResultTable, Row, fewer_records, metric_column
-from reporting.labels import editor_note, model_label, together_label
+from reporting.floors import floor_marks_of, floor_notes
+from reporting.formats import NOT_SPECIFIC, ResultTable, Row, fewer_records, metric_column
+from reporting.labels import UNEDITED, editor_note, model_label, together_label
 from reporting.origins import origin_notes
 from reporting.overlap import marked_name, overlap_notes
 from reporting.pairs import hops_of, scores_by_record
@@ -39,7 +54,7 @@ _HOW = {
     BATCH: "The edits of each number are one update of the unedited model, after which the probes "
     "of all of them are asked.",
 }
-_COLUMNS = ("edit_id", "probe", "metric", "value", EDITS_IN_PLACE)
+_COLUMNS = ("edit_id", "probe", "metric", "value", PRE_VALUE, EDITS_IN_PLACE)
 
 
 def curve_of(run: RunResult) -> Curve:
@@ -63,17 +78,80 @@ def curve_of(run: RunResult) -> Curve:
             f"{run.folder} is a run with protocol={run.protocol_name} but has no curve, neither in "
             f"its summary nor as {CURVE}; evaluate again with evaluate.py into a new folder."
         )
-    long = read_rows(path, CURVE_SCHEMA, _COLUMNS)
-    headlines = headlines_of(run.scenario, **variant_of(run.settings))
-    hops, clusters, curve = hops_of(run.folder), Clusters(run), {}
-    for edits_in_place, rows in long.groupby(EDITS_IN_PLACE):  # ascending
-        scores = scores_by_record(rows, headlines, hops)
-        columns = [scores[name].dropna() for name in scores]
+    headlines = {line.name for line in headlines_of(run.scenario, **variant_of(run.settings))}
+    clusters, curve = Clusters(run), {}
+    for edits_in_place, scores in curve_scores(run).items():
+        names = [name for name in map(str, scores) if name in headlines]
+        columns = [scores[name].dropna() for name in names]
         values = [column.to_numpy() for column in columns]
         labels = [clusters.of(column.index) for column in columns]
         of_metrics = estimates(values, seed=run.seed, clusters=labels)
-        curve[int(str(edits_in_place))] = dict(zip(map(str, scores), of_metrics, strict=True))
+        curve[edits_in_place] = dict(zip(names, of_metrics, strict=True))
     return curve
+
+
+def curve_scores(run: RunResult) -> Mapping[int, pd.DataFrame]:
+    """The scores of each record at every point of a curve.
+
+    Returns:
+        Number of edits in place, ascending -> a table as `reporting.pairs.record_scores` has it,
+        gains included, which are over the unedited model at every point; nothing if the folder has
+        no `curve.parquet`. Not to be changed: it is kept.
+
+    Raises:
+        DataError: the table cannot be read.
+    """
+    path = run.folder / CURVE
+    if not path.is_file():
+        return {}
+    state = path.stat()
+    headlines = headlines_of(run.scenario, **variant_of(run.settings))
+    headlines += variants_of(run.scenario, headlines)
+    return _read_points(run.folder, (state.st_mtime_ns, state.st_size), headlines)
+
+
+@lru_cache(maxsize=32)
+def _read_points(
+    folder: Path, state: tuple[int, int], headlines: tuple[Headline, ...]
+) -> Mapping[int, pd.DataFrame]:
+    """Kept by the file's time and size: the table and the figure ask for the same scores."""
+    del state
+    long, hops = read_rows(folder / CURVE, CURVE_SCHEMA, _COLUMNS), hops_of(folder)
+    try:
+        return {
+            int(str(edits_in_place)): scores_by_record(rows, headlines, hops)
+            for edits_in_place, rows in long.groupby(EDITS_IN_PLACE)  # ascending
+        }
+    except ValueError as error:
+        raise DataError(
+            f"{folder / CURVE} has two scores of one edit, probe and measure at a point "
+            f"({error}); evaluate again with evaluate.py into a new folder."
+        ) from error
+
+
+def curve_marks(entry: Entry, points: Iterable[int]) -> dict[int, dict[str, str]]:
+    """Which figures of a curve are not told from a floor, as of single edits.
+
+    The floors of a point are those of its edits and probes: the unedited model, without any edit,
+    and what the new answers score about entities of the same type with all edits in place.
+
+    Args:
+        entry: a row with many edits in place.
+        points: numbers of edits in place.
+
+    Returns:
+        Point -> metric -> its marks (`reporting.floors`); nothing of a floor that no record has
+        there, and of runs without a `curve.parquet`.
+
+    Raises:
+        DataError: a table cannot be read.
+    """
+    names = paper_columns(entry.scenario)
+    return {n: floor_marks_of(entry, names, partial(_scores_at, n)) for n in points}
+
+
+def _scores_at(n: int, run: RunResult) -> pd.DataFrame:
+    return curve_scores(run).get(n, pd.DataFrame())
 
 
 def curve_over_seeds(entry: Entry) -> dict[int, dict[str, Measured]]:
@@ -110,10 +188,16 @@ def curve_table(entries: Sequence[Entry]) -> ResultTable:
     check_comparable(entries)
     names, rows = paper_columns(entries[0].scenario), []
     for entry in in_order(entries):
-        for edits_in_place, metrics in curve_over_seeds(entry).items():
+        curve = curve_over_seeds(entry)
+        marks = curve_marks(entry, curve)
+        for edits_in_place, metrics in curve.items():
             heads = (model_label(entry.model), marked_name(entry), f"{edits_in_place:,}")
             n = max((value.n for value in metrics.values()), default=0)
-            cells = tuple(metric_cell(metrics.get(name)) for name in names)
+            of_point = marks[edits_in_place]
+            cells = tuple(
+                replace(metric_cell(metrics.get(name)), floor=of_point.get(name, ""))
+                for name in names
+            )
             rows.append(Row(heads, str(n), cells, seeds=len(entry.runs)))
     columns = tuple(metric_column(name) for name in names)
     notes = (
@@ -124,6 +208,8 @@ def curve_table(entries: Sequence[Entry]) -> ResultTable:
         *cluster_notes(entries),
         *target_notes(entries),
         *fewer_records(rows, columns),
+        *floor_notes(cell.floor for row in rows for cell in row.cells),
+        *_floorless_notes(entries),
         *measure_notes(entries),
         *left_out_notes(entries),
         *origin_notes(entries),
@@ -145,6 +231,30 @@ def _turn_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
         return ()
     return (
         f"Edits are made in turns of {' and '.join(map(str, turns))}, each turn in one update.",
+    )
+
+
+def _floorless_notes(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """A note where nothing is left to tell an answer from one that everybody gets.
+
+    In a small world the entities that others are compared with are edited too, sooner or later.
+    """
+    floors = {
+        floors_of(name).get(SPECIFICITY.lower()) for name in paper_columns(entries[0].scenario)
+    }
+    points = {
+        n
+        for entry in entries
+        if entry.editor != UNEDITED
+        for n, scores in curve_scores(entry.first).items()
+        if len(scores) > 1 and not floors.intersection(scores)
+    }
+    if not points:
+        return ()
+    return (
+        f"With {', '.join(f'{n:,}' for n in sorted(points))} edits in place no record has a "
+        "question about an entity of the same type that other edits leave alone: no figure can be "
+        f"told from an answer that everybody gets, and none is marked {NOT_SPECIFIC}.",
     )
 
 

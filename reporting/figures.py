@@ -6,7 +6,7 @@ to each side of the mean over the seeds.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from errors import DataError
 from metrics.seeds import Measured
 from reporting.comparable import in_order
-from reporting.curves import curve_over_seeds
+from reporting.curves import curve_marks, curve_over_seeds
 from reporting.entries import Entry
 from reporting.formats import BEST, SECOND, ResultTable, plain_text
 from reporting.labels import arrow, editor_rank, model_label, scenario_rank
@@ -44,6 +45,8 @@ MAX_PANELS = 8
 NOTE_CHARACTERS = 15  # per inch, below a table
 LABEL_CHARACTERS = 72  # of all names below an axis
 LINE_INCHES = 0.19  # of a name in a legend or below an axis
+AT_A_FLOOR = "open: not told from a floor"
+_OPEN: dict[str, Any] = {"marker": "o", "markersize": 4, "markerfacecolor": "white"}
 SMOOTH_FROM = 60  # curves with more points than this get a running mean over them
 
 # One number per scenario and property, for the heat map: the name in the unimodal scenario, then
@@ -177,6 +180,8 @@ def gap_bars(gaps: Sequence[Gap], base: Path) -> list[Path]:
 def edit_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
     """Each metric over the number of edits in place, one panel per metric, with bands.
 
+    A point that is not told from a floor (`reporting.curves.curve_marks`) is drawn open.
+
     Args:
         entries: of one scenario, model and protocol with many edits in place.
         base: see above.
@@ -187,19 +192,22 @@ def edit_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
     ordered = in_order(entries)
     names = paper_columns(ordered[0].scenario)
     curves = [(drawn_text(entry.name), curve_over_seeds(entry)) for entry in ordered]
+    marks = [curve_marks(entry, curve) for entry, (_, curve) in zip(ordered, curves, strict=True)]
     ticks = sorted({edits_in_place for _, curve in curves for edits_in_place in curve})
     across = min(4, len(names))
     down = -(-len(names) // across)
     with mpl.rc_context(STYLE):
-        columns = legend_columns([label for label, _ in curves])
-        height = 1.9 * down + 0.6 + LINE_INCHES * ((len(curves) - 1) // columns)
+        in_legend = [label for label, _ in curves]
+        in_legend += [AT_A_FLOOR] if any(any(of_row.values()) for of_row in marks) else []
+        columns = legend_columns(in_legend)
+        height = 1.9 * down + 0.6 + LINE_INCHES * ((len(in_legend) - 1) // columns)
         figure = Figure(figsize=(COLUMN_INCHES, height), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
         for axis, name in zip(axes, names, strict=False):
             for number, (label, curve) in enumerate(curves, start=1):  # grey: the unedited model
-                _draw_points(
-                    axis, number, label, {n: point.get(name) for n, point in curve.items()}
-                )
+                points = {n: point.get(name) for n, point in curve.items()}
+                at_a_floor = {n for n, marked in marks[number - 1].items() if name in marked}
+                _draw_points(axis, number, label, points, at_a_floor)
             axis.set_title(arrow(name), fontsize=9)
             axis.set_xscale("log")
             axis.set_xticks(ticks, [f"{edits_in_place:,}" for edits_in_place in ticks])
@@ -213,6 +221,9 @@ def edit_curves(entries: Sequence[Entry], base: Path) -> list[Path]:
         figure.supylabel("percent", fontsize=9)
         figure.suptitle(drawn_text(_title(ordered)))
         handles, labels = axes[0].get_legend_handles_labels()
+        if AT_A_FLOOR in in_legend:
+            handles.append(Line2D([], [], linestyle="", **_OPEN, color=PALETTE[0]))
+            labels.append(AT_A_FLOOR)
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         return save(figure, base)
 
@@ -315,7 +326,13 @@ def draw_bars(
     )  # fmt: skip
 
 
-def _draw_points(axis: Any, number: int, label: str, points: Mapping[int, Measured | None]) -> None:
+def _draw_points(
+    axis: Any,
+    number: int,
+    label: str,
+    points: Mapping[int, Measured | None],
+    at_a_floor: Collection[int],
+) -> None:
     """One row's line with its band; points without records are left out."""
     measured = {n: value for n, value in points.items() if value and value.n}
     style = look(number)
@@ -328,6 +345,11 @@ def _draw_points(axis: Any, number: int, label: str, points: Mapping[int, Measur
         color=style.colour,
         label=label,
     )
+    is_open = [n for n in measured if n in at_a_floor]
+    axis.plot(
+        is_open, [measured[n].mean for n in is_open],
+        linestyle="", **(_OPEN | {"marker": style.marker}), color=style.colour,
+    )  # fmt: skip
     axis.fill_between(
         list(measured),
         [value.low for value in measured.values()],

@@ -10,10 +10,12 @@ records, and its figure is marked where the 95 % interval of that mean does not 
 A mark does not say that an edit did nothing: with few records an interval is wide.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from metrics.bootstrap import Estimate
 from metrics.headlines import GAIN, SPECIFICITY, floors_of
@@ -23,6 +25,7 @@ from reporting.entries import Entry
 from reporting.formats import NO_GAIN, NOT_SPECIFIC
 from reporting.labels import UNEDITED
 from reporting.pairs import ROUNDING, entry_scores
+from results.folder import RunResult
 
 
 class Floor(NamedTuple):
@@ -61,13 +64,40 @@ def floor_marks(entry: Entry, names: Iterable[str]) -> dict[str, str]:
     Raises:
         DataError: a table of a row of several seeds cannot be read.
     """
-    if entry.editor == UNEDITED:
-        return {}
+    return _marks(entry, names, partial(_difference, entry))
+
+
+def floor_marks_of(
+    entry: Entry, names: Iterable[str], scores_of: Callable[[RunResult], pd.DataFrame]
+) -> dict[str, str]:
+    """The marks of figures that no summary has the floors of, as the points of a curve.
+
+    Args:
+        entry: as for `floor_marks`.
+        names: of metrics.
+        scores_of: the scores of a run, a line per edit and a column per metric and floor; a column
+            that is not there is a floor that the results do not have.
+
+    Returns:
+        As `floor_marks`, of the same draws.
+    """
+
+    def difference(floor: str) -> Estimate | None:
+        table = entry_scores(entry, floor, scores_of)
+        return None if table.empty else _over_records(entry, table)
+
+    return _marks(entry, names, difference)
+
+
+def _marks(
+    entry: Entry, names: Iterable[str], difference_of: Callable[[str], Estimate | None]
+) -> dict[str, str]:
+    """The marks of figures whose differences from their floors have intervals that reach 0."""
     marks: dict[str, str] = {}
-    for name in names:
+    for name in names if entry.editor != UNEDITED else ():
         for kind, floor in floors_of(name).items():
-            difference = _difference(entry, floor)
-            if difference is not None and not difference.low > ROUNDING:
+            difference = difference_of(floor)
+            if difference is not None and difference.has_interval and difference.low <= ROUNDING:
                 marks[name] = marks.get(name, "") + FLOORS[kind].mark
     return marks
 
@@ -97,16 +127,20 @@ def _has(entry: Entry, name: str) -> bool:
 
 
 def _difference(entry: Entry, name: str) -> Estimate | None:
-    """A figure minus its floor, with an interval over records and, of several, over seeds.
-
-    Where all records are of one cluster there is no interval, and nothing is told.
-    """
+    """A figure minus its floor, with an interval over records and, of several, over seeds."""
     value = entry.metrics.get(name) or entry.variants.get(name)
     if value is None or value.n == 0:
         return None
     if isinstance(value, OverSeeds):
-        table = entry_scores(entry, name)
-        scores, nothing = table.to_numpy().T, np.zeros((1, len(table)))  # (seeds, records)
-        labels = Clusters(entry.first).of(table.index)
-        value = difference_over_seeds(scores, nothing, seed=entry.first.seed, clusters=labels)
-    return value if value.has_interval else None
+        return _over_records(entry, entry_scores(entry, name))
+    return value
+
+
+def _over_records(entry: Entry, table: pd.DataFrame) -> Estimate:
+    """The mean of differences, a line a record and a column a run, with its interval."""
+    return difference_over_seeds(
+        table.to_numpy().T,  # (seeds, records)
+        np.zeros((1, len(table))),
+        seed=entry.first.seed,
+        clusters=Clusters(entry.first).of(table.index),
+    )

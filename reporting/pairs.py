@@ -14,7 +14,7 @@ Where a row has several seeds, s_r is the mean over them, and the interval is ov
 (`metrics.seeds.difference_over_seeds`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
@@ -154,8 +154,15 @@ def _by_name(
     return name_first_metrics(plain, [probe for probe, _ in by_probe]) if named else ()
 
 
-def entry_scores(entry: Entry, metric: str) -> pd.DataFrame:
+def entry_scores(
+    entry: Entry, metric: str, scores_of: Callable[[RunResult], pd.DataFrame] = record_scores
+) -> pd.DataFrame:
     """The scores of a row in one metric: a line per record that all its runs have, in percent.
+
+    Args:
+        entry: the row.
+        metric: a column of the scores.
+        scores_of: the scores of a run, a line per edit and a column per metric.
 
     Returns:
         One column per run; empty where a run lacks the metric or its `edits.parquet`.
@@ -163,7 +170,7 @@ def entry_scores(entry: Entry, metric: str) -> pd.DataFrame:
     Raises:
         DataError: a table cannot be read.
     """
-    columns = [table[metric] for run in entry.runs if metric in (table := record_scores(run))]
+    columns = [table[metric] for run in entry.runs if metric in (table := scores_of(run))]
     if len(columns) < len(entry.runs):
         return pd.DataFrame()
     return pd.concat(columns, axis=1, keys=range(len(columns))).dropna()

@@ -24,6 +24,7 @@ from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.sequential import SequentialModule
 from lightning_modules.turns import check_points
 from metrics.collection import headline_metrics
+from metrics.headlines import WITH_BEFORE
 from models.editable import EditableModel, PrefixState
 from models.llava import Llava
 from models.rows import Answers, EditBatch, Rows
@@ -158,12 +159,14 @@ def test_before_is_always_the_unedited_model(model: Llava, source: RecordSource)
     single = EvaluationModule(model, Unedited(), SCENARIOS["unimodal"], encoder(model))
     trainer().test(single, datamodule=datamodule(model, source, "unimodal", 5), verbose=False)
     unedited = {
-        (row["edit_id"], row["probe"], row["metric"]): row["post_text"]
+        (row["edit_id"], row["probe"], row["metric"]): (row["post_text"], row["value"])
         for row in single.outcome.lines
     }
     rows = module.curve_lines()
     for row in rows:
-        assert row["pre_text"] == unedited[row["edit_id"], row["probe"], row["metric"]]
+        text, value = unedited[row["edit_id"], row["probe"], row["metric"]]
+        assert row["pre_text"] == text
+        assert row["pre_value"] == (value if row["metric"] in WITH_BEFORE else None)
     moved = [row for row in rows if row["probe"] == "locality_far" and row["value"] < 1]
     assert moved
 
