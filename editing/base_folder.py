@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from models.files import WEIGHTS, readable
 from models.folder import is_local, read_config
 from models.own_processor import COUNTS
 from models.quantisation import is_quantised
+from models.tensor_file import TensorFile
 from models.unreadable import UNREADABLE, reason
 
 # What stands beside the weights of a model: words, pictures, chat templates, how it generates.
@@ -84,12 +84,18 @@ def stored_types(folder: Path) -> dict[str, str]:
     """Number type of every floating-point tensor in a folder's safetensors files, by its name.
 
     Raises:
-        ModelError: there is one that no weight of a base model here is computed in.
+        ModelError: a file is damaged, or there is a number type that no weight of a base model here
+            is computed in.
     """
     types: dict[str, str] = {}
     for file in _weights(folder):
         if file.suffix == ".safetensors":
-            types |= _header(file)
+            stored = TensorFile.of(file, remedy=f"Fetch {folder} again.").types
+            types |= {
+                name: _WIDTHS.get(kind, kind)
+                for name, kind in stored.items()
+                if kind.startswith(("F", "BF"))
+            }
     if odd := sorted({kind for kind in types.values() if kind not in _WIDTHS.values()}):
         raise ModelError(
             f"weights in {folder} are stored in {', '.join(odd)}, and nothing is merged into them. "
@@ -149,14 +155,3 @@ def _weights(folder: Path) -> Iterator[Path]:
             shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
             yield from (folder / shard for shard in sorted(set(shards)))
             return
-
-
-def _header(file: Path) -> dict[str, str]:
-    with file.open("rb") as content:
-        (length,) = struct.unpack("<Q", content.read(8))
-        header = json.loads(content.read(length))
-    return {
-        name: _WIDTHS.get(entry["dtype"], entry["dtype"])
-        for name, entry in header.items()
-        if name != "__metadata__" and entry["dtype"].startswith(("F", "BF"))
-    }

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from configs.check import load_edit_config
@@ -32,6 +31,7 @@ from models.editable import EditableModel, PrefixState
 from models.folder import sha256
 from models.rows import EditBatch
 from models.sites import ROLES
+from models.tensor_file import TensorFile
 from options import is_on_hub, without_tilde
 
 BY_COLUMN = "by_column"  # in the metadata of the deltas: matrices that lay in memory that way
@@ -124,15 +124,10 @@ def read_deltas(folder: Path) -> dict[Site, Delta]:
         ModelError: the file cannot be read, or holds something else.
     """
     path = folder / DELTAS
-    try:
-        with safe_open(path, "pt") as file:
-            by_column = (file.metadata() or {}).get(BY_COLUMN, "").split()
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): it is damaged. {_AGAIN}") from error
+    file = TensorFile.of(path, remedy=_AGAIN)
+    by_column = file.facts.get(BY_COLUMN, "").split()
     parts: dict[Site, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in file.read().items():
         layer, role, part = (*name.split("."), "", "")[:3]
         if not layer.isdecimal() or role not in ROLES or tensor.ndim != 2:
             raise ModelError(

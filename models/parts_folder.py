@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from errors import ModelError, some_of
 from models.folder import MANIFEST, check_manifest, sha256
+from models.tensor_file import TensorFile
 from results.files import replacing_folder
 
 State = Mapping[str, Tensor]
@@ -179,7 +179,7 @@ def read_parts(folder: Path) -> Parts:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         stored = {name: _restore(folder / name) for name in manifest["sha256"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder} cannot be read as parts of a model: {error}. {_REMAKE}.") from (
             error
         )
@@ -268,9 +268,9 @@ def _store(folder: Path, name: str, state: State, said: Mapping[str, Any]) -> No
 
 def _restore(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file in float32, and what is said of them."""
-    with safe_open(path, "pt") as stored:
-        said = json.loads((stored.metadata() or {}).get(_SAID, "{}"))
-        return {name: stored.get_tensor(name).float() for name in stored.keys()}, said  # noqa: SIM118
+    file = TensorFile.of(path, remedy=f"{_REMAKE}.")
+    said = json.loads(file.facts.get(_SAID, "{}"))
+    return {name: tensor.float() for name, tensor in file.read().items()}, said
 
 
 def _tower(content: tuple[dict[str, Tensor], dict[str, Any]], folder: Path) -> Tower:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from errors import ModelError, some_of
+from models.tensor_file import TensorFile
 from results.files import replacing_folder
 
 TENSORS, SAID = "tensors.safetensors", "stage.json"
@@ -126,12 +126,11 @@ def steps_of_run(folder: Path) -> int:
 
 
 def _read(folder: Path) -> Done:
+    remedy = f"Remove {folder}, and this stage is done anew."
     try:
         content = json.loads((folder / SAID).read_text(encoding="utf-8"))
-        stored = load_file(folder / TENSORS)
-        tensors = {name: value.float() for name, value in stored.items()}
-        return Done(tensors, content["said"], content["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(
-            f"{folder} cannot be read ({error}). Remove it, and this stage is done anew."
-        ) from error
+        said, seconds = content["said"], content["seconds"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder} cannot be read ({error}). {remedy}") from error
+    stored = TensorFile.of(folder / TENSORS, remedy=remedy).read()
+    return Done({name: value.float() for name, value in stored.items()}, said, seconds)

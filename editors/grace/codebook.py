@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from errors import ModelError
 from metrics.precision import single
+from models.tensor_file import TensorFile
 from results.files import replacing
 
 # The prompt that a radius grew to is computed again in other batches, with other last digits: the
@@ -94,20 +94,26 @@ class Entries:
         Raises:
             ModelError: the file is missing or damaged.
         """
+        remedy = "Copy the folder again, or save the edit again."
+        file = TensorFile.of(path, remedy=remedy)
+        file.check_shapes({"keys": (None, None), "values": (None, None)})
         try:
-            with safe_open(path, "pt", device=str(device)) as file:
-                facts = file.metadata() or {}
-                return cls(
-                    file.get_tensor("keys"),
-                    file.get_tensor("values"),
-                    tuple(map(tuple, json.loads(facts["labels"]))),
-                    tuple(map(bytes.fromhex, json.loads(facts["prompts"]))),
-                )
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            labels = tuple(map(tuple, json.loads(file.facts["labels"])))
+            prompts = tuple(map(bytes.fromhex, json.loads(file.facts["prompts"])))
+        except (KeyError, ValueError, TypeError) as error:
             raise ModelError(
-                f"{path} holds no codebook that can be read ({type(error).__name__}: {error}). "
-                "Copy the folder again, or save the edit again."
+                f"{path} does not say which prompts and answers its entries are of "
+                f"({type(error).__name__}: {error}). {remedy}"
             ) from error
+        shapes = file.shapes
+        lengths = (shapes["keys"][0], shapes["values"][0], len(labels), len(prompts))
+        if len(set(lengths)) > 1:
+            raise ModelError(
+                "{} has {} keys, {} values, {} labels and {} prompts, and one of each for an entry "
+                "is expected. {}".format(path, *lengths, remedy)
+            )
+        tensors = file.read(device=device)
+        return cls(tensors["keys"], tensors["values"], labels, prompts)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,7 +21,10 @@ from models.deltas import Site, linear_shape
 from models.editable import EditableModel
 from models.finite import number_type, remedy
 from models.rows import text_rows
+from models.tensor_file import TensorFile
 from results.files import replacing
+
+_MOMENT = "second_moment"
 
 
 @torch.no_grad()
@@ -73,7 +75,7 @@ def save_second_moment(path: Path, moment: Tensor, *, facts: dict[str, str]) -> 
     Raises:
         UnwritableError: naming the file, which is as it was.
     """
-    tensors = {"second_moment": moment.contiguous().cpu()}
+    tensors = {_MOMENT: moment.contiguous().cpu()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=facts)
 
@@ -90,26 +92,14 @@ def load_second_moment(
         option: the key that names the file, for messages.
 
     Raises:
-        ModelError: the file is missing, damaged, or of another model or layer.
+        ModelError: the file is missing, damaged, or of another model, layer or width.
     """
-    make = COMMAND.format(layer=layer)
-    home = str(device_with_float64(model.device))
-    try:
-        with safe_open(path, framework="pt", device=home) as file:
-            facts, moment = file.metadata() or {}, file.get_tensor("second_moment")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{option}={path} cannot be read ({error}). Make it again: {make}"
-        ) from error
-    expected = {"model": model.fingerprint(), "layer": str(layer)}
-    wrong = [
-        f"{key} {facts.get(key)} instead of {value}"
-        for key, value in expected.items()
-        if facts.get(key) != value
-    ]
-    if wrong:
-        raise ModelError(
-            f"{option}={path} was made for {' and '.join(wrong)}. Make one for this "
-            f"model and layer: {make}"
-        )
-    return moment
+    file = TensorFile.of(
+        path,
+        name=f"{option}={path}",
+        remedy=f"Make one for this model and layer: {COMMAND.format(layer=layer)}",
+    )
+    file.check_facts(model=model.fingerprint(), layer=str(layer))
+    d_in, _ = linear_shape(model.linear(Site(layer, "mlp_out")))
+    file.check_shapes({_MOMENT: (d_in, d_in)})
+    return file.read(device=device_with_float64(model.device))[_MOMENT]

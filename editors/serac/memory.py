@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from editors.serac.scope import Scope
 from errors import ModelError
+from models.tensor_file import TensorFile
 from results.files import replacing_folder
 
 _TEXTS, _PICTURES = "entries.json", "pictures.safetensors"
@@ -101,20 +102,19 @@ class Memory:
         Raises:
             ModelError: a file is missing or damaged.
         """
+        remedy = "Give a folder that Memory.save wrote."
         try:
             texts = json.loads((folder / _TEXTS).read_text(encoding="utf-8"))
-            pictures = load_file(folder / _PICTURES)
-            return cls(
-                [
-                    Entry(text["question"], text["answer"], pictures.get(str(number)))
-                    for number, text in enumerate(texts)
-                ]
-            )
-        except Exception as error:  # safetensors raises its own kinds
+            entries = [Entry(text["question"], text["answer"]) for text in texts]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
                 f"{folder} holds no memory that can be read ({type(error).__name__}: {error}). "
-                "Give a folder that Memory.save wrote."
+                f"{remedy}"
             ) from error
+        pictures = TensorFile.of(folder / _PICTURES, remedy=remedy).read()
+        return cls(
+            [replace(entry, picture=pictures.get(str(n))) for n, entry in enumerate(entries)]
+        )
 
     @staticmethod
     def _embed(scope: Scope, entries: Sequence[Entry]) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -14,8 +13,9 @@ from editors.ultraedit.config import COMMAND
 from editors.ultraedit.statistics import SiteStatistics, Statistics
 from errors import ModelError
 from metrics.precision import device_with_float64
-from models.deltas import Site
+from models.deltas import Site, linear_shape
 from models.editable import EditableModel
+from models.tensor_file import TensorFile
 from results.files import replacing
 
 _SIDES = ("keys", "gradients")
@@ -29,7 +29,7 @@ def save_statistics(
 
     Args:
         path: the file.
-        statistics: of one group of tokens.
+        statistics: of one group of tokens, E = 1.
         model: the base model.
         facts: what else is worth knowing: of which edits they are.
 
@@ -60,35 +60,43 @@ def load_statistics(
     Raises:
         ModelError: the file is missing, damaged, or of another model or other maps.
     """
-    named = f"editor.statistics={path}"
-    home = str(device_with_float64(model.device))
-    try:
-        with safe_open(path, framework="pt", device=home) as file:
-            facts = file.metadata() or {}
-            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{named} cannot be read ({error}). Make it again: {COMMAND}") from error
-    if facts.get("model") != (fingerprint := model.fingerprint()):
-        raise ModelError(
-            f"{named} was made for the model {facts.get('model')} instead of {fingerprint}. Make "
-            f"one for this model: {COMMAND}"
-        )
-    missing = [site for site in sites if _key(site, "keys", "count") not in tensors]
+    file = TensorFile.of(
+        path, name=f"editor.statistics={path}", remedy=f"Make them for this model: {COMMAND}"
+    )
+    file.check_facts(model=model.fingerprint())
+    missing = [site for site in sites if _key(site, "keys", "count") not in file.shapes]
     if missing:
-        there = sorted({key.rsplit(".", 2)[0] for key in tensors})
+        there = sorted({key.rsplit(".", 2)[0] for key in file.shapes})
         raise ModelError(
-            f"{named} has no statistics of {', '.join(map(_name, missing))}; it has those of "
+            f"{file.name} has no statistics of {', '.join(map(_name, missing))}; it has those of "
             f"{', '.join(there)} (layer.matrix). "
             "Set editor.layers and editor.matrices to some of them, or make it again with these "
             f"two as they are: {COMMAND}"
         )
+    expected = {key: shape for site in sites for key, shape in _shapes(file, model, site).items()}
+    file.check_shapes(expected)
+    tensors = file.read(expected, device_with_float64(model.device))
     statistics = {site: _read(tensors, site) for site in sites}
     if pairs and not all(of_site.gradients.has_pairs for of_site in statistics.values()):
         raise ModelError(
-            f"{named} has the deviations of gradients and not their correlations, which "
+            f"{file.name} has the deviations of gradients and not their correlations, which "
             f"editor.whitening=true needs. Make it again: {COMMAND} editor.whitening=true"
         )
     return statistics if pairs else {s: of.of_coordinates() for s, of in statistics.items()}
+
+
+def _shapes(file: TensorFile, model: EditableModel, site: Site) -> dict[str, tuple[int, ...]]:
+    """What a map's statistics look like; the scatter of gradients may be that of pairs."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for side, width in zip(_SIDES, linear_shape(model.linear(site)), strict=True):
+        scatter = _key(site, side, "scatter")
+        pairs = side == "gradients" and len(file.shapes.get(scatter, ())) == 3
+        shapes |= {
+            _key(site, side, "count"): (1,),
+            _key(site, side, "mean"): (1, width),
+            scatter: (1, width, width) if pairs else (1, width),
+        }
+    return shapes
 
 
 def _read(tensors: Mapping[str, Tensor], site: Site) -> SiteStatistics:

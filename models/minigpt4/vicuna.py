@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from errors import ModelError
 from models.minigpt4.original import load_pickle
+from models.tensor_file import TensorFile
 
 Version = Literal["v0", "v1.1", "v1.5", "any"]
 
 # A trained Llama's last norm is near 1 or above; the difference of two of them is near 0. The norms
 # of early layers would not tell: LLaMA's first one is itself small.
 _NORM, _SMALLEST_NORM = "model.norm.weight", 0.05
+_FETCH = "Fetch it again."
 _EMBEDDINGS = "model.embed_tokens.weight"
 
 
@@ -126,7 +127,7 @@ def _config(folder: Path) -> LlamaConfig:
         config = LlamaConfig.from_pretrained(folder) if kind == "llama" else None
     except Exception as error:  # not JSON, no mapping, or a value that transformers refuses
         raise ModelError(
-            f"{path} cannot be read: {' '.join(str(error).split())} Fetch it again."
+            f"{path} cannot be read: {' '.join(str(error).split())} {_FETCH}"
         ) from error
     if config is None:
         raise ModelError(
@@ -162,7 +163,7 @@ def _weight_files(folder: Path) -> dict[str, Path]:
         try:
             names = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{index} cannot be read: {error!r}. Fetch it again.") from error
+            raise ModelError(f"{index} cannot be read: {error!r}. {_FETCH}") from error
         files = {name: folder / file for name, file in names.items()}
         absent = sorted({path.name for path in files.values() if not path.is_file()})
         if absent:
@@ -176,26 +177,22 @@ def _weight_files(folder: Path) -> dict[str, Path]:
 
 def _check_whole(path: Path) -> None:
     """Tells a truncated file by its header (safetensors) or its missing directory (zip)."""
-    damaged = f"{path} is damaged or incomplete ({path.stat().st_size} bytes). Fetch it again."
+    name = f"{path} ({path.stat().st_size} bytes)"
     if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                file.keys()
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{damaged} {error}") from error
+        TensorFile.of(path, name=name, remedy=_FETCH)
         return
     with path.open("rb") as file:
         starts_as_zip = file.read(2) == b"PK"
     if starts_as_zip and not zipfile.is_zipfile(path):
-        raise ModelError(damaged)
+        raise ModelError(f"{name} is damaged or incomplete. {_FETCH}")
 
 
 def _tensor(files: dict[str, Path], name: str, folder: Path) -> torch.Tensor:
     path = files.get(name, files.get(""))
     tensor = None
     if path is not None and path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            tensor = file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118
+        file = TensorFile.of(path, remedy=_FETCH)
+        tensor = file.read([name])[name] if name in file.shapes else None
     elif path is not None:
         content = load_pickle(path, mmap=True)
         tensor = content.get(name) if isinstance(content, dict) else None

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from editors.grace.codebook import EXPAND, Codebook, Entries
+from errors import ModelError
+from models.tensor_file import TensorFile
 
 PARIS, ROME = (1,), (2, 3)
 
@@ -18,6 +23,27 @@ def entry(x: float, label: tuple[int, ...], *, y: float = 0.0, prompt: str = "")
 
 def book(*entries: Entries) -> Codebook:
     return Codebook.of(Entries.joined(entries), epsilon_init=1.0)
+
+
+def test_entries_come_back_from_their_file_and_damage_is_named(tmp_path: Path) -> None:
+    path, cpu = tmp_path / "codebook.safetensors", torch.device("cpu")
+    entries = Entries.joined([entry(0, PARIS), entry(2.5, ROME)])
+    entries.save(path)
+    read, file = Entries.load(path, cpu), TensorFile.of(path, remedy="")
+    assert torch.equal(read.keys, entries.keys)
+    assert torch.equal(read.values, entries.values)
+    assert (read.labels, read.prompts) == (entries.labels, entries.prompts)
+    facts, tensors = dict(file.facts), file.read()
+    for bad_tensors, bad_facts, message in (
+        (tensors, facts | {"labels": "[[1]]"}, "2 keys, 2 values, 1 labels and 2 prompts"),
+        (tensors, facts | {"prompts": "["}, "does not say which prompts .*JSONDecodeError"),
+        (tensors, {}, "does not say which prompts .*KeyError"),
+        ({"keys": tensors["keys"]}, facts, "has no values; it has keys"),
+        (tensors | {"keys": torch.zeros(2)}, facts, r"keys of shape \(2,\)"),
+    ):
+        save_file(bad_tensors, path, bad_facts)
+        with pytest.raises(ModelError, match=rf"codebook\.safetensors .*{message}.*save the edit"):
+            Entries.load(path, cpu)
 
 
 def test_the_first_edit_is_an_entry() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from editors.rome.moments import load_second_moment, save_second_moment, second_moments
@@ -109,6 +110,13 @@ def test_a_file_is_taken_by_its_own_model_and_layer_alone(tmp_path: Path) -> Non
         load_second_moment(str(path), other, 1)
     with pytest.raises(ModelError, match=r"layer 1 instead of 2.*--layer 2"):
         load_second_moment(str(path), model, 2)
+    for tensors, message in (
+        ({"second_moment": moment[:-1].clone()}, r"second_moment of shape \(23, 24\).*--layer 1"),
+        ({"moment": moment}, r"has no second_moment; it has moment\. .*--layer 1"),
+    ):
+        save_file(tensors, path, {"model": model.fingerprint(), "layer": "1"})
+        with pytest.raises(ModelError, match=message):
+            load_second_moment(str(path), model, 1)
     path.write_bytes(b"nothing")
     with pytest.raises(ModelError, match=r"cannot be read.*--layer 1"):
         load_second_moment(str(path), model, 1)

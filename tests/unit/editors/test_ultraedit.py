@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from datamodules.records import Record
@@ -21,6 +22,7 @@ from models.budget import MemoryBudget
 from models.deltas import DenseDelta, LowRankDelta, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
+from models.tensor_file import TensorFile
 from tests.builders import any_model, edit_batch, inputs, llava
 from tests.editors import editor_options
 
@@ -280,6 +282,12 @@ def test_statistics_of_another_model_or_other_matrices_are_refused(
     save_statistics(plain, warmed(model).warm, model, {})
     with pytest.raises(ModelError, match=r"correlations, which editor\.whitening=true needs"):
         load_statistics(str(plain), model, [Site(2, "mlp_out")], pairs=True)
+    part = TensorFile.of(plain, remedy="")
+    tensors = part.read()
+    del tensors["2.mlp_out.gradients.mean"]
+    save_file(tensors, plain, dict(part.facts))
+    with pytest.raises(ModelError, match=r"no 2\.mlp_out\.gradients\.mean; .*analysis statistics"):
+        load_statistics(str(plain), model, [Site(2, "mlp_out")], pairs=False)
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(ModelError, match="cannot be read"):
         load_statistics(str(file), model, [Site(2, "mlp_out")], pairs=False)
