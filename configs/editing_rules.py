@@ -16,7 +16,7 @@ from results.files import why_unwritable
 
 # Group -> the keys of it that edit.py has a use for, where it has not for all.
 _TAKEN = {"trainer": {"accelerator"}}
-_USELESS = {"data": {"limit", "filter_known", "taught", "num_workers"}}
+_USELESS = {"data": {"limit", "taught", "num_workers"}}
 _OF_AN_EDIT = ("question", "answer", "subject", "image", "editor")
 
 

@@ -27,6 +27,7 @@ from editing.model import OpenedModel
 from editors.base import EditorInputs
 from editors.checkpoint import CONFIG, SUBJECTS, stamp
 from editors.registry import build_editor
+from editors.ultraedit.editor import UltraEdit
 from lightning_modules.evaluation import EvaluationModule
 from lightning_modules.scoring import Scoring
 from metrics.headlines import GENERATION_MATCH
@@ -48,6 +49,8 @@ NOISE = {
     "rledit": 0.02,
     "serac": 0.3,
 }  # of trained editors: what makes weights of those they begin with
+# Of all records, served and looked at: an editor's warm-up is of those that the filter leaves.
+UNFILTERED = "data.filter_known=none"
 Answers = dict[tuple[int, str], str]  # edit, probe -> text
 
 
@@ -102,7 +105,7 @@ def evaluated(
     """
     words = [
         "experiment=demo", f"model={model.options.name}", *words, f"scenario={scenarios[0]}",
-        f"data.limit={n}", "data.filter_known=none", "metrics.generation=true",
+        f"data.limit={n}", UNFILTERED, "metrics.generation=true",
     ]  # fmt: skip
     cfg = cast("EvaluateConfig", load_config("evaluate", words))
     parts = open_parts(cfg, {"test": narrow(scenarios[0])}, torch.device("cpu"))
@@ -169,9 +172,29 @@ def test_answers_are_those_of_an_evaluation(
     name: str, opened: Callable[[str], OpenedModel], trained: Callable[[str, str], Path]
 ) -> None:
     ckpt = trained("llava_tiny", name) if name in NOISE else None
-    editor = open_editor(name, opened("llava_tiny"), ckpt=ckpt)
+    editor = open_editor(name, opened("llava_tiny"), UNFILTERED, ckpt=ckpt)
     answers, changed = compare(editor, ["transitive"], 2)
     assert (answers, changed > 0) == (4, True)
+
+
+def test_a_warm_up_is_of_the_edits_of_an_evaluation(
+    opened: Callable[[str], OpenedModel],
+) -> None:
+    """Of a model that does not know all of the first facts, those that `data.filter_known` says."""
+    model = opened("blip2_opt_tiny")
+    words = ["experiment=demo", "model=blip2_opt_tiny", "editor=ultraedit", "data.limit=1"]
+    cfg = cast("EvaluateConfig", load_config("evaluate", [*words, UNFILTERED]))
+    parts = open_parts(cfg, {"test": narrow("unimodal")}, torch.device("cpu"))
+    expected = cast("UltraEdit", open_judged(cfg, parts)).warm
+    unfiltered, filtered = (
+        cast("UltraEdit", open_editor("ultraedit", model, *word).editor).warm
+        for word in ([UNFILTERED], [])
+    )
+    for site, of_site in expected.items():
+        ours, theirs = unfiltered[site].keys, of_site.keys
+        assert int(ours.count) == int(theirs.count)
+        torch.testing.assert_close(ours.mean, theirs.mean, rtol=1e-5, atol=1e-5)
+        assert int(filtered[site].keys.count) != int(of_site.keys.count)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +216,7 @@ def test_answers_are_those_of_evaluations(
     answers = changed = 0
     for twin in TWINS:
         ckpt = trained(twin, name) if name in NOISE else None
-        editor = open_editor(name, opened(twin), ckpt=ckpt)
+        editor = open_editor(name, opened(twin), UNFILTERED, ckpt=ckpt)
         of_twin = compare(editor, scenarios, n)
         answers, changed = answers + of_twin[0], changed + of_twin[1]
     print(f"{name}: {answers} answers of {answers // 2} records are the same, {changed} changed")
