@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from editors.base import Edit
+from editors.processes import per_process
 from errors import ConfigError
 from metrics.functional import kl_divergence, negative_log_likelihood
 from models.editable import EditableModel, PrefixState
@@ -266,15 +267,3 @@ class Objective:
         total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
         n_rows = {term.name: len(term_rows) for term, term_rows in asked_terms}
         return OuterLoss(total, terms, accuracy, n_rows)
-
-
-def per_process(values: Tensor) -> Tensor:
-    """A tensor's mean over all processes, which have to call it at once.
-
-    What a sum over all of them is divided by is such a mean, since their gradients are averaged.
-    """
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return values
-    total = values.clone()
-    distributed.all_reduce(total)
-    return total / distributed.get_world_size()

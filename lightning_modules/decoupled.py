@@ -22,8 +22,7 @@ from datamodules.order import rank_and_world
 from editors.base import DeltaEdit
 from editors.gradients import EditTokens
 from editors.malmen.editor import Malmen
-from editors.objective import per_process
-from lightning_modules.processes import gathered
+from editors.processes import gathered, per_process
 from metrics.precision import without_autocast
 from models.deltas import Delta, DenseDelta, LowRankDelta, Site
 

@@ -20,7 +20,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from editors.base import Edit, EditorInputs
-from editors.objective import TERMS, Objective, OuterLoss, per_process
+from editors.objective import TERMS, Objective, OuterLoss
+from editors.processes import per_process
 from editors.serac.config import SeracOptions
 from editors.serac.editor import Serac, SeracEdit, build
 from editors.serac.negatives import HardNegatives

@@ -7,9 +7,10 @@ same numbers (`editors.moments`), and the same formula merges the tokens of seve
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from editors.moments import Moments
+from editors.processes import of_all_processes
 from errors import ModelError
 
 EPSILON = 1e-7  # added to the deviation, as published
@@ -57,8 +58,10 @@ class RunningStatistics(nn.Module):
         count = self.count.new_tensor(len(values))
         mean = values.mean(0) if len(values) else torch.zeros_like(self.mean)
         squares = (values - mean).square().sum(0)
-        for part in _of_all_processes(count, mean.to(self.mean), squares.to(self.mean)):
-            self._merge(*part)
+        moments = torch.stack([mean.to(self.mean), squares.to(self.mean)])
+        parts = zip(of_all_processes(count), of_all_processes(moments), strict=True)
+        for n, (of_mean, of_squares) in parts:  # in rank order, so that all merge alike
+            self._merge(n, of_mean, of_squares)
 
     def normalise(self, values: Tensor) -> Tensor:
         """(value - mean) / (deviation + 1e-7): (K, dim) -> (K, dim).
@@ -89,17 +92,3 @@ class RunningStatistics(nn.Module):
         self.count.copy_(after.count)
         self.mean.copy_(after.mean)
         self.squares.copy_(after.scatter)
-
-
-def _of_all_processes(
-    count: Tensor, mean: Tensor, squares: Tensor
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """The partial statistics of every process in rank order, so that all merge alike."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [(count, mean, squares)]
-    moments = torch.stack([mean, squares])
-    counts = [torch.empty_like(count) for _ in range(distributed.get_world_size())]
-    parts = [torch.empty_like(moments) for _ in counts]
-    distributed.all_gather(counts, count)
-    distributed.all_gather(parts, moments)
-    return [(n, moments[0], moments[1]) for n, moments in zip(counts, parts, strict=True)]
