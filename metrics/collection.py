@@ -178,8 +178,9 @@ def variant_metrics(
         generation=generation,
     )
     shown = [line for line in headlines if not line.optional or record_means(scores, line)]
-    by_name = name_first_metrics(shown, (probe for probe, _ in scores))
     variants = [replace(line, optional=False) for line in variants_of(scenario, shown)]
+    plain = [line for line in (*shown, *variants) if not (line.over or line.given)]
+    by_name = name_first_metrics(plain, (probe for probe, _ in scores))
     return _estimated(with_direct(scores), [*variants, *by_name], resamples, seed, clusters)
 
 

@@ -8,22 +8,34 @@ and the edited model answers that. Beside a probe p stand
 
 and beside a metric, over the probes P_r of a record that are asked so,
 
-    <NAME>_chain         1/|P_r| sum_{p in P_r} score(r, p_chain)
-    <NAME>_chain_gain    1/|P_r| sum_{p in P_r} [score(r, p_chain) - score(r, p)]
+    <NAME>_chain              1/|P_r| sum_{p in P_r} score(r, p_chain)
+    <NAME>_chain_gain         1/|P_r| sum_{p in P_r} [score(r, p_chain) - score(r, p)]
+    <NAME>_chain_edit_gain    1/|P_r| sum_{p in P_r} [score(r, p_chain) - before(r, p_chain)]
 
-each a mean over records; the gain is paired, in points. Specificities, which are differences
-already, have no gain. Locality compares the unedited and the edited model on the same text
-question, so that it says what the edit has moved there.
+each a mean over records; both gains are paired, in points: what asking by a name adds, and, with
+before the unedited model's score of the same text question, what the edit adds there.
+Specificities, which are differences already, have no gain over asking at once. Locality compares
+the unedited and the edited model on the same text question, so that it says what the edit has moved
+there, and has no gain over the unedited model.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from metrics.headlines import GENERATION_MATCH, Headline, Scores
+from metrics.headlines import (
+    BEFORE,
+    GAIN,
+    GENERATION_MATCH,
+    WITH_BEFORE,
+    Headline,
+    Scores,
+    floors_of,
+)
 
 CHAIN, NAME = "_chain", "_name"  # suffixes of a probe
 DIRECT = "_direct"  # of one that holds a probe's own scores, where it is asked by a name
-CHAIN_GAIN = "chain_gain"
+CHAIN_GAIN = "chain_gain"  # over asking at once
+EDIT_GAIN = "chain_edit_gain"  # over the unedited model, asked by the same name
 RECOGNITION = {
     "Recognition_S": "reliability_s",
     "Recognition_U": "reliability_u",
@@ -58,6 +70,18 @@ def with_direct(scores: Scores) -> Scores:
     return {**scores, **added}
 
 
+def floors_by_name(name: str) -> dict[str, str]:
+    """What `metrics.headlines.floors_of` a metric are where its probes are asked by a name.
+
+    >>> floors_by_name("Reliability_S")
+    {'gain': 'Reliability_S_chain_edit_gain', 'specificity': 'Specificity_S_chain'}
+    """
+    return {
+        kind: f"{name}_{EDIT_GAIN}" if kind == GAIN else f"{floor}{CHAIN}"
+        for kind, floor in floors_of(name).items()
+    }
+
+
 def name_first_metrics(
     headlines: Sequence[Headline], probes: Iterable[str]
 ) -> tuple[Headline, ...]:
@@ -87,7 +111,11 @@ def name_first_metrics(
             continue
         chained = tuple(f"{probe}{CHAIN}" for probe in asked)
         floor = tuple(f"{probe}{CHAIN}" for probe in line.minus)
-        metrics.append(replace(line, name=f"{line.name}{CHAIN}", probes=chained, minus=floor))
+        named = replace(line, name=f"{line.name}{CHAIN}", probes=chained, minus=floor)
+        metrics.append(named)
+        if line.measure in WITH_BEFORE:
+            over = f"{line.measure}{BEFORE}"
+            metrics.append(replace(named, name=f"{line.name}_{EDIT_GAIN}", over=over))
         if not line.minus:
             direct = tuple(f"{probe}{DIRECT}" for probe in asked)
             name = f"{line.name}_{CHAIN_GAIN}"

@@ -19,7 +19,15 @@ from reporting.formats import EMPTY
 from reporting.labels import UNEDITED, model_label
 from reporting.pairs import ROUNDING
 from reporting.reach import Reach
-from reporting.remedies import REMEDIES, SEEN, SHOWN, SPECIFIC, Remedied, Shown
+from reporting.remedies import (
+    NAME_FIRST,
+    REMEDIES,
+    SEEN,
+    SHOWN,
+    SPECIFIC,
+    Remedied,
+    Shown,
+)
 
 ABOVE = SPECIFICITY.lower()
 Changes = Mapping[Shown, Estimate]
@@ -131,7 +139,13 @@ def _helped(changed: Sequence[Remedied], remedy: str) -> Spans:
         if of
     ]
     price = f" What should stay: {', '.join(told)}." if told else ""
-    return spans(*title, f"{', '.join(helped)}.{price}")
+    above = [one.by_name for one in changed if remedy == NAME_FIRST and one.by_name]
+    clear = [_counted(above, shown)[::2] for shown in (SEEN, SPECIFIC)]
+    added = (
+        f" Asked so, the edit is above the unedited model in {SEEN.title} in {clear[0][0]} of "
+        f"{clear[0][1]} rows, and in {SPECIFIC.title} in {clear[1][0]} of {clear[1][1]}."
+    )
+    return spans(*title, f"{', '.join(helped)}.{added if above else ''}{price}")
 
 
 def _counted(of_rows: Sequence[Changes], shown: Shown) -> tuple[int, int, int]:

@@ -2,13 +2,21 @@
 
 from collections.abc import Iterable
 
-from metrics.name_first import CHAIN, CHAIN_GAIN
-from reporting.formats import EMPTY
-from reporting.labels import arrow
+from metrics.name_first import CHAIN, CHAIN_GAIN, EDIT_GAIN
+from reporting.formats import EMPTY, plain_text
+from reporting.labels import UNEDITED, arrow
+from reporting.pairs import difference_cell
 from reporting.paper import paper_columns
 from results.folder import RunResult
 
-BY_NAME = ("Metric", "At once", "By name", "Gain", "n")  # columns of `by_name_lines`
+BY_NAME = (
+    "Metric",
+    "At once",
+    "By name",
+    "Gain",
+    "Gain of the edit",
+    "n",
+)
 AT_ONCE_NOTE = (
     "At once: the metric over all its records and probes, also those that were not asked by a "
     "name, as the far question of Locality_I; the difference to it may be another number than the "
@@ -30,7 +38,9 @@ def by_name_lines(run: RunResult) -> list[tuple[str, ...]]:
             for value in (run.metrics.get(name), named)
         ]
         gained = EMPTY if gain is None or not gain.n else f"{gain.mean:+.1f}"
-        lines.append((arrow(name), *shown, gained, str(named.n)))
+        of_edit = None if run.editor == UNEDITED else run.variants.get(f"{name}_{EDIT_GAIN}")
+        added = plain_text(difference_cell(of_edit))
+        lines.append((arrow(name), *shown, gained, added, str(named.n)))
     return lines
 
 

@@ -22,6 +22,7 @@ from reporting.tables import left_out_phrase
 from results.files import TABLE
 from results.folder import RunResult
 
+_INTERVALS = (*ABOVE[1:3], BY_NAME[4])  # columns of differences
 LEAKS = ("Leak",)  # shown beside the paper's columns where gains are
 
 
@@ -102,7 +103,7 @@ def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) ->
     table = Table(title=title)
     table.add_column(header[0], no_wrap=True)
     for name in header[1:]:  # an interval stays on its line; a title may take two
-        table.add_column(name, justify="right", no_wrap=name in ABOVE[1:3])
+        table.add_column(name, justify="right", no_wrap=name in _INTERVALS)
     for line in lines:
         table.add_row(*line)
     return table

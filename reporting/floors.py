@@ -2,7 +2,8 @@
 
 A figure says that an edit arrived where it is higher than what is there without it: than what the
 unedited model scores on the same probe (the gain), and than what the new answer scores about
-somebody else (the specificity; `metrics.headlines.floors_of`). Each is a mean of differences within
+somebody else (the specificity; `metrics.headlines.floors_of`, and of answers by way of a name
+`metrics.name_first.floors_by_name`). Each is a mean of differences within
 records, and its figure is marked where the 95 % interval of that mean does not lie above 0:
 
     mark(M)  where  low(M - floor) <= 0
@@ -19,6 +20,7 @@ import pandas as pd
 
 from metrics.bootstrap import Estimate
 from metrics.headlines import GAIN, SPECIFICITY, floors_of
+from metrics.name_first import CHAIN, floors_by_name
 from metrics.seeds import OverSeeds, difference_over_seeds
 from reporting.clusters import Clusters
 from reporting.entries import Entry
@@ -95,11 +97,17 @@ def _marks(
     """The marks of figures whose differences from their floors have intervals that reach 0."""
     marks: dict[str, str] = {}
     for name in names if entry.editor != UNEDITED else ():
-        for kind, floor in floors_of(name).items():
+        for kind, floor in _floors(name).items():
             difference = difference_of(floor)
             if difference is not None and difference.has_interval and difference.low <= ROUNDING:
                 marks[name] = marks.get(name, "") + FLOORS[kind].mark
     return marks
+
+
+def _floors(name: str) -> dict[str, str]:
+    """Those of a metric, also of one whose probes are asked by a name."""
+    direct = name.removesuffix(CHAIN)
+    return floors_of(name) if direct == name else floors_by_name(direct)
 
 
 def floor_notes(marks: Iterable[str]) -> tuple[str, ...]:

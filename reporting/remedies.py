@@ -10,7 +10,8 @@ Three ways, each beside the same row as it is:
 
 A change is the mean of differences within records that were asked both ways, with its 95 %
 interval. What should rise is Reliability and Specificity, what it costs is in Locality and
-Stability.
+Stability. Of name first, which changes the question, it is also told what the edit itself adds over
+the unedited model that is asked the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ import pandas as pd
 
 from metrics.bootstrap import Estimate
 from metrics.headlines import is_difference
-from metrics.name_first import CHAIN, CHAIN_GAIN
+from metrics.name_first import CHAIN, CHAIN_GAIN, EDIT_GAIN
 from metrics.seeds import difference_over_seeds
 from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import are_comparable, by_model
@@ -38,6 +39,7 @@ from reporting.tables import points_cell
 NAME_FIRST, OBJECTIVE, JOINT = "name first", "transitive objective", "joint"
 REMEDIES = (NAME_FIRST, OBJECTIVE, JOINT)
 AS_IT_IS = "as it is"
+GAIN_BY_NAME = f"{NAME_FIRST}, gain of the edit"
 _TRANSITIVE = "transitive"
 
 
@@ -75,10 +77,13 @@ class Remedied:
         asked: the row as it is, by scenario; transitive is among them.
         changes: remedy -> column -> with the remedy minus as it is; a column that the remedy does
             not change, or that was not asked, is absent, as is a remedy that was not run.
+        by_name: column -> of an edit that is asked name first, its gain over the unedited model
+            that is asked so; empty where it was not, and of the unedited model.
     """
 
     asked: Asked
     changes: Mapping[str, Mapping[Shown, Estimate]]
+    by_name: Mapping[Shown, Estimate]
 
     @property
     def entry(self) -> Entry:
@@ -118,7 +123,8 @@ def remedied(entries: Sequence[Entry]) -> list[Remedied]:
             of_row = REMEDIES if editor != UNEDITED else (NAME_FIRST,)
             changes = {remedy: dict(_changes(remedy, asked, others)) for remedy in of_row}
             told = {remedy: of_remedy for remedy, of_remedy in changes.items() if of_remedy}
-            found += [Remedied(asked, told)] if told else []
+            by_name = {} if editor == UNEDITED else dict(_gains_by_name(entry))
+            found += [Remedied(asked, told, by_name)] if told else []
     return found
 
 
@@ -165,6 +171,14 @@ def _named_first(entry: Entry, metric: str) -> Estimate | None:
     return _estimated(entry, gains, None)
 
 
+def _gains_by_name(entry: Entry) -> Iterator[tuple[Shown, Estimate]]:
+    """By way of a name minus the unedited model by the same way."""
+    for shown in SHOWN:
+        gains = entry_scores(entry, f"{shown.metric}_{EDIT_GAIN}")
+        if shown.scenario == entry.scenario and not gains.empty:
+            yield shown, _estimated(entry, gains, None)
+
+
 def _difference(after: tuple[Entry, str], before: tuple[Entry, str]) -> Estimate | None:
     """The first minus the second over the records of both; None without any."""
     first, second = entry_scores(*after), entry_scores(*before)
@@ -202,7 +216,7 @@ def remedy_table(found: Sequence[Remedied]) -> ResultTable | None:
         "Below: with the remedy minus as it is, in points, paired over the n records that have "
         "both, with the 95 % interval; bold: it excludes 0. "
         f"{NAME_FIRST.capitalize()}: the unedited model names the picture, and its words stand in "
-        "the text question. "
+        f"the text question; {GAIN_BY_NAME}: minus the unedited model that is asked the same. "
         f"{OBJECTIVE.capitalize()}: the same method, trained with its subjects' pictures in the "
         f"loss. {JOINT.capitalize()}: one edit of the text and the question about the seen "
         "picture; the other picture (_U) is not taught. "
@@ -226,6 +240,10 @@ def _rows(one: Remedied) -> Iterator[Row]:
         n = max(change.n for change in changes.values())
         of_remedy = tuple(difference_cell(changes.get(shown)) for shown in SHOWN)
         yield Row((*heads, remedy), str(n), of_remedy, seeds=seeds)
+        if remedy == NAME_FIRST and one.by_name:
+            n = max(gain.n for gain in one.by_name.values())
+            gains = tuple(difference_cell(one.by_name.get(shown)) for shown in SHOWN)
+            yield Row((*heads, GAIN_BY_NAME), str(n), gains, seeds=seeds)
 
 
 def _as_it_is(asked: Asked, shown: Shown) -> Cell:

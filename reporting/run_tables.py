@@ -25,7 +25,9 @@ _BY_PICTURE = (
 )
 _BY_NAME = (
     "By name: asked in text, by what the unedited model said that the picture shows. Gain: points "
-    "over asking the same pictures at once, of the n records that were asked both ways. "
+    "over asking the same pictures at once, of the n records that were asked both ways. Gain of "
+    "the edit: points over the unedited model that is asked by the same name, with the 95 % "
+    "interval of the difference, paired by record. "
     f"{AT_ONCE_NOTE}"
 )
 

@@ -44,6 +44,7 @@ def make_pictures(
     scenario: str = "transitive",
     in_text: int | None = None,
     by_name: int | None = None,
+    by_name_before: int | None = None,
     named: int = 15,
     **changes: object,
 ) -> RunResult:
@@ -59,6 +60,7 @@ def make_pictures(
         scenario: of the run.
         in_text: right answers in text, of a scenario that asks both ways.
         by_name: right answers where the unedited model has named the picture.
+        by_name_before: those of the unedited model then; None: it was not asked.
         named: pictures that the unedited model names.
         changes: other fields of the summary.
     """
@@ -73,5 +75,8 @@ def make_pictures(
     if by_name is not None:
         scores |= {f"reliability_s_chain/{ACCURACY}": right(by_name)}
         scores |= {f"leak_same_chain/{ACCURACY}": right(leaked)}
+        if by_name_before is not None:
+            scores |= {f"reliability_s_chain/{ACCURACY}_before": right(by_name_before)}
+            scores |= {f"leak_same_chain/{ACCURACY}_before": right(0)}
         scores |= {"locality_i_far_chain/token_agreement": right(kept - 2)}
     return make_scored(folder, editor, scenario, scores, **changes)

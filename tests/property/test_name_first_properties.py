@@ -175,12 +175,23 @@ def test_metrics_are_paired_with_the_direct_answers(
     data = served(source, processor, model, BY_NAME, N, limit=N)
     outcome = evaluated(model, processor, data, make_editor("ft"))
     lines, found = by_key(outcome), variant_metrics(outcome.scores, "transitive", resamples=2)
+    again = served(source, processor, model, BY_NAME, N, limit=N)
+    unedited = by_key(evaluated(model, processor, again, make_editor("none")))
+    by_name_unedited = [
+        unedited[edit, f"reliability_u{CHAIN}", "token_accuracy"]["value"] for edit in range(N)
+    ]
     differences = [
         lines[edit, f"reliability_u{CHAIN}", "token_accuracy"]["value"]
         - lines[edit, "reliability_u", "token_accuracy"]["value"]
         for edit in range(N)
     ]
     assert found["Reliability_U_chain_gain"].mean == pytest.approx(100 * sum(differences) / N)
+    of_the_edit = [
+        lines[edit, f"reliability_u{CHAIN}", "token_accuracy"]["value"] - unedited
+        for edit, unedited in enumerate(by_name_unedited)
+    ]
+    gain = found["Reliability_U_chain_edit_gain"]
+    assert gain.mean == pytest.approx(100 * sum(of_the_edit) / N)
     changed = [
         line["value"] != lines[edit, probe_of(probe), measure]["value"]
         for (edit, probe, measure), line in lines.items()

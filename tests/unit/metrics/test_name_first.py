@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from metrics.collection import headline_metrics, variant_metrics
-from metrics.name_first import is_beside, name_first_metrics, probe_of, with_direct
+from metrics.headlines import is_difference
+from metrics.name_first import (
+    floors_by_name,
+    is_beside,
+    name_first_metrics,
+    probe_of,
+    with_direct,
+)
 
 ACCURACY = "token_accuracy"
 # Record 1 has no different-type entity that could be named, record 2 is not asked by a name.
@@ -36,6 +43,44 @@ def test_gains_are_paired_by_probe_within_a_record() -> None:
     assert "Specificity_S_diff_chain" not in found, "leak_diff was not asked by a name"
     assert (found["Recognition_S"].mean, found["Recognition_S"].n) == (50.0, 2)
     assert not any(name.startswith(("Reliability_U_chain", "Locality_T")) for name in means)
+
+
+def test_the_edit_is_held_against_the_unedited_model_by_the_same_name() -> None:
+    """Whatever it scores at once; what was not asked of it has no gain."""
+    before = {
+        ("reliability_s", f"{ACCURACY}_before"): {0: 0.0, 1: 0.0, 2: 0.0},
+        ("reliability_s_chain", f"{ACCURACY}_before"): {0: 1.0, 1: 0.25},
+        ("leak_same_chain", f"{ACCURACY}_before"): {0: 0.25, 1: 0.0},
+        ("stability_same_chain", f"{ACCURACY}_before"): {0: 1.0},
+    }
+    found = variant_metrics({**SCORES, **before}, "transitive", resamples=2)
+    means = {
+        name.removesuffix("_chain_edit_gain"): (value.mean, value.n)
+        for name, value in found.items()
+        if name.endswith("_chain_edit_gain") and value.n
+    }
+    assert means == {
+        "Reliability_S": (25.0, 2),  # 1 - 1 and 0.75 - 0.25
+        "Stability": (-50.0, 1),  # of record 0 alone, and of the same type alone
+        "Stability_same": (-50.0, 1),
+        "Leak": (25.0, 2),  # 0.25 - 0.25 and 0.5 - 0
+        "Specificity_S": (0.0, 2),  # (1 - 1) - (0.25 - 0.25) and (0.75 - 0.25) - (0.5 - 0)
+    }
+    assert is_difference("Reliability_S_chain_edit_gain")
+    without = variant_metrics(SCORES, "transitive", resamples=2)
+    assert without["Reliability_S_chain_edit_gain"].n == 0
+    located = {("locality_i_near_chain", "token_agreement"): {0: 1.0}}
+    assert "Locality_I_chain_edit_gain" not in variant_metrics(
+        {**SCORES, **located}, "transitive", resamples=2
+    )
+
+
+def test_generality_by_name_has_its_specificity_too() -> None:
+    scores = {**SCORES, ("generality_s_chain", ACCURACY): {0: 1.0, 1: 0.5}}
+    found = variant_metrics(scores, "transitive", resamples=2)
+    told = found["Generality_S_specificity_chain"]
+    assert (told.mean, told.n) == (37.5, 2), "0.75 and 0"
+    assert floors_by_name("Generality_S")["specificity"] == "Generality_S_specificity_chain"
 
 
 def test_the_metrics_themselves_are_what_they_are_without() -> None:

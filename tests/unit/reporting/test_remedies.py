@@ -9,7 +9,16 @@ import pytest
 
 from metrics.bootstrap import Estimate
 from reporting.naming import entries
-from reporting.remedies import JOINT, NAME_FIRST, OBJECTIVE, Remedied, Shown, remedied, remedy_table
+from reporting.remedies import (
+    GAIN_BY_NAME,
+    JOINT,
+    NAME_FIRST,
+    OBJECTIVE,
+    Remedied,
+    Shown,
+    remedied,
+    remedy_table,
+)
 from results.folder import RunResult
 from tests.transitive_results import N, make_pictures, make_text
 
@@ -60,6 +69,30 @@ def test_the_unedited_model_is_asked_by_a_name_alone(runs: list[RunResult]) -> N
     rows = found(runs)
     assert list(rows) == ["Unedited", "MEND (questions=text)"]
     assert list(rows["Unedited"].changes) == [NAME_FIRST]
+
+
+def test_name_first_is_held_against_the_unedited_model_that_is_asked_so(tmp_path: Path) -> None:
+    runs = [
+        make_pictures(tmp_path / "mend", "mend", by_name=14, by_name_before=4, **TEXT),
+        make_pictures(tmp_path / "none", "none", 2, 0, by_name=2, by_name_before=2),
+    ]
+    rows = found(runs)
+    assert rows["Unedited"].by_name == {}
+    assert means(rows["MEND"].by_name) == {
+        "Reliability_S": 50, "Specificity_S": pytest.approx(40),
+    }  # fmt: skip
+    gain = next(iter(rows["MEND"].by_name.values()))
+    assert gain.n == N
+    assert 25 <= gain.low < 50 < gain.high <= 75
+    table = remedy_table(list(rows.values()))
+    assert table is not None
+    lines = {row.heads[1:]: row.cells for row in table.rows}
+    assert ("Unedited", GAIN_BY_NAME) not in lines
+    told = [cell.text for cell in lines["MEND", GAIN_BY_NAME]]
+    assert told == ["+50.0", "+40.0", *["-"] * 6], "localities compare with it already"
+    assert lines["MEND", NAME_FIRST][0].text == "+20.0"
+    without = found([make_pictures(tmp_path / "old", "mend", by_name=14, **TEXT)])
+    assert without["MEND"].by_name == {}, "the results do not say"
 
 
 def test_a_locality_that_falls_is_seen_in_the_table(runs: list[RunResult]) -> None:

@@ -20,7 +20,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path = tmp_path_factory.mktemp("runs")
     runs = [
         make_text(tmp_path / "ft-text", "ft"),
-        make_pictures(tmp_path / "ft", "ft", by_name=14, named=16),
+        make_pictures(tmp_path / "ft", "ft", by_name=14, by_name_before=2, named=16),
         make_pictures(tmp_path / "ft-both", "ft", 18, scenario="joint", in_text=20),
         make_text(tmp_path / "ike-text", "ike"),
         make_pictures(tmp_path / "ike", "ike", 20, leaked=20),
@@ -51,6 +51,10 @@ def test_the_answer_comes_first_and_says_what_was_measured(page: str) -> None:
     assert re.search(r"\*\*FT:\*\* 50 % \\\[\d+, \d+\\\] reaches it; \+40.0 .* \+80.0", answer)
     assert "it does not recognise in 1; in 2 more answers are given by chance" in answer
     assert "Specificity_S rises in 1 of 1 rows and falls in 0" in answer
+    assert (
+        "Asked so, the edit is above the unedited model in Reliability_S in 1 of 1 rows, and in "
+        "Specificity_S in 1 of 1." in answer
+    )
     assert "**Transitive objective.** Not run." in answer
 
 
