@@ -3,36 +3,33 @@
 It works in three steps. Reading (the constructor): pictures that a scenario needs and that are not
 there stop the run. Connecting: the model's tokenizer and image processor are handed in; the rows of
 the first edits are then checked before any weights load. Setting up: facts that the unedited model
-does not know are left out. Records are asked about, tokenised and have their pictures opened one
-after the other until `limit` edits are found; no other is. A record that cannot be used is an
-error, or with `data.on_error=skip` left out and counted; edits are numbered after that.
+does not know are left out, and so are records that cannot be used (`datamodules.usable_records`);
+edits are numbered after that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
+from itertools import chain
 from typing import Any, Literal
 
 import lightning as L
 import torch
 
-from datamodules.asked import all_prompts
 from datamodules.collate import Collator, RowTable
 from datamodules.fact_marks import TaughtFacts
 from datamodules.images import ImageStore
-from datamodules.known_facts import KnownFacts, KnownFilter, Knows, log_known, nothing_known
-from datamodules.left_out import LeftOut, log_idle, log_left_out, nothing_left
+from datamodules.known_facts import KnownFacts, Knows
+from datamodules.left_out import LeftOut, log_idle, log_left_out
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
-from datamodules.pictures import PictureFile
 from datamodules.prompt_encoder import PromptEncoder
 from datamodules.records import NumberedRecord, Record
 from datamodules.scenarios import Prompt, Scenario
 from datamodules.served import ServedEdits
 from datamodules.source import RecordSource, Split
+from datamodules.usable_records import UsableRecords
 from datamodules.workers import automatic_workers
 from errors import DataError
 from models.rows import EditBatch
@@ -54,13 +51,14 @@ class EditDataModule(L.LightningDataModule):
         taught: the facts that the model was taught when it was made; None: none.
 
     Attributes:
-        known: split -> facts that the unedited model knows, where the source filters on them.
-        answered: what the unedited model was asked for that -> whether it answered right.
+        encoder: the model's tokens, once it is connected.
         leave_out: test edits that need not be served, since their results are there.
 
     Raises:
         DataError: a split has no records, or pictures are missing.
     """
+
+    encoder: PromptEncoder
 
     def __init__(
         self,
@@ -83,19 +81,17 @@ class EditDataModule(L.LightningDataModule):
         self.accumulate, self.overfit = accumulate, overfit
         self.num_workers, self.seed, self.limit = num_workers, seed, limit
         self.taught = TaughtFacts() if taught is None else taught
-        self.known: dict[Split, KnownFacts] = {}
-        self.answered: dict[Prompt, bool] = {}
         self.leave_out: frozenset[int] = frozenset()
         self._edits: dict[Split, ServedEdits] = {}
-        self._left_out: dict[Split, dict[int, LeftOut]] = {split: {} for split in scenarios}
-        self._tokens: dict[Split, dict[int, int]] = {split: {} for split in scenarios}  # by record
-        self._check_record = check_record
-        self._make_tables: dict[Split, Callable[[], RowTable]] = {}
         self._images: ImageStore | None = None
         self._knows: Knows | None = None
-        for split in scenarios:
-            if source.of(split).on_error == "error":  # else each when its turn comes
-                self._check_pictures(split)
+        self._usable = {
+            split: UsableRecords(
+                source, split, scenario,
+                limit=limit, check_record=check_record, taught=self.taught,
+            )
+            for split, scenario in scenarios.items()
+        }  # fmt: skip
 
     def connect(
         self, encoder: PromptEncoder, images: ImageStore, knows: Knows | None = None
@@ -107,14 +103,14 @@ class EditDataModule(L.LightningDataModule):
             images: its pixels.
             knows: as for `ask`, where the weights are loaded already.
         """
-        self._make_tables = {
-            split: partial(
+        for split, usable in self._usable.items():
+            source = self.source.of(split)
+            make_table = partial(
                 RowTable, encoder, images, source.pictures,
                 plain_locality=source.plain_locality, cloze=source.cloze,
-            )
-            for split in self.scenarios if (source := self.source.of(split))
-        }  # fmt: skip
-        self._images, self._knows = images, knows
+            )  # fmt: skip
+            usable.connect(make_table, images)
+        self.encoder, self._images, self._knows = encoder, images, knows
 
     def ask(self, knows: Knows) -> None:
         """Hands in the unedited model, which `setup` asks when the source filters on known facts.
@@ -130,8 +126,8 @@ class EditDataModule(L.LightningDataModule):
         Raises:
             DataError: an answer tokenises to nothing, or a picture is damaged.
         """
-        for split in self.scenarios:
-            for _ in self._checked(split, self.limit):
+        for usable in self._usable.values():
+            for _ in usable.first():
                 pass
 
     def setup(self, stage: str | None = None) -> None:
@@ -142,15 +138,31 @@ class EditDataModule(L.LightningDataModule):
                 a split.
         """
         del stage
-        for split in self.scenarios:
+        for split, usable in self._usable.items():
             if split in self._edits:
                 continue
-            is_asked = self.source.of(split).filter_known != "none"
-            numbered = self._known(split) if is_asked else self._checked(split, self.limit)
-            self._serve(split, (number for number, _ in numbered))
-            log_left_out(split, self.left_out(split), self.source.of(split).on_error)
+            source = self.source.of(split)
+            numbered = usable.first()
+            if source.filter_known != "none":
+                if self._knows is None:
+                    raise RuntimeError("the source filters on known facts: ask(knows) is needed")
+                numbered = usable.first_known(self._knows)
+            self._serve(split, (place for place, _ in numbered))
+            log_left_out(split, usable.left_out, source.on_error)
             self.taught.log(split, self.records(split))
             log_idle(split, self.records(split))
+
+    @property
+    def known(self) -> dict[Split, KnownFacts]:
+        """Split -> facts that the unedited model knows, where the source filters on them."""
+        facts = {split: usable.known_facts for split, usable in self._usable.items()}
+        return {split: of_split for split, of_split in facts.items() if of_split is not None}
+
+    @property
+    def answered(self) -> dict[Prompt, bool]:
+        """What the unedited model was asked for that -> whether it answered right."""
+        answers = (usable.answered.items() for usable in self._usable.values())
+        return dict(chain.from_iterable(answers))
 
     def fact_counts(self, split: Split) -> dict[str, Any] | None:
         """What is known of a split's facts, as plain values; None where nothing was asked or told.
@@ -163,8 +175,7 @@ class EditDataModule(L.LightningDataModule):
 
     def left_out(self, split: Split) -> list[LeftOut]:
         """Records of a split that could not be used, of those that were looked at."""
-        of_reading = self.source.left_out.get(split, ())
-        return [*of_reading, *(record for _, record in sorted(self._left_out[split].items()))]
+        return self._usable[split].left_out
 
     @property
     def served(self) -> dict[Split, tuple[int, ...]]:
@@ -181,16 +192,15 @@ class EditDataModule(L.LightningDataModule):
         Raises:
             DataError: none is left, or with `data.on_error=error` the first of these.
         """
-        edits = self._edits[split]
+        places, usable = self._edits[split].places, self._usable[split]
         for number, error in reasons.items():
-            self._refuse(split, edits.places[number], edits.records[number], error)
-        kept = [place for number, place in enumerate(edits.places) if number not in reasons]
-        on_error = self.source.of(split).on_error
+            usable.refuse(places[number], error)
+        kept = [place for number, place in enumerate(places) if number not in reasons]
         if not kept:
-            raise nothing_left(self._name(split), self.left_out(split), on_error)
+            raise usable.nothing_left()
         self._serve(split, kept)
         if reasons:
-            log_left_out(split, self.left_out(split), on_error)
+            log_left_out(split, usable.left_out, self.source.of(split).on_error)
 
     def _serve(self, split: Split, places: Iterable[int]) -> None:
         self._edits[split] = ServedEdits(self.source.records(split), places)
@@ -201,12 +211,12 @@ class EditDataModule(L.LightningDataModule):
 
     def tokens(self, split: Split) -> list[int]:
         """How many tokens each edit's rows have, what they begin with counted once."""
-        of_records = self._tokens[split]
+        of_records = self.record_tokens(split)
         return [of_records[place] for place in self._edits[split].places]
 
     def record_tokens(self, split: Split) -> Mapping[int, int]:
         """The same of every record that was checked so far, by its place."""
-        return self._tokens[split]
+        return self._usable[split].tokens
 
     def train_order(self) -> EditOrder:
         """The order of the training edits, from its beginning."""
@@ -283,7 +293,8 @@ class EditDataModule(L.LightningDataModule):
         return BatchLoader(edits, order, self._collator(split), **self._preparing())
 
     def _collator(self, split: Split) -> Collator:
-        return Collator(self._connected(split), self.scenarios[split], reads=split == "test")
+        make_table = self._usable[split].make_table
+        return Collator(make_table, self.scenarios[split], reads=split == "test")
 
     def _preparing(self) -> dict[str, Any]:
         """How many processes are to prepare batches, and whether from there a GPU fetches them."""
@@ -296,105 +307,3 @@ class EditDataModule(L.LightningDataModule):
             images.hand_over()
         on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return {"num_workers": n_workers, "pin_memory": on_gpu}
-
-    def _connected(self, split: Split) -> Callable[[], RowTable]:
-        if split not in self._make_tables:
-            raise RuntimeError("connect() hands in tokens and pixels before setup()")
-        return self._make_tables[split]
-
-    def _check_pictures(self, split: Split) -> None:
-        """All pictures of a split are there; none is opened."""
-        scenario = self.scenarios[split]
-        names: set[str] = set()
-        for number, record in enumerate(self.source.records(split)):
-            try:
-                names.update(p.image for p in self._prompts(split, record) if p.image is not None)
-            except DataError as error:  # a question that is left out and cannot be derived
-                self._refuse(split, number, record, error)
-        why = f"the {scenario.name} scenario on {self._name(split)}"
-        self.source.of(split).pictures.check(names, why)
-
-    def _prompts(self, split: Split, record: Record) -> list[Prompt]:
-        """What an edit of the record asks, and what the unedited model is asked besides."""
-        by = self.source.of(split).filter_known
-        return all_prompts(self.scenarios[split], record, filter_known=by, reads=split == "test")
-
-    def _checked(self, split: Split, upto: int | None = None) -> Iterator[NumberedRecord]:
-        """The first records of a split that can be used, each checked when its turn comes.
-
-        Raises:
-            DataError: one cannot be used (an answer tokenises to nothing, a picture is damaged), or
-                with `data.on_error=skip` none can.
-        """
-        return islice(self._usable(split), upto)
-
-    def _usable(self, split: Split) -> Iterator[NumberedRecord]:
-        tokens, is_empty = self._tokens[split], True
-        with closing(self._candidates(split)) as candidates:
-            for number, record in candidates:
-                try:
-                    if number not in tokens:
-                        tokens[number] = self._check(split, record)
-                except DataError as error:
-                    self._refuse(split, number, record, error)
-                else:
-                    is_empty = False
-                    yield number, record
-        if is_empty:
-            where, left = self._name(split), self.left_out(split)
-            raise self.taught.nothing_left(where) or nothing_left(where, left)
-
-    def _candidates(self, split: Split) -> Generator[NumberedRecord, None, None]:
-        """Records that are not left out so far; the pictures of the next ones are looked at."""
-        self._connected(split)
-        left_out, sound = self._left_out[split], self._tokens[split]
-        folder, images = self.source.of(split).pictures, self.scenarios[split].images
-        records = (
-            (number, record)
-            for number, record in enumerate(self.source.records(split))
-            if number not in left_out and not self.taught.leaves_out(split, number, record)
-        )
-
-        def pictures(numbered: NumberedRecord) -> list[PictureFile]:
-            with suppress(DataError):  # which comes when its turn does
-                return [] if numbered[0] in sound else [*map(folder.path, images(numbered[1]))]
-            return []
-
-        if self._images is not None:
-            yield from self._images.ahead(records, pictures, self.limit)
-
-    def _check(self, split: Split, record: Record) -> int:
-        """Makes sure that a record's rows can be made; returns how many tokens they have."""
-        self._check_record(record)
-        return self._connected(split)().check(self._prompts(split, record))
-
-    def _refuse(self, split: Split, number: int, record: Record, error: DataError) -> None:
-        """Leaves a record out, or says which it is."""
-        place = self.source.place(split, number)
-        if self.source.of(split).on_error == "error":
-            raise DataError(
-                f"{place} ({record.named}), {self._name(split)}: {error} "
-                "data.on_error=skip leaves such records out."
-            ) from error
-        self._left_out[split][number] = LeftOut(place, record.subject, str(error))
-
-    def _name(self, split: Split) -> str:
-        return self.source.named(split)
-
-    def _known(self, split: Split) -> Iterator[NumberedRecord]:
-        """The records to edit: those that the unedited model knows, as far as `limit` needs."""
-        if self._knows is None:
-            raise RuntimeError("the source filters on known facts: ask(knows) is needed")
-        on_pictures = self.source.of(split).filter_known == "pictures"
-        knows = KnownFilter(self._connected(split), self._knows, self.limit, pictures=on_pictures)
-        is_empty = True
-        for numbered in islice(knows(self._checked(split)), self.limit):
-            is_empty = False
-            yield numbered
-        self.known[split] = facts = knows.facts
-        self.answered |= knows.is_right
-        n_records = len(self.source.records(split)) - len(self._left_out[split])
-        n_records -= self.taught.n_left_out(split)
-        log_known(split, facts, n_records - facts.candidates, pictures=on_pictures)
-        if is_empty:
-            raise nothing_known(self._name(split), n_records, pictures=on_pictures)

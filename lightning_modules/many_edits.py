@@ -24,8 +24,6 @@ from torch.utils.data import DataLoader
 from datamodules.contradicted import contradicted
 from datamodules.datamodule import EditDataModule
 from datamodules.order import cut
-from datamodules.prompt_encoder import PromptEncoder
-from datamodules.scenarios import Scenario
 from editors.base import Edit, Editor, EditsTogether, Lasting, Reporting
 from editors.turn import Turn
 from errors import ConfigError
@@ -46,9 +44,10 @@ class ManyEditsModule(EvaluationModule):
     `outcome` is that of the last point. A point that an earlier run has scored is taken as it is.
 
     Args:
+        data: set up; serves the edits, and their probes in batches of its `eval_batch_size`. It
+            has the scenario, the tokens, and what the unedited model was asked before.
+        scoring: what is measured.
         partial: where points that are done are kept; None: in memory alone.
-        answered: what the unedited model was asked before -> whether it answered right.
-        data: serves the edits, and their probes in batches of its `eval_batch_size`.
         points: numbers of edits in place, ascending; the last one is the number of edits made.
         turn: edits in one update of a sequence; None: one.
         contradictions: `last` teaches of edits of one fact and update the last one alone, `error`
@@ -70,18 +69,16 @@ class ManyEditsModule(EvaluationModule):
         self,
         model: EditableModel,
         editor: Editor,
-        scenario: Scenario,
-        encoder: PromptEncoder,
+        data: EditDataModule,
         scoring: Scoring | None = None,
         partial: PartialResults | None = None,
-        answered: Mapping[Any, bool] | None = None,
         *,
-        data: EditDataModule,
         points: Sequence[int],
         turn: int | None = None,
         contradictions: str | None = "last",
     ) -> None:
-        super().__init__(model, editor, scenario, encoder, scoring, partial, answered)
+        scenario = data.scenarios["test"]
+        super().__init__(model, editor, scenario, data.encoder, scoring, partial, data.answered)
         check_points(points, data)
         self.data, self.points = data, tuple(points)
         self.turns = turns_of(self.protocol, points, turn)

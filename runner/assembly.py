@@ -334,15 +334,16 @@ def make_evaluation(
     """
     options = cfg.metrics
     scoring = Scoring(options.positions, options.generation, options.max_new_tokens)
-    scenario, protocol = asked_scenario(cfg), cfg.protocol
-    encoder, answered = parts.inputs.encoder, parts.data.answered
-    arguments = (parts.model, editor, scenario, encoder, scoring, partial, answered)
+    model, data, protocol = parts.model, parts.data, cfg.protocol
     if protocol.n is None:
-        return EvaluationModule(*arguments)
+        scenario = data.scenarios["test"]
+        return EvaluationModule(
+            model, editor, scenario, data.encoder, scoring, partial, data.answered
+        )
     module = SequentialModule if protocol.name == SEQUENTIAL else BatchModule
     return module(
-        *arguments, data=parts.data, points=protocol.n, turn=protocol.turn,
-        contradictions=protocol.contradictions,
+        model, editor, data, scoring, partial,
+        points=protocol.n, turn=protocol.turn, contradictions=protocol.contradictions,
     )  # fmt: skip
 
 

@@ -209,9 +209,7 @@ def run(
     points: tuple[int, ...] = POINTS,
 ) -> SequentialModule:
     data = datamodule(model, source, scenario, batch_size)
-    module = SequentialModule(
-        model, editor, SCENARIOS[scenario], encoder(model), data=data, points=points
-    )
+    module = SequentialModule(model, editor, data, points=points)
     trainer().test(module, verbose=False)
     return module
 

@@ -103,7 +103,7 @@ def ran(
     **protocol: Any,
 ) -> ManyEditsModule:
     data = datamodule(model, source, scenario, batch_size)
-    module = kind(model, editor, SCENARIOS[scenario], encoder(model), data=data, **protocol)
+    module = kind(model, editor, data, **protocol)
     trainer().test(module, verbose=False)
     return module
 

@@ -187,10 +187,7 @@ def test_edits_in_sequence_have_the_flags_of_the_unedited_model(
     model: EditableModel, processor: Processor, source: RecordSource, expected: Flags
 ) -> None:
     data = served(source, processor, model, TRANSITIVE, 3)
-    module = SequentialModule(
-        model, fine_tune(layers=1, steps=3, lr=2e-2), SCENARIOS["transitive"],
-        make_encoder(processor, "default"), data=data, points=(2, N),
-    )  # fmt: skip
+    module = SequentialModule(model, fine_tune(layers=1, steps=3, lr=2e-2), data, points=(2, N))
     trainer().test(module, verbose=False)
     for n in (2, N):
         lines = [line for line in module.curve_lines() if line["edits_in_place"] == n]

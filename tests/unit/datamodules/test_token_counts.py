@@ -36,7 +36,7 @@ def test_a_pass_over_packed_rows_reads_as_many(data: EditDataModule, root: Path)
 
 
 def test_counts_follow_the_edits_that_are_served(data: EditDataModule, root: Path) -> None:
-    data._tokens["test"] = {0: 5, 1: 6, 2: 7}
+    data._usable["test"].tokens = {0: 5, 1: 6, 2: 7}
     data._serve("test", (1, 2))
     assert data.tokens("test") == [6, 7]
 

@@ -202,7 +202,8 @@ def test_batches_are_the_same_whoever_decodes_the_pictures(data: EditDataModule)
     few = ImageStore(images._process, room=2 * (3 * 8 * 8 * 4 + KEY_BYTES))
     data.connect(prompt_encoder(), few)
     data._edits.clear()
-    data._tokens = {split: {} for split in data._tokens}
+    for usable in data._usable.values():
+        usable.tokens.clear()
     data.setup()
     assert (few.n_sound, few.n_kept) == (6, 2)
     loaders = data.test_dataloader(), data.train_dataloader()

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
 from editors.base import DeltaEdit, Editor, Lasting
@@ -28,7 +27,7 @@ from models.llava import Llava
 from models.rows import Answers, EditBatch, Rows
 from results.partial import BatchResult, PartialResults
 from tests.editors import fine_tune
-from tests.parity.test_slow_reference import datamodule, encoder
+from tests.parity.test_slow_reference import datamodule
 from tests.unit.datamodules.test_sources import other, write
 from tests.unit.lightning_modules.test_sequential import (
     Lines,
@@ -55,10 +54,8 @@ def made(
     return kind(
         model,
         editor,
-        SCENARIOS["unimodal"],
-        encoder(model),
+        datamodule(model, source, "unimodal", batch_size),
         partial=done,
-        data=datamodule(model, source, "unimodal", batch_size),
         **protocol,
     )
 

@@ -79,10 +79,8 @@ def sequence(
     return SequentialModule(
         model,
         editor,
-        SCENARIOS[scenario],
-        encoder(model),
+        datamodule(model, source, scenario, batch_size),
         partial=done,
-        data=datamodule(model, source, scenario, batch_size),
         points=points,
     )
 

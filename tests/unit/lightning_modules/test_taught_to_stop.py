@@ -144,9 +144,7 @@ def test_the_last_of_several_edits_in_place_stops(model: Llava, source: RecordSo
     editor, curves = fine_tune(steps=40, lr=2e-2), []
     for scenario in (SCENARIOS["unimodal"], with_end(SCENARIOS["unimodal"])):
         data = served(model, source, scenario)
-        module = SequentialModule(
-            model, editor, scenario, encoder(model), SCORING, data=data, points=(4,)
-        )
+        module = SequentialModule(model, editor, data, SCORING, points=(4,))
         trainer().test(module, verbose=False)
         curves.append([line for line in module.curve_lines() if line["edit_id"] == 3])
     check_stops(*curves, "reliability", at_least=1)
