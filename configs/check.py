@@ -30,6 +30,7 @@ from configs.overrides import (
 from configs.rules import (
     UNREAD,
     Sections,
+    keys_beside_sites,
     keys_of_twins,
     rule_problems,
     sweep_problems,
@@ -141,7 +142,7 @@ def preflight(
             skipped |= set() if is_unread else {"editor", "ckpt"}
         problems += validate(command, merged, skipped)[1]
         problems += sweep_problems(merged, words) if multirun else []
-        problems += keys_of_twins(merged, line.keys)
+        problems += keys_of_twins(merged, line.keys) + keys_beside_sites(merged, line.keys)
     return words, list(dict.fromkeys(problems))
 
 

@@ -76,6 +76,19 @@ def useless_keys(command: str, typed: Collection[str]) -> list[str]:
     ]
 
 
+def keys_beside_sites(plain: Mapping[str, Any], typed: Collection[str]) -> list[str]:
+    """A sentence for each typed key that says again, and otherwise, which matrices are edited."""
+    editor = plain.get("editor")
+    if not isinstance(editor, Mapping) or editor.get("sites") is None:
+        return []
+    return [
+        f"{key}: editor.sites says role by role which layers are edited; leave {key} out, or "
+        "editor.sites=null"
+        for key in ("editor.layers", "editor.matrices")
+        if key in typed
+    ]
+
+
 def keys_of_twins(plain: Mapping[str, Any], typed: Collection[str]) -> list[str]:
     """A sentence for each key of the tiny models' recipe that was typed for another recipe."""
     if plain.get("recipe") is None:

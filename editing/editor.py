@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,7 +161,7 @@ def open_editor(
         DataError: the demonstrations cannot be read.
         ModelError: the checkpoint is damaged, or belongs to another editor or base model.
     """
-    given = [f"editor.{key}={_typed(value)}" for key, value in leaves(options).items()]
+    given = [f"editor.{key}={_typed(value)}" for key, value in _keys(options).items()]
     trained = [] if ckpt is None else [f"ckpt={quoted(str(ckpt))}"]
     all_words = [f"editor={name}", *model_words(model.options), *trained, *given, *words]
     return build(load_edit_config(all_words), model)
@@ -221,12 +222,28 @@ def editor_choices() -> list[str]:
     return group_options("editor")
 
 
+def _keys(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted name: of a section those of its keys; lists by name are one value.
+
+    >>> _keys({"ridge": 1.0, "scope": {"threshold": 0.5}, "sites": {"mlp_in": [2]}})
+    {'ridge': 1.0, 'scope.threshold': 0.5, 'sites': {'mlp_in': [2]}}
+    """
+    lists = {
+        key: value
+        for key, value in options.items()
+        if isinstance(value, Mapping) and all(isinstance(v, list | tuple) for v in value.values())
+    }
+    return leaves({key: value for key, value in options.items() if key not in lists}) | lists
+
+
 def _typed(value: Any) -> str:
     """A value as it is typed.
 
-    >>> _typed([1e-05, "a b", None, True, Path("x y")])
-    '[1e-05,"a b",null,true,"x y"]'
+    >>> _typed([1e-05, "a b", None, True, Path("x y")]), _typed({"mlp_in": [1, 2]})
+    ('[1e-05,"a b",null,true,"x y"]', '{mlp_in:[1,2]}')
     """
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{_typed(each)}' for key, each in value.items())}}}"
     if isinstance(value, str | Path):
         return quoted(str(value))
     if isinstance(value, list | tuple):

@@ -5,18 +5,20 @@ An editor's own subclass stands in `editors/<name>/config.py` and says which key
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from datamodules.scenarios import Questions, ScenarioName
-from errors import DataError, ModelError
+from errors import DataError, ModelError, some_of
 from models.sites import ROLES, Role
 from options import Options, as_list
 
 if TYPE_CHECKING:
     from datamodules.records import Record
+    from models.deltas import Site
+    from models.editable import EditableModel
 
 EVERY_SCENARIO: frozenset[ScenarioName] = frozenset(get_args(ScenarioName))
 SHOWN_EDITS: frozenset[ScenarioName] = frozenset(("multimodal", "reverse", "joint"))  # a picture
@@ -32,6 +34,18 @@ def _each_once(roles: list[Role]) -> list[Role]:
 
 # Which linear maps of a layer are edited, typed in any order (`EditableModel.last_sites`).
 Matrices = Annotated[list[Role], BeforeValidator(as_list), AfterValidator(_each_once)]
+
+
+def _by_role(sites: dict[Role, list[int]]) -> dict[Role, list[int]]:
+    _each_once(list(sites))
+    for role, layers in sites.items():
+        if not layers or len(set(layers)) < len(layers):
+            raise ValueError(f"name at least one layer of {role}, and each once")
+    return {role: sorted(sites[role]) for role in ROLES if role in sites}
+
+
+# Linear maps one by one: role -> decoder layers, counted from 0 (`EditableModel.sites_of`).
+LayersOfRoles = Annotated[dict[Role, list[Annotated[int, Field(ge=0)]]], AfterValidator(_by_role)]
 
 
 class BaseFacts(NamedTuple):
@@ -96,6 +110,12 @@ class EditorOptions(Options):
         return False
 
     @property
+    def edited_roles(self) -> Collection[Role]:
+        """Roles of the linear maps that are edited, where the options choose them."""
+        roles: list[Role] = getattr(self, "matrices", [])
+        return roles
+
+    @property
     def ends_target(self) -> bool:
         """Whether the end token is the last token of the target that teaches an edit."""
         return False
@@ -142,11 +162,14 @@ class EditorOptions(Options):
                 f"editor.layers={layers}: the base model has {base.layers} decoder layers. Give a "
                 f"number from 1 to {base.layers}."
             )
-        matrices: list[Role] = getattr(self, "matrices", [])
-        if base.roles is not None and not set(matrices) <= set(base.roles):
-            missing = " and ".join(role for role in matrices if role not in base.roles)
+        self._check_roles(base, "matrices", f"[{','.join(self.edited_roles)}]")
+
+    def _check_roles(self, base: BaseFacts, key: str, value: str) -> None:
+        """Refuses a base model without some of the maps that an option names."""
+        if base.roles is not None and not set(self.edited_roles) <= set(base.roles):
+            missing = " and ".join(role for role in self.edited_roles if role not in base.roles)
             raise ModelError(
-                f"editor.matrices=[{','.join(matrices)}]: a decoder layer of the base model has no "
+                f"editor.{key}={value}: a decoder layer of the base model has no "
                 f"{missing}. Its linear maps that can be edited are {', '.join(base.roles)}."
             )
 
@@ -165,6 +188,63 @@ class TargetOptions(EditorOptions):
     def ends_target(self) -> bool:
         """As `teach_end` says."""
         return self.teach_end
+
+
+class SiteOptions(EditorOptions):
+    """What editors have whose linear maps are chosen by role, and by layer or role by role.
+
+    Published choices differ from role to role: UltraEdit takes of Llama-3 the gates of some middle
+    layers and the first MLP matrices of others.
+
+    Attributes:
+        sites: in place of `layers` and `matrices`.
+    """
+
+    added: ClassVar[Mapping[str, Any]] = {"sites": None}
+
+    layers: int = Field(ge=1)
+    matrices: Matrices
+    sites: LayersOfRoles | None
+
+    @property
+    def edited_roles(self) -> Collection[Role]:
+        """Of `sites`, or `matrices`."""
+        return self.matrices if self.sites is None else list(self.sites)
+
+    def sites_in(self, model: "EditableModel") -> "list[Site]":
+        """The linear maps that are edited, in layer order.
+
+        Raises:
+            ModelError: the model has not all of them.
+        """
+        if self.sites is None:
+            return model.last_sites(self.layers, self.matrices)
+        return model.sites_of(self.sites)
+
+    def lowest_layer(self, n_layers: int) -> int:
+        """The lowest edited layer of so many."""
+        if self.sites is None:
+            return max(0, n_layers - self.layers)
+        return min(map(min, self.sites.values()))
+
+    def check_base(self, base: BaseFacts) -> None:
+        """Refuses a base model without the layers or the maps.
+
+        Raises:
+            ModelError: naming the layers or maps that there are.
+        """
+        if self.sites is None:
+            super().check_base(base)
+            return
+        value = ",".join(f"{r}:[{','.join(map(str, of))}]" for r, of in self.sites.items())
+        beyond = sorted({n for of in self.sites.values() for n in of if n >= base.layers})
+        if beyond:
+            raise ModelError(
+                f"editor.sites={{{value}}}: the base model has decoder layers 0 to "
+                f"{base.layers - 1}, and no {some_of(list(map(str, beyond)), 3)}. Give layers in "
+                "that range."
+            )
+        self._check_roles(base, "sites", f"{{{value}}}")
 
 
 class DescentOptions(TargetOptions):

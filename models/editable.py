@@ -15,7 +15,7 @@ Three operations serve every editor (names as in MEND, Mitchell et al. 2022):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -44,7 +44,6 @@ from models.passes import DecoderPasses, groups_of
 from models.positions import check_lengths, max_positions
 from models.row_keys import picture_keys
 from models.rows import Answers, Rows
-from models.sites import MLP_ROLES, ROLES, Role
 from models.state import (
     LayerState,
     PrefixState,
@@ -147,27 +146,6 @@ class EditableModel(DecoderPasses, ABC):
         values = self.cache.through("pictures", picture_keys(rows), encode)
         features = [value["features"].to(pixels.device) for value in values]
         return replace(rows, features=torch.stack(features))
-
-    def last_sites(self, n_layers: int, roles: Collection[Role] = MLP_ROLES) -> list[Site]:
-        """Linear maps of the last `n_layers` decoder layers, in layer order.
-
-        Args:
-            n_layers: how many.
-            roles: which maps of a layer, in any order: of each layer the last one that it goes
-                through comes first. By default the first and second matrix of its MLP.
-
-        Raises:
-            ModelError: the model has fewer layers, or none of a role; or `n_layers` is not
-                positive.
-        """
-        if not 1 <= n_layers <= self.n_layers:
-            raise ModelError(
-                f"the last {n_layers} decoder layers were asked for, and this {self.family} model "
-                f"has {self.n_layers}. Set editor.layers to a number from 1 to {self.n_layers}."
-            )
-        self.check_roles(roles)
-        layers = range(self.n_layers - n_layers, self.n_layers)
-        return [Site(layer, role) for layer in layers for role in reversed(ROLES) if role in roles]
 
     def weight(self, site: Site) -> Tensor:
         """What a map multiplies with, deltas in place included: (d_out, d_in)."""

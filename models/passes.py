@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from models.deltas import Deltas, Groups, Site, apply_deltas
 from models.head import head_logits
 from models.hooks import StopForwardError, forward_hooks, pre_hook, stoppable
 from models.rows import Answers
-from models.sites import ATTENTION_ROLES, ROLES, Role
+from models.sites import ATTENTION_ROLES, MLP_ROLES, ROLES, Role
 from models.state import LayerState, PrefixState
 
 
@@ -65,6 +65,41 @@ class DecoderPasses(nn.Module):
                 f"{', '.join(role for role in ROLES if role in self.decoder.sites)}. Set "
                 "editor.matrices to some of them."
             )
+
+    def last_sites(self, n_layers: int, roles: Collection[Role] = MLP_ROLES) -> list[Site]:
+        """Linear maps of the last `n_layers` decoder layers, in layer order.
+
+        Args:
+            n_layers: how many.
+            roles: which maps of a layer, in any order: of each layer the last one that it goes
+                through comes first. By default the first and second matrix of its MLP.
+
+        Raises:
+            ModelError: the model has fewer layers, or none of a role; or `n_layers` is not
+                positive.
+        """
+        if not 1 <= n_layers <= self.n_layers:
+            raise ModelError(
+                f"the last {n_layers} decoder layers were asked for, and this {self.family} model "
+                f"has {self.n_layers}. Set editor.layers to a number from 1 to {self.n_layers}."
+            )
+        self.check_roles(roles)
+        layers = range(self.n_layers - n_layers, self.n_layers)
+        return [Site(layer, role) for layer in layers for role in reversed(ROLES) if role in roles]
+
+    def sites_of(self, layers: Mapping[Role, Collection[int]]) -> list[Site]:
+        """Linear maps that are named one by one, in the order of `last_sites`.
+
+        Args:
+            layers: role -> decoder layers, counted from 0, in which the map of this role is meant.
+
+        Raises:
+            ModelError: the model has no such layer, or no map of a role.
+        """
+        sites = [Site(layer, role) for role in reversed(ROLES) for layer in layers.get(role, ())]
+        for site in sites:
+            self.linear(site)
+        return sorted(sites, key=lambda site: site.layer)
 
     def is_at_answers(self, site: Site) -> bool:
         """Whether passes that predict some tokens run a map at these alone: the last block's MLP.

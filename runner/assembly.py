@@ -161,7 +161,7 @@ def check_base(editor: EditorOptions, model: ModelOptions) -> None:
     config = read_config(model.family, model.path, model.revision)
     text = config.get_text_config()
     roles = None
-    if not set(getattr(editor, "matrices", MLP_ROLES)) <= set(MLP_ROLES):
+    if not set(editor.edited_roles) <= set(MLP_ROLES):
         roles = tuple(without_weights(model.family, config, torch.float32).decoder.sites)
     facts = BaseFacts(
         text.model_type, text.vocab_size, text.num_hidden_layers, text.hidden_size,

@@ -41,8 +41,8 @@ SCORING_VERSION = 5
 # The only choices once, which runs of earlier versions did not note.
 _CHOSEN_ONCE = {
     "metrics.cluster": "record", "editor.teach_end": False, "editor.matrices": [*MLP_ROLES],
-    "editor.layer": None, "editor.breadth_first": False, "editor.minibatch": 100,
-    "protocol.turn": 1, "protocol.contradictions": "last",
+    "editor.sites": None, "editor.layer": None, "editor.breadth_first": False,
+    "editor.minibatch": 100, "protocol.turn": 1, "protocol.contradictions": "last",
 }  # fmt: skip
 
 

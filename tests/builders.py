@@ -296,8 +296,9 @@ def padded_rows(
 MEND_OPTIONS: dict[str, Any] = {
     "name": "mend", "max_iterations": 8, "batch_size": 2, "accumulate": 1, "lr": 1e-3,
     "edit_lr": 1e-2, "lr_of_edit_lr": 1e-3, "lr_schedule": "constant", "grad_clip": 100.0,
-    "layers": 2, "matrices": ["mlp_in", "mlp_out"], "rank": 8, "n_hidden": 1, "init": "id",
-    "v_init_std": 0.1, "combine": True, "shared": True, "normalise": True, "sign": "descent",
+    "layers": 2, "matrices": ["mlp_in", "mlp_out"], "sites": None, "rank": 8,
+    "n_hidden": 1, "init": "id", "v_init_std": 0.1, "combine": True, "shared": True,
+    "normalise": True, "sign": "descent",
     "questions": None,
     "weights": {
         "reliability": 0.0, "generality": 0.1, "portability": 0.1, "image": 0.1, "transfer": 0.1,

@@ -1,14 +1,15 @@
 """Options of MALMEN (Tan et al., 2024); configs/editor/malmen.yaml has values and sources."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from editors.options import Matrices, TrainedEditorOptions
+from editors.options import SiteOptions, TrainedEditorOptions
 from errors import ConfigError
 
 
-class MalmenOptions(TrainedEditorOptions):
+class MalmenOptions(SiteOptions, TrainedEditorOptions):
     """Editor networks that say what each answer token asks for, and a least-squares update."""
 
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
@@ -18,6 +19,7 @@ class MalmenOptions(TrainedEditorOptions):
     sequential: ClassVar[bool] = True
     together: ClassVar[bool] = True
     trains_together: ClassVar[bool] = True
+    added: ClassVar[Mapping[str, Any]] = {**TrainedEditorOptions.added, **SiteOptions.added}
     rates: ClassVar[frozenset[str]] = frozenset(("lr", "lr_of_edit_lr", "lr_of_ridge"))
 
     name: Literal["malmen"]
@@ -28,15 +30,9 @@ class MalmenOptions(TrainedEditorOptions):
     lr_of_edit_lr: float = Field(ge=0)
     ridge: float = Field(gt=0)
     lr_of_ridge: float = Field(ge=0)
-    layers: int = Field(ge=1)
-    matrices: Matrices
     rank: int = Field(ge=1)
     n_blocks: int = Field(ge=1)
     init_std: float = Field(gt=0)
-
-    def lowest_layer(self, n_layers: int) -> int:
-        """The lowest of the last `layers`."""
-        return max(0, n_layers - self.layers)
 
     def served(self, processes: int = 1) -> int:
         """Each process's share of the `n_edits` of an update.

@@ -57,7 +57,7 @@ class Malmen(nn.Module):
     def __init__(self, options: MalmenOptions, model: EditableModel) -> None:
         super().__init__()
         self.net_batch = options.net_batch
-        self.sites = model.last_sites(options.layers, options.matrices)
+        self.sites = options.sites_in(model)
         self.edit_lr = nn.Parameter(torch.full((len(self.sites),), float(options.edit_lr)))
         self.log_ridge = nn.Parameter(torch.full((len(self.sites),), float(options.ridge)).log())
         shapes = {site: linear_shape(model.linear(site)) for site in self.sites}

@@ -5,11 +5,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from editors.options import Matrices, TrainedEditorOptions
+from editors.options import SiteOptions, TrainedEditorOptions
 from models.sites import MLP_ROLES
 
 
-class MendOptions(TrainedEditorOptions):
+class MendOptions(SiteOptions, TrainedEditorOptions):
     """Editor networks that turn a fine-tuning gradient's rank-one factors into an edit."""
 
     training_only: ClassVar[frozenset[str]] = TrainedEditorOptions.training_only | {
@@ -19,14 +19,14 @@ class MendOptions(TrainedEditorOptions):
     together: ClassVar[bool] = True
     rates: ClassVar[frozenset[str]] = frozenset(("lr", "lr_of_edit_lr"))
     renamed: ClassVar[Mapping[str, str]] = {"objective": "questions"}
-    added: ClassVar[Mapping[str, Any]] = {**TrainedEditorOptions.added, "matrices": [*MLP_ROLES]}
+    added: ClassVar[Mapping[str, Any]] = {
+        **TrainedEditorOptions.added, **SiteOptions.added, "matrices": [*MLP_ROLES],
+    }  # fmt: skip
 
     name: Literal["mend"]
     lr: float = Field(gt=0)
     edit_lr: float = Field(gt=0)
     lr_of_edit_lr: float = Field(ge=0)
-    layers: int = Field(ge=1)
-    matrices: Matrices
     rank: int = Field(ge=1)
     n_hidden: int = Field(ge=0)
     init: Literal["id", "xavier"]
@@ -35,7 +35,3 @@ class MendOptions(TrainedEditorOptions):
     shared: bool
     normalise: bool
     sign: Literal["published", "descent"]
-
-    def lowest_layer(self, n_layers: int) -> int:
-        """The lowest of the last `layers`."""
-        return max(0, n_layers - self.layers)

@@ -47,7 +47,7 @@ class Mend(nn.Module):
 
     def __init__(self, options: MendOptions, model: EditableModel) -> None:
         super().__init__()
-        self.sites = model.last_sites(options.layers, options.matrices)
+        self.sites = options.sites_in(model)
         self.sign = 1.0 if options.sign == "published" else -1.0
         self.edit_lr = nn.Parameter(torch.full((len(self.sites),), float(options.edit_lr)))
         self.transforms = nn.ModuleDict()

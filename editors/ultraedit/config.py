@@ -1,12 +1,12 @@
 """Options of UltraEdit (Gu et al., 2025); configs/editor/ultraedit.yaml has values and sources."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from editors.options import Matrices, TargetOptions
+from editors.options import SiteOptions, TargetOptions
 from errors import ConfigError, DataError
 from options import TypedPath
 
@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 COMMAND = "python -m analysis statistics editor=ultraedit model=NAME data=NAME --output FILE"
 
 
-class UltraEditOptions(TargetOptions):
+class UltraEditOptions(SiteOptions, TargetOptions):
     """One least-squares step along normalised gradients; nothing is trained."""
 
     sequential: ClassVar[bool] = True
     together: ClassVar[bool] = True
+    added: ClassVar[Mapping[str, Any]] = {**TargetOptions.added, **SiteOptions.added}
 
     name: Literal["ultraedit"]
     edit_lr: float = Field(gt=0)
     ridge: float = Field(gt=0)
-    layers: int = Field(ge=1)
-    matrices: Matrices
     warm_up: int = Field(ge=0)
     statistics: TypedPath | None
     whitening: bool

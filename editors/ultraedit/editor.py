@@ -84,7 +84,7 @@ class UltraEdit:
         self, options: UltraEditOptions, model: EditableModel, warm: Statistics = NOTHING
     ) -> None:
         self.options, self.warm = options, warm
-        self.sites = model.last_sites(options.layers, options.matrices)
+        self.sites = options.sites_in(model)
 
     def first_layer(self, model: EditableModel) -> int:
         """The lowest edited layer."""

@@ -69,9 +69,9 @@ def load_statistics(
         there = sorted({key.rsplit(".", 2)[0] for key in file.shapes})
         raise ModelError(
             f"{file.name} has no statistics of {', '.join(map(_name, missing))}; it has those of "
-            f"{', '.join(there)} (layer.matrix). "
-            "Set editor.layers and editor.matrices to some of them, or make it again with these "
-            f"two as they are: {COMMAND}"
+            f"{', '.join(there)} (layer.matrix). Choose among them by editor.layers and "
+            "editor.matrices, or by editor.sites, or make it again with these as they are: "
+            f"{COMMAND}"
         )
     expected = {key: shape for site in sites for key, shape in _shapes(file, model, site).items()}
     file.check_shapes(expected)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -39,8 +40,22 @@ from tests.parity.test_slow_reference import (
 )
 
 pytestmark = pytest.mark.parity
+Edited = tuple[dict[str, Any], Callable[[Any], list[nn.Linear]]]
 TURNS = ((0, 2), (2, 4), (4, 5))  # first and last + 1 of five edits
-OPTIONS = {"layers": 2, "edit_lr": 1e-3, "ridge": 0.5, "shrinkage": 0.3}
+OPTIONS = {"edit_lr": 1e-3, "ridge": 0.5, "shrinkage": 0.3}
+EDITED: dict[str, Edited] = {  # what is edited, and those maps of a copy in the editor's order
+    "last": ({"layers": 2}, lambda hf: matrices(hf, 2)),
+    "by role": (
+        {"sites": {"mlp_gate": [0, 2], "mlp_in": [1], "key": [1]}},
+        lambda hf: [
+            hf.model.language_model.layers[layer].get_submodule(name)
+            for layer, name in (
+                (0, "mlp.gate_proj"), (1, "mlp.up_proj"), (1, "self_attn.k_proj"),
+                (2, "mlp.gate_proj"),
+            )
+        ],
+    ),
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -65,17 +80,26 @@ class SlowUltraEdit:
     Args:
         slow: asks it.
         scenario: says what teaches an edit.
+        edited: the maps of a copy that are edited.
         whitening: whether gradients are whitened.
     """
 
-    def __init__(self, slow: Slow, scenario: str, *, whitening: bool) -> None:
+    def __init__(
+        self,
+        slow: Slow,
+        scenario: str,
+        edited: Callable[[Any], list[nn.Linear]],
+        *,
+        whitening: bool,
+    ) -> None:
         self.slow, self.scenario, self.whitening = slow, SCENARIOS[scenario], whitening
+        self.edited = edited
         self.keys: dict[int, list[Tensor]] = defaultdict(list)
         self.gradients: dict[int, list[Tensor]] = defaultdict(list)
 
     def look(self, hf: PreTrainedModel, records: Sequence[Record]) -> dict[int, int]:
         """Keeps the tokens of some edits; number of a matrix -> how many they are."""
-        edited = matrices(hf, OPTIONS["layers"])  # type: ignore[arg-type]
+        edited = self.edited(hf)
         before = {number: len(self.keys[number]) for number in range(len(edited))}
         for record in records:
             prompts = self.scenario.edit(record)
@@ -86,7 +110,7 @@ class SlowUltraEdit:
     def turn(self, hf: PreTrainedModel, records: Sequence[Record]) -> None:
         """Makes some edits together, and writes them into the copy."""
         counts = self.look(hf, records)
-        for number, matrix in enumerate(matrices(hf, OPTIONS["layers"])):  # type: ignore[arg-type]
+        for number, matrix in enumerate(self.edited(hf)):
             k, g = torch.stack(self.keys[number]), torch.stack(self.gradients[number])
             k_hat = (k - k.mean(0)) / (k.std(0) + 1e-7)
             g_hat = (g - g.mean(0)) / (g.std(0) + 1e-7)
@@ -145,26 +169,28 @@ def teaching(
     return [(part, model.prefix(part.rows, layer, packed=True)) for part in parts]
 
 
-def changes(before: PreTrainedModel, after: PreTrainedModel) -> list[Tensor]:
-    pairs = zip(matrices(before, 2), matrices(after, 2), strict=True)
-    return [(new.weight - old.weight).detach() for old, new in pairs]
-
-
 @pytest.mark.parametrize(
-    ("scenario", "whitening", "warm_up"),
-    [*((name, False, 2) for name in (*PAPER_SCENARIOS, "joint")),
-     ("unimodal", False, 0), ("joint", True, 3), ("multimodal", True, 0)],
+    ("scenario", "edited", "whitening", "warm_up"),
+    [*((name, "last", False, 2) for name in (*PAPER_SCENARIOS, "joint")),
+     ("unimodal", "last", False, 0), ("joint", "last", True, 3), ("multimodal", "last", True, 0),
+     ("joint", "by role", False, 2)],
 )  # fmt: skip
 def test_turns_equal_the_formulas(
-    model: MultimodalModel, source: RecordSource, scenario: str, whitening: bool, warm_up: int
+    model: MultimodalModel,
+    source: RecordSource,
+    scenario: str,
+    edited: str,
+    whitening: bool,
+    warm_up: int,
 ) -> None:
     before = {name: value.clone() for name, value in model.hf.state_dict().items()}
-    options = editor_options("ultraedit", **OPTIONS, whitening=whitening)
+    of, maps = EDITED[edited]
+    options = editor_options("ultraedit", **OPTIONS, **of, whitening=whitening)
     editor, data = UltraEdit(options, model), datamodule(model, source, scenario, 2)
     warm = teaching(model, editor, data.batches("test", cut(range(warm_up), 2))) if warm_up else []
     editor = UltraEdit(options, model, editor.statistics(model, warm))
     records = list(source.records("test"))
-    slow = SlowUltraEdit(Slow(model, source), scenario, whitening=whitening)
+    slow = SlowUltraEdit(Slow(model, source), scenario, maps, whitening=whitening)
     copied = copy.deepcopy(model.hf)
     slow.look(copied, records[:warm_up])
     edits: LifelongEdit | None = None
@@ -175,7 +201,8 @@ def test_turns_equal_the_formulas(
         with model.deltas_in_place({} if edits is None else edits.deltas):
             edit = editor.edit_together(model, turn, edits)
         edits = edit.after(edits)
-        expected = changes(model.hf, copied)
+        pairs = zip(maps(model.hf), maps(copied), strict=True)
+        expected = [(new.weight - old.weight).detach() for old, new in pairs]
         for site, change in zip(editor.sites, expected, strict=True):
             off = (edits.deltas[site].dense()[0] - change).abs().max()
             assert off < 1e-9 * change.abs().max(), (site, start)
