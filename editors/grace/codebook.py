@@ -8,8 +8,9 @@ was taught. Of an edit with key h and label y, d the distance to the nearest key
     split    otherwise, and y != Y_i                         (h, v, d / 2, y), epsilon_i <- d / 2
 
 Two things are said here that the paper leaves open. A split makes no radius larger: one that was
-below d / 2 stays. An edit of the very prompt of entry i cannot be told from it by any radius, so a
-later answer takes the place of the earlier one.
+below d / 2 stays. An edit of the very prompt of entry i, or of another prompt with exactly its key,
+cannot be told from it by any radius, so a later answer takes the place of the earlier one: d / 2 of
+a split would be 0, and the earlier entry, the first of two that are equally near, would answer.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ class Codebook:
             elif labels[i] == labels[new]:
                 off = rounded * float(keys[new].norm())
                 radii[i] = max(float(radii[i]), distance * EXPAND, distance + off)
-            elif every.prompts[i] == every.prompts[new]:
+            elif distance == 0 or every.prompts[i] == every.prompts[new]:
                 labels[i], values[i] = labels[new], values[new]
                 radii[i] = min(float(radii[i]), epsilon_init)
             else:

@@ -14,11 +14,12 @@ EDIT = st.tuples(COORDINATE, COORDINATE, st.integers(0, 2))
 
 
 def entries(edits: list[tuple[float, float, int]]) -> Entries:
-    """Keys in the plane with labels; the same key is the same prompt."""
+    """Keys in the plane with labels; the same key is that of one of two prompts."""
     keys = torch.tensor([edit[:2] for edit in edits], dtype=torch.float64).reshape(-1, 2)
     values = torch.arange(len(edits), dtype=torch.float64)[:, None]
     labels = tuple((label,) for _, _, label in edits)
-    return Entries(keys, values, labels, tuple(str(edit[:2]).encode() for edit in edits))
+    prompts = tuple(f"{edit[:2]} {number % 2}".encode() for number, edit in enumerate(edits))
+    return Entries(keys, values, labels, prompts)
 
 
 def plain(edits: list[tuple[float, float, int]], epsilon: float) -> list[list[float]]:

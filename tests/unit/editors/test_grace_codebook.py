@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,22 @@ def test_of_the_same_prompt_the_later_answer_counts() -> None:
     wide = book(entry(0, PARIS, prompt="q"), entry(1.5, PARIS), entry(0, ROME, prompt="q"))
     assert wide.radii.tolist() == [1.0]  # what the earlier answer had gained is not the later one's
     assert book(entry(0, PARIS, prompt="q"), entry(0, PARIS, prompt="q")).radii.tolist() == [1.0]
+
+
+def test_of_two_prompts_with_one_key_the_later_answer_counts() -> None:
+    """A split at distance 0 would leave two entries of radius 0, the first of which answers."""
+    at, one = torch.zeros(1, 2), entry(0, PARIS, prompt="p")
+    later = replace(entry(0, ROME, prompt="q"), values=torch.tensor([[7.0]]))
+    both = book(one, later)
+    assert both.entries.labels == (ROME,)
+    assert both.entries.values.tolist() == [[7.0]]
+    assert both.radii.tolist() == [1.0]
+    assert both.lookup(at).tolist() == [0]
+    in_turns = Codebook.of(later, epsilon_init=1.0, earlier=book(one))
+    assert (in_turns.entries.labels, in_turns.radii.tolist()) == ((ROME,), [1.0])
+    assert book(one, entry(0, PARIS, prompt="q")).entries.values.tolist() == [[0.0]]
+    near = book(one, entry(0, ROME, y=0.5, prompt="r"), later)  # a split's radius stays a split's
+    assert (near.entries.labels, near.radii.tolist()) == ((ROME, ROME), [0.25, 0.25])
 
 
 def test_a_query_sees_the_entries_that_it_may() -> None:
