@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before torch or a hub client is imported: one thread per test process, and no network.
@@ -43,6 +43,17 @@ def shared() -> Path:
 def golden() -> Path:
     """Vectors from the authors' implementations: TMKE_GOLDEN, by default tests/golden."""
     return Path(os.environ.get("TMKE_GOLDEN", ROOT / "tests" / "golden"))
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Double precision by default, so that what is the same agrees to rounding."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="session")

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from datamodules.scenarios import ScenarioName
 from editors.malmen.config import MalmenOptions
 from editors.malmen.editor import Malmen
 from editors.mend.statistics import EPSILON
 from editors.objective import Objective
+from editors.rledit.config import RleditOptions
 from editors.turn import Turn
+from lightning_modules.malmen import MalmenTraining
 from models.deltas import Site, linear_weight
 from models.editable import EditableModel
 from models.rows import EditBatch, Rows
+from tests.builders import inputs
 from tests.editors import editor_options
 
+Training = TypeVar("Training", bound=MalmenTraining)
 WEIGHTS = {"generality": 1.0, "portability": 0.5, "locality": 0.6}
 
 
@@ -29,6 +34,24 @@ def malmen_options(**changed: Any) -> MalmenOptions:
         "lr_of_edit_lr": 1e-3, "lr_of_ridge": 1e-2, "weights": WEIGHTS,
     }  # fmt: skip
     return editor_options("malmen", **small | changed)  # type: ignore[no-any-return]
+
+
+def rledit_options(**changed: Any) -> RleditOptions:
+    trajectory = {"turns": 3, "n_edits": 2, "memory": 1, "discount": 0.7, "norm_weight": 0.05}
+    of_malmen = malmen_options().model_dump(exclude={"name"})
+    return editor_options("rledit", **of_malmen | trajectory | changed)  # type: ignore[no-any-return]
+
+
+def stirred_training(
+    kind: type[Training], options: MalmenOptions, model: EditableModel
+) -> Training:
+    """A training in the default number type, whose outer loss asks as the model can be taught."""
+    torch.manual_seed(11)
+    scenario: ScenarioName = "multimodal" if model.family == "llava" else "unimodal"
+    objective = Objective(options.questions_for(scenario), options.weights.model_dump())
+    module = kind(options, model, inputs(), objective)
+    stir(module.editor)
+    return module
 
 
 def stir(editor: Malmen) -> Malmen:

@@ -33,8 +33,7 @@ from lightning_modules.serac import SeracTraining
 from models.rows import EditBatch
 from tests import broken_trainings, serac_cases
 from tests.builders import MEND_OPTIONS, any_model, edit_batch, inputs
-from tests.editors import editor_options
-from tests.malmen_cases import malmen_options, stir
+from tests.malmen_cases import malmen_options, rledit_options, stirred_training
 
 TOKENS = (5, 0, 3)  # of the first process; the second one has 4 more each time
 # Per step the edits of both processes. One-hop questions are missing where a number is odd (MEND's
@@ -159,25 +158,16 @@ def _mend(pictures: bool) -> tuple[EditorTraining, Any]:
 
 def _malmen(pictures: bool) -> tuple[EditorTraining, Any]:
     """Parts of three edits: those of one process cut across the shares of two."""
-    model = any_model("llava" if pictures else "opt").double()
-    torch.manual_seed(11)
     options = malmen_options(batch_size=3, net_batch=4, lr=1e-3)
-    objective = Objective("image_text" if pictures else "text", options.weights.model_dump())
-    module = MalmenTraining(options, model, inputs(), objective)
-    stir(module.editor)
-    return module, edit_batch
+    model = any_model("llava" if pictures else "opt").double()
+    return stirred_training(MalmenTraining, options, model), edit_batch
 
 
 def _rledit(pictures: bool) -> tuple[EditorTraining, Any]:
     """Trajectories of two updates of two edits."""
     model = any_model("llava" if pictures else "opt").double()
-    torch.manual_seed(11)
-    of_malmen = malmen_options(lr=1e-3).model_dump(exclude={"name"})
-    options = editor_options("rledit", **of_malmen | {"turns": 2, "n_edits": 2, "memory": 1})
-    objective = Objective("image_text" if pictures else "text", options.weights.model_dump())
-    module = RleditTraining(options, model, inputs(), objective)
-    stir(module.editor)
-    return module, edit_batch
+    options = rledit_options(lr=1e-3, turns=2)
+    return stirred_training(RleditTraining, options, model), edit_batch
 
 
 def _serac(objective: str, pictures: bool) -> tuple[EditorTraining, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from editors import checkpoint as identity
 from editors.gradients import EditTokens
 from editors.malmen.config import MalmenOptions
 from editors.malmen.editor import build
-from editors.objective import Objective
 from errors import ConfigError, ModelError
 from lightning_modules.decoupled import DecoupledUpdate
 from lightning_modules.malmen import MalmenTraining
@@ -27,27 +26,19 @@ from models.editable import EditableModel
 from models.parts import split_edits
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch, inputs
-from tests.malmen_cases import malmen_options, slow_gradients, stir, trained_malmen
+from tests.malmen_cases import (
+    malmen_options,
+    slow_gradients,
+    stirred_training,
+    trained_malmen,
+)
 
+pytestmark = pytest.mark.usefixtures("float64")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
 def training(model: EditableModel, **changed: Any) -> MalmenTraining:
-    torch.manual_seed(11)
-    chosen = malmen_options(**changed)
-    scenario = "multimodal" if model.family == "llava" else "unimodal"
-    objective = Objective(chosen.questions_for(scenario), chosen.weights.model_dump())
-    module = MalmenTraining(chosen, model, inputs(), objective)
-    stir(module.editor)
-    return module
+    return stirred_training(MalmenTraining, malmen_options(**changed), model)
 
 
 def step(module: MalmenTraining, batch: EditBatch) -> dict[str, torch.Tensor]:

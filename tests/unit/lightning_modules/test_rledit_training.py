@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from editors import checkpoint as identity
 from editors.base import DeltaEdit
-from editors.objective import Objective
 from editors.rledit.config import RleditOptions
 from editors.rledit.editor import Rledit, build
 from lightning_modules.malmen import MalmenTraining
@@ -23,45 +22,25 @@ from models.editable import EditableModel
 from models.parts import select_edits
 from models.rows import EditBatch
 from tests.builders import any_model, edit_batch, inputs, random_deltas
-from tests.editors import editor_options
 from tests.malmen_cases import (
     linear_shape_of,
     malmen_options,
+    rledit_options,
     slow_asked,
     slow_loss,
     slow_tokens,
     slow_update,
-    stir,
+    stirred_training,
     weights_of,
 )
 from tests.unit.lightning_modules.test_malmen_training import StopAfter, fit, step
 
+pytestmark = pytest.mark.usefixtures("float64")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-TRAJECTORY = {"turns": 3, "n_edits": 2, "memory": 1, "discount": 0.7, "norm_weight": 0.05}
-
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
-def rledit_options(**changed: Any) -> RleditOptions:
-    of_malmen = malmen_options().model_dump(exclude={"name"})
-    made: RleditOptions = editor_options("rledit", **of_malmen | TRAJECTORY | changed)
-    return made
 
 
 def training(model: EditableModel, **changed: Any) -> RleditTraining:
-    torch.manual_seed(11)
-    chosen = rledit_options(**changed)
-    scenario = "multimodal" if model.family == "llava" else "unimodal"
-    objective = Objective(chosen.questions_for(scenario), chosen.weights.model_dump())
-    module = RleditTraining(chosen, model, inputs(), objective)
-    stir(module.editor)
-    return module
+    return stirred_training(RleditTraining, rledit_options(**changed), model)
 
 
 def observe(editor: Rledit, seen: Mapping[Site, Sequence[Tensor]]) -> None:
@@ -148,9 +127,7 @@ def test_a_trajectory_of_one_turn_is_malmen_s_step_and_its_norm() -> None:
     model, batch = any_model("opt").double(), edit_batch((3, 8, 5, 2))
     module = training(model, turns=1, n_edits=4, norm_weight=0.0)
     got = step(module, batch)
-    torch.manual_seed(11)
-    malmen = MalmenTraining(malmen_options(), model, inputs(), module.objective)
-    stir(malmen.editor)
+    malmen = stirred_training(MalmenTraining, malmen_options(), model)
     for name, value in step(malmen, batch).items():
         torch.testing.assert_close(got[name], value, rtol=1e-9, atol=1e-12)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,9 @@ from tests.serac_cases import picture_model
 from tests.unit.lightning_modules import test_mend_training as of_mend
 from tests.unit.lightning_modules import test_serac_training as of_serac
 
+# A float32 loss of 10 has steps of 1e-6, and one rounding in the base moves it by two.
+pytestmark = pytest.mark.usefixtures("float64")
 STEPS = 6  # of two edits each, over eight edits: the second epoch begins
-
-
-@pytest.fixture(autouse=True)
-def in_double_precision() -> Iterator[None]:
-    """A float32 loss of 10 has steps of 1e-6, and one rounding in the base moves it by two."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 class Losses(L.Callback):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import multiprocessing
 from lightning_modules.checkpoints import BEST, LAST
 from tests.two_processes import CASES, FULL_DISK, TOKENS, fitted, judged, run, steps, tokens
 
-pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+pytestmark = [pytest.mark.ddp, pytest.mark.slow, pytest.mark.usefixtures("float64")]
 Found = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -29,14 +28,6 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Found:
     for name in (BEST, LAST):
         first[name] = torch.load(full_disk / name, weights_only=True)
     return first, second
-
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def test_statistics_are_those_of_all_tokens(processes: Found) -> None:
