@@ -27,16 +27,10 @@ from analysis.attribution import attributions, n_neurons, update_by_neuron
 from analysis.overlap import Ids
 from analysis.shortcut import STEPS_OF_CHAIN, Chains
 from analysis.shortcut import THRESHOLD as OF_CHAINS
+from datamodules.prompts import Prompt, PromptMaker
 from datamodules.reading import reading_questions
 from datamodules.records import Record
-from datamodules.scenarios import (
-    IMAGE_PROBES,
-    SCENARIOS,
-    TEXT_PROBES,
-    Prompt,
-    PromptMaker,
-    Scenario,
-)
+from datamodules.scenarios import IMAGE_PROBES, SCENARIOS, TEXT_PROBES, Scenario
 from editors.base import DeltaEdit, Editor
 from errors import ConfigError
 from lightning_modules.finite import FiniteCheck

@@ -22,8 +22,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from datamodules.prompt_encoder import PromptEncoder
+from datamodules.prompts import true_questions
 from datamodules.records import Record
-from datamodules.scenarios import true_questions
 from editors.rome.moments import save_second_moment, second_moments
 from errors import DataError
 from models.deltas import Site

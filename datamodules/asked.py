@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datamodules.name_first import name_first
+from datamodules.prompts import Prompt, true_questions
 from datamodules.reading import reading_questions
 from datamodules.records import Record
-from datamodules.scenarios import Prompt, Scenario, true_questions
+from datamodules.scenarios import Scenario
 from datamodules.source import FilterKnown
 
 

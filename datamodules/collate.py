@@ -14,10 +14,11 @@ from datamodules.images import ImageStore
 from datamodules.name_first import name_first
 from datamodules.pictures import Pictures
 from datamodules.prompt_encoder import Encoded, PromptEncoder
+from datamodules.prompts import Prompt
 from datamodules.reading import ReadingQuestions, reading_questions
 from datamodules.records import NumberedRecord, Record
 from datamodules.row_length import check_length
-from datamodules.scenarios import Prompt, Scenario
+from datamodules.scenarios import Scenario
 from models.row_keys import picture_keys
 from models.rows import (
     TEXT_ONLY,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from datamodules.prompts import Prompt
 from datamodules.records import Record, name_key
-from datamodules.scenarios import Prompt, Scenario
+from datamodules.scenarios import Scenario
 from errors import DataError
 
 Key = tuple[str, str | None]  # question and picture

@@ -25,8 +25,9 @@ from datamodules.known_facts import KnownFacts, Knows
 from datamodules.left_out import LeftOut, log_idle, log_left_out
 from datamodules.order import BatchLoader, EditLoader, EditOrder, rank_and_world
 from datamodules.prompt_encoder import PromptEncoder
+from datamodules.prompts import Prompt
 from datamodules.records import NumberedRecord, Record
-from datamodules.scenarios import Prompt, Scenario
+from datamodules.scenarios import Scenario
 from datamodules.served import ServedEdits
 from datamodules.source import RecordSource, Split
 from datamodules.usable_records import UsableRecords

@@ -13,8 +13,8 @@ from itertools import islice
 from torch import Tensor
 
 from datamodules.collate import RowTable
+from datamodules.prompts import Prompt, true_questions
 from datamodules.records import NumberedRecord, Record
-from datamodules.scenarios import Prompt, true_questions
 from errors import DataError
 from models.rows import Rows
 

@@ -17,9 +17,9 @@ from functools import partial
 from typing import NamedTuple
 
 from datamodules.mentions import in_the_image, mentions
+from datamodules.prompts import Prompt
 from datamodules.reading import NamingQuestion, naming_question
 from datamodules.records import LocalityKind, Record
-from datamodules.scenarios import Prompt
 from errors import DataError
 
 NOBODY = "it"  # stands for a name of a model that named nothing

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from datamodules.mentions import in_the_image
+from datamodules.prompts import Prompt
 from datamodules.records import Record, name_key
-from datamodules.scenarios import Prompt
 
 _OF_THE_SUBJECT = (
     "reliability_s", "reliability_u", "generality_s", "generality_u", "portability",

@@ -20,8 +20,9 @@ from datamodules.images import ImageStore
 from datamodules.known_facts import KnownFacts, KnownFilter, Knows, log_known, nothing_known
 from datamodules.left_out import LeftOut, nothing_left
 from datamodules.pictures import PictureFile
+from datamodules.prompts import Prompt
 from datamodules.records import NumberedRecord, Record
-from datamodules.scenarios import Prompt, Scenario
+from datamodules.scenarios import Scenario
 from datamodules.source import RecordSource, Split
 from errors import DataError
 

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from datamodules.collate import RowTable
+from datamodules.prompts import Prompt
 from datamodules.records import Text
-from datamodules.scenarios import Prompt
 from editing.answer import Answered, Probability
 from editing.model import OpenedModel, Picture
 from editors.base import DeltaEdit, Edit, Lasting, Remembering

@@ -12,8 +12,9 @@ from configs.composing import CONFIG_DIR
 from configs.models import every_model
 from configs.overrides import group_options
 from configs.schema import ModelOptions
+from datamodules.prompts import PromptMaker
 from datamodules.records import Record
-from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES, PromptMaker
+from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES
 from datamodules.source import RecordSource
 from editing.model import model_words
 from editors.options import TrainedEditorOptions

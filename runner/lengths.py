@@ -6,7 +6,7 @@ from functools import partial
 
 from datamodules.collate import as_asked, row_text
 from datamodules.datamodule import EditDataModule
-from datamodules.scenarios import Prompt
+from datamodules.prompts import Prompt
 from datamodules.source import RecordSource, Split
 from editors.base import AsksLonger
 from errors import DataError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from datamodules.name_first import name_first
+from datamodules.prompts import Prompt
 from datamodules.records import Record
-from datamodules.scenarios import Prompt
 from metrics.name_first import CHAIN, NAME, is_beside, probe_of
 from results.folder import PROBE_SCHEMA
 from results.partial import Line

@@ -16,10 +16,11 @@ from configs.schema import EvaluateConfig
 from configs.stored import stored_config, training_settings
 from datamodules.checking.tally import Tally
 from datamodules.datamodule import EditDataModule
+from datamodules.prompts import Prompt
 from datamodules.reading import naming_counts, naming_question, reading_questions
 from datamodules.records import Record, name_key
 from datamodules.relations import cluster_of, relation_of
-from datamodules.scenarios import DRAWN_FIELDS, Prompt
+from datamodules.scenarios import DRAWN_FIELDS
 from editors.base import Editor
 from editors.hub import checkpoint_file
 from lightning_modules.evaluation import EvaluationModule

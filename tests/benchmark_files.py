@@ -20,7 +20,8 @@ from datamodules.mcmke_files import (
     TEXT_FILES,
     TEXT_PAIRS,
 )
-from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.prompts import Prompt
+from datamodules.scenarios import SCENARIOS
 from datamodules.source import DataOptions, RecordSource, source_options
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from configs.check import load_config
+from datamodules.prompts import Prompt
 from datamodules.records import Record
-from datamodules.scenarios import Prompt
 from editing.edit import FactEdit, batch_of
 from editing.editor import FactEditor
 from editing.model import OpenedModel

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from datamodules.checking.report import Finding, Noted
+from datamodules.prompts import PromptMaker
 from datamodules.records import Record
 from datamodules.relations import relation_of
-from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES, PromptMaker
+from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES
 from datamodules.source import Split
 from errors import DataError
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from datamodules.prompts import PromptMaker
 from datamodules.records import Record
-from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES, PromptMaker
+from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES
 from errors import DataError
 
 # The same question as Stability's, asked for another answer: it is there where that one is.

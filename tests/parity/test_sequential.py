@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from datamodules.prompt_encoder import locate_phrase
-from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.prompts import Prompt
+from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource
 from editors.base import DeltaEdit, Editor
 from editors.ft.editor import FineTune

@@ -24,8 +24,9 @@ from datamodules.datamodule import EditDataModule
 from datamodules.images import ImageStore
 from datamodules.picture_file import read_image
 from datamodules.prompt_encoder import Encoded, PictureLayout, PromptEncoder
+from datamodules.prompts import Prompt
 from datamodules.records import Record
-from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
 from editors.base import Editor

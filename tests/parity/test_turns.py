@@ -15,7 +15,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.prompts import Prompt
+from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource
 from editors.base import DeltaEdit, Editor
 from lightning_modules.batch import BatchModule

@@ -18,8 +18,9 @@ import torch
 
 from configs.check import load_config
 from datamodules.name_first import name_first
+from datamodules.prompts import Prompt
 from datamodules.records import Record
-from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource
 from editors.base import Editor, EditorInputs
 from editors.none.editor import Unedited

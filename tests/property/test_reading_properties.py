@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from datamodules.picture_file import read_image
+from datamodules.prompts import Prompt
 from datamodules.records import Record
-from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource
 from datamodules.world import World, generate_world, world_records
 from editors.none.editor import Unedited

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from datamodules.mentions import mentions
 from datamodules.prompt_encoder import Encoded, PromptEncoder, PromptForm, locate_phrase
+from datamodules.prompts import Prompt
 from datamodules.records import Record
-from datamodules.scenarios import SCENARIOS, Prompt
+from datamodules.scenarios import SCENARIOS
 from errors import DataError
 from models.multimodal import MultimodalModel
 from models.rows import RowText

@@ -9,7 +9,8 @@ import pytest
 from construction.answers import AnsweredRow
 from construction.pairing import Pairing
 from construction.records import Constructed, construct_records, count_lacks
-from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES, Prompt
+from datamodules.prompts import Prompt
+from datamodules.scenarios import IMAGE_PROBES, TEXT_PROBES
 from tests.answered_rows import book, person, with_locality
 
 NO_BOOK = "Sorry, there is no book in the image"

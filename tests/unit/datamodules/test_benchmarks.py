@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from datamodules.scenarios import SCENARIOS, Prompt, true_questions
+from datamodules.prompts import Prompt, true_questions
+from datamodules.scenarios import SCENARIOS
 from datamodules.source import RecordSource
 from errors import DataError
 from tests.benchmark_files import (

@@ -19,7 +19,8 @@ from datamodules.known_facts import Knows
 from datamodules.picture_file import read_image
 from datamodules.pixel_slab import KEY_BYTES
 from datamodules.prompt_encoder import Encoded, PictureLayout, PromptEncoder
-from datamodules.scenarios import SCENARIOS, Prompt, training_scenario, true_questions
+from datamodules.prompts import Prompt, true_questions
+from datamodules.scenarios import SCENARIOS, training_scenario
 from datamodules.source import RecordSource
 from datamodules.sources.tmke import read_tmke
 from errors import DataError

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from datamodules.prompts import Prompt
 from datamodules.reading import (
     NamingQuestion,
     ReadingQuestions,
@@ -15,7 +16,7 @@ from datamodules.reading import (
     reading_questions,
 )
 from datamodules.records import Record
-from datamodules.scenarios import SCENARIOS, TEXT_PROBES, Prompt
+from datamodules.scenarios import SCENARIOS, TEXT_PROBES
 from datamodules.sources.tmke import read_tmke
 from errors import DataError
 from models.rows import EditBatch, PictureQuestions

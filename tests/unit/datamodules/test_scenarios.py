@@ -6,13 +6,13 @@ from typing import get_args
 
 import pytest
 
+from datamodules.prompts import Prompt
 from datamodules.scenarios import (
     DRAWN_FIELDS,
     IMAGE_PROBES,
     SCENARIOS,
     TEXT_BESIDE_PICTURES,
     TEXT_PROBES,
-    Prompt,
     ScenarioName,
     training_scenario,
 )

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from datamodules.scenarios import SCENARIOS, true_questions
+from datamodules.prompts import true_questions
+from datamodules.scenarios import SCENARIOS
 from datamodules.sources.tmke import read_tmke
 from errors import DataError
 

@@ -11,7 +11,8 @@ import pytest
 
 from configs.rules import rule_problems
 from configs.schema import ScenarioOptions
-from datamodules.scenarios import SCENARIOS, Prompt, ScenarioName
+from datamodules.prompts import Prompt
+from datamodules.scenarios import SCENARIOS, ScenarioName
 from datamodules.source import RecordSource
 from editors.ike.demonstrations import neighbours
 from editors.serac.negatives import out_of_scope
