@@ -2,6 +2,8 @@
 
     edit.json             this card: base model, methods, facts, versions, sha256 of the other files
     deltas.safetensors    edits of weights: `LAYER.ROLE.inputs|outputs` or `LAYER.ROLE.weight`
+    keys.safetensors      AlphaEdit's keys, which later turns leave alone
+    statistics.safetensors    UltraEdit's of all tokens so far, which later turns go on from
     codebook.safetensors  GRACE's entries, in the order in which they were taught
     memory/               SERAC's memory
     pictures/             pictures that edits show
@@ -23,6 +25,7 @@ from errors import ModelError
 
 CARD, README = "edit.json", "README.md"
 DELTAS, CODEBOOK = "deltas.safetensors", "codebook.safetensors"
+KEYS, STATISTICS = "keys.safetensors", "statistics.safetensors"
 MEMORY, PICTURES = "memory", "pictures"
 FORMAT: Literal["tmke-edit"] = "tmke-edit"
 VERSION = 1

@@ -18,6 +18,7 @@ from torch import Tensor
 from configs.check import load_edit_config
 from configs.words import quoted
 from editing.card import CARD, CODEBOOK, DELTAS, MEMORY, Card, Method, portable, read_card
+from editing.carried import with_carried
 from editing.edit import Fact, FactEdit
 from editing.editor import FactEditor, build, editor_options
 from editing.model import OpenedModel, model_words
@@ -128,15 +129,16 @@ def read_deltas(folder: Path) -> dict[Site, Delta]:
     by_column = file.facts.get(BY_COLUMN, "").split()
     parts: dict[Site, dict[str, Tensor]] = {}
     for name, tensor in file.read().items():
-        layer, role, part = (*name.split("."), "", "")[:3]
-        if not layer.isdecimal() or role not in ROLES or tensor.ndim != 2:
+        key, _, part = name.rpartition(".")
+        site = Site.of_key(key)
+        if site is None or tensor.ndim != 2:
             raise ModelError(
                 f"{path} holds {name!r} of shape {tuple(tensor.shape)}; a matrix named "
                 f"<layer>.<{'|'.join(ROLES)}>.<inputs|outputs|weight> is expected. {_AGAIN}"
             )
         # Copies: last digits depend on where a matrix begins in memory, and in a file that varies.
         copy = tensor.mT.contiguous().mT if name in by_column else tensor.clone()
-        parts.setdefault(Site(int(layer), role), {})[part] = copy[None]
+        parts.setdefault(site, {})[part] = copy[None]
     return {site: _delta(path, site, named) for site, named in parts.items()}
 
 
@@ -240,7 +242,8 @@ class _Kept:
             self._kept(method, KeptEditor(self._options(method).name, deltas))
             for method in self.card.methods
         ]
-        return DeltaEdit(deltas), editors
+        edit = with_carried(DeltaEdit(deltas), self.folder, self.card, self.model.editable)
+        return edit, editors
 
     def codebook(self) -> tuple[Edit, list[FactEditor]]:
         """GRACE: the entries, by which its codebook is built again."""

@@ -18,9 +18,11 @@ from editing.card import (
     CODEBOOK,
     DELTAS,
     FORMAT,
+    KEYS,
     MEMORY,
     PICTURES,
     README,
+    STATISTICS,
     UNKNOWN,
     VERSION,
     Base,
@@ -33,6 +35,7 @@ from editing.card import (
     Trained,
     portable,
 )
+from editing.carried import write_carried
 from editing.edit import FactEdit
 from editing.editor import FactEditor
 from editing.folder import BY_COLUMN, KeptFactEditor
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
     from editors.ike.editor import IkeEdit
     from editors.serac.editor import SeracEdit
 
-_FILES = {CARD, README, DELTAS, CODEBOOK, MEMORY, PICTURES}
+_FILES = {CARD, README, DELTAS, KEYS, STATISTICS, CODEBOOK, MEMORY, PICTURES}
 _PACKAGES = ("python", "torch", "transformers", "safetensors")
 _PROJECT = CONFIG_DIR.parent / "pyproject.toml"
 
@@ -117,6 +120,7 @@ def _write_value(edit: FactEdit, folder: Path) -> tuple[Kind, Shown | None]:
     """Writes what answers; IKE's is text, which goes into the card."""
     if isinstance(edit.value, DeltaEdit):
         write_deltas(edit.value.deltas, folder / DELTAS)
+        write_carried(edit.value, folder, edit.model.editable)
         return "deltas", None
     name = edit.editor.options.name
     if name == "grace":
@@ -148,10 +152,10 @@ def write_deltas(deltas: Deltas, path: Path) -> None:
     """
     tensors: dict[str, Tensor] = {}
     by_column = []
-    for (layer, role), delta in sorted(deltas.items()):
+    for site, delta in sorted(deltas.items()):
         names = ("inputs", "outputs") if isinstance(delta, LowRankDelta) else ("weight",)
         for part in names:
-            name, tensor = f"{layer}.{role}.{part}", getattr(delta.detach(), part)[0].cpu()
+            name, tensor = f"{site.key}.{part}", getattr(delta.detach(), part)[0].cpu()
             tensors[name] = tensor.contiguous()
             if tensor.mT.is_contiguous() and not tensor.is_contiguous():
                 by_column.append(name)

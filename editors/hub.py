@@ -23,7 +23,10 @@ from results.files import BEST, CHECKPOINTS, CONFIG
 
 EDIT_CARD = "edit.json"  # what makes a folder an edit
 # What else an edit's folder may hold; anything more in a repository is not downloaded.
-EDIT_FILES = ("deltas.safetensors", "memory/*", "pictures/*")
+EDIT_FILES = (
+    "deltas.safetensors", "keys.safetensors", "statistics.safetensors", "codebook.safetensors",
+    "memory/*", "pictures/*",
+)  # fmt: skip
 _FORM = "hub:OWNER/NAME[/FILE][@REVISION]"
 _REFERENCE = re.compile(
     rf"{HUB}(?P<repository>[\w.-]+/[\w.-]+)(/(?P<file>[^@]*))?(@(?P<revision>.+))?", re.ASCII

@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from errors import ModelError
 from metrics.precision import single, without_autocast
 from models.offloaded import tensor_of
-from models.sites import Role
+from models.sites import ROLES, Role
 
 
 class Site(NamedTuple):
@@ -35,6 +35,18 @@ class Site(NamedTuple):
 
     layer: int
     role: Role
+
+    @property
+    def key(self) -> str:
+        """Its name in files, as `3.mlp_out`."""
+        return f"{self.layer}.{self.role}"
+
+    @classmethod
+    def of_key(cls, key: str) -> Site | None:
+        """The site of a name in a file; None where it is no such name."""
+        layer, _, role = key.partition(".")
+        named = next((one for one in ROLES if one == role), None)
+        return None if named is None or not layer.isdecimal() else cls(int(layer), named)
 
 
 @dataclass(frozen=True)

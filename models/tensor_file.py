@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from errors import ModelError, some_of
+from models.deltas import Site
+from models.sites import ROLES
 
 Shape = tuple[int | None, ...]  # None: of any size
 
@@ -96,6 +98,20 @@ class TensorFile:
         ]
         if wrong:
             raise ModelError(f"{self.name} has {some_of(wrong)}. {self.remedy}")
+
+    def sites(self, keys: Iterable[str]) -> dict[str, Site]:
+        """The sites that some names of the file stand for.
+
+        Raises:
+            ModelError: naming one that is no `<layer>.<role>`.
+        """
+        named = {key: Site.of_key(key) for key in keys}
+        if wrong := [key for key, site in named.items() if site is None]:
+            raise ModelError(
+                f"{self.name} holds {some_of(wrong)}; linear maps named "
+                f"<layer>.<{'|'.join(ROLES)}> are expected. {self.remedy}"
+            )
+        return {key: site for key, site in named.items() if site is not None}
 
     def read(
         self, names: Iterable[str] | None = None, device: torch.device | str = "cpu"

@@ -68,21 +68,44 @@ def load_statistics(
     if missing:
         there = sorted({key.rsplit(".", 2)[0] for key in file.shapes})
         raise ModelError(
-            f"{file.name} has no statistics of {', '.join(map(_name, missing))}; it has those of "
-            f"{', '.join(there)} (layer.matrix). Choose among them by editor.layers and "
+            f"{file.name} has no statistics of {', '.join(site.key for site in missing)}; it has "
+            f"those of {', '.join(there)} (layer.matrix). Choose among them by editor.layers and "
             "editor.matrices, or by editor.sites, or make it again with these as they are: "
             f"{COMMAND}"
         )
-    expected = {key: shape for site in sites for key, shape in _shapes(file, model, site).items()}
-    file.check_shapes(expected)
-    tensors = file.read(expected, device_with_float64(model.device))
-    statistics = {site: _read(tensors, site) for site in sites}
+    statistics = _of_sites(file, model, sites)
     if pairs and not all(of_site.gradients.has_pairs for of_site in statistics.values()):
         raise ModelError(
             f"{file.name} has the deviations of gradients and not their correlations, which "
             f"editor.whitening=true needs. Make it again: {COMMAND} editor.whitening=true"
         )
     return statistics if pairs else {s: of.of_coordinates() for s, of in statistics.items()}
+
+
+def load_seen(path: Path, model: EditableModel) -> Statistics:
+    """Reads the statistics that lie beside an edit: of all maps that it has any of.
+
+    Raises:
+        ModelError: the file is missing or damaged, or of another model or of maps that it has not.
+    """
+    file = TensorFile.of(path, remedy="Copy the folder again, or save the edit again.")
+    file.check_facts(model=model.fingerprint())
+    keys = dict.fromkeys(name.rsplit(".", 2)[0] for name in file.shapes)
+    return _of_sites(file, model, list(file.sites(keys).values()))
+
+
+def _of_sites(
+    file: TensorFile, model: EditableModel, sites: Sequence[Site]
+) -> dict[Site, SiteStatistics]:
+    """The statistics of some maps, in float64 where the model's device has that.
+
+    Raises:
+        ModelError: some are missing, or of other shapes.
+    """
+    expected = {key: shape for site in sites for key, shape in _shapes(file, model, site).items()}
+    file.check_shapes(expected)
+    tensors = file.read(expected, device_with_float64(model.device))
+    return {site: _read(tensors, site) for site in sites}
 
 
 def _shapes(file: TensorFile, model: EditableModel, site: Site) -> dict[str, tuple[int, ...]]:
@@ -106,8 +129,4 @@ def _read(tensors: Mapping[str, Tensor], site: Site) -> SiteStatistics:
 
 
 def _key(site: Site, side: str, part: str) -> str:
-    return f"{_name(site)}.{side}.{part}"
-
-
-def _name(site: Site) -> str:
-    return f"{site.layer}.{site.role}"
+    return f"{site.key}.{side}.{part}"
