@@ -7,15 +7,14 @@ Three operations serve every editor (names as in MEND, Mitchell et al. 2022):
 * `suffix(state, ...)`: the layers from k on, final norm and head, with per-row deltas. With `at`
   given, the last block's MLP and the head run at the answer tokens alone: an MLP edit in the last
   block changes nothing before that MLP. Its attention runs at all tokens, each of which has a key.
-* `capture(state, sites, ...)`: per token the input x of a linear map and delta = dL/dy at its
-  output, so that dL/dW = sum_t delta_t x_t^T, by hooks and `torch.autograd.grad`. The graph starts
-  at the lowest of the sites; the network below is never run backward.
+* `capture(state, sites, ...)` (`models.captures`): per token the input x of a linear map and
+  delta = dL/dy at its output, so that dL/dW = sum_t delta_t x_t^T.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -27,20 +26,18 @@ from caching.entries import Tensors
 from caching.store import Cache
 from errors import ModelError
 from models.budget import MemoryBudget, tokens_at_once
+from models.captures import LinearMapPasses
 from models.decoder import Decoder
 from models.deltas import (
     Deltas,
     Site,
     apply_to_every_row,
-    linear_shape,
     linear_weight,
 )
-from models.factors import Factors, TeachingTokens
 from models.fingerprint import fingerprint
-from models.hooks import capture_linears
 from models.offloaded import is_spread
 from models.packing import buckets_of, pack
-from models.passes import DecoderPasses, groups_of
+from models.passes import groups_of
 from models.positions import check_lengths, max_positions
 from models.row_keys import picture_keys
 from models.rows import Answers, Rows
@@ -54,10 +51,8 @@ from models.state import (
 )
 from models.unread import unread
 
-LossFunction = Callable[[Tensor, Answers], Tensor]
 
-
-class EditableModel(DecoderPasses, ABC):
+class EditableModel(LinearMapPasses, ABC):
     """A frozen base model behind the operations that editors need.
 
     Args:
@@ -285,75 +280,6 @@ class EditableModel(DecoderPasses, ABC):
                 "from the last layer's MLP on: the edit would have no effect. Ask `suffix`."
             )
         return self.top(hidden, deltas, groups_of(deltas, edit_index))
-
-    def capture(
-        self,
-        state: PrefixState,
-        sites: Sequence[Site],
-        at: Answers,
-        loss: LossFunction | None = None,
-        *,
-        edit: Tensor | None = None,
-        answers_only: bool = False,
-    ) -> tuple[dict[Site, Factors], Tensor]:
-        """Layer inputs and output gradients of the edits' own loss, per token of each row.
-
-        Args:
-            state: the rows that teach the edits, at or below the lowest site.
-            sites: linear maps to capture.
-            at: the answers of the same rows.
-            loss: (logits (N, V), answers) -> scalar; default: the sum over edits of the mean of
-                their rows' mean answer NLL, so that every edit gets the gradients it would get
-                alone.
-            edit: (R,) the edit that each row teaches, ascending from 0; None: each row one.
-            answers_only: whether of every site only the tokens that predict an answer token are
-                wanted, as of the last block's MLP, where no other has a gradient.
-
-        Returns:
-            The factors of each site, and the logits (N, V).
-        """
-        linears = {site: self.linear(site) for site in sites}
-        captured: dict[Site, tuple[Tensor, Tensor]] = {}
-        (part,), tokens = state.apart().parts, TeachingTokens(at, edit)
-        loss = loss or tokens.loss
-        with torch.enable_grad(), capture_linears(linears, captured):
-            logits = self.top(self.up_to_answers(part, state.layer, at, {}, None), {}, None)
-            gradients = torch.autograd.grad(
-                loss(logits, at), [captured[site][1] for site in sites], allow_unused=False
-            )
-        factors, where = {}, part.where(at.row, at.position)
-        for site, gradient in zip(sites, gradients, strict=True):
-            # Of a model that is spread, what a layer says lies where that layer is.
-            gradient = self.true_gradient(site, gradient, part)
-            sides = (captured[site][0].to(at.row.device), gradient.to(at.row.device))
-            if self.is_at_answers(site):
-                factors[site] = tokens.of_answers(*sides)
-            elif answers_only:
-                x, delta = (side.reshape(*part.hidden.shape[:2], -1)[where] for side in sides)
-                factors[site] = tokens.of_answers(x, delta)
-            else:
-                factors[site] = tokens.of_rows(*sides, part.hidden.shape[1])
-        return factors, logits.detach()
-
-    @torch.no_grad()
-    def read(
-        self, state: PrefixState, site: Site, row: Tensor, position: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Input and output of a linear map at some tokens: (I, d_in) and (I, d_out).
-
-        Args:
-            state: at or below the site's layer.
-            site: the map.
-            row: (I,).
-            position: (I,).
-        """
-        tokens = Answers(row, position, torch.zeros_like(row), 0)
-        input_and_output = state.over(
-            tokens, lambda part, at: self.read_part(part, state.layer, site, at)
-        )
-        d_in, d_out = linear_shape(self.linear(site))
-        x, y = input_and_output.split([d_in, d_out], -1)
-        return x, y
 
     def forward(
         self, rows: Rows, *, deltas: Deltas | None = None, at: Answers | None = None

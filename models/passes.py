@@ -13,7 +13,7 @@ from errors import ModelError
 from models.decoder import Decoder
 from models.deltas import Deltas, Groups, Site, apply_deltas
 from models.head import head_logits
-from models.hooks import StopForwardError, forward_hooks, pre_hook, stoppable
+from models.hooks import StopForwardError, pre_hook, stoppable
 from models.rows import Answers
 from models.sites import ATTENTION_ROLES, MLP_ROLES, ROLES, Role
 from models.state import LayerState, PrefixState
@@ -221,33 +221,6 @@ class DecoderPasses(nn.Module):
         with pre_hook(norm, stop), stoppable():
             self._layer(self.n_layers - 1, hidden, part)
         return stream[0].reshape(hidden.shape).to(hidden.device)
-
-    def true_gradient(self, site: Site, gradient: Tensor, part: LayerState) -> Tensor:
-        """A gradient at a map's output, without what can be rounding alone.
-
-        The query of a token that looks at itself alone changes nothing: the softmax of one score is
-        1. Kernels leave 1e-9 there or nothing, by the shape of the batch, and a normalisation such
-        as MEND's would make it as large as any other token's.
-        """
-        if site.role != "query":
-            return gradient
-        alone = part.alone(self.layer_kind(site.layer))[..., None]
-        whole = gradient.reshape(*part.hidden.shape[:2], -1)
-        return whole.masked_fill(alone.to(whole.device), 0).reshape(gradient.shape)
-
-    def read_part(self, part: LayerState, layer: int, site: Site, at: Answers) -> Tensor:
-        """Input and output of a map side by side: (I, d_in + d_out)."""
-        vectors: list[Tensor] = []
-
-        def stop(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            whole, where = (*part.hidden.shape[:2], -1), part.where(at.row, at.position)
-            here = (tensor.to(part.hidden.device) for tensor in (args[0], output))
-            vectors.extend(tensor.reshape(whole)[where] for tensor in here)
-            raise StopForwardError
-
-        with forward_hooks([(self.linear(site), stop)]), stoppable():
-            self._layers(part, layer, site.layer + 1)
-        return torch.cat(vectors, -1)
 
 
 def groups_of(deltas: Deltas, edit_index: Tensor | None, of: Tensor | None = None) -> Groups | None:
