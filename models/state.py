@@ -131,6 +131,21 @@ class PrefixState:
         """Bytes of the longest sequence."""
         return max(part.hidden[0].nbytes for part in self.parts)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it holds: what enters a layer, and the masks and tables of layers."""
+        held = [part.hidden for part in self.parts]
+
+        def note(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                held.append(value)
+            return _inside(note, value)
+
+        for part in self.parts:
+            note(dict(part.kwargs))
+        memory = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in held}
+        return sum(memory.values())
+
     def at(self, sequence: Tensor, place: Tensor) -> Tensor:
         """What stands at places (I,) of packed sequences (I,), all parts together: (I, d)."""
         return self._gathered(sequence, place[:, None], [part.hidden for part in self.parts])[:, 0]

@@ -12,7 +12,7 @@ turn in one update; no weight is written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from datamodules.prompt_encoder import PromptEncoder
 from editors.base import DeltaEdit, EditorInputs, Lasting
 from editors.memit.config import MemitOptions
-from editors.memit.memories import Memories, memories_of
+from editors.memit.memories import Memories, held, memories_of
 from editors.memit.update import Coordinates, Identity, NullSpace, Whitening, update_inputs
 from editors.ridge import check_solve
 from editors.rome.moments import load_second_moment
@@ -99,23 +99,23 @@ class Memit:
     def edit_together(self, model: EditableModel, turn: Turn, earlier: Lasting | None) -> DeltaEdit:
         """One update of all edits of a turn: a factor pair per edit, and layer.
 
-        What enters a layer is held for all prompts of the turn.
+        What enters a layer is held for as many prompts of the turn as have room.
 
         Raises:
             DataError: an edit prompt does not contain its subject, or is too long for the model.
             ModelError: a descent's loss is not finite.
         """
-        parts = [part for batch, _ in turn for part in self._memories(model, batch)]
+        every = (part for batch, _ in turn for part in self._memories(model, batch))
         keys = earlier.keys if isinstance(earlier, KeyedEdit) else {}
-        return self._update(model, parts, keys, together=True)
+        return self._update(model, every, keys, together=True)
 
-    def _memories(self, model: EditableModel, batch: EditBatch) -> list[Memories]:
-        return list(memories_of(model, batch, self.encoder, self.prefixes, self.options))
+    def _memories(self, model: EditableModel, batch: EditBatch) -> Iterator[Memories]:
+        return memories_of(model, batch, self.encoder, self.prefixes, self.options)
 
     def _update(
         self,
         model: EditableModel,
-        parts: Sequence[Memories],
+        memories: Iterable[Memories],
         earlier: Mapping[Site, Tensor],
         *,
         together: bool,
@@ -124,7 +124,7 @@ class Memit:
 
         Args:
             model: the base model.
-            parts: the facts, before the first edited layer.
+            memories: the facts, before the first edited layer.
             earlier: site -> keys of earlier turns (1, m, d_in).
             together: whether the facts are one edit.
 
@@ -134,13 +134,19 @@ class Memit:
         axis = 0 if together else 1
         deltas: dict[Site, LowRankDelta] = {}
         kept: dict[Site, Tensor] = {}
-        sites = list(self.coordinates)
+        sites, parts = list(self.coordinates), list(held(model, memories))
         for number, site in enumerate(sites):
-            if number:
-                below = {sites[number - 1]: deltas[sites[number - 1]]}
-                parts = [p.entering(model, site.layer, below, together=together) for p in parts]
-            keys = torch.cat([part.keys(model, site) for part in parts]).unsqueeze(axis)
-            lacks = torch.cat([part.residuals(model, sites[-1].layer) for part in parts])
+            of_parts, missing = [], []
+            for place, part in enumerate(parts):
+                entered = part.entering(
+                    model, sites[0].layer, site.layer, deltas, together=together
+                )
+                of_parts.append(entered.keys(model, site))
+                missing.append(entered.residuals(model, sites[-1].layer))
+                if part.state is not None:  # one after the other: not all of them twice
+                    parts[place] = entered
+            keys = torch.cat(of_parts).unsqueeze(axis)
+            lacks = torch.cat(missing)
             if together:
                 known = earlier[site].shape[1] if site in earlier else 0
                 n_edits, d_in = keys.shape[1:]

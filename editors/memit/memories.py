@@ -3,12 +3,13 @@
 z = h_L + d is the state of the residual stream behind the last edited layer L, at the subject's
 last token, under which the model says the new object; d is found as ROME finds it (Meng et al.
 2023, eq. 16; `editors.rome.values`). What enters a layer is kept under the updates of the layers
-below, so that no layer is passed again for the next one.
+below, so that no layer is passed again for the next one; of a turn whose prompts are too many for
+that, the rest are read anew for each layer, a few layers beside the descent that found their z.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,19 +24,24 @@ from models.deltas import Deltas, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows
 
+_HELD = 1 / 4  # of the budget, for states of prompts; a descent beside them may take all of it
+
 
 @dataclass(frozen=True)
 class Memories:
     """E facts, each asked for by C prompts that end with its subject, the plain one first.
 
     Attributes:
-        state: what enters the next layer at the prompts, E * C rows.
+        rows: the prompts up to the subject's last token, E * C rows.
+        state: what enters a layer at the prompts, the first edited one or where they were led
+            to; None: they are read when they are led to one.
         lookup: (E * C,) the subject's last token.
         z: (E, d) what the stream should be behind the last edited layer.
         edit: (E * C,) the edit of each prompt, among those that are made side by side.
     """
 
-    state: PrefixState
+    rows: Rows
+    state: PrefixState | None
     lookup: Tensor
     z: Tensor
     edit: Tensor
@@ -47,30 +53,38 @@ class Memories:
     def keys(self, model: EditableModel, site: Site) -> Tensor:
         """The mean input of a map over the prompts of each fact: (E, d_in)."""
         every = torch.arange(len(self.lookup), device=self.lookup.device)
-        return mean_keys(model, self.state, site, every, self.lookup, self.n_edits)
+        return mean_keys(model, self._entered, site, every, self.lookup, self.n_edits)
 
     def residuals(self, model: EditableModel, last: int) -> Tensor:
         """What the stream at the plain prompts lacks behind the last layer, z - h_L: (E, d)."""
         rows = len(self.lookup)
         plain = torch.arange(0, rows, rows // self.n_edits, device=self.lookup.device)
-        leaving = model.advance(self.state.select(plain), last + 1).hidden
+        leaving = model.advance(self._entered.select(plain), last + 1).hidden
         every = torch.arange(self.n_edits, device=plain.device)
         return self.z - leaving[every, self.lookup[plain]].to(self.z.dtype)
 
     def entering(
-        self, model: EditableModel, layer: int, deltas: Deltas, *, together: bool
+        self, model: EditableModel, first: int, layer: int, deltas: Deltas, *, together: bool
     ) -> Memories:
-        """The same before a later layer, under updates of the layers between.
+        """The same with the state before a layer, under updates of the layers below.
 
         Args:
-            model: the base model.
+            model: the base model, with earlier edits in place.
+            first: the lowest edited layer, where prompts are read to that are not held.
             layer: the one that is entered.
-            deltas: of each fact, or one of all of them.
+            deltas: of the edited layers below, of each fact, or one of all of them.
             together: whether they are one of all.
         """
         under = torch.zeros_like(self.edit) if together else self.edit
-        state = model.advance(self.state, layer, deltas=deltas, edit_index=under)
+        state = model.prefix(self.rows, first) if self.state is None else self.state
+        above = {site: delta for site, delta in deltas.items() if site.layer >= state.layer}
+        state = model.advance(state, layer, deltas=above, edit_index=under)
         return replace(self, state=state)
+
+    @property
+    def _entered(self) -> PrefixState:
+        assert self.state is not None
+        return self.state
 
 
 def memories_of(
@@ -98,9 +112,23 @@ def memories_of(
     for edits, rows, prompts in parts:
         asking = prompts.rewriting
         lookup = prompts.lookup[asking]
-        state = model.prefix(until(rows.select(asking), lookup), first)
+        asked = until(rows.select(asking), lookup)
         z = _targets(model, rows, prompts, last, options)
-        yield Memories(state, lookup, z, edits[prompts.edit[asking]])
+        state = model.prefix(asked, first)
+        yield Memories(asked, state, lookup, z, edits[prompts.edit[asking]])
+
+
+def held(model: EditableModel, parts: Iterable[Memories]) -> Iterator[Memories]:
+    """The same without the states that a device has no room for beside a descent.
+
+    Args:
+        model: the base model.
+        parts: with their states.
+    """
+    room = int(model.budget.bytes * _HELD)
+    for part in parts:
+        room -= 0 if part.state is None else part.state.nbytes
+        yield replace(part, state=None) if room < 0 else part
 
 
 def _targets(

@@ -16,7 +16,8 @@ from editors.turn import Turn
 from errors import ModelError
 from models.budget import MemoryBudget
 from models.deltas import Site, linear_shape
-from models.editable import EditableModel
+from models.editable import EditableModel, PrefixState
+from models.rows import Rows
 from tests.editors import memit, rome
 from tests.parity.double_precision import in_float64
 from tests.parity.slow_memit import SlowMemit
@@ -186,6 +187,33 @@ def test_little_memory_changes_no_edit() -> None:
     assert isinstance(whole, KeyedEdit)
     for site, keys in whole.keys.items():
         torch.testing.assert_close(parts.keys[site], keys, **CLOSE)
+
+
+def test_prompts_without_room_are_read_anew_for_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The update is the same, and no more states are held than have room."""
+    model, encoder = prepared("llama")
+    editor, slow = both(model, encoder, VARIANTS["null space"])
+    slow.write(FIVE)
+    turn = turn_of(model, encoder, 0, *([number] for number in FIVE))
+    sizes = [
+        memories.state.nbytes
+        for batch, _ in turn
+        for memories in editor._memories(model, batch)
+        if memories.state is not None
+    ]
+    read: list[int] = []
+
+    def prefix(rows: Rows, layer: int, **options: Any) -> PrefixState:
+        read.append(len(rows))
+        return EditableModel.prefix(model, rows, layer, **options)
+
+    monkeypatch.setattr(model, "prefix", prefix)
+    for n_held in (5, 3, 0):
+        read.clear()
+        model.budget = MemoryBudget(4 * sum(sizes[:n_held]) + 4)
+        assert_same(editor.edit_together(model, turn, None), 0, slow.updates)
+        asked = [rows for rows in read if rows == 1 + len(PREFIXES)]
+        assert len(asked) == len(FIVE) + len(SHORT["layers"]) * (len(FIVE) - n_held)
 
 
 def test_one_layer_without_a_ridge_is_rome() -> None:
