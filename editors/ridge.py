@@ -117,7 +117,13 @@ def solve_bytes(n_tokens: int, d_in: int, beside: int = 0) -> int:
 
 
 def check_solve(
-    budget: MemoryBudget, n_tokens: int, d_in: int, n_edits: int, *, beside: int = 0
+    budget: MemoryBudget,
+    n_tokens: int,
+    d_in: int,
+    n_edits: int,
+    *,
+    beside: int = 0,
+    earlier: int = 0,
 ) -> None:
     """Refuses an update that the device has no room for.
 
@@ -127,19 +133,24 @@ def check_solve(
         d_in: of the linear map.
         n_edits: edits whose tokens these are.
         beside: as of `solve_bytes`.
+        earlier: tokens of earlier updates that are solved for besides.
 
     Raises:
         ModelError: says how many tokens and about how many edits there is room for.
     """
-    needed = solve_bytes(n_tokens, d_in, beside)
+    needed = solve_bytes(earlier + n_tokens, d_in, beside)
     if budget.free is None or needed <= budget.free:
         return
-    tokens = range(n_tokens)
-    fit = bisect_right(tokens, budget.free, key=lambda t: solve_bytes(t, d_in, beside)) - 1
+    tokens = range(earlier + n_tokens)
+    room = bisect_right(tokens, budget.free, key=lambda t: solve_bytes(t, d_in, beside)) - 1
+    fit = max(0, room - earlier)
+    kept = f" beside {earlier} of earlier updates" if earlier else ""
+    remedy = "Make fewer edits in one update, in several turns."
+    if earlier and not fit:
+        remedy = "Make fewer edits in all: those of earlier updates have taken it."
     raise ModelError(
-        f"One update of {n_edits} edits with {n_tokens} keys takes {needed / GB:.1f} GB "
+        f"One update of {n_edits} edits with {n_tokens} keys{kept} takes {needed / GB:.1f} GB "
         f"to solve for in float64, and {budget.device} has {budget.free / GB:.1f} GB free beside "
-        f"the base model: there is room for {max(0, fit)} keys, about "
-        f"{max(0, fit) * n_edits // n_tokens} edits. Make fewer edits in one update, in several "
-        "turns."
+        f"the base model: there is room for {fit} keys, about {fit * n_edits // n_tokens} edits. "
+        f"{remedy}"
     )

@@ -152,7 +152,7 @@ def _answer(entries: Sequence[Entry]) -> Iterator[Spans]:
             continue
         _, best = scores[0]
         near = [_scored(*scored) for scored in scores if best - scored[1] <= GOOD_ENOUGH]
-        lost = [_scored(*scored) for scored in scores if scored[1] < best / 2]
+        lost = [_scored(*scored) for scored in scores[len(near) :] if scored[1] < best / 2]
         tail = f". Below half of that: {', '.join(lost)}." if lost else "."
         yield spans(
             Span(f"{where}, {n:,} edit{'s' if n > 1 else ''}: ", "bold"),

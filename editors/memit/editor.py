@@ -71,7 +71,7 @@ class Memit:
         moments = second_moments or {}
         # Factored once: C of a real model has thousands of rows.
         self.coordinates = {
-            Site(layer, "mlp_out"): _coordinates(moments.get(layer), options)
+            Site(layer, "mlp_out"): _coordinates(moments.get(layer), layer, options)
             for layer in options.layers
         }
 
@@ -150,7 +150,7 @@ class Memit:
             if together:
                 known = earlier[site].shape[1] if site in earlier else 0
                 n_edits, d_in = keys.shape[1:]
-                check_solve(model.budget, known + n_edits, d_in, known + n_edits)
+                check_solve(model.budget, n_edits, d_in, n_edits, earlier=known)
             inputs = update_inputs(
                 keys, self.options.ridge, self.coordinates[site], earlier.get(site)
             )
@@ -173,9 +173,9 @@ def build(options: MemitOptions, model: EditableModel, inputs: EditorInputs) -> 
     return Memit(options, inputs.encoder, prefixes, moments)
 
 
-def _coordinates(second_moment: Tensor | None, options: MemitOptions) -> Coordinates:
+def _coordinates(second_moment: Tensor | None, layer: int, options: MemitOptions) -> Coordinates:
     if second_moment is None:
         return Identity()
     if options.null_space:
-        return NullSpace.of(second_moment, options.threshold)
-    return Whitening.of(second_moment)
+        return NullSpace.of(second_moment, options.threshold, layer)
+    return Whitening.of(second_moment, layer)

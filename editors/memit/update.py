@@ -60,8 +60,8 @@ class Whitening:
     lower: Tensor
 
     @classmethod
-    def of(cls, second_moment: Tensor) -> Whitening:
-        """Factors C (d_in, d_in).
+    def of(cls, second_moment: Tensor, layer: int) -> Whitening:
+        """Factors C (d_in, d_in) of a layer.
 
         Raises:
             ModelError: it is singular.
@@ -69,7 +69,7 @@ class Whitening:
         lower, info = torch.linalg.cholesky_ex(in_float64(second_moment))
         if int(info):
             raise ModelError(
-                "a second moment of editor.second_moments is singular, so that there are keys "
+                f"editor.second_moments: that of layer {layer} is singular, so that there are keys "
                 "whose change it makes free: its text has too few tokens for its "
                 f"{len(second_moment)} dimensions. Make it from more text, or set "
                 "editor.second_moments=null for the identity."
@@ -101,19 +101,27 @@ class NullSpace:
     above: Tensor
 
     @classmethod
-    def of(cls, second_moment: Tensor, threshold: float) -> NullSpace:
-        """Of C (d_in, d_in).
+    def of(cls, second_moment: Tensor, threshold: float, layer: int) -> NullSpace:
+        """Of C (d_in, d_in) of a layer.
 
         Raises:
-            ModelError: no eigenvalue is below the threshold.
+            ModelError: no eigenvalue is below the threshold, or all are.
         """
         values, vectors = torch.linalg.eigh(in_float64(second_moment))  # ascending
         n_below = int((values < threshold).sum())
         if not n_below:
             raise ModelError(
-                f"editor.threshold={threshold:g}: no eigenvalue of a second moment is below it "
-                f"(the smallest is {float(values[0]):.3g}, the median {float(values.median()):.3g})"
-                ", so that there is no null space to write into. Give a larger threshold."
+                f"editor.threshold={threshold:g}: no eigenvalue of the second moment of layer "
+                f"{layer} is below it (the smallest is {float(values[0]):.3g}, the median "
+                f"{float(values.median()):.3g}), so that there is no null space to write into. "
+                "Give a larger threshold."
+            )
+        if n_below == len(values):
+            raise ModelError(
+                f"editor.threshold={threshold:g}: all eigenvalues of the second moment of layer "
+                f"{layer} are below it (the largest is {float(values[-1]):.3g}, the median "
+                f"{float(values.median()):.3g}), so that no key of the text would be left alone. "
+                "Give a smaller threshold, or editor.null_space=false for MEMIT."
             )
         return cls(vectors[:, n_below:])
 

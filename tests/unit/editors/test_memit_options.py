@@ -117,30 +117,32 @@ def test_build_reads_the_files_of_its_own_model_and_layers_alone(tmp_path: Path)
         assert isinstance(read, Whitening)
         torch.testing.assert_close(read.lower @ read.lower.mT, moment)
     swapped = options(*words, f"editor.second_moments=[{tmp_path}/c1,{tmp_path}/c0]")
-    with pytest.raises(ModelError, match=r"editor\.second_moments=.*c1 was made for layer 1 inst"):
+    with pytest.raises(ModelError, match=r"editor\.second_moments=.*c1 was made for the layer 1"):
         build(swapped, model, inputs)
     other, _ = model_and_encoder("opt")
-    with pytest.raises(ModelError, match="was made for model"):
+    with pytest.raises(ModelError, match="was made for the model"):
         build(options(*words, f"editor.second_moments={tmp_path}/c*"), other, inputs)
 
 
 def test_a_singular_moment_and_an_empty_null_space_are_refused() -> None:
     keys = torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     moment = keys.mT @ keys / len(keys)
-    with pytest.raises(ModelError, match=r"singular.* 8 dimensions"):
-        Whitening.of(moment)
-    kept = NullSpace.of(moment, 1e-6)  # the three directions that no key has
+    with pytest.raises(ModelError, match=r"that of layer 3 is singular.* 8 dimensions"):
+        Whitening.of(moment, 3)
+    kept = NullSpace.of(moment, 1e-6, 3)  # the three directions that no key has
     assert kept.above.shape == (8, 5)
     assert kept.coordinates(keys).abs().max() < 1e-12
-    with pytest.raises(ModelError, match=r"editor\.threshold=0\.02: no eigenvalue"):
-        NullSpace.of(moment + torch.eye(8), 0.02)
+    with pytest.raises(ModelError, match=r"editor\.threshold=0\.02: no eigenvalue .* of layer 3"):
+        NullSpace.of(moment + torch.eye(8), 0.02, 3)
+    with pytest.raises(ModelError, match=r"threshold=100: all eigenvalues .* layer 3.* smaller"):
+        NullSpace.of(moment, 100, 3)
 
 
 def test_what_is_projected_leaves_the_keys_of_the_text_alone() -> None:
     draw = torch.Generator().manual_seed(1)
     text = torch.randn(4, 9, generator=draw, dtype=torch.float64)
     keys = torch.randn(1, 3, 9, generator=draw, dtype=torch.float64)
-    kept = NullSpace.of(text.mT @ text / 4, 1e-9)
+    kept = NullSpace.of(text.mT @ text / 4, 1e-9, 0)
     inputs = update_inputs(keys, 0.1, kept)[0]
     assert (text @ inputs.mT).abs().max() < 1e-12
     assert (keys[0] @ inputs.mT).diagonal().min() > 0.5

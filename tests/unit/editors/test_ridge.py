@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from editors.ridge import dual_keys, ridge_update
+from editors.ridge import check_solve, dual_keys, ridge_update, solve_bytes
 from errors import ModelError
+from models.budget import MemoryBudget
 
 
 def dense_update(keys: Tensor, asked: Tensor, ridge: float) -> Tensor:
@@ -64,3 +65,18 @@ def test_a_ridge_that_is_lost_beside_the_keys_is_named(n_tokens: int) -> None:
 def test_no_token_is_no_change() -> None:
     nothing = ridge_update(torch.zeros(2, 0, 4), torch.zeros(2, 0, 3), 1.0)
     assert torch.equal(nothing.dense(), torch.zeros(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("room", "message"),
+    [
+        (11, "room for 4 keys, about 2 edits. Make fewer edits in one update"),
+        (7, "room for 0 keys, about 0 edits. Make fewer edits in all"),
+    ],
+)
+def test_keys_of_earlier_updates_take_room_that_new_ones_lack(room: int, message: str) -> None:
+    """Of 6 keys that 3 edits have; 7 stay from before."""
+    budget = MemoryBudget(free=solve_bytes(room, d_in=64), device="this GPU")
+    check_solve(budget, 4, 64, 2, earlier=7 if room > 7 else 3)
+    with pytest.raises(ModelError, match=f"3 edits with 6 keys beside 7 of earlier .*{message}"):
+        check_solve(budget, 6, 64, 3, earlier=7)

@@ -10,7 +10,7 @@ import pytest
 import report
 from metrics.bootstrap import Estimate
 from reporting.entries import Entry
-from reporting.which_editor import score_table, standings
+from reporting.which_editor import _answer, score_table, standings
 from results.folder import RunResult
 from tests.result_folders import make_folder, make_run
 
@@ -88,6 +88,16 @@ def test_the_answer_names_the_best_of_each_number_of_edits(page: str) -> None:
         answer
     )
     assert "Unedited" not in answer
+
+
+def test_who_is_near_a_low_best_is_not_lost_besides(tmp_path: Path) -> None:
+    """S of 6.8, 2.9 and 0.7: the second is below half of the first, and near it all the same."""
+    reliability = {"mend": 2.5, "ft": 1.0, "lora": 0.25}
+    entries = [Entry.of(make_single(tmp_path / n, n, of)) for n, of in reliability.items()]
+    (line,) = _answer(entries)
+    assert [span.text for span in line][1:] == [
+        "S 6.8 (MEND), 2.9 (FT). Below half of that: 0.7 (LoRA)."
+    ]
 
 
 def test_each_number_of_edits_has_its_best_over_all_rows(page: str) -> None:
