@@ -52,8 +52,7 @@ class TeachingRows:
 
 
 def bytes_of(part: Part) -> int:
-    """Bytes of a part: its pictures, what enters the layer, and as much for masks and tables."""
+    """Bytes of a part: its pictures and its state."""
     batch, state = part
     pictures = [batch.rows.pixel_values, batch.rows.features]
-    entering = sum(2 * of_length.hidden.nbytes for of_length in state.parts)
-    return entering + sum(tensor.nbytes for tensor in pictures if tensor is not None)
+    return state.nbytes + sum(tensor.nbytes for tensor in pictures if tensor is not None)

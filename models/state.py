@@ -143,8 +143,7 @@ class PrefixState:
 
         for part in self.parts:
             note(dict(part.kwargs))
-        memory = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in held}
-        return sum(memory.values())
+        return sum({id(tensor): _extent(tensor) for tensor in held}.values())
 
     def at(self, sequence: Tensor, place: Tensor) -> Tensor:
         """What stands at places (I,) of packed sequences (I,), all parts together: (I, d)."""
@@ -264,6 +263,13 @@ def _inside(pick: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(pick(item) for item in value)
     return {k: pick(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _extent(tensor: Tensor) -> int:
+    """Bytes from its first number to its last; what is expanded lies there once."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    reach = sum((size - 1) * stride for size, stride in steps) + 1 if tensor.numel() else 0
+    return reach * tensor.itemsize
 
 
 @dataclass

@@ -19,7 +19,7 @@ from models.edit_states import joined, split, tokens_of
 from models.editable import EditableModel
 from models.packing import pack
 from models.rows import Rows
-from models.state import PrefixState
+from models.state import LayerState, PrefixState
 from tests.builders import PICTURED, Prompt, any_model, rows_of
 from tests.unit.models.test_packing import E, drawn_prompts
 
@@ -144,3 +144,12 @@ def test_other_tokens_and_other_forms_are_refused() -> None:
         joined(model, pack(rows), LAYER, edits, [known[0][:-1], *known[1:]])
     with pytest.raises(ValueError, match="not packed"):
         split(model.prefix(rows, LAYER), edits)
+
+
+def test_a_state_takes_what_lies_in_memory_once() -> None:
+    """A mask that is expanded over heads and handed to layers of two kinds is one mask."""
+    hidden, table = torch.zeros(2, 3, 4), torch.zeros(1, 3, 8)
+    mask = torch.zeros(2, 1, 3, 3).expand(2, 5, 3, 3)
+    kwargs = {kind: {"mask": mask, "tables": (table, table)} for kind in ("full", "sliding")}
+    both = PrefixState((LayerState(hidden, kwargs), LayerState(hidden.clone(), kwargs)), 0)
+    assert both.nbytes == 4 * (2 * hidden.numel() + 2 * 3 * 3 + table.numel())
