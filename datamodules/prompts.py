@@ -194,13 +194,13 @@ def true_questions(record: Record, *, pictures: bool = True) -> list[Prompt]:
             f"the record about {record.about!r} does not say what is true, so nothing tells "
             "whether the model knows it: data.filter_known=none."
         )
-    asked = [(edit.question, edit.image_question, true)]
+    facts = [(edit.question, edit.image_question, true)]
     if (rephrase := record.rephrase_question) is not None:
         questions = (rephrase.rephrase_question, rephrase.rephrase_image_question)
-        asked.append((*questions, rephrase.answer_true or true))
-    prompts = [Prompt(text, answer) for text, _, answer in asked if text is not None]
+        facts.append((*questions, rephrase.answer_true or true))
+    prompts = [Prompt(text, answer) for text, _, answer in facts if text is not None]
     for image in (record.image, record.image_rephrase) if pictures else ():
-        shown = [_pictured(question, answer, image) for _, question, answer in asked]
+        shown = [_pictured(question, answer, image) for _, question, answer in facts]
         prompts += [prompt for prompt in shown if prompt is not None]
     if not prompts:
         raise DataError(

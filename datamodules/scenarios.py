@@ -50,8 +50,8 @@ class Scenario:
 
     def images(self, record: Record) -> list[str]:
         """The pictures that this scenario needs of a record."""
-        asked = (make_prompt(record) for make_prompt in self.probes.values())
-        shown = (prompt.image for prompt in (*self.edit(record), *filter(None, asked)))
+        probes = (make_prompt(record) for make_prompt in self.probes.values())
+        shown = (prompt.image for prompt in (*self.edit(record), *filter(None, probes)))
         return sorted({image for image in shown if image is not None})
 
 

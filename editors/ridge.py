@@ -25,21 +25,21 @@ from models.deltas import LowRankDelta
 from models.device_memory import GB
 
 
-def ridge_update(keys: Tensor, asked: Tensor, ridge: Tensor | float) -> LowRankDelta:
+def ridge_update(keys: Tensor, changes: Tensor, ridge: Tensor | float) -> LowRankDelta:
     """The least-squares update of E edits.
 
     Args:
         keys: K (E, T, d_in), zero rows where an edit has fewer than T tokens.
-        asked: D (E, T, d_out), the change of the map's output that each token asks for.
+        changes: D (E, T, d_out), the change of the map's output that each token asks for.
         ridge: lambda > 0: a number, or one of each edit (E,).
 
     Returns:
-        Factor pairs of rank T, in float32 or better; gradients pass to `asked` and `ridge`.
+        Factor pairs of rank T, in float32 or better; gradients pass to `changes` and `ridge`.
 
     Raises:
         ModelError: the ridge is too small beside the keys.
     """
-    return LowRankDelta(dual_keys(keys, ridge), asked.to(single(asked.dtype)))
+    return LowRankDelta(dual_keys(keys, ridge), changes.to(single(changes.dtype)))
 
 
 def dual_keys(keys: Tensor, ridge: Tensor | float) -> Tensor:

@@ -42,15 +42,15 @@ class DecoupledUpdate:
 
     def __init__(self, editor: Malmen, tokens: Mapping[Site, EditTokens]) -> None:
         self._editor, self._tokens = editor, tokens
-        self._asked: dict[Site, Tensor] = {}  # D of all processes
+        self._changes: dict[Site, Tensor] = {}  # D of all processes
         self._mine: dict[Site, slice] = {}
         self._made: dict[Site, Delta] = {}  # with their graphs, down to D and the ridge
         for site, of_site in tokens.items():
             keys, _ = gathered(of_site.keys)
-            asked, self._mine[site] = gathered(editor.asked_in_parts(site, of_site))
-            self._asked[site] = asked.requires_grad_()
+            changes, self._mine[site] = gathered(editor.changes_in_parts(site, of_site))
+            self._changes[site] = changes.requires_grad_()
             with torch.enable_grad():
-                self._made[site] = editor.update(site, keys, asked)
+                self._made[site] = editor.update(site, keys, changes)
         self.edit = DeltaEdit({site: _leaf(delta) for site, delta in self._made.items()})
         leaves = [tensor for delta in self.edit.deltas.values() for tensor in _tensors(delta)]
         self._leaves, self._gradients = leaves, [torch.zeros_like(leaf) for leaf in leaves]
@@ -82,30 +82,30 @@ class DecoupledUpdate:
         for site, delta in self._made.items():
             made = _tensors(delta)
             with without_autocast(made[0].device):
-                asked, log_ridge = torch.autograd.grad(
-                    made, [self._asked[site], self._editor.log_ridge],
+                changes, log_ridge = torch.autograd.grad(
+                    made, [self._changes[site], self._editor.log_ridge],
                     [next(of_update) for _ in made],
                 )  # fmt: skip
             totals["log_ridge"] += log_ridge
-            mine = asked[self._mine[site]] * world  # the others have the rest of the sum
+            mine = changes[self._mine[site]] * world  # the others have the rest of the sum
             self._through_networks(site, mine, parameters, totals)
         return {name: total / self._scale for name, total in totals.items()}
 
     def _through_networks(
         self,
         site: Site,
-        of_asked: Tensor,
+        of_changes: Tensor,
         parameters: Mapping[str, nn.Parameter],
         totals: Mapping[str, Tensor],
     ) -> None:
         tokens, size = self._tokens[site], self._editor.net_batch
-        sides = (tokens.keys, tokens.gradients, of_asked)
+        sides = (tokens.keys, tokens.gradients, of_changes)
         for keys, gradients, of_part in zip(*(side.split(size) for side in sides), strict=True):
             with torch.enable_grad():
-                asked = self._editor.asked(site, keys, gradients)
-            with without_autocast(asked.device):
+                changes = self._editor.changes(site, keys, gradients)
+            with without_autocast(changes.device):
                 of_parameters = torch.autograd.grad(
-                    asked, list(parameters.values()), of_part, allow_unused=True
+                    changes, list(parameters.values()), of_part, allow_unused=True
                 )
             for name, gradient in zip(parameters, of_parameters, strict=True):
                 if gradient is not None:

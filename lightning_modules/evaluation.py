@@ -193,8 +193,8 @@ class EvaluationModule(L.LightningModule):
         pre = base_predictions(self.model, batch.rows, state, at)
         seconds = self._now() - started if state.answered else 0.0
         self._check(batch).unedited(pre.largest, at.row)
-        own = exact_match(pre.best, at.target, at.row, at.n_rows) == 1
-        return Unedited(pre, self._reading(batch, own), seconds)
+        is_right = exact_match(pre.best, at.target, at.row, at.n_rows) == 1
+        return Unedited(pre, self._reading(batch, is_right), seconds)
 
     def _check(self, batch: EditBatch) -> FiniteCheck:
         return FiniteCheck(batch, self.model, self.editor.name)
@@ -220,8 +220,8 @@ class EvaluationModule(L.LightningModule):
         comparison = compare(self.model, edit, rows, state, at, pre.answers)
         answer_seconds = (self._now() - started + pre.seconds) / len(batch)
         check.edited(comparison.post.largest, at.row)
-        asked = replace(batch, rows=rows)
-        scores, generated = self._measure(asked, state, edit, comparison, check)
+        under_edits = replace(batch, rows=rows)
+        scores, generated = self._measure(under_edits, state, edit, comparison, check)
         lines = result_lines(
             batch, scores, comparison, self.encoder.decode,
             scoring=self.scoring, seconds=seconds, read=pre.read, generated=generated,
@@ -233,10 +233,10 @@ class EvaluationModule(L.LightningModule):
         if self._name_first is None:
             return
         yield from naming_lines(batch, self._name_first.ask(batch), seconds=seconds)
-        if (asked := self._name_first.chained(batch, self.editor)) is not None:
-            asked, state = self._prefix(asked)
-            pre = self._unedited(asked, state)
-            lines, _ = self._score(asked, state, edit, pre, seconds=seconds)
+        if (by_name := self._name_first.chained(batch, self.editor)) is not None:
+            by_name, state = self._prefix(by_name)
+            pre = self._unedited(by_name, state)
+            lines, _ = self._score(by_name, state, edit, pre, seconds=seconds)
             yield from lines
 
     def _measure(

@@ -118,7 +118,7 @@ def slow_tokens(
     }
 
 
-def slow_asked(editor: Malmen, site: Site, keys: Tensor, gradients: Tensor) -> Tensor:
+def slow_changes(editor: Malmen, site: Site, keys: Tensor, gradients: Tensor) -> Tensor:
     """D of the formulas, one token after the other: (T, d_out)."""
     shape = (keys.shape[1], gradients.shape[1])
     network: Any = editor.networks["{}x{}".format(*shape)]
@@ -140,11 +140,11 @@ def slow_asked(editor: Malmen, site: Site, keys: Tensor, gradients: Tensor) -> T
     return torch.stack(rows)
 
 
-def slow_update(editor: Malmen, site: Site, keys: Tensor, asked: Tensor) -> Tensor:
+def slow_update(editor: Malmen, site: Site, keys: Tensor, changes: Tensor) -> Tensor:
     """The update (d_out, d_in) by the inverse of a d_in x d_in matrix."""
     ridge = editor.log_ridge[editor.sites.index(site)].exp()
     gram = keys.mT @ keys + ridge * torch.eye(keys.shape[1], dtype=keys.dtype)
-    return (torch.linalg.inv(gram) @ keys.mT @ asked).mT
+    return (torch.linalg.inv(gram) @ keys.mT @ changes).mT
 
 
 def slow_loss(
@@ -181,7 +181,7 @@ def slow_gradients(
         network.statistics.mean.copy_(seen.mean(0))
         network.statistics.squares.copy_((seen - seen.mean(0)).square().sum(0))
     deltas = {
-        site: slow_update(editor, site, keys, slow_asked(editor, site, keys, gradients))
+        site: slow_update(editor, site, keys, slow_changes(editor, site, keys, gradients))
         for site, (keys, gradients) in tokens.items()
     }
     loss = slow_loss(model, weights_of(model, deltas), batch, objective)

@@ -135,12 +135,13 @@ class GraceEdit:
             return logits
         tokens = replaced_tokens(rows, self.editor.options.replace)
         values = self.codebook.entries.values[entry]
+        logits = logits.clone()  # those of the unedited model may be asked for again
         # Each stands in a sequence of its own, so that there are as many at once as have room.
         for part in inside.split(max(1, tokens_at_once(model) // rows.input_ids.shape[1])):
-            alone, asked = state.select(part, apart=True), at.select(part)
-            replacing = Replacing(model, alone, self.editor.site, asked, tokens[part])
+            alone, at_part = state.select(part, apart=True), at.select(part)
+            replacing = Replacing(model, alone, self.editor.site, at_part, tokens[part])
             edited = replacing.answers(values[part])
-            logits = logits.index_copy(0, at.numbers(part), edited.to(logits))
+            logits.index_copy_(0, at.numbers(part), edited.to(logits))
         return logits
 
     def retrieved(self, model: EditableModel, rows: Rows, state: PrefixState) -> Tensor:

@@ -117,7 +117,7 @@ class Malmen(nn.Module):
         self.check_room(model, tokens, len(turn))
         deltas = {}
         for site, of_site in tokens.items():
-            deltas[site] = self.update(site, of_site.keys, self.asked_in_parts(site, of_site))
+            deltas[site] = self.update(site, of_site.keys, self.changes_in_parts(site, of_site))
         return DeltaEdit(deltas)
 
     def check_room(
@@ -149,30 +149,30 @@ class Malmen(nn.Module):
             network = self._network(site)
             network.statistics.update(network.joined(of_site.keys, of_site.gradients))
 
-    def asked(self, site: Site, keys: Tensor, gradients: Tensor) -> Tensor:
+    def changes(self, site: Site, keys: Tensor, gradients: Tensor) -> Tensor:
         """D, what each token asks for: K (T, d_in), G (T, d_out) -> (T, d_out), with a graph."""
         step = self.edit_lr[self.sites.index(site)]
         k, g = self._network(site)(keys, gradients, self._mode[site][1])
         return -step * torch.linalg.vecdot(keys.to(k.dtype), k)[:, None] * g
 
     @torch.no_grad()
-    def asked_in_parts(self, site: Site, tokens: EditTokens) -> Tensor:
+    def changes_in_parts(self, site: Site, tokens: EditTokens) -> Tensor:
         """D (T, d_out), `net_batch` tokens at a time and without a graph."""
         parts = zip(
             tokens.keys.split(self.net_batch), tokens.gradients.split(self.net_batch), strict=True
         )
-        return torch.cat([self.asked(site, *part) for part in parts])
+        return torch.cat([self.changes(site, *part) for part in parts])
 
-    def update(self, site: Site, keys: Tensor, asked: Tensor) -> Delta:
+    def update(self, site: Site, keys: Tensor, changes: Tensor) -> Delta:
         """One update of K (T, d_in) and D (T, d_out); gradients pass to D and to the ridge."""
-        return ridge_update(keys[None], asked[None], self._ridge(site)).compact()
+        return ridge_update(keys[None], changes[None], self._ridge(site)).compact()
 
     def _single(self, site: Site, tokens: EditTokens, n_edits: int) -> LowRankDelta:
         groups = Groups(tokens.edit, n_edits)
         padding = ~groups.mask[..., None]
-        asked = self.asked(site, tokens.keys, tokens.gradients)
-        keys, asked = (groups.split(v).masked_fill(padding, 0) for v in (tokens.keys, asked))
-        return ridge_update(keys, asked, self._ridge(site))
+        changes = self.changes(site, tokens.keys, tokens.gradients)
+        keys, changes = (groups.split(v).masked_fill(padding, 0) for v in (tokens.keys, changes))
+        return ridge_update(keys, changes, self._ridge(site))
 
     def _ridge(self, site: Site) -> Tensor:
         return self.log_ridge[self.sites.index(site)].exp()

@@ -112,10 +112,10 @@ def memories_of(
     for edits, rows, prompts in parts:
         asking = prompts.rewriting
         lookup = prompts.lookup[asking]
-        asked = until(rows.select(asking), lookup)
+        up_to_lookup = until(rows.select(asking), lookup)
         z = _targets(model, rows, prompts, last, options)
-        state = model.prefix(asked, first)
-        yield Memories(asked, state, lookup, z, edits[prompts.edit[asking]])
+        state = model.prefix(up_to_lookup, first)
+        yield Memories(up_to_lookup, state, lookup, z, edits[prompts.edit[asking]])
 
 
 def held(model: EditableModel, parts: Iterable[Memories]) -> Iterator[Memories]:

@@ -15,7 +15,7 @@ from tests.builders import any_model, edit_batch, inputs
 from tests.malmen_cases import (
     malmen,
     malmen_options,
-    slow_asked,
+    slow_changes,
     slow_tokens,
     slow_update,
     trained_malmen,
@@ -44,7 +44,7 @@ def test_single_edits_are_those_of_the_formulas(kind: str) -> None:
     deltas = editor.edit(model, batch, state).deltas
     for edit in range(len(batch)):
         for site, (keys, gradients) in slow_tokens(model, editor.sites, batch, [edit]).items():
-            expected = slow_update(editor, site, keys, slow_asked(editor, site, keys, gradients))
+            expected = slow_update(editor, site, keys, slow_changes(editor, site, keys, gradients))
             got = deltas[site].dense()[edit]
             assert (got - expected).abs().max() <= 1e-6 * expected.abs().max(), (edit, site)
     assert all(torch.equal(value, before[name]) for name, value in editor.state_dict().items())
@@ -58,7 +58,7 @@ def test_edits_together_are_one_solve_over_all_their_tokens(kind: str) -> None:
     whole = batch_for(kind)
     tokens = slow_tokens(model, editor.sites, whole, range(len(whole)))
     for site, (keys, gradients) in tokens.items():
-        expected = slow_update(editor, site, keys, slow_asked(editor, site, keys, gradients))
+        expected = slow_update(editor, site, keys, slow_changes(editor, site, keys, gradients))
         assert deltas[site].n_edits == 1
         assert (deltas[site].dense()[0] - expected).abs().max() <= 1e-6 * expected.abs().max()
 
@@ -96,7 +96,7 @@ def test_edits_are_made_on_the_model_that_earlier_ones_have_changed() -> None:
         after = editor.edit_together(model, turn_of(model, 1, [second]), earlier)
         tokens = slow_tokens(model, editor.sites, second, range(2))
     for site, (keys, gradients) in tokens.items():
-        expected = slow_update(editor, site, keys, slow_asked(editor, site, keys, gradients))
+        expected = slow_update(editor, site, keys, slow_changes(editor, site, keys, gradients))
         assert (after.deltas[site].dense()[0] - expected).abs().max() <= 1e-6 * expected.abs().max()
     changed = editor.sites[-1]
     assert not torch.allclose(after.deltas[changed].dense(), alone.deltas[changed].dense())

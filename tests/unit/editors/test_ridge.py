@@ -9,41 +9,41 @@ from errors import ModelError
 from models.budget import MemoryBudget
 
 
-def dense_update(keys: Tensor, asked: Tensor, ridge: float) -> Tensor:
+def dense_update(keys: Tensor, changes: Tensor, ridge: float) -> Tensor:
     """(K^T K + lambda I)^-1 K^T D, as it is written: (T, d_in), (T, d_out) -> (d_out, d_in)."""
     gram = keys.mT @ keys + ridge * torch.eye(keys.shape[1], dtype=keys.dtype)
-    return (torch.linalg.inv(gram) @ keys.mT @ asked).mT
+    return (torch.linalg.inv(gram) @ keys.mT @ changes).mT
 
 
 @pytest.mark.parametrize("n_tokens", [1, 3, 6, 17])
 def test_factors_equal_the_dense_solve(n_tokens: int) -> None:
     torch.manual_seed(0)
-    keys, asked = torch.randn(2, n_tokens, 6).double(), torch.randn(2, n_tokens, 4).double()
-    update = ridge_update(keys, asked, torch.tensor([0.5, 2.0]))
+    keys, changes = torch.randn(2, n_tokens, 6).double(), torch.randn(2, n_tokens, 4).double()
+    update = ridge_update(keys, changes, torch.tensor([0.5, 2.0]))
     for edit, ridge in enumerate((0.5, 2.0)):
-        dense = dense_update(keys[edit], asked[edit], ridge)
+        dense = dense_update(keys[edit], changes[edit], ridge)
         torch.testing.assert_close(update.dense()[edit], dense, rtol=0, atol=1e-12)
 
 
 def test_padding_tokens_change_nothing() -> None:
     torch.manual_seed(0)
-    keys, asked = torch.randn(1, 3, 6).double(), torch.randn(1, 3, 4).double()
-    alone = ridge_update(keys, asked, 0.1).dense()
+    keys, changes = torch.randn(1, 3, 6).double(), torch.randn(1, 3, 4).double()
+    alone = ridge_update(keys, changes, 0.1).dense()
     padded = torch.cat([keys, torch.zeros(1, 2, 6).double()], 1)
-    more = torch.cat([asked, torch.randn(1, 2, 4).double()], 1)
+    more = torch.cat([changes, torch.randn(1, 2, 4).double()], 1)
     torch.testing.assert_close(ridge_update(padded, more, 0.1).dense(), alone)
 
 
 def test_gradients_of_the_ridge_and_of_what_is_asked() -> None:
     torch.manual_seed(0)
     keys = torch.randn(1, 3, 5).double()
-    asked = torch.randn(1, 3, 4).double().requires_grad_()
+    changes = torch.randn(1, 3, 4).double().requires_grad_()
     log_ridge = torch.tensor([0.3]).double().requires_grad_()
 
-    def update(asked: Tensor, log_ridge: Tensor) -> Tensor:
-        return ridge_update(keys, asked, log_ridge.exp()).dense()
+    def update(changes: Tensor, log_ridge: Tensor) -> Tensor:
+        return ridge_update(keys, changes, log_ridge.exp()).dense()
 
-    assert torch.autograd.gradcheck(update, (asked, log_ridge))
+    assert torch.autograd.gradcheck(update, (changes, log_ridge))
 
 
 def test_the_type_of_the_keys_is_kept_from_single_precision_on() -> None:

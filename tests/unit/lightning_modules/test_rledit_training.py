@@ -26,7 +26,7 @@ from tests.malmen_cases import (
     linear_shape_of,
     malmen_options,
     rledit_options,
-    slow_asked,
+    slow_changes,
     slow_loss,
     slow_tokens,
     slow_update,
@@ -71,7 +71,7 @@ def slow_trajectory(
             seen[site].append(torch.cat(sides, -1))
         observe(editor, seen)
         update = {
-            site: slow_update(editor, site, keys, slow_asked(editor, site, keys, gradients))
+            site: slow_update(editor, site, keys, slow_changes(editor, site, keys, gradients))
             for site, (keys, gradients) in tokens.items()
         }
         after = weights_of(model, {s: in_place.get(s, 0) + dW for s, dW in update.items()})
