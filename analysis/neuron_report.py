@@ -37,7 +37,6 @@ from analysis.overlap import Floats, Ids, overlaps, unrelated_mean
 from analysis.shortcut import shortcut_lines, shortcut_numbers, shortcut_settings
 from configs.schema import EvaluateConfig
 from datamodules.relations import cluster_of
-from datamodules.scenarios import with_end
 from results import provenance
 from results.partial import Line
 from runner import assembly
@@ -73,7 +72,7 @@ def analyse(
     """
     cfg, device = placement.cfg, placement.device
     scenario = neuron_scenario(cfg.scenario.name, shortcut=shortcut)
-    scenario = with_end(scenario) if cfg.editor.ends_target else scenario
+    scenario = assembly.taught_scenario(scenario, cfg.editor)
     parts = assembly.open_parts(cfg, {"test": scenario}, device)
     editor = assembly.open_editor(cfg, parts)
     if isinstance(editor, nn.Module):

@@ -38,6 +38,11 @@ def fact_problem(
             f"editor={editor.label} makes no edit of a question about a picture{why}: leave the "
             "image out, or use another editor"
         )
+    if editor.ties_picture:
+        return (
+            f"editor={editor.label} with editor.tie needs two questions, one in text and one about "
+            "a picture, and this edit has one: set editor.tie=null"
+        )
     if editor.needs_subject and not subject:
         return (
             f"editor={editor.label} needs the subject of {question!r}, whose tokens it looks for "

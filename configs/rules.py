@@ -22,7 +22,7 @@ from configs.overrides import group_options, suggest
 from configs.pretraining import PretrainOptions
 from configs.protocol_rules import keeps_edits, protocol_rules
 from datamodules.source import DataOptions, world_names
-from editors.options import EditorOptions, TrainedEditorOptions
+from editors.options import SHOWN_EDITS, EditorOptions, TrainedEditorOptions
 
 Sections = dict[str, Any]
 _PROCESSES = 16  # that a machine may be asked for, however few cores it has
@@ -118,6 +118,12 @@ def _editor_rules(command: str, sections: Sections) -> Iterator[str]:
     if command in _APPLYING and not editor.trained and ckpt is not None:
         yield f"editor={editor.name} takes no checkpoint: leave ckpt= or editor= out"
     scenario = sections.get("scenario")
+    if scenario is not None and editor.ties_picture and scenario.name in SHOWN_EDITS:
+        yield (
+            f"editor.tie with scenario={scenario.name}: it ties an edit in text to its picture, "
+            "which that scenario teaches itself; use scenario=unimodal or transitive, or "
+            "editor.tie=null"
+        )
     if scenario is not None and scenario.name not in editor.scenarios:
         scenarios = ", ".join(sorted(editor.scenarios))
         reason = f" ({editor.why_not})" if editor.why_not else ""

@@ -159,6 +159,18 @@ def with_end(scenario: Scenario, probes: Collection[str] = ()) -> Scenario:
     )
 
 
+def with_tie(scenario: Scenario) -> Scenario:
+    """The scenario whose edits in text come with the question about the seen picture behind them.
+
+    It holds the new answer, as the edit does, for editors that look at what an edit in text changes
+    there (`editors.ft.tie`).
+
+    Args:
+        scenario: one whose edits are a question in text.
+    """
+    return replace(scenario, edit=partial(_edits, (prompts.edit_text, prompts.edit_image)))
+
+
 def _ended_edit(
     make_prompts: Callable[[Record], tuple[Prompt, ...]], record: Record
 ) -> tuple[Prompt, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -120,7 +121,17 @@ class ByLastMLP:
         return ByLastMLP(self.model, self.lessons.select(edits), self.hidden[tokens])
 
     def logits(self, deltas: Deltas, under: Tensor) -> Tensor:
-        return self.model.finish_answers(self.hidden, deltas, under[self.lessons.token_edit])
+        return self.model.predicted(self.outputs(deltas, under))
+
+    def outputs(self, deltas: Deltas, under: Tensor) -> Tensor:
+        """What the last layer puts out at the answer tokens: (N, d); arguments as of `logits`."""
+        return self.model.answer_output(self.hidden, deltas, under[self.lessons.token_edit])
+
+    @cached_property
+    def before(self) -> Tensor:
+        """The same without the deltas: (N, d)."""
+        with torch.no_grad():
+            return self.model.answer_output(self.hidden)
 
 
 class AtWork:

@@ -120,6 +120,11 @@ class EditorOptions(Options):
         """Whether the end token is the last token of the target that teaches an edit."""
         return False
 
+    @property
+    def ties_picture(self) -> bool:
+        """Whether an edit in text is handed the question about its picture too (`with_tie`)."""
+        return False
+
     def check_records(self, tested: "Sequence[Record]", training: "Sequence[Record]") -> None:
         """Refuses records that this method cannot work with, before any model is loaded.
 

@@ -273,13 +273,22 @@ class EditableModel(LinearMapPasses, ABC):
         Raises:
             ModelError: a delta lies elsewhere than in that MLP, where it could have no effect.
         """
+        return self.predicted(self.answer_output(hidden, deltas, edit_index))
+
+    def answer_output(
+        self, hidden: Tensor, deltas: Deltas | None = None, edit_index: Tensor | None = None
+    ) -> Tensor:
+        """What the last block puts out at each answer token, before the final norm: (N, d).
+
+        Arguments and errors are those of `finish_answers`.
+        """
         deltas = deltas or {}
         if wrong := [site for site in deltas if not self.is_at_answers(site)]:
             raise ModelError(
                 f"{wrong[0].role} in layer {wrong[0].layer} is edited, and answers are finished "
                 "from the last layer's MLP on: the edit would have no effect. Ask `suffix`."
             )
-        return self.top(hidden, deltas, groups_of(deltas, edit_index))
+        return self.last_mlp(hidden, deltas, groups_of(deltas, edit_index))
 
     def forward(
         self, rows: Rows, *, deltas: Deltas | None = None, at: Answers | None = None

@@ -134,7 +134,7 @@ class DecoderPasses(nn.Module):
             with self._edited(part, deltas, edit_index):
                 hidden = self._layers(part, state.layer, self.n_layers)
             rows = part.rows
-            parts.append((rows, self._logits(part.by_row(hidden, rows))))
+            parts.append((rows, self.predicted(part.by_row(hidden, rows))))
         order = torch.cat([rows for rows, _ in parts]).argsort()
         return torch.cat([logits for _, logits in parts])[order]
 
@@ -195,13 +195,17 @@ class DecoderPasses(nn.Module):
 
     def top(self, hidden: Tensor, deltas: Deltas, items: Groups | None) -> Tensor:
         """The last block's MLP, norm and head, under those of the deltas that are there."""
+        return self.predicted(self.last_mlp(hidden, deltas, items))
+
+    def last_mlp(self, hidden: Tensor, deltas: Deltas, items: Groups | None) -> Tensor:
+        """What the last block puts out of what enters its MLP, under those of the deltas there."""
         linears = {site: self.linear(site) for site in deltas if self.is_at_answers(site)}
         with apply_deltas(linears, deltas, items):
             moved = self.decoder.mlp(self.decoder.layers[-1], hidden)
-            hidden = hidden + moved.to(hidden.device)
-        return self._logits(hidden)
+            return hidden + moved.to(hidden.device)
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def predicted(self, hidden: Tensor) -> Tensor:
+        """Final norm and head on what the last block puts out: (..., d) -> (..., V) logits."""
         return self.head_logits(self.decoder.norm(hidden))
 
     def _layer(self, number: int, hidden: Tensor, part: LayerState) -> Tensor:

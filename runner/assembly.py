@@ -29,7 +29,7 @@ from datamodules.order import rank_and_world
 from datamodules.prompt_encoder import PictureLayout, PromptEncoder, PromptForm
 from datamodules.record_table import select
 from datamodules.records import Record
-from datamodules.scenarios import SCENARIOS, Scenario, with_end
+from datamodules.scenarios import SCENARIOS, Scenario, with_end, with_tie
 from datamodules.source import RecordSource, Split
 from editors.base import Editor, EditorInputs
 from editors.options import BaseFacts, EditorOptions, TrainedEditorOptions
@@ -321,7 +321,13 @@ def open_editor(cfg: EvaluateConfig, parts: Parts) -> Editor:
 def asked_scenario(cfg: EvaluateConfig) -> Scenario:
     """What an evaluation teaches and asks."""
     scenario = replace(SCENARIOS[cfg.scenario.name], names_first=cfg.evaluate.name_first)
-    return with_end(scenario) if cfg.editor.ends_target else scenario
+    return taught_scenario(scenario, cfg.editor)
+
+
+def taught_scenario(scenario: Scenario, editor: EditorOptions) -> Scenario:
+    """A scenario as an editor is taught it."""
+    scenario = with_tie(scenario) if editor.ties_picture else scenario
+    return with_end(scenario) if editor.ends_target else scenario
 
 
 def make_evaluation(

@@ -43,7 +43,8 @@ SCORING_VERSION = 5
 _CHOSEN_ONCE = {
     "metrics.cluster": "record", "editor.teach_end": False, "editor.matrices": [*MLP_ROLES],
     "editor.sites": None, "editor.layer": None, "editor.breadth_first": False,
-    "editor.minibatch": 100, "protocol.turn": 1, "protocol.contradictions": "last",
+    "editor.minibatch": 100, "editor.tie": None, "protocol.turn": 1,
+    "protocol.contradictions": "last",
 }  # fmt: skip
 
 

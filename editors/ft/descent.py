@@ -7,19 +7,21 @@ output are all that a step needs (`editors.ft.matrices`); no matrix is in the gr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from editors.answer_descent import edits_at_once, losses_of, optimiser_bytes
-from editors.answering import Answering, AtWork, answering
+from editors.answering import Answering, AtWork, ByLastMLP, answering
 from editors.descent import check_losses, tell
+from editors.ft.config import FtOptions
 from editors.ft.matrices import Matrices, Rule
-from editors.options import DescentOptions
+from editors.ft.tie import tied_losses
 from editors.teaching import Lessons, Teaching
 from editors.together import Minibatches, descend_together
 from metrics.precision import single
-from models.deltas import Delta, DenseDelta, LowRankDelta, Site, join_deltas
+from models.deltas import Delta, Deltas, DenseDelta, LowRankDelta, Site, join_deltas
 from models.editable import EditableModel
 from models.hooks import capture_linears
 
@@ -28,7 +30,7 @@ def fit_matrices(
     model: EditableModel,
     teaching: Teaching,
     sites: Sequence[Site],
-    options: DescentOptions,
+    options: FtOptions,
     rule: Rule,
 ) -> dict[Site, DenseDelta]:
     """Fits every edit's matrices to its answer.
@@ -59,7 +61,7 @@ def fit_matrices_together(
     model: EditableModel,
     minibatches: Minibatches,
     sites: Sequence[Site],
-    options: DescentOptions,
+    options: FtOptions,
     rule: Rule,
 ) -> dict[Site, DenseDelta]:
     """Fits matrices to the answers of all edits of a turn.
@@ -88,7 +90,7 @@ def _descend(
     at_work: AtWork,
     matrices: Mapping[Site, Matrices],
     edits: Tensor,
-    options: DescentOptions,
+    options: FtOptions,
     rule: Rule,
 ) -> None:
     """Moves the matrices of some edits (A,), ascending, until they are done."""
@@ -122,7 +124,7 @@ class _Together:
     """
 
     def __init__(
-        self, model: EditableModel, matrices: Mapping[Site, Matrices], options: DescentOptions
+        self, model: EditableModel, matrices: Mapping[Site, Matrices], options: FtOptions
     ) -> None:
         self._model, self._matrices, self._options = model, matrices, options
         self._gradients: dict[Site, Delta] = {}
@@ -153,7 +155,7 @@ def _gradients(
     answers: Answering,
     under: Tensor,
     matrices: Mapping[Site, Matrices],
-    options: DescentOptions,
+    options: FtOptions,
 ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
     """Of some edits, each under the moves of a number.
 
@@ -165,14 +167,26 @@ def _gradients(
     linears = {site: model.linear(site) for site in matrices}
     deltas = {site: DenseDelta(moved.moves) for site, moved in matrices.items()}
     captured: dict[Site, tuple[Tensor, Tensor]] = {}
+    if options.tie is None:
+        judge = partial(_untied_losses, answers, deltas, under, options)
+    else:
+        assert isinstance(answers, ByLastMLP), "the options allow the MLP of the last layer alone"
+        # The pass before the edit must not be captured, and is made here.
+        judge = partial(tied_losses, answers, answers.before, deltas, under, options)
     with torch.enable_grad(), capture_linears(linears, captured):
-        losses, done = losses_of(answers.logits(deltas, under), answers.lessons, options)
+        losses, done = judge()
         gradients = torch.autograd.grad(losses.sum(), [captured[site][1] for site in matrices])
     pairs = []
     for (site, moved), gradient in zip(matrices.items(), gradients, strict=True):
         home = moved.moves.device  # a layer of a model that is spread may be somewhere else
         pairs.append((gradient.to(home), captured[site][0].to(home)))
     return losses.detach(), done, pairs
+
+
+def _untied_losses(
+    answers: Answering, deltas: Deltas, under: Tensor, options: FtOptions
+) -> tuple[Tensor, Tensor]:
+    return losses_of(answers.logits(deltas, under), answers.lessons, options)
 
 
 def _by_edit(values: Tensor, lessons: Lessons, at_answers: bool) -> Sequence[Tensor]:

@@ -6,6 +6,8 @@ An edit that several questions teach descends on the mean of their NLL. Many edi
 share one delta per matrix, which descends on the mean over the edits; breadth first it takes a step
 for each mini-batch of them, epoch after epoch (LocFT-BF; `editors.together`).
 
+With `tie` the change in text is tied to the one about a picture (`editors.ft.tie`).
+
 FT-L (Meng et al. 2022; Zhu et al. 2020) clips D_e to |D_e| <= eps elementwise after every step.
 """
 
