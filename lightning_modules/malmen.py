@@ -78,7 +78,7 @@ class MalmenTraining(EditorTraining):
         self.measure_loss(self.judge_parts(edit, parts), len(batch))
         for part in parts:
             state, part = self._entered(part, part.edit_rows.sort().values)
-            self.measure("reliability", self._reliability(part, state, edit), len(part))
+            self.measure("reliability", self._reliability(under_one(part), state, edit), len(part))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Logs step sizes and ridges besides."""
@@ -150,7 +150,7 @@ class MalmenTraining(EditorTraining):
         losses = []
         for part in asking:
             state, part = self._entered(part, self.objective.asked(part))
-            loss = self.objective(self.model, edit, part, state, counts=counts)
+            loss = self.objective(self.model, edit, under_one(part), state, counts=counts)
             if not bool(loss.total.isfinite()):
                 self._check_base(part, state)
                 raise self._broken("loss", parts)
@@ -160,11 +160,15 @@ class MalmenTraining(EditorTraining):
         return OuterLoss.of_parts(losses)
 
     def _entered(self, part: EditBatch, rows: Tensor) -> tuple[PrefixState, EditBatch]:
-        """Some rows of a batch, the state that they enter with, all of them under one edit."""
+        """Some rows of a batch, behind the state that they enter with."""
         part = of_rows(part, rows).to(self.model.device)
-        state = self._prefix(part)
-        under = torch.zeros_like(part.rows.edit_index)
-        return state, replace(part, rows=replace(part.rows, edit_index=under))
+        return self._prefix(part), part
 
     def _prefix(self, batch: EditBatch) -> PrefixState:
         return stored_prefix(self.model, batch.rows, self.editor.first_layer(self.model))
+
+
+def under_one(batch: EditBatch) -> EditBatch:
+    """A batch whose rows are all answered under edit 0, which several edits together are."""
+    under = torch.zeros_like(batch.rows.edit_index)
+    return replace(batch, rows=replace(batch.rows, edit_index=under))

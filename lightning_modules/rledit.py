@@ -29,7 +29,7 @@ from editors.rledit.config import RleditOptions
 from editors.rledit.editor import Rledit
 from editors.turn import Turn
 from lightning_modules.decoupled import DecoupledUpdate, with_gradients
-from lightning_modules.malmen import MalmenTraining
+from lightning_modules.malmen import MalmenTraining, under_one
 from models.deltas import Delta, DenseDelta, join_deltas
 from models.editable import EditableModel, PrefixState
 from models.parts import select_edits, split_edits
@@ -78,7 +78,8 @@ class RleditTraining(MalmenTraining):
         self.measure_loss(self.judge_parts(edits, every), len(batch))
         for part in every:
             state, part = self._entered(part, part.edit_rows.sort().values)
-            self.measure("reliability", self._reliability(part, state, edits), len(part))
+            right = self._reliability(under_one(part), state, edits)
+            self.measure("reliability", right, len(part))
 
     def turns(self, batch: EditBatch, n_turns: int) -> list[Parts]:
         """The edits of a batch, dealt out to so many turns, each in parts of `batch_size`.

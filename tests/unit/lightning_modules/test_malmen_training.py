@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from editors import checkpoint as identity
+from editors.base import DeltaEdit
 from editors.gradients import EditTokens
 from editors.malmen.config import MalmenOptions
 from editors.malmen.editor import build
@@ -22,9 +23,9 @@ from lightning_modules.decoupled import DecoupledUpdate
 from lightning_modules.malmen import MalmenTraining
 from models.budget import MemoryBudget
 from models.deltas import DenseDelta, LowRankDelta, linear_shape
-from models.editable import EditableModel
+from models.editable import EditableModel, PrefixState
 from models.parts import split_edits
-from models.rows import EditBatch
+from models.rows import Answers, EditBatch
 from tests.builders import any_model, edit_batch, inputs
 from tests.malmen_cases import (
     malmen_options,
@@ -240,6 +241,23 @@ def test_broken_losses_and_gradients_name_the_records(tmp_path: Path) -> None:
     module.editor.edit_lr.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(ModelError, match=r"gradient is not finite .* 3 \(subject 3\)\. Look"):
         fit(module, steps=1, folder=tmp_path)
+
+
+def test_a_base_model_that_breaks_down_is_named_at_its_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a part of two edits, at a row of the second."""
+    module, part = training(any_model("opt")), edit_batch((3, 8))
+    suffix = module.model.suffix
+
+    def broken(state: PrefixState, *, at: Answers, **edited: Any) -> torch.Tensor:
+        logits = suffix(state, at=at, **edited)
+        logits[at.row == at.n_rows - 1] = torch.nan
+        return logits
+
+    monkeypatch.setattr(module.model, "suffix", broken)
+    with pytest.raises(ModelError, match=r"own logits are nan .*edit 8 \(subject 8\), probe loc"):
+        module.judge_parts(DeltaEdit(), [part])
 
 
 def test_an_update_of_a_step_without_room_is_refused() -> None:
