@@ -121,7 +121,7 @@ class ByLastMLP:
         return ByLastMLP(self.model, self.lessons.select(edits), self.hidden[tokens])
 
     def logits(self, deltas: Deltas, under: Tensor) -> Tensor:
-        return self.model.predicted(self.outputs(deltas, under))
+        return self.model.finish_answers(self.hidden, deltas, under[self.lessons.token_edit])
 
     def outputs(self, deltas: Deltas, under: Tensor) -> Tensor:
         """What the last layer puts out at the answer tokens: (N, d); arguments as of `logits`."""
