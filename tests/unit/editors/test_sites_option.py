@@ -18,7 +18,7 @@ from models.deltas import Site
 from models.sites import ROLES
 from tests.builders import any_model, edit_batch, inputs, text_model
 from tests.editors import editor_options
-from tests.malmen_cases import slow_asked, slow_tokens, slow_update, trained_malmen, turn_of
+from tests.malmen_cases import slow_changes, slow_tokens, slow_update, trained_malmen, turn_of
 
 EDITORS = [name for name in editor_names() if "sites" in registration(name).options.model_fields]
 # As UltraEdit's published choice: gates of some layers, first matrices of others, in two blocks.
@@ -72,7 +72,7 @@ def test_updates_of_malmen_are_those_of_the_formulas(kind: str) -> None:
     for deltas, teams in ((single, [[0], [1], [2]]), (together, [[0, 1, 2]])):
         for number, team in enumerate(teams):
             for site, (keys, grads) in slow_tokens(model, APART_SITES, batch, team).items():
-                expected = slow_update(editor, site, keys, slow_asked(editor, site, keys, grads))
+                expected = slow_update(editor, site, keys, slow_changes(editor, site, keys, grads))
                 got = deltas[site].dense()[number]
                 assert expected.abs().max() > 0
                 assert (got - expected).abs().max() <= 1e-6 * expected.abs().max(), (site, team)
