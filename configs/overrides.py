@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -178,13 +178,24 @@ def dotted(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     """Dotted names and values of all keys, sections included."""
     for key, value in node.items():
         yield f"{prefix}{key}", value
-        if isinstance(value, Mapping):
+        if is_section(value):
             yield from dotted(value, f"{prefix}{key}.")
 
 
 def leaves(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of all keys that are no sections, by dotted name."""
-    return {name: value for name, value in dotted(node) if not isinstance(value, Mapping)}
+    """Values of all keys that are no sections, by dotted name.
+
+    >>> leaves({"editor": {"ridge": 1.0, "sites": {"mlp_in": [2]}, "scope": {"threshold": 0.5}}})
+    {'editor.ridge': 1.0, 'editor.sites': {'mlp_in': [2]}, 'editor.scope.threshold': 0.5}
+    """
+    return {name: value for name, value in dotted(node) if not is_section(value)}
+
+
+def is_section(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a value has keys of its own; lists by name, as of `editor.sites`, are one value."""
+    if not isinstance(value, Mapping):
+        return False
+    return not value or any(not isinstance(of_key, list | tuple) for of_key in value.values())
 
 
 def sections_of(key: str) -> set[str]:

@@ -14,7 +14,7 @@ import yaml
 from configs.composing import CONFIG_DIR
 from configs.continuing import changes
 from configs.data_rules import TRAIN
-from configs.overrides import CommandLine, dotted, group_options
+from configs.overrides import CommandLine, dotted, group_options, is_section
 from configs.words import without_tildes
 from datamodules.source import named_filter, source_names, source_options
 from editors.hub import checkpoint_file
@@ -314,7 +314,7 @@ def _experiment_groups(line: CommandLine) -> dict[str, str]:
 
 
 def _merge_section(
-    base: dict[str, Any], top: dict[str, Any], where: str, notes: list[str]
+    base: Mapping[str, Any], top: Mapping[str, Any], where: str, notes: list[str]
 ) -> dict[str, Any]:
     """`top` over `base`, section by section; keys that only `base` has stay.
 
@@ -324,7 +324,7 @@ def _merge_section(
     for key, value in top.items():
         if key not in base:
             notes.append(f"{where}.{key} of the checkpoint is not known any more and is left out")
-        elif isinstance(value, dict) and isinstance(base[key], dict):
+        elif is_section(value) and is_section(base[key]):
             if value.get("name") != base[key].get("name"):  # another source to train on was typed
                 notes.append(_note(f"{where}.{key}", base[key].get("name"), value.get("name")))
                 continue

@@ -161,7 +161,8 @@ def open_editor(
         DataError: the demonstrations cannot be read.
         ModelError: the checkpoint is damaged, or belongs to another editor or base model.
     """
-    given = [f"editor.{key}={_typed(value)}" for key, value in _keys(options).items()]
+    empty = {key: value for key, value in options.items() if value == {}}  # no leaf, and said
+    given = [f"editor.{key}={_typed(value)}" for key, value in (leaves(options) | empty).items()]
     trained = [] if ckpt is None else [f"ckpt={quoted(str(ckpt))}"]
     all_words = [f"editor={name}", *model_words(model.options), *trained, *given, *words]
     return build(load_edit_config(all_words), model)
@@ -220,20 +221,6 @@ def editor_options(config: EditConfig) -> EditorOptions:
 def editor_choices() -> list[str]:
     """Names that `open_editor` accepts."""
     return group_options("editor")
-
-
-def _keys(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted name: of a section those of its keys; lists by name are one value.
-
-    >>> _keys({"ridge": 1.0, "scope": {"threshold": 0.5}, "sites": {"mlp_in": [2]}})
-    {'ridge': 1.0, 'scope.threshold': 0.5, 'sites': {'mlp_in': [2]}}
-    """
-    lists = {
-        key: value
-        for key, value in options.items()
-        if isinstance(value, Mapping) and all(isinstance(v, list | tuple) for v in value.values())
-    }
-    return leaves({key: value for key, value in options.items() if key not in lists}) | lists
 
 
 def _typed(value: Any) -> str:

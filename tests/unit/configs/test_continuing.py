@@ -39,7 +39,7 @@ def test_lengths_and_rates_are_applied(word: str) -> None:
     ["seed=7", "data.limit=7", "data.seed=7", "editor.accumulate=7", "editor.rank=7",
      "editor.edit_lr=0.5", "editor.lr_schedule=constant", "editor.weights.locality=7",
      "scenario=transitive", "model=blip2_opt_tiny", "editor=serac", "trainer.precision=bf16-mixed",
-     "metrics.positions=all",
+     "metrics.positions=all", "editor.sites={mlp_in:[1]}",
      "trainer.limit_val_batches=7"],
 )  # fmt: skip
 def test_what_a_training_rests_on_is_refused(word: str) -> None:
@@ -134,6 +134,24 @@ def test_an_earlier_filter_of_known_facts_has_a_name(before: bool, now: str) -> 
     merged, notes = merge_stored("evaluate", typed, stored, ["data.filter_known"])
     assert merged["data"]["filter_known"] == now
     assert not any("filter_known" in note for note in notes)
+
+
+def test_matrices_that_are_named_role_by_role_are_one_setting() -> None:
+    """Those of a checkpoint, or those that were typed in their place, and never some of both."""
+    trained, typed = (
+        train(f"editor.sites={value}").plain()
+        for value in ("{mlp_in:[1],mlp_out:[1]}", "{mlp_in:[1]}")
+    )
+    refused = changes(trained, typed)[1]
+    assert refused == [
+        "editor.sites was {'mlp_in': [1], 'mlp_out': [1]} and is {'mlp_in': [1]}",
+    ]
+    evaluation = load_config("evaluate", ["editor=none", "experiment=demo"]).plain()
+    evaluation["editor"] = typed["editor"]
+    merged, notes = merge_stored("evaluate", evaluation, trained, ["editor.sites"])
+    assert merged["editor"]["sites"] == {"mlp_in": [1]}
+    assert [note.partition(" is ")[0] for note in notes] == ["editor.sites={'mlp_in': [1]}"]
+    assert merge_stored("evaluate", evaluation, trained, [])[0]["editor"] == trained["editor"]
 
 
 def test_a_key_of_another_version_says_nothing() -> None:

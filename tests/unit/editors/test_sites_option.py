@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +12,14 @@ import torch
 from configs.check import load_config
 from editing import open_editor, open_model
 from editors.base import Editor
+from editors.checkpoint import stamp
 from editors.options import BaseFacts
 from editors.registry import build_editor, editor_names, registration, with_current_names
 from editors.ultraedit.editor import UltraEdit
 from errors import ConfigError, ModelError
 from models.deltas import Site
 from models.sites import ROLES
+from runner.training import check_checkpoint
 from tests.builders import any_model, edit_batch, inputs, text_model
 from tests.editors import editor_options
 from tests.malmen_cases import slow_changes, slow_tokens, slow_update, trained_malmen, turn_of
@@ -139,6 +143,25 @@ def test_options_of_before_have_none(editor: str) -> None:
     assert with_current_names({key: value for key, value in now.items() if key != "sites"}) == now
 
 
+@pytest.mark.parametrize("trained_on", [None, {"mlp_in": [2]}])
+def test_a_checkpoint_of_other_maps_of_the_same_shapes_is_refused(
+    trained_on: dict[str, list[int]] | None, tmp_path: Path
+) -> None:
+    """Its networks fit them as well: no weight would tell."""
+    model, path = text_model("llama"), str(tmp_path / "best.ckpt")
+    options = editor_options("malmen", layers=1, rank=4, sites=trained_on)
+    content: dict[str, Any] = {"state_dict": {}}
+    stamp(content, options.model_dump(mode="json"), model)
+    torch.save(content, path)
+    check_checkpoint(path, options, model)
+    others = [{"mlp_in": [2], "mlp_out": [1]}, {"mlp_in": [1], "mlp_out": [1]}, {"mlp_out": [1]}]
+    for sites in others:
+        now = editor_options("malmen", layers=1, rank=4, sites=sites)
+        difference = f"sites is {trained_on} there and {sites} here"
+        with pytest.raises(ModelError, match=re.escape(difference)):
+            check_checkpoint(path, now, model)
+
+
 def test_python_takes_them_by_name() -> None:
     model = open_model("llava_tiny", device="cpu")
     editor = open_editor("ultraedit", model, warm_up=2, sites={"mlp_out": [3], "mlp_gate": [1]})
@@ -148,3 +171,5 @@ def test_python_takes_them_by_name() -> None:
     assert all(bool(torch.count_nonzero(deltas[site].dense())) for site in editor.editor.sites)
     with pytest.raises(ConfigError, match=r"editor\.sites\.up=.*input should be 'query'"):
         open_editor("ultraedit", model, sites={"up": [1]})
+    with pytest.raises(ConfigError, match="name at least one matrix of a layer"):
+        open_editor("ultraedit", model, sites={})
