@@ -39,13 +39,13 @@ def judged(world: Path, ckpt: Path, folder: Path) -> dict[str, Any]:
     """The summary of updates of 2 and of 4 edits."""
     words = (f"data.root={world}", f"ckpt={ckpt}", "logger=none", f"output_dir={folder}")
     run("evaluate.py", "experiment=demo", *words, "protocol=batch", "protocol.n=[2,4]")
-    found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    assert found["settings"]["editor"]["sites"] == SITES
-    assert (found["n_edits"], list(found["curve"])) == (4, ["2", "4"])
-    assert found["curve"]["4"] == found["metrics"]
-    asked = pd.read_parquet(folder / "curve.parquet").groupby("edits_in_place").edit_id.unique()
-    assert {n: sorted(ids) for n, ids in asked.items()} == {2: [0, 1], 4: [0, 1, 2, 3]}
-    return found
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    assert summary["settings"]["editor"]["sites"] == SITES
+    assert (summary["n_edits"], list(summary["curve"])) == (4, ["2", "4"])
+    assert summary["curve"]["4"] == summary["metrics"]
+    edits = pd.read_parquet(folder / "curve.parquet").groupby("edits_in_place").edit_id.unique()
+    assert {n: sorted(ids) for n, ids in edits.items()} == {2: [0, 1], 4: [0, 1, 2, 3]}
+    return summary
 
 
 def test_a_training_of_malmen_is_judged_on_many_edits_and_reported(
@@ -53,9 +53,9 @@ def test_a_training_of_malmen_is_judged_on_many_edits_and_reported(
 ) -> None:
     steps = ("trainer.max_steps=3", "trainer.val_every=3")
     ckpt = trained(world, tmp_path / "run", "malmen", *steps)
-    found = judged(world, ckpt, tmp_path / "out")
-    assert found["editor"] == "malmen"
-    for of_point in found["curve"].values():
+    summary = judged(world, ckpt, tmp_path / "out")
+    assert summary["editor"] == "malmen"
+    for of_point in summary["curve"].values():
         assert of_point["Reliability"]["mean"] > 50
         assert of_point["Locality"]["mean"] > 25
     run("report.py", tmp_path / "out", "--output", tmp_path / "report")
@@ -63,14 +63,14 @@ def test_a_training_of_malmen_is_judged_on_many_edits_and_reported(
     table = table[(table.editor == "MALMEN") & (table.line == "measured")]
     shown = table.set_index(["edits_in_place", "column"]).value.to_dict()
     for n, column in ((2, "Reliability"), (4, "Reliability"), (4, "Stability")):
-        expected = found["curve"][str(n)][column]["mean"]
+        expected = summary["curve"][str(n)][column]["mean"]
         assert shown[n, column] == pytest.approx(expected, abs=0.051)
 
 
 def test_a_training_of_rledit_is_judged_on_many_edits(world: Path, tmp_path: Path) -> None:
     """A step is a trajectory of two updates."""
     steps = ("trainer.max_steps=1", "editor.turns=2", "trainer.val_every=1")
-    found = judged(world, trained(world, tmp_path / "run", "rledit", *steps), tmp_path / "out")
-    assert found["editor"] == "rledit"
-    assert found["metrics"]["Reliability"]["mean"] > 0
-    assert found["metrics"]["Locality"]["mean"] > 50
+    summary = judged(world, trained(world, tmp_path / "run", "rledit", *steps), tmp_path / "out")
+    assert summary["editor"] == "rledit"
+    assert summary["metrics"]["Reliability"]["mean"] > 0
+    assert summary["metrics"]["Locality"]["mean"] > 50

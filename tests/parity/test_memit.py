@@ -213,8 +213,8 @@ def test_prompts_without_room_are_read_anew_for_each_layer(monkeypatch: pytest.M
         read.clear()
         model.budget = MemoryBudget(4 * sum(sizes[:n_held]) + 4)
         assert_same(editor.edit_together(model, turn, None), 0, slow.updates)
-        asked = [rows for rows in read if rows == 1 + len(PREFIXES)]
-        assert len(asked) == len(FIVE) + len(SHORT["layers"]) * (len(FIVE) - n_held)
+        reads = [rows for rows in read if rows == 1 + len(PREFIXES)]
+        assert len(reads) == len(FIVE) + len(SHORT["layers"]) * (len(FIVE) - n_held)
 
 
 def test_one_layer_without_a_ridge_is_rome() -> None:

@@ -94,10 +94,10 @@ def slow_reference(model: EditableModel, editor: FineTune, batch: EditBatch) -> 
             seen_at_the_norm(model, *of)[0].detach() for of in zip(rows, answers, strict=True)
         ]
         for _ in range(options.steps):
-            (in_text, own), (shown, _) = (
+            (in_text, text_logits), (shown, _) = (
                 seen_at_the_norm(copied, *of) for of in zip(rows, answers, strict=True)
             )
-            loss = F.cross_entropy(own, answers[0].target)
+            loss = F.cross_entropy(text_logits, answers[0].target)
             if options.stop_loss is not None and loss < options.stop_loss:
                 break
             changes = [after - was for after, was in zip((in_text, shown), before, strict=True)]
