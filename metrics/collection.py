@@ -179,8 +179,7 @@ def variant_metrics(
     )
     shown = [line for line in headlines if not line.optional or record_means(scores, line)]
     variants = [replace(line, optional=False) for line in variants_of(scenario, shown)]
-    plain = [line for line in (*shown, *variants) if not (line.over or line.given)]
-    by_name = name_first_metrics(plain, (probe for probe, _ in scores))
+    by_name = name_first_metrics([*shown, *variants], (probe for probe, _ in scores))
     return _estimated(with_direct(scores), [*variants, *by_name], resamples, seed, clusters)
 
 

@@ -88,7 +88,8 @@ def name_first_metrics(
     """What is told of a result whose probes were asked by a name too.
 
     Args:
-        headlines: the named metrics of the scenario.
+        headlines: the named metrics of the scenario; gains and parts of metrics by pictures that
+            were read have none by name.
         probes: that were scored.
 
     Returns:
@@ -106,6 +107,8 @@ def name_first_metrics(
         if f"{probe}{NAME}" in scored
     ]
     for line in headlines:
+        if line.over or line.given:
+            continue
         asked = tuple(probe for probe in line.probes if f"{probe}{CHAIN}" in scored)
         if not asked or any(f"{probe}{CHAIN}" not in scored for probe in line.minus):
             continue

@@ -6,7 +6,6 @@ The classes and their definition are those of `metrics.chain`; what they rest on
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from metrics.bootstrap import Estimate, estimates
@@ -18,6 +17,7 @@ from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import check_comparable, data_and_seeds, in_order
 from reporting.entries import Entry, each_once
 from reporting.formats import Cell, Column, ResultTable, Row
+from reporting.kept import kept_while_unchanged
 from reporting.labels import editor_note, model_label
 from reporting.overlap import marked_name
 from reporting.tables import metric_cell, seed_notes
@@ -118,8 +118,7 @@ def run_links(run: RunResult, picture: str) -> Mapping[int, Link]:
     path = run.folder / EDITS
     if not path.is_file():
         return {}
-    state = path.stat()
-    return _read_links(run.folder, (state.st_mtime_ns, state.st_size))[picture]
+    return _read_links(path)[picture]
 
 
 def chain_classes(run: RunResult) -> dict[int, dict[str, str]]:
@@ -160,11 +159,10 @@ def _split(entry: Entry, picture: str) -> Split | None:
     return Split(entry, picture, {k: over_seeds(v) for k, v in shares.items()}, n, unasked)
 
 
-@lru_cache(maxsize=64)
-def _read_links(folder: Path, state: tuple[int, int]) -> dict[str, dict[int, Link]]:
-    """Kept by the file's time and size: table, figure and gallery ask for the same."""
-    del state
-    rows = read_rows(folder / EDITS, EDIT_SCHEMA, _COLUMNS)
+@kept_while_unchanged(maxsize=64)
+def _read_links(path: Path) -> dict[str, dict[int, Link]]:
+    """Table, figure and gallery ask for the same."""
+    rows = read_rows(path, EDIT_SCHEMA, _COLUMNS)
     own_words = rows[rows["metric"] == GENERATION_MATCH]
     rows = rows[rows["metric"] == EXACT_MATCH]
     scores: dict[tuple[str, str], dict[int, float]] = {}

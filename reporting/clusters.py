@@ -5,7 +5,6 @@ An interval draws records, or all edits of one subject or of one target together
 """
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +12,7 @@ import pandas as pd
 from errors import DataError
 from reporting.entries import Entry, listed
 from reporting.formats import EMPTY
+from reporting.kept import kept_while_unchanged
 from results.files import PROBES
 from results.folder import PROBE_SCHEMA, RunResult, read_rows
 
@@ -33,13 +33,11 @@ def edits_of(run: RunResult) -> pd.DataFrame:
     path = run.folder / PROBES
     if not path.is_file():
         return pd.DataFrame(columns=list(ABOUT))
-    state = path.stat()
-    return _read_edits(path, (state.st_mtime_ns, state.st_size))
+    return _read_edits(path)
 
 
-@lru_cache(maxsize=128)
-def _read_edits(path: Path, state: tuple[int, int]) -> pd.DataFrame:
-    del state  # a file that was written anew is read anew
+@kept_while_unchanged(maxsize=128)
+def _read_edits(path: Path) -> pd.DataFrame:
     lines = read_rows(path, PROBE_SCHEMA, ("edit_id", "probe", *ABOUT))
     edits = lines[lines["probe"] == "edit"].drop_duplicates("edit_id").set_index("edit_id")
     return edits[list(ABOUT)].astype(object)

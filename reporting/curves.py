@@ -8,7 +8,7 @@ from a floor are marked as those of single edits are (`reporting.floors`).
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +22,6 @@ from metrics.headlines import (
     floors_of,
     headlines_of,
     variant_of,
-    variants_of,
 )
 from metrics.seeds import Measured, over_seeds
 from reporting.clusters import Clusters, cluster_notes, target_notes
@@ -30,10 +29,11 @@ from reporting.comparable import check_comparable, data_and_seeds, in_order, mea
 from reporting.entries import Entry
 from reporting.floors import floor_marks_of, floor_notes
 from reporting.formats import NOT_SPECIFIC, ResultTable, Row, fewer_records, metric_column
+from reporting.kept import kept_while_unchanged
 from reporting.labels import UNEDITED, editor_note, model_label, together_label
 from reporting.origins import origin_notes
 from reporting.overlap import marked_name, overlap_notes
-from reporting.pairs import hops_of, scores_by_record
+from reporting.pairs import hops_of, scored_headlines, scores_by_record
 from reporting.paper import paper_columns
 from reporting.tables import left_out_notes, metric_cell, seed_notes
 from results.files import CURVE
@@ -104,19 +104,13 @@ def curve_scores(run: RunResult) -> Mapping[int, pd.DataFrame]:
     path = run.folder / CURVE
     if not path.is_file():
         return {}
-    state = path.stat()
-    headlines = headlines_of(run.scenario, **variant_of(run.settings))
-    headlines += variants_of(run.scenario, headlines)
-    return _read_points(run.folder, (state.st_mtime_ns, state.st_size), headlines)
+    return _read_points(path, scored_headlines(run))
 
 
-@lru_cache(maxsize=32)
-def _read_points(
-    folder: Path, state: tuple[int, int], headlines: tuple[Headline, ...]
-) -> Mapping[int, pd.DataFrame]:
-    """Kept by the file's time and size: the table and the figure ask for the same scores."""
-    del state
-    long, hops = read_rows(folder / CURVE, CURVE_SCHEMA, _COLUMNS), hops_of(folder)
+@kept_while_unchanged(maxsize=32)
+def _read_points(path: Path, headlines: tuple[Headline, ...]) -> Mapping[int, pd.DataFrame]:
+    """The table and the figure ask for the same scores."""
+    long, hops = read_rows(path, CURVE_SCHEMA, _COLUMNS), hops_of(path.parent)
     try:
         return {
             int(str(edits_in_place)): scores_by_record(rows, headlines, hops)
@@ -124,7 +118,7 @@ def _read_points(
         }
     except ValueError as error:
         raise DataError(
-            f"{folder / CURVE} has two scores of one edit, probe and measure at a point "
+            f"{path} has two scores of one edit, probe and measure at a point "
             f"({error}); evaluate again with evaluate.py into a new folder."
         ) from error
 

@@ -16,7 +16,6 @@ Where a row has several seeds, s_r is the mean over them, and the interval is ov
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +54,7 @@ from reporting.formats import (
     fewer_records,
     metric_column,
 )
+from reporting.kept import kept_while_unchanged
 from reporting.labels import UNEDITED, editor_note, model_label
 from reporting.paper import paper_columns
 from results.files import EDITS, PROBES
@@ -89,10 +89,13 @@ def record_scores(run: RunResult) -> pd.DataFrame:
     path = run.folder / EDITS
     if not path.is_file():
         return pd.DataFrame()
-    state = path.stat()
+    return _read_scores(path, scored_headlines(run))
+
+
+def scored_headlines(run: RunResult) -> tuple[Headline, ...]:
+    """The metrics that records of a run are scored in: those of its summary and their variants."""
     headlines = headlines_of(run.scenario, **variant_of(run.settings))
-    headlines += variants_of(run.scenario, headlines)
-    return _read_scores(run.folder, (state.st_mtime_ns, state.st_size), headlines)
+    return headlines + variants_of(run.scenario, headlines)
 
 
 def scores_by_record(
@@ -150,8 +153,7 @@ def _by_name(
         if direct is not None:
             asked = np.isfinite(by_probe[probe, measure])
             by_probe[f"{probe_of(probe)}{DIRECT}", measure] = np.where(asked, direct, np.nan)
-    plain = [line for line in headlines if not (line.over or line.given)]
-    return name_first_metrics(plain, [probe for probe, _ in by_probe]) if named else ()
+    return name_first_metrics(headlines, [probe for probe, _ in by_probe]) if named else ()
 
 
 def entry_scores(
@@ -352,18 +354,15 @@ def _mean_of_measured(values: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
-@lru_cache(maxsize=128)
-def _read_scores(
-    folder: Path, state: tuple[int, int], headlines: tuple[Headline, ...]
-) -> pd.DataFrame:
-    """Kept by the file's time and size: tables, pairs and figures ask for the same scores."""
-    del state
-    long = read_rows(folder / EDITS, EDIT_SCHEMA, _SCORES)
+@kept_while_unchanged(maxsize=128)
+def _read_scores(path: Path, headlines: tuple[Headline, ...]) -> pd.DataFrame:
+    """Tables, pairs and figures ask for the same scores."""
+    long = read_rows(path, EDIT_SCHEMA, _SCORES)
     try:
-        return scores_by_record(long, headlines, hops_of(folder))
+        return scores_by_record(long, headlines, hops_of(path.parent))
     except ValueError as error:
         raise DataError(
-            f"{folder / EDITS} has two scores of one edit, probe and measure ({error}); evaluate "
+            f"{path} has two scores of one edit, probe and measure ({error}); evaluate "
             "again with evaluate.py into a new folder."
         ) from error
 
