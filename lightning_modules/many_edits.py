@@ -29,7 +29,7 @@ from editors.turn import Turn
 from errors import ConfigError
 from lightning_modules.evaluation import EvaluationModule, Metrics
 from lightning_modules.scoring import Scoring, Unedited
-from lightning_modules.teaching_rows import KEPT_SHARE, TeachingRows
+from lightning_modules.teaching_rows import TeachingRows
 from lightning_modules.turns import Contradictions, check_points, turns_of
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch
@@ -249,7 +249,7 @@ class ManyEditsModule(EvaluationModule):
         rows = TeachingRows(
             lambda first: self.data.batches("test", parts[first:], teaching=True),
             lambda served: self._prefix(served.to(self.device)),
-            int(KEPT_SHARE * self.model.budget.bytes),
+            self.model.budget.kept,
         )
         return Turn(len(taught), rows)
 

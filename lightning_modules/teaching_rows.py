@@ -12,7 +12,6 @@ from models.editable import PrefixState
 from models.rows import EditBatch
 
 Part = tuple[EditBatch, PrefixState]
-KEPT_SHARE = 1 / 4  # of the memory budget, for parts that are kept
 
 
 class TeachingRows:

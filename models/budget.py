@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHARE = 0.5  # of what is free; the rest is for states, gradients and what an allocator loses
 CPU_MOST = 8 * 2**30  # more at once makes a CPU no faster
 PASS_SHARE = 1 / 16  # of the budget, for what a layer holds while a pass runs
+KEPT_SHARE = 1 / 4  # of the budget, for states of a turn that are kept and else read anew
 KEY = "trainer.memory"
 
 
@@ -76,6 +77,11 @@ class MemoryBudget:
         most = free if limit is not None or device.type != "cpu" else CPU_MOST
         room = min(most, int(free * (SHARE if limit is None else limit)))
         return cls(2 ** int(math.log2(max(1, room))), free, memory.name)
+
+    @property
+    def kept(self) -> int:
+        """Bytes of states that may be kept beside what comes in parts."""
+        return int(KEPT_SHARE * self.bytes)
 
     def fit(self, each: int, *, share: float = 1.0) -> int:
         """How many items of so many bytes may be there at once, of a share of the budget; >= 1."""

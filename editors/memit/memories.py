@@ -24,8 +24,6 @@ from models.deltas import Deltas, Site
 from models.editable import EditableModel, PrefixState
 from models.rows import EditBatch, Rows
 
-_HELD = 1 / 4  # of the budget, for states of prompts; a descent beside them may take all of it
-
 
 @dataclass(frozen=True)
 class Memories:
@@ -125,7 +123,7 @@ def held(model: EditableModel, parts: Iterable[Memories]) -> Iterator[Memories]:
         model: the base model.
         parts: with their states.
     """
-    room = int(model.budget.bytes * _HELD)
+    room = model.budget.kept
     for part in parts:
         room -= 0 if part.state is None else part.state.nbytes
         yield replace(part, state=None) if room < 0 else part
