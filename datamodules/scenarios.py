@@ -168,7 +168,7 @@ def with_tie(scenario: Scenario) -> Scenario:
     Args:
         scenario: one whose edits are a question in text.
     """
-    return replace(scenario, edit=partial(_edits, (prompts.edit_text, prompts.edit_image)))
+    return replace(scenario, edit=_BOTH)
 
 
 def _ended_edit(

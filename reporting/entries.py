@@ -31,7 +31,6 @@ _NO_SETTINGS = (
 # The only choices once, which older results do not say; of editors that have no such option too.
 _CHOSEN_ONCE: Mapping[str, object] = {
     "editor.teach_end": False, "editor.matrices": ["mlp_in", "mlp_out"],
-    "editor.sites": None,
     "editor.breadth_first": False, "editor.minibatch": 100,
 }  # fmt: skip
 
