@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from torch import Tensor
 
+from configs.check import load_config
 from datamodules.prompt_encoder import PromptEncoder
 from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune
@@ -19,6 +21,7 @@ from editors.memit.editor import Memit
 from editors.mend.editor import Mend
 from editors.registry import registration
 from editors.rome.editor import Rome
+from errors import ConfigError
 from models.editable import EditableModel
 
 FOLDER = Path(__file__).parents[1] / "configs" / "editor"
@@ -29,6 +32,19 @@ def editor_options(file: str, /, **changed: Any) -> Any:
     values = yaml.safe_load((FOLDER / f"{file}.yaml").read_text(encoding="utf-8"))
     options = registration(values["name"]).options
     return options.model_validate(_merged(values, changed))
+
+
+def loaded(editor: str, *words: str) -> Any:
+    """The settings of the demo's command for an editor, with some words behind it."""
+    command = "train" if registration(editor).options.trained else "evaluate"
+    return load_config(command, [f"editor={editor}", "experiment=demo", *words])
+
+
+def refusal(editor: str, word: str) -> str:
+    """What is said of a word that is the one mistake of the demo's command for an editor."""
+    with pytest.raises(ConfigError, match="one mistake") as error:
+        loaded(editor, word)
+    return str(error.value)
 
 
 def fine_tune(*, weight_decay: float | None = None, **changed: Any) -> FineTune:
