@@ -64,24 +64,27 @@ demo: $(READY)  ## MEND trained, judged beside FT and the unedited model; a repo
 play: $(READY)  ## a page in the browser: edit facts, ask in text and about pictures; HOST=, PORT=
 	$(PY) play.py --host $(HOST) --port $(PORT)
 
-# All five editors and the unedited model, three scenarios, one report. All tiny models, 100 edits each:
+# The paper's five editors and the unedited model, three scenarios, one report. All tiny models, 100 edits each:
 # make table TABLE=runs/grid MODELS="blip2_opt_tiny minigpt4_tiny llava_tiny" EDITS=100
+# EDITORS=all: the editors that came after the paper too.
 # Another world, with its model: make table TABLE=runs/mine WORLD="data=folder data.root=DIR model.path=RUN/model"
-table: $(READY)  ## all editors in all scenarios, one report; MODELS=, EDITS=, TABLE=, WORLD=
+EDITORS ?= paper
+LATER = $(if $(filter all,$(EDITORS)),$1)
+TABLE_LEARNED = mend serac $(call LATER,malmen rledit)
+table: $(READY)  ## the paper's editors in all scenarios, one report; EDITORS=all, MODELS=, EDITS=, TABLE=, WORLD=
+	judge() { $(PY) evaluate.py -m experiment=demo data.limit=$(EDITS) "$${@:2}" output_dir=$$to/$$1 overwrite=true; }; \
 	for model in $(MODELS); do \
 	  of="model=$$model $(WORLD)"; to=$(TABLE)/$$model; \
-	  for editor in mend serac; do \
+	  for editor in $(TABLE_LEARNED); do \
 	    $(PY) train.py experiment=demo editor=$$editor $$of output_dir=$$to/train-$$editor overwrite=true; \
-	    $(PY) evaluate.py -m experiment=demo ckpt=$$to/train-$$editor/checkpoints/best.ckpt \
-	      scenario=$(SCENARIOS) data.limit=$(EDITS) output_dir=$$to/$$editor overwrite=true; \
+	    judge $$editor ckpt=$$to/train-$$editor/checkpoints/best.ckpt scenario=$(SCENARIOS); \
 	  done; \
-	  $(PY) evaluate.py -m experiment=demo editor=none,ft,ike $$of scenario=$(SCENARIOS) \
-	    data.limit=$(EDITS) output_dir=$$to/training-free overwrite=true; \
-	  $(PY) evaluate.py -m experiment=demo editor=rome $$of scenario=unimodal,transitive \
-	    data.limit=$(EDITS) output_dir=$$to/rome overwrite=true; \
+	  judge training-free editor=none,ft,ike$(call LATER,$(COMMA)ft_bf$(COMMA)lora$(COMMA)ultraedit$(COMMA)grace) $$of scenario=$(SCENARIOS); \
+	  judge by-subject editor=rome$(call LATER,$(COMMA)memit) $$of scenario=unimodal,transitive; \
 	done
-	$(PY) report.py $(foreach model,$(MODELS),$(foreach part,train-mend train-serac mend/? serac/? \
-	  training-free/? rome/?,$(TABLE)/$(model)/$(part))) --output $(TABLE)/report --overwrite
+	$(PY) report.py $(foreach model,$(MODELS),$(foreach part,$(TABLE_LEARNED:%=train-%) \
+	  $(addsuffix /[0-9]*,$(TABLE_LEARNED) training-free by-subject),$(TABLE)/$(model)/$(part))) \
+	  --output $(TABLE)/report --overwrite
 
 # A small real language model and real countries (docs/real-model.md): the unedited model, FT, MEND and ROME on 30
 # facts that the model knows in text. EDITS=100: so many edits; IKE, SERAC and LoRA too; pictures aligned in three
@@ -168,15 +171,17 @@ transitivity: $(READY)  ## the page that says what of text edits reaches picture
 
 # Which editor to take, for one edit and for many: the page docs/which-editor.md. On tiny models (MODELS=, else llava_tiny),
 # edits in text and of pictures: each alone (EDITS= of them, else 100), in one update, and in sequence in turns of ten (of one
-# by ROME, which makes one at a time: up to 100 of them on the real model). Where SHARED has zsRE, the same up to 1,000 edits in text of the small real model
+# by ROME, which makes one at a time: up to 100 of them on the real model), in the numbers of POINTS=; another world with
+# its model by WORLD=, as above. Where SHARED has zsRE, the same up to 1,000 edits in text of the small real model
 # (built below REAL= where it is not there yet; REAL= alone: not), whose trained editors are trained on that data. What is done
 # stays: the same command goes on where an earlier one ended. MANY= takes the results, GUIDE= the page.
 MANY ?= runs/editors
 GUIDE ?= docs/which-editor.md
+POINTS ?= 10,100,200
 FITTED := none,ft,ft_bf,lora,ultraedit,grace
 LEARNED := mend malmen rledit serac
 ZSRE_TRAINED := data=zsre data.root=$(SHARED)/data/zsre 'data.files=[eval_portability.json]' 'data.train_files=[zsre_mend_train-1k.json]' data.on_error=skip data.allow_overlap=true
-editors: $(READY)  ## the page that says which editor to take for how many edits; EDITS=, MODELS=, GUIDE=
+editors: $(READY)  ## the page that says which editor to take for how many edits; EDITS=, MODELS=, POINTS=, WORLD=, GUIDE=
 	judge() { $(PY) evaluate.py -m resume=true trainer.accelerator=$(ACCELERATOR) "$${@:2}" output_dir=$$to/$$1 $(ARGS); }; \
 	alone_and_many() { \
 	  judge $$1 "$${@:2}" data.limit=$$edits; \
@@ -197,9 +202,9 @@ editors: $(READY)  ## the page that says which editor to take for how many edits
 	    alone_and_many $$editor $$1 ckpt=$$run/checkpoints/best.ckpt scenario=$$scenarios; \
 	  done; \
 	}; \
-	edits=$(or $(FULL),100); points=10,100,200; slow=$$points; scenarios=unimodal,multimodal; more=,ike; layers=0,1; \
+	edits=$(or $(FULL),100); points=$(POINTS); slow=$$points; scenarios=unimodal,multimodal; more=,ike; layers=0,1; \
 	for model in $(call given,MODELS,llava_tiny); do \
-	  to=$(MANY)/$$model; all experiment=demo model=$$model; \
+	  to=$(MANY)/$$model; all experiment=demo model=$$model $(WORLD); \
 	done; \
 	if test -n "$(REAL)" -a -d $(SHARED)/data/zsre; then \
 	  model=$(REAL)/naming/model; to=$(MANY)/smollm_llava; points=10,100,1000; slow=10,100; scenarios=unimodal; more=; layers=3,4,5,6,7; \

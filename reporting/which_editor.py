@@ -8,6 +8,7 @@ of the means over records. It is high only where the new answer is given, in oth
 other answers stay; who weighs these otherwise finds all of them below it.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +75,39 @@ class Standing:
         return harmonic_mean(means) if complete else None
 
 
+@dataclass(frozen=True)
+class Part:
+    """Rows that compete with each other.
+
+    Attributes:
+        name: model, data where the page has several of that model, and scenario.
+        entries: of one model, data set and scenario.
+    """
+
+    name: str
+    entries: Sequence[Entry]
+
+    @property
+    def key(self) -> str:
+        """Of file names; unlike that of any other part."""
+        return re.sub(r"\W+", "_", self.name)
+
+
+def _parts(entries: Sequence[Entry]) -> list[Part]:
+    """By model, data set and scenario, each in the order in which it comes first."""
+    parts = []
+    for model, of_model in by_model(entries):
+        data_sets = dict.fromkeys(entry.first.data for entry in of_model)
+        for data in data_sets:
+            where = model_label(model) + (f" on {data}" if len(data_sets) > 1 else "")
+            chosen = [entry for entry in of_model if entry.first.data == data]
+            parts += [
+                Part(f"{where}, {scenario}", list(group))
+                for scenario, group in groupby(chosen, key=lambda entry: entry.scenario)
+            ]
+    return parts
+
+
 def standings(entry: Entry) -> list[Standing]:
     """Those of a row: one under single editing, else one for each point of its curve.
 
@@ -116,11 +150,7 @@ def build_page(sources: Sources) -> Section:
             "--which-editor: none of the results is of many edits. Give folders of evaluate.py "
             f"with protocol=batch or protocol=sequential too, or run make {VERB}."
         )
-    parts = [
-        list(of_scenario)
-        for _, of_model in by_model(entries)
-        for _, of_scenario in groupby(of_model, key=lambda entry: entry.scenario)
-    ]
+    parts = _parts(entries)
     how = text(
         "This page is written by ", code(f"make {VERB}"), " from result folders alone. S is the "
         "harmonic mean of Reliability, Generality and Locality in percent, of all their columns in "
@@ -130,7 +160,7 @@ def build_page(sources: Sources) -> Section:
     )  # fmt: skip
     answers = tuple(item for part in parts for item in _answer(part))
     details = tuple(_details(part) for part in parts)
-    behind = (run_facts(entries, verb=VERB), spans(*_not_everywhere(entries)))
+    behind = (run_facts(entries, verb=VERB), spans(*_not_everywhere(parts)))
     return Section(
         TITLE,
         (
@@ -142,10 +172,9 @@ def build_page(sources: Sources) -> Section:
     )
 
 
-def _answer(entries: Sequence[Entry]) -> Iterator[Spans]:
+def _answer(part: Part) -> Iterator[Spans]:
     """A line for each number of edits: who is best, who is near, who is lost."""
-    edited = [of for entry in entries if entry.editor != UNEDITED for of in standings(entry)]
-    where = f"{model_label(entries[0].model)}, {entries[0].scenario}"
+    edited = [of for entry in part.entries if entry.editor != UNEDITED for of in standings(entry)]
     for n in sorted({standing.n for standing in edited}):
         scores = _best_by_editor([standing for standing in edited if standing.n == n])
         if not scores:
@@ -155,15 +184,15 @@ def _answer(entries: Sequence[Entry]) -> Iterator[Spans]:
         lost = [_scored(*scored) for scored in scores[len(near) :] if scored[1] < best / 2]
         tail = f". Below half of that: {', '.join(lost)}." if lost else "."
         yield spans(
-            Span(f"{where}, {n:,} edit{'s' if n > 1 else ''}: ", "bold"),
+            Span(f"{part.name}, {n:,} edit{'s' if n > 1 else ''}: ", "bold"),
             f"S {', '.join(near)}{tail}",
         )
 
 
-def _best_by_editor(part: Sequence[Standing]) -> list[tuple[str, float]]:
+def _best_by_editor(edited: Sequence[Standing]) -> list[tuple[str, float]]:
     """Name (and how its edits were made) -> its S, the highest first; each name once."""
     scores: dict[str, tuple[str, float]] = {}
-    for standing in part:
+    for standing in edited:
         name, score = marked_name(standing.entry), standing.score
         if score is not None and score > scores.get(name, ("", -1.0))[1]:
             made = MADE[standing.entry.protocol_name]
@@ -175,38 +204,33 @@ def _scored(name: str, score: float) -> str:
     return f"{score:.1f} ({name})"
 
 
-def _details(entries: Sequence[Entry]) -> Section:
-    """Scores of one model in one scenario, then the curves behind them."""
-    first = entries[0]
-    key = f"{first.model}_{first.scenario}"
-    blocks: list[Block] = [Table(score_table(entries), f"scores_{key}")]
+def _details(part: Part) -> Section:
+    """Its scores, then the curves behind them."""
+    title = f"{part.name} scenario"
+    blocks: list[Block] = [Table(score_table(part), f"scores_{part.key}")]
     for protocol in (BATCH, SEQUENTIAL):
-        groups = by_measure([entry for entry in entries if entry.protocol_name == protocol])
+        groups = by_measure([entry for entry in part.entries if entry.protocol_name == protocol])
         for number, alike in enumerate(groups, start=1):
-            name = f"{key}_{protocol}{f'_{number}' if len(groups) > 1 else ''}"
+            name = f"{part.key}_{protocol}{f'_{number}' if len(groups) > 1 else ''}"
             blocks.append(
                 Figure(
                     f"{VERB}_{name}",
                     partial(edit_curves, alike),
-                    f"Each metric over the number of edits {MADE[protocol]}, "
-                    f"{model_label(first.model)}, {first.scenario} scenario",
+                    f"Each metric over the number of edits {MADE[protocol]}, {title}",
                 )
             )
             blocks.append(Table(curve_table(alike), name))
-    return Section(f"{model_label(first.model)}, {first.scenario} scenario", tuple(blocks))
+    return Section(title, tuple(blocks))
 
 
-def score_table(entries: Sequence[Entry]) -> ResultTable:
+def score_table(part: Part) -> ResultTable:
     """S by number of edits, and what an edit costs.
-
-    Args:
-        entries: of one model and scenario.
 
     Returns:
         A row per editor and protocol, those of single edits first; of each number of edits the best
         is marked, over all rows.
     """
-    entries = sorted(entries, key=lambda entry: list(MADE).index(entry.protocol_name))
+    entries = sorted(part.entries, key=lambda entry: list(MADE).index(entry.protocol_name))
     scores = [{of.n: of.score for of in standings(entry)} for entry in entries]
     numbers = sorted({n for of_entry in scores for n in of_entry})
     ranked = {
@@ -239,7 +263,7 @@ def score_table(entries: Sequence[Entry]) -> ResultTable:
         f"underlined. {EMPTY}: not measured, or not defined for the method.",
         *editor_note(entry.editor for entry in entries),
     )
-    title = f"S by number of edits, {model_label(entries[0].model)}, {entries[0].scenario} scenario"
+    title = f"S by number of edits, {part.name} scenario"
     return ResultTable(title, ("Editor", "Edits made"), columns, rows, notes)
 
 
@@ -249,15 +273,14 @@ def _score_cell(score: float | None, ranked: Sequence[float]) -> Cell:
     return Cell(f"{score:.1f}", mark={0: BEST, 1: SECOND}.get(ranked.index(score), PLAIN))
 
 
-def _not_everywhere(entries: Sequence[Entry]) -> Iterator[str]:
+def _not_everywhere(parts: Sequence[Part]) -> Iterator[str]:
     """Editors that some part of the page lacks, so that no dash is taken for a failure."""
-    every = dict.fromkeys(marked_name(entry) for entry in entries)
+    every = dict.fromkeys(marked_name(entry) for part in parts for entry in part.entries)
     missing = []
-    for model, of_model in by_model(entries):
-        for scenario, group in groupby(of_model, key=lambda entry: entry.scenario):
-            shown = {(marked_name(entry), entry.protocol_name) for entry in group}
-            for protocol, made in MADE.items():
-                absent = [name for name in every if (name, protocol) not in shown]
-                if absent and any(protocol == of for _, of in shown):
-                    missing.append(f"{model_label(model)}, {scenario}, {made}: {', '.join(absent)}")
+    for part in parts:
+        shown = {(marked_name(entry), entry.protocol_name) for entry in part.entries}
+        for protocol, made in MADE.items():
+            absent = [name for name in every if (name, protocol) not in shown]
+            if absent and any(protocol == of for _, of in shown):
+                missing.append(f"{part.name}, {made}: {', '.join(absent)}")
     yield f"Not there: {'; '.join(missing)}." if missing else "Every editor is everywhere."

@@ -10,7 +10,7 @@ import pytest
 import report
 from metrics.bootstrap import Estimate
 from reporting.entries import Entry
-from reporting.which_editor import _answer, score_table, standings
+from reporting.which_editor import Part, _answer, score_table, standings
 from results.folder import RunResult
 from tests.result_folders import make_folder, make_run
 
@@ -68,7 +68,7 @@ def test_the_score_is_the_harmonic_mean_of_its_parts(tmp_path: Path) -> None:
 def test_a_part_that_was_not_measured_leaves_no_score(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", means={"Locality": None})
     assert standings(Entry.of(run))[0].score is None
-    (row,) = score_table([Entry.of(run)]).rows
+    (row,) = score_table(Part("here", [Entry.of(run)])).rows
     assert row.cells[0].text == "-"
 
 
@@ -94,7 +94,7 @@ def test_who_is_near_a_low_best_is_not_lost_besides(tmp_path: Path) -> None:
     """S of 6.8, 2.9 and 0.7: the second is below half of the first, and near it all the same."""
     reliability = {"mend": 2.5, "ft": 1.0, "lora": 0.25}
     entries = [Entry.of(make_single(tmp_path / n, n, of)) for n, of in reliability.items()]
-    (line,) = _answer(entries)
+    (line,) = _answer(Part("here", entries))
     assert [span.text for span in line][1:] == [
         "S 6.8 (MEND), 2.9 (FT). Below half of that: 0.7 (LoRA)."
     ]
@@ -123,6 +123,23 @@ def test_curves_stand_below_with_their_figures(page: str, file: Path) -> None:
 def test_what_is_not_there_is_said(page: str) -> None:
     assert "Not there: llava_tiny, unimodal, in one update: Unedited, MEND;" in page
     assert "6 evaluations" in page
+
+
+def test_data_sets_of_one_model_are_apart(tmp_path: Path) -> None:
+    """Edits of another data set compete among themselves, and have their own curves."""
+    of_data = {"zsre": 90, "world": 80}
+    runs = [
+        make_many(tmp_path / data, "ft", "batch", {10: reliability}, data=data)
+        for data, reliability in of_data.items()
+    ]
+    file = tmp_path / "docs" / "page.md"
+    assert report.main([*(str(run.folder) for run in runs), "--which-editor", str(file)]) == 0
+    page = file.read_text()
+    for data, score in {"zsre": "83.1", "world": "80.0"}.items():
+        assert f"**llava_tiny on {data}, unimodal, 10 edits:** S {score} (FT" in page
+        assert f"## llava_tiny on {data}, unimodal scenario" in page
+    drawn = {path.name for path in (file.parent / "figures").iterdir()}
+    assert drawn == {f"editors_llava_tiny_on_{data}_unimodal_batch.png" for data in of_data}
 
 
 def test_single_edits_alone_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
