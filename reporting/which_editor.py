@@ -80,7 +80,7 @@ class Part:
     """Rows that compete with each other.
 
     Attributes:
-        name: model, data where the page has several of that model, and scenario.
+        name: model, data set and scenario.
         entries: of one model, data set and scenario.
     """
 
@@ -97,12 +97,10 @@ def _parts(entries: Sequence[Entry]) -> list[Part]:
     """By model, data set and scenario, each in the order in which it comes first."""
     parts = []
     for model, of_model in by_model(entries):
-        data_sets = dict.fromkeys(entry.first.data for entry in of_model)
-        for data in data_sets:
-            where = model_label(model) + (f" on {data}" if len(data_sets) > 1 else "")
+        for data in dict.fromkeys(entry.first.data for entry in of_model):
             chosen = [entry for entry in of_model if entry.first.data == data]
             parts += [
-                Part(f"{where}, {scenario}", list(group))
+                Part(f"{model_label(model)} on {data}, {scenario}", list(group))
                 for scenario, group in groupby(chosen, key=lambda entry: entry.scenario)
             ]
     return parts

@@ -82,7 +82,7 @@ def test_localities_of_text_and_of_pictures_both_count(tmp_path: Path) -> None:
 
 def test_the_answer_names_the_best_of_each_number_of_edits(page: str) -> None:
     answer = page.partition("## llava")[0]
-    assert "**llava_tiny, unimodal, 1 edit:** S 60.0 (MEND), 57.1 (FT)." in answer
+    assert "**llava_tiny on world, unimodal, 1 edit:** S 60.0 (MEND), 57.1 (FT)." in answer
     assert "10 edits:** S 83.1 (FT in one update)." in answer
     assert "100 edits:** S 80.0 (FT in sequence). Below half of that: 5.7 (MEND in sequence)." in (
         answer
@@ -114,14 +114,15 @@ def test_each_number_of_edits_has_its_best_over_all_rows(page: str) -> None:
 def test_curves_stand_below_with_their_figures(page: str, file: Path) -> None:
     drawn = sorted(path.name for path in (file.parent / "figures").iterdir())
     assert drawn == [
-        "editors_llava_tiny_unimodal_batch.png", "editors_llava_tiny_unimodal_sequential.png"
+        "editors_llava_tiny_on_world_unimodal_batch.png",
+        "editors_llava_tiny_on_world_unimodal_sequential.png",
     ]  # fmt: skip
     assert sorted(re.findall(r"\]\(figures/(.*?)\)", page)) == drawn
     assert "| llava_tiny | MEND | 100 | 100 | 2.0 ± 2.0 |" in page
 
 
 def test_what_is_not_there_is_said(page: str) -> None:
-    assert "Not there: llava_tiny, unimodal, in one update: Unedited, MEND;" in page
+    assert "Not there: llava_tiny on world, unimodal, in one update: Unedited, MEND;" in page
     assert "6 evaluations" in page
 
 
