@@ -77,7 +77,7 @@ table: $(READY)  ## the paper's editors in all scenarios, one report; EDITORS=al
 	  of="model=$$model $(WORLD)"; to=$(TABLE)/$$model; \
 	  for editor in $(TABLE_LEARNED); do \
 	    $(PY) train.py experiment=demo editor=$$editor $$of output_dir=$$to/train-$$editor overwrite=true; \
-	    judge $$editor ckpt=$$to/train-$$editor/checkpoints/best.ckpt scenario=$(SCENARIOS); \
+	    judge $$editor $$of ckpt=$$to/train-$$editor/checkpoints/best.ckpt scenario=$(SCENARIOS); \
 	  done; \
 	  judge training-free editor=none,ft,ike$(call LATER,$(COMMA)ft_bf$(COMMA)lora$(COMMA)ultraedit$(COMMA)grace) $$of scenario=$(SCENARIOS); \
 	  judge by-subject editor=rome$(call LATER,$(COMMA)memit) $$of scenario=unimodal,transitive; \
@@ -199,7 +199,7 @@ editors: $(READY)  ## the page that says which editor to take for how many edits
 	  for editor in $(LEARNED); do \
 	    run=$$to/train-$$editor; \
 	    $(PY) train.py resume=true trainer.accelerator=$(ACCELERATOR) editor=$$editor "$$@" output_dir=$$run $(TRAIN_ARGS); \
-	    alone_and_many $$editor $$1 ckpt=$$run/checkpoints/best.ckpt scenario=$$scenarios; \
+	    alone_and_many $$editor "$$@" ckpt=$$run/checkpoints/best.ckpt scenario=$$scenarios; \
 	  done; \
 	}; \
 	edits=$(or $(FULL),100); points=$(POINTS); slow=$$points; scenarios=unimodal,multimodal; more=,ike; layers=0,1; \

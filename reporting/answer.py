@@ -9,16 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from metrics.bootstrap import Estimate
 from metrics.chain import BY_CHANCE, CARRIED, CLASSES, NOT_CARRIED, NOT_RECOGNISED
-from metrics.headlines import SPECIFICITY
 from reporting.blocks import Items, Section, Span, Spans, Text, spans, text
 from reporting.chain import Split
-from reporting.clusters import drawn_over
+from reporting.clusters import intervals_over
 from reporting.comparable import by_model
 from reporting.entries import Entry
 from reporting.formats import EMPTY
 from reporting.labels import UNEDITED, model_label
 from reporting.pairs import ROUNDING
-from reporting.reach import Reach
+from reporting.reach import SPECIFIC_GAIN, Reach
 from reporting.remedies import (
     NAME_FIRST,
     REMEDIES,
@@ -29,7 +28,6 @@ from reporting.remedies import (
     Shown,
 )
 
-ABOVE = SPECIFICITY.lower()
 Changes = Mapping[Shown, Estimate]
 LOST = (NOT_CARRIED, NOT_RECOGNISED)  # where an answer that is not given may be lost
 
@@ -68,12 +66,13 @@ def answer_section(
 
 
 def _what_is_asked(reached: Sequence[Reach]) -> Text:
-    over = drawn_over(run for reach in reached for run in reach.on_picture.runs) or "records"
+    over = intervals_over([reach.on_picture for reach in reached])
     return text(
         "A fact is edited in text, and asked about a picture of its subject that does not name it. "
         "What the edit brings there is above two floors: what the unedited model scores on the "
         "same question (gain), and what the new answer scores about a picture of another subject "
-        f"of the type (specificity). In brackets are 95 % bootstrap intervals over {over}."
+        "of the type (specificity), by more than it is for the unedited model (gain in "
+        f"specificity). In brackets are 95 % bootstrap intervals over {over}."
     )
 
 
@@ -103,20 +102,26 @@ def _over_rows(reached: Sequence[Reach], splits: Sequence[Split]) -> Iterator[Sp
 
 
 def _range(reached: Sequence[Reach]) -> list[str]:
-    """The least and the largest part that reaches pictures."""
+    """The least and the largest part that reaches pictures, of the rows where it is told."""
     shares = sorted(
         (
-            (part.share.mean, _named(reach.on_picture))
+            (share.mean, f"{_share(share)} ({_named(reach.on_picture)})")
             for reach in reached
-            if (part := reach.parts.get(ABOVE)) is not None and part.share.n
+            if reach.arrives and (share := reach.parts[SPECIFIC_GAIN].share).n
         ),
-        key=lambda share: share[0],
+        key=lambda of_row: of_row[0],
     )
     if not shares:
         return []
-    ends = [f"{share:.0f} % ({name})" for share, name in (shares[0], shares[-1])]
+    ends = [phrase for _, phrase in (shares[0], shares[-1])]
     between = ends[0] if len(shares) == 1 else f"between {' and '.join(ends)}"
-    return [f" Of what an edit adds in text above the answer about others, {between} reaches it."]
+    return [
+        f" Of what an edit adds there in text above the answer about others, {between} reaches it."
+    ]
+
+
+def _share(share: Estimate) -> str:
+    return f"{share.mean:.0f} % [{share.low:.0f}, {share.high:.0f}]"
 
 
 def _helped(changed: Sequence[Remedied], remedy: str) -> Spans:
@@ -177,17 +182,16 @@ def _of_model(
 
 
 def _reach_phrase(reach: Reach) -> str:
-    part = reach.parts.get(ABOVE)
+    part = reach.parts.get(SPECIFIC_GAIN)
     if part is None:
         return "no record has a probe about another subject."
     points = (
-        f"{_points(part.on_picture)} points of specificity on the picture, {_points(part.in_text)} "
-        "in text"
+        f"{_points(part.on_picture)} points of gain in specificity on the picture, "
+        f"{_points(part.in_text)} in text"
     )
     floor = "" if reach.arrives else "; on the picture it is not told from a floor"
-    share = part.share
-    reaches = f"{share.mean:.0f} % [{share.low:.0f}, {share.high:.0f}] reaches it; "
-    return f"{reaches if share.n else ''}{points}{floor}."
+    reaches = f"{_share(part.share)} reaches it; " if part.share.n else ""
+    return f"{reaches}{points}{floor}."
 
 
 def _split_phrase(split: Split | None) -> list[str]:

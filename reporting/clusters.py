@@ -72,6 +72,14 @@ def drawn_over(runs: Iterable[RunResult]) -> str:
     return " and ".join(f"{name}s" for name in dict.fromkeys(run.cluster for run in runs))
 
 
+def intervals_over(entries: Iterable[Entry]) -> str:
+    """The same of rows: `records`, or `records, and seeds where a row has several`."""
+    entries = list(entries)
+    over = drawn_over(run for entry in entries for run in entry.runs) or f"{RECORD}s"
+    seeded = any(len(entry.runs) > 1 for entry in entries)
+    return f"{over}, and seeds where a row has several" if seeded else over
+
+
 def cluster_notes(entries: Iterable[Entry]) -> tuple[str, ...]:
     """What intervals draw where that is not records; nothing where all draw records."""
     return notes_of((entry.name, entry.first.cluster) for entry in entries)

@@ -83,6 +83,22 @@ def check_comparable(entries: Sequence[Entry]) -> None:
         )
 
 
+def check_measured_alike(entries: Sequence[Entry]) -> None:
+    """Refuse rows of one model whose edits, few or many, were not asked and scored alike.
+
+    Raises:
+        DataError: two rows differ in the data's digest, the prompt, the scored positions, the kind
+            of locality or of generation, what intervals draw or the model's digest; how many edits
+            were made, and how, may differ. The message names all differences with the folders.
+    """
+    keys = [key for key in (*SHARED_BY_TABLE, "model_digest") if key != "protocol"]
+    if problems := list(_differences(entries, keys)):
+        raise DataError(
+            f"These runs of {entries[0].model} in the {entries[0].scenario} scenario cannot be "
+            f"ranked together: {'; '.join(problems)}. Leave out the runs that do not belong."
+        )
+
+
 def are_comparable(entries: Sequence[Entry]) -> bool:
     """Whether rows, also of several scenarios, agree in data, scoring and model."""
     return not list(_differences(entries, (*SHARED_BY_TABLE, "model", "model_digest")))

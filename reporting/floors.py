@@ -46,8 +46,8 @@ FLOORS = {
     SPECIFICITY.lower(): Floor(
         NOT_SPECIFIC,
         "not told from an answer that everybody gets: the 95 % interval of the specificity, the "
-        "figure minus what the new answer scores about an entity of the same type, does not lie "
-        "above 0.",
+        "figure minus what the new answer scores about an entity of the same type (of a gain: by "
+        "how much more than for the unedited model), does not lie above 0.",
     ),
 }
 

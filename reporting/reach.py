@@ -2,38 +2,43 @@
 
 The same edit is asked in text (unimodal) and about the seen picture (transitive). What it adds
 there is told above a floor (`reporting.floors`): the gain over the unedited model on the same
-question, or the specificity, the new answer about the edited subject minus about another entity of
-the type. Over the records that have both,
+question, or the gain in specificity, which is the new answer about the edited subject minus about
+another entity of the type, minus the same of the unedited model. Over the records that have both,
 
     part = 100 mean(above the floor, picture) / mean(above the floor, text)      (percent)
 
 with the interval of the ratio, records drawn together (`metrics.bootstrap.share_of`). There is none
 where the edit itself is not told from the floor in text. Of a row with several seeds a record's
-score is its mean over them.
+score is its mean over them, and the interval of a part is over records alone.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from metrics.bootstrap import Estimate, estimate, share_of
+import numpy as np
+
+from metrics.bootstrap import Estimate, share_of
 from metrics.headlines import GAIN, SPECIFICITY, floors_of
+from metrics.seeds import difference_over_seeds
 from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import are_comparable, by_model
 from reporting.entries import Entry
-from reporting.floors import floor_notes
-from reporting.formats import EMPTY, HIGHER, Cell, Column, ResultTable, Row
+from reporting.floors import floor_marks, floor_notes
+from reporting.formats import EMPTY, HIGHER, Cell, Column, ResultTable, Row, fewer_records
 from reporting.labels import UNEDITED, editor_note, model_label
 from reporting.overlap import marked_name
 from reporting.pairs import difference_cell, entry_scores
 from reporting.reading import marked_cell
 
 IN_TEXT, SEEN = "Reliability", "Reliability_S"
-FLOORS = (GAIN, SPECIFICITY.lower())  # above which a part is told
+SPECIFIC_GAIN = f"{SPECIFICITY.lower()} {GAIN}"
+ABOVE = (GAIN, SPECIFIC_GAIN)  # what a part is told of
 
 
 @dataclass(frozen=True)
 class Part:
-    """What an edit adds above one floor, over the records that are asked both ways.
+    """What an edit adds above a floor, over the records that are asked both ways.
 
     Attributes:
         in_text: in points.
@@ -54,7 +59,7 @@ class Reach:
     Attributes:
         in_text: its unimodal results.
         on_picture: its transitive results.
-        parts: floor -> what is above it; a floor that the results do not have is absent.
+        parts: gain, and gain in specificity; one that the results do not have is absent.
     """
 
     in_text: Entry
@@ -67,8 +72,18 @@ class Reach:
 
     @property
     def arrives(self) -> bool:
-        """Whether the answer about the picture is told from both floors."""
-        return all(floor in self.parts and self.parts[floor].on_picture.low > 0 for floor in FLOORS)
+        """Whether the answer about the picture is told from both floors, and by what was edited.
+
+        A specificity that the unedited model has too is none of the edit.
+        """
+        added = (self.parts[kind].on_picture for kind in ABOVE if kind in self.parts)
+        clear = [part.low > 0 for part in added]
+        return len(clear) == len(ABOVE) and all(clear) and not self.marks
+
+    @cached_property
+    def marks(self) -> str:
+        """Of its figure about the picture, where that is not told from a floor."""
+        return floor_marks(self.on_picture, [SEEN]).get(SEEN, "")
 
 
 def reaches(entries: Sequence[Entry]) -> list[Reach]:
@@ -99,22 +114,30 @@ def reaches(entries: Sequence[Entry]) -> list[Reach]:
 
 def _parts(in_text: Entry, on_picture: Entry) -> dict[str, Part]:
     parts = {}
-    for floor in FLOORS:
-        text = entry_scores(in_text, floors_of(IN_TEXT)[floor])
-        picture = entry_scores(on_picture, floors_of(SEEN)[floor])
+    for kind in ABOVE:
+        text, picture = (
+            entry_scores(entry, _above(name)[kind])
+            for entry, name in ((in_text, IN_TEXT), (on_picture, SEEN))
+        )
         shared = text.index.intersection(picture.index)
         if not len(shared):
             continue
-        first, second = (
-            table.loc[shared].to_numpy().mean(axis=1) for table in (text, picture)
-        )  # (records,) over seeds
+        tables = [table.loc[shared].to_numpy().T for table in (text, picture)]  # (seeds, records)
         seed, labels = on_picture.first.seed, Clusters(on_picture.first).of(shared)
-        parts[floor] = Part(
-            estimate(first, seed=seed, clusters=labels),
-            estimate(second, seed=seed, clusters=labels),
-            share_of(second, first, seed=seed, clusters=labels),
+        nothing = np.zeros((1, len(shared)))
+        of_text, of_picture = (
+            difference_over_seeds(table, nothing, seed=seed, clusters=labels) for table in tables
         )
+        first, second = (table.mean(axis=0) for table in tables)
+        share = share_of(second, first, seed=seed, clusters=labels)
+        parts[kind] = Part(of_text, of_picture, share)
     return parts
+
+
+def _above(name: str) -> dict[str, str]:
+    """What says how far a metric is above a floor by an edit: the variants of it, by kind."""
+    floors = floors_of(name)
+    return {GAIN: floors[GAIN], SPECIFIC_GAIN: f"{floors[SPECIFICITY.lower()]}_{GAIN}"}
 
 
 def reach_table(found: Sequence[Reach]) -> ResultTable | None:
@@ -124,8 +147,8 @@ def reach_table(found: Sequence[Reach]) -> ResultTable | None:
     columns = (
         Column("In text", HIGHER), Column("On the picture", HIGHER),
         *(
-            Column(f"{floor.capitalize()}, {what}", HIGHER)
-            for floor in FLOORS
+            Column(f"{kind.capitalize()}, {what}", HIGHER)
+            for kind in ABOVE
             for what in ("text", "picture", "part")
         ),
     )  # fmt: skip
@@ -136,7 +159,7 @@ def reach_table(found: Sequence[Reach]) -> ResultTable | None:
             (
                 marked_cell(reach.in_text, IN_TEXT),
                 marked_cell(reach.on_picture, SEEN),
-                *(cell for floor in FLOORS for cell in _cells(reach.parts.get(floor))),
+                *(cell for kind in ABOVE for cell in _cells(reach.parts.get(kind))),
             ),
             seeds=len(reach.on_picture.runs),
         )
@@ -145,9 +168,11 @@ def reach_table(found: Sequence[Reach]) -> ResultTable | None:
     shown = [reach.on_picture for reach in found]
     notes = (
         "Reliability of edits made in text, in percent, asked in text and about the seen picture. "
-        "Gain and specificity: in points, over the records that are asked both ways, with the 95 % "
-        "interval; bold: it excludes 0. Part: picture in percent of text, with the interval of the "
-        f"ratio; {EMPTY} where the edit is not told from the floor in text.",
+        "Gain, and gain in specificity, over the unedited model: in points, over the records that "
+        "are asked both ways, with the 95 % interval; bold: it excludes 0. Part: picture in "
+        f"percent of text, with the interval of the ratio; {EMPTY} where the edit is not told from "
+        "the floor in text.",
+        *fewer_records(rows, columns),
         *cluster_notes(shown),
         *floor_notes(cell.floor for row in rows for cell in row.cells),
         *editor_note(entry.editor for entry in shown),

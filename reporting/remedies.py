@@ -29,7 +29,7 @@ from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import are_comparable, by_model
 from reporting.entries import Entry, seeds_of
 from reporting.floors import floor_notes
-from reporting.formats import EMPTY, HIGHER, Cell, Column, ResultTable, Row
+from reporting.formats import EMPTY, HIGHER, Cell, Column, ResultTable, Row, fewer_records
 from reporting.labels import UNEDITED, editor_note, model_label
 from reporting.overlap import marked_name
 from reporting.pairs import difference_cell, entry_scores, interval_notes
@@ -211,6 +211,7 @@ def remedy_table(found: Sequence[Remedied]) -> ResultTable | None:
         return None
     rows = [row for one in found for row in _rows(one)]
     entries = [one.entry for one in found]
+    columns = tuple(Column(shown.title, HIGHER) for shown in SHOWN)
     notes = (
         f"{AS_IT_IS.capitalize()}: the figures of the row, in percent (Specificity in points). "
         "Below: with the remedy minus as it is, in points, paired over the n records that have "
@@ -223,10 +224,10 @@ def remedy_table(found: Sequence[Remedied]) -> ResultTable | None:
         f"{EMPTY}: not asked, or the same by definition.",
         *interval_notes(len(entry.runs) for entry in entries),
         *cluster_notes(entries),
+        *fewer_records(rows, columns),
         *floor_notes(cell.floor for row in rows for cell in row.cells),
         *editor_note(entry.editor for entry in entries),
     )
-    columns = tuple(Column(shown.title, HIGHER) for shown in SHOWN)
     heads = ("Model", "Editor", "What changes")
     return ResultTable("What closes the gap", heads, columns, tuple(rows), notes)
 

@@ -15,7 +15,7 @@ from reporting.answer import answer_section
 from reporting.blocks import Block, Figure, Items, Section, Table, code, spans, text
 from reporting.chain import Split, chain_splits, chain_table
 from reporting.chain_figure import chain_bars
-from reporting.clusters import drawn_over
+from reporting.clusters import intervals_over
 from reporting.comparable import by_model, check_comparable, in_order, split_protocols
 from reporting.docs_page import run_facts, write_docs_page
 from reporting.entries import Entry
@@ -147,9 +147,8 @@ def _run_section(entries: Sequence[Entry]) -> Section:
 
 def _limits(entries: Sequence[Entry]) -> Iterator[str]:
     tiny = [model_label(model) for model, _ in by_model(entries) if model.endswith("_tiny")]
-    over = drawn_over(run for entry in entries for run in entry.runs)
-    yield f"Intervals are over {over}: what another seed of a training or of the data changes is "
-    yield "not in them. "
+    yield f"Intervals are over {intervals_over(entries)}: what another seed of a training or of "
+    yield "the data changes is not in those of one seed. "
     if tiny:
         yield f"What holds for tiny models ({', '.join(tiny)}), which learned a drawn world by "
         yield "heart, need not hold for a model of billions of parameters."

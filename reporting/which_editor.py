@@ -19,7 +19,7 @@ from statistics import harmonic_mean
 from errors import DataError
 from metrics.seeds import Measured
 from reporting.blocks import Block, Figure, Items, Section, Span, Spans, Table, code, spans, text
-from reporting.comparable import by_measure, by_model, in_order
+from reporting.comparable import by_measure, by_model, check_measured_alike, in_order
 from reporting.curves import curve_over_seeds, curve_table
 from reporting.docs_page import run_facts, write_docs_page
 from reporting.entries import Entry
@@ -131,7 +131,8 @@ def write_page(sources: Sources, file: Path) -> Path:
         The file, which is written last.
 
     Raises:
-        DataError: no result is of edits made together or in sequence, or a run cannot be read.
+        DataError: no result is of edits made together or in sequence, runs of one part were not
+            measured alike, or a run cannot be read.
     """
     return write_docs_page(build_page(sources), file)
 
@@ -149,6 +150,8 @@ def build_page(sources: Sources) -> Section:
             f"with protocol=batch or protocol=sequential too, or run make {VERB}."
         )
     parts = _parts(entries)
+    for part in parts:
+        check_measured_alike(part.entries)
     how = text(
         "This page is written by ", code(f"make {VERB}"), " from result folders alone. S is the "
         "harmonic mean of Reliability, Generality and Locality in percent, of all their columns in "

@@ -26,10 +26,16 @@ def asked(probe: str, after: int, before: int = 0) -> dict[str, Sequence[float |
 
 
 def make_text(
-    folder: Path, editor: str, given: int = 20, leaked: int = 4, before: int = 0, **changes: object
+    folder: Path,
+    editor: str,
+    given: int = 20,
+    leaked: int = 4,
+    before: int = 0,
+    leaked_before: int = 0,
+    **changes: object,
 ) -> RunResult:
     """An edit asked in text."""
-    scores = asked("reliability", given, before) | asked("leak_same", leaked)
+    scores = asked("reliability", given, before) | asked("leak_same", leaked, leaked_before)
     return make_scored(folder, editor, "unimodal", scores, **changes)
 
 
@@ -40,6 +46,7 @@ def make_pictures(
     leaked: int = 2,
     *,
     before: int = 2,
+    leaked_before: int = 0,
     kept: int = N,
     scenario: str = "transitive",
     in_text: int | None = None,
@@ -56,6 +63,7 @@ def make_pictures(
         given: right answers about each picture.
         leaked: how often the new answer is given about another subject of the type.
         before: right answers of the unedited model.
+        leaked_before: how often that gives the new answer about another subject of the type.
         kept: answers about locality that stay.
         scenario: of the run.
         in_text: right answers in text, of a scenario that asks both ways.
@@ -64,7 +72,7 @@ def make_pictures(
         named: pictures that the unedited model names.
         changes: other fields of the summary.
     """
-    scores = asked("leak_same", leaked)
+    scores = asked("leak_same", leaked, leaked_before)
     for probe in ("reliability_s", "reliability_u"):
         scores |= asked(probe, given, before)
         scores[f"{probe}/named_before"] = right(named)

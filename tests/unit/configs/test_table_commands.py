@@ -79,7 +79,7 @@ def test_the_guide_has_alone_together_and_in_sequence(tmp_path: Path) -> None:
     evaluations = checked_jobs(
         [command for command in found if command[0] in ("train.py", "evaluate.py")]
     )
-    assert all(job.get("data", "folder") == "folder" for job in evaluations)
+    assert all(job["data"] == "folder" for job in evaluations)  # of trained editors too
     made = {"single": set(), "batch": set(), "sequential": set()}  # type: dict[str, set[str]]
     for job in evaluations:
         protocol = job.get("protocol", "single")

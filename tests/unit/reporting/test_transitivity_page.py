@@ -20,10 +20,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path = tmp_path_factory.mktemp("runs")
     runs = [
         make_text(tmp_path / "ft-text", "ft"),
-        make_pictures(tmp_path / "ft", "ft", by_name=14, by_name_before=2, named=16),
+        make_pictures(
+            tmp_path / "ft", "ft", leaked_before=2, by_name=14, by_name_before=2, named=16
+        ),
         make_pictures(tmp_path / "ft-both", "ft", 18, scenario="joint", in_text=20),
         make_text(tmp_path / "ike-text", "ike"),
-        make_pictures(tmp_path / "ike", "ike", 20, leaked=20),
+        make_pictures(tmp_path / "ike", "ike", 20, leaked=20, leaked_before=2),
         make_text(tmp_path / "real-text", "ft", **COUNTRIES),
         make_pictures(tmp_path / "real", "ft", 4, named=0, **COUNTRIES),
     ]
@@ -47,7 +49,9 @@ def test_the_answer_comes_first_and_says_what_was_measured(page: str) -> None:
     answer = page.partition("## From text")[0]
     assert "Of 3 rows (a model and an editor), 1 answer about the picture above both" in answer
     assert "not told from one of them: IKE on llava_tiny, FT on smollm_llava." in answer
-    assert "between 0 % (IKE on llava_tiny) and 50 % (FT on llava_tiny) reaches it" in answer
+    assert re.search(
+        r"above the answer about others, 50 % \S+ \S+ \(FT on llava_tiny\) reaches it", answer
+    )
     assert re.search(r"\*\*FT:\*\* 50 % \\\[\d+, \d+\\\] reaches it; \+40.0 .* \+80.0", answer)
     assert "it does not recognise in 1; in 2 more answers are given by chance" in answer
     assert "Specificity_S rises in 1 of 1 rows and falls in 0" in answer

@@ -143,6 +143,25 @@ def test_data_sets_of_one_model_are_apart(tmp_path: Path) -> None:
     assert drawn == {f"editors_llava_tiny_on_{data}_unimodal_batch.png" for data in of_data}
 
 
+@pytest.mark.parametrize(
+    "other", [{"positions": "all"}, {"data_digest": "b"}, {"model_digest": "other"}]
+)
+def test_rows_that_were_not_measured_alike_are_not_ranked(
+    tmp_path: Path, other: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (key,) = other
+    runs = [
+        make_many(tmp_path / "ft", "ft", "batch", {10: 90}),
+        make_many(tmp_path / "mend", "mend", "batch", {10: 80}, **other),
+    ]
+    file = tmp_path / "page.md"
+    assert report.main([*(str(run.folder) for run in runs), "--which-editor", str(file)]) == 2
+    told = capsys.readouterr().err
+    assert "cannot be ranked together" in told
+    assert f"{key} is" in told
+    assert not file.exists()
+
+
 def test_single_edits_alone_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, file = make_folder(tmp_path / "run", "ft"), tmp_path / "page.md"
     assert report.main([str(folder), "--which-editor", str(file)]) == 2
