@@ -85,7 +85,7 @@ def _batch_sizes(config: schema.RunConfig) -> Iterator[str]:
         return
     editor = config.editor
     if config.command == "train" and isinstance(editor, TrainedEditorOptions):
-        if editor.batch_size > 1 and editor.trains_together:
+        if editor.batch_size > 1 and editor.n_updates:
             yield f"lower editor.batch_size (now {editor.batch_size})"
         elif editor.batch_size > 1:
             yield (

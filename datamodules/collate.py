@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.contradicted import contradicted
 from datamodules.images import ImageStore
 from datamodules.name_first import name_first
+from datamodules.order import dealt
 from datamodules.pictures import Pictures
 from datamodules.prompt_encoder import Encoded, PromptEncoder
 from datamodules.prompts import Prompt
@@ -231,7 +232,11 @@ class Collator:
 
     def _contradicted(self, records: Sequence[Record]) -> Collection[tuple[int, str]]:
         """Probes, by their edits, whose answer another edit of the batch changes with its own."""
-        return contradicted(records, self.scenario) if self.scenario.together else ()
+        if not self.scenario.n_updates:
+            return ()
+        made = [edit for update in dealt(len(records), self.scenario.n_updates) for edit in update]
+        wrong = contradicted([records[edit] for edit in made], self.scenario)
+        return {(made[place], probe) for place, probe in wrong}
 
     def _naming_questions(
         self, table: RowTable, records: Sequence[Record]

@@ -30,6 +30,18 @@ from models.rows import EditBatch
 Collate = Callable[[Sequence[NumberedRecord]], EditBatch]
 
 
+def dealt(n_edits: int, n_updates: int) -> list[range]:
+    """The edits of a batch, dealt out one by one to the updates that they are made in.
+
+    Processes have a share of the edits each, one behind the other: dealt out in this way every
+    update has the same edits, whatever the number of processes.
+
+    >>> dealt(5, 2), dealt(1, 2)
+    ([range(0, 5, 2), range(1, 5, 2)], [range(0, 1, 2)])
+    """
+    return [range(first, n_edits, n_updates) for first in range(min(n_updates, n_edits))]
+
+
 class EditOrder(Sampler[list[int]]):
     """Batches of edit numbers for this process.
 

@@ -38,15 +38,16 @@ class Scenario:
         probes: probe name -> what it asks of a record; None where the record lacks it.
         names_first: whether what a probe asks of a picture is asked in text too, by the name that
             the unedited model gives what is shown (`datamodules.name_first`).
-        together: whether the edits of a batch are in place together, so that no probe is asked
-            whose answer another one of them changes (`datamodules.contradicted`).
+        n_updates: in how many updates the edits of a batch are made (`datamodules.order.dealt`) and
+            stay in place, so that no probe is asked whose answer another one of them changes
+            (`datamodules.contradicted`); 0: each edit is alone.
     """
 
     name: str
     edit: Callable[[Record], tuple[Prompt, ...]]
     probes: Mapping[str, PromptMaker]
     names_first: bool = False
-    together: bool = False
+    n_updates: int = 0
 
     def images(self, record: Record) -> list[str]:
         """The pictures that this scenario needs of a record."""

@@ -56,7 +56,12 @@ class Moments:
         return (squares / (self.count - 1)[..., None]).sqrt()
 
     def merged(self, other: Moments) -> Moments:
-        """Those of both together; leading axes are broadcast."""
+        """Those of both together; leading axes are broadcast.
+
+        Of pairs of coordinates where both have those, of each coordinate alone otherwise.
+        """
+        if self.has_pairs != other.has_pairs:
+            return self.of_coordinates().merged(other.of_coordinates())
         total = self.count + other.count
         share = other.count.to(self.mean.dtype) / total.clamp(min=1)  # int / int would be float32
         weight, shift = (self.count * share)[..., None], other.mean - self.mean

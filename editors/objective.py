@@ -240,6 +240,12 @@ class Objective:
             counts = per_process(counts)
         return dict(zip((term.name for term in self.terms), counts, strict=True))
 
+    def nothing(self, counts: Mapping[str, Tensor]) -> OuterLoss:
+        """The share of edits of which nothing is asked, of a loss with these counts."""
+        zero = torch.zeros((), device=next(iter(counts.values())).device)
+        terms = {term.name: zero for term in self.terms if counts[term.name] > 0}
+        return OuterLoss(zero, terms, {}, {})
+
     def _rows_by_term(self, batch: EditBatch) -> Tensor:
         numbers = [
             sum(len(batch.probes[probe]) for probe in term.probes if probe in batch.probes)

@@ -285,8 +285,6 @@ class TrainedEditorOptions(TargetOptions):
         training_only: options that say how an editor is trained, or where its parts lie, and not
             what it then is; `a.b` is option b of section a.
         rates: those of the optimiser's groups, which a training that goes on may get anew.
-        trains_together: whether the edits of a training batch (`served`) are in place together when
-            they are judged, so that `batch_size` changes speed and memory only.
     """
 
     trained: ClassVar[bool] = True
@@ -303,7 +301,6 @@ class TrainedEditorOptions(TargetOptions):
     )
 
     rates: ClassVar[frozenset[str]] = frozenset(("lr",))
-    trains_together: ClassVar[bool] = False
     added: ClassVar[Mapping[str, Any]] = {
         **TargetOptions.added,
         "weights.transfer": 0.0, "weights.named": 0.0, "weights.specificity": 0.0,
@@ -338,6 +335,14 @@ class TrainedEditorOptions(TargetOptions):
         Raises:
             ModelError: something is missing.
         """
+
+    @property
+    def n_updates(self) -> int:
+        """In how many updates the edits of a training batch (`served`) are made, and stay in place.
+
+        `batch_size` then changes speed and memory only. 0: each edit is made and judged alone.
+        """
+        return 0
 
     def served(self, processes: int = 1) -> int:
         """Edits of one training batch, as each of some data-parallel processes gets it."""

@@ -28,6 +28,7 @@ from editors.malmen.editor import Malmen
 from editors.objective import Objective, OuterLoss
 from editors.registry import build_editor
 from editors.turn import Turn
+from errors import ModelError
 from lightning_modules.decoupled import DecoupledUpdate, with_gradients
 from lightning_modules.editor_training import EditorTraining
 from models.editable import EditableModel, PrefixState
@@ -116,6 +117,12 @@ class MalmenTraining(EditorTraining):
         tokens = turn_tokens(editor.name, self.model, editor.sites, turn)
         editor.check_room(self.model, tokens, len(turn), processes=rank_and_world()[1])
         editor.observe(tokens)
+        if not editor.ready:
+            raise ModelError(
+                f"The first update of {editor.name.upper()}'s training has one answer token, and "
+                "the deviations that its networks normalise by need two: give editor.n_edits=2 or "
+                "more."
+            )
         return DecoupledUpdate(editor, tokens)
 
     def turn(self, parts: Sequence[EditBatch]) -> Turn:
@@ -144,7 +151,7 @@ class MalmenTraining(EditorTraining):
         Raises:
             ModelError: the loss is not finite.
         """
-        asking = [part for part in parts if len(self.objective.asked(part))] or parts[:1]
+        asking = [part for part in parts if len(self.objective.asked(part))]
         counts = self.objective.counts(parts, synced=self.training)
         counts = {name: count.to(self.model.device) for name, count in counts.items()}
         losses = []
@@ -157,7 +164,8 @@ class MalmenTraining(EditorTraining):
             if collect is not None:
                 collect(loss.total)
             losses.append(loss)
-        return OuterLoss.of_parts(losses)
+        # Of a turn of few edits later ones may contradict every probe.
+        return OuterLoss.of_parts(losses) if losses else self.objective.nothing(counts)
 
     def _entered(self, part: EditBatch, rows: Tensor) -> tuple[PrefixState, EditBatch]:
         """Some rows of a batch, behind the state that they enter with."""

@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil
 
 import torch
 from torch import Tensor
 
+from datamodules.order import dealt
 from editors.base import DeltaEdit
 from editors.objective import OuterLoss
 from editors.rledit.config import RleditOptions
@@ -47,7 +47,7 @@ class RleditTraining(MalmenTraining):
     def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:
         """Loss of one trajectory."""
         self._since_step.append(batch)
-        turns = self.turns(batch, self.options.turns)
+        turns = self.turns(batch)
         totals: dict[str, Tensor] = {}
         losses, earlier = list[OuterLoss](), DeltaEdit()
         for number, parts in enumerate(turns):
@@ -67,7 +67,7 @@ class RleditTraining(MalmenTraining):
         """Judges a batch's edits with all of their turns in place; nothing is learned."""
         if not self.ready and self.trainer.sanity_checking:
             return
-        turns = self.turns(batch, ceil(len(batch) / self.options.n_edits))
+        turns = self.turns(batch)
         edits = DeltaEdit()
         for parts in turns:
             turn = self._read(parts)
@@ -81,15 +81,11 @@ class RleditTraining(MalmenTraining):
             right = self._reliability(under_one(part), state, edits)
             self.measure("reliability", right, len(part))
 
-    def turns(self, batch: EditBatch, n_turns: int) -> list[Parts]:
-        """The edits of a batch, dealt out to so many turns, each in parts of `batch_size`.
-
-        Processes have a share of a trajectory each, one behind the other: dealt out in this way
-        every turn has the same edits, whatever their number.
-        """
-        numbers = range(len(batch))
-        dealt = [select_edits(batch, numbers[turn::n_turns]) for turn in numbers[:n_turns]]
-        return [split_edits(turn, self.options.batch_size) for turn in dealt]
+    def turns(self, batch: EditBatch) -> list[Parts]:
+        """The edits of a batch, dealt out to a trajectory's turns, in parts of `batch_size`."""
+        of_turns = dealt(len(batch), self.options.n_updates)
+        turns = [select_edits(batch, edits) for edits in of_turns]
+        return [split_edits(turn, self.options.batch_size) for turn in turns]
 
     def judge_step(
         self, update: DecoupledUpdate, earlier: DeltaEdit, known: Sequence[Parts]

@@ -78,7 +78,7 @@ def check_continued(cfg: TrainConfig, processes: int) -> None:
     batch = stored.get("editor", {}).get("batch_size")
     earlier = content.get(PROGRESS, {}).get("processes")
     size = trained_options(cfg).batch_size
-    apart = not trained_options(cfg).trains_together  # else the changes say what differs
+    apart = not trained_options(cfg).n_updates  # else the changes say what differs
     if apart and None not in (earlier, batch) and earlier * batch != processes * size:
         same, rest = divmod(earlier * batch, processes)
         way = f" (editor.batch_size={same} keeps that)" if same and not rest else ""

@@ -57,7 +57,7 @@ def scenario_of(cfg: TrainConfig) -> Scenario:
     """What training edits see, and the questions of the outer loss."""
     name, options, objective = cfg.scenario.name, trained_options(cfg), make_objective(cfg)
     scenario = training_scenario(name, options.questions_for(name), objective.probes)
-    scenario = replace(scenario, together=options.trains_together)
+    scenario = replace(scenario, n_updates=options.n_updates)
     return with_end(scenario, objective.taught) if options.ends_target else scenario
 
 

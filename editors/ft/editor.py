@@ -23,6 +23,8 @@ from editors.ft.matrices import Rule
 from editors.teaching import Teaching
 from editors.together import Minibatches
 from editors.turn import Turn
+from errors import ModelError
+from metrics.precision import single
 from models.deltas import Site, linear_shape
 from models.editable import EditableModel, PrefixState
 from models.rows import Answers, EditBatch
@@ -57,8 +59,9 @@ class FineTune:
         """One dense delta per edit and matrix.
 
         Raises:
-            ModelError: an edit's loss is not finite.
+            ModelError: an edit's loss is not finite; or a tie is asked for in half precision.
         """
+        check_precision(self.options, model)
         sites, teaching = self.sites(model), self._teaching(batch, state)
         return DeltaEdit(fit_matrices(model, teaching, sites, self.options, self._rule))
 
@@ -68,6 +71,7 @@ class FineTune:
         Raises:
             ModelError: an edit's loss is not finite.
         """
+        check_precision(self.options, model)
         sites, options = self.sites(model), self.options
         size = options.minibatch if options.breadth_first else None
         answers = Minibatches(model, turn, self._teaching, sites, size=size, apart=True)
@@ -84,6 +88,23 @@ class FineTune:
         if self.options.loss_at == "answer":
             return teaching
         return replace(teaching, at=at_prompt_end(teaching.at))
+
+
+def check_precision(options: FtOptions, model: EditableModel) -> None:
+    """Refuses a tie on a model whose numbers are too coarse for it.
+
+    In half precision what an early step changes is smaller than the last digit of the states whose
+    difference it is, and the tie would follow the rounding.
+
+    Raises:
+        ModelError: the options have a tie, and the model is in half precision.
+    """
+    if options.ties_picture and single(model.dtype) != model.dtype:
+        raise ModelError(
+            f"editor.tie={options.tie} on a model in {str(model.dtype).removeprefix('torch.')}: "
+            "what an edit changes is smaller there than the rounding of what it is compared in. "
+            "Set model.dtype=float32, or editor.tie=null."
+        )
 
 
 def at_prompt_end(at: Answers) -> Answers:

@@ -18,7 +18,6 @@ class MalmenOptions(SiteOptions, TrainedEditorOptions):
     }  # fmt: skip
     sequential: ClassVar[bool] = True
     together: ClassVar[bool] = True
-    trains_together: ClassVar[bool] = True
     added: ClassVar[Mapping[str, Any]] = {**TrainedEditorOptions.added, **SiteOptions.added}
     rates: ClassVar[frozenset[str]] = frozenset(("lr", "lr_of_edit_lr", "lr_of_ridge"))
 
@@ -33,6 +32,11 @@ class MalmenOptions(SiteOptions, TrainedEditorOptions):
     rank: int = Field(ge=1)
     n_blocks: int = Field(ge=1)
     init_std: float = Field(gt=0)
+
+    @property
+    def n_updates(self) -> int:
+        """All edits of a batch are made at once."""
+        return 1
 
     def served(self, processes: int = 1) -> int:
         """Each process's share of the `n_edits` of an update.

@@ -49,6 +49,10 @@ class Identity:
         return dual
 
 
+# Of d eps: pivots of singular matrices were up to 140, of regular ones of random keys from 1e7.
+_ROUNDING = 1e4
+
+
 @dataclass(frozen=True)
 class Whitening:
     """C = L L^T, under which keys of unit second moment are L^-1 k.
@@ -66,8 +70,12 @@ class Whitening:
         Raises:
             ModelError: it is singular.
         """
-        lower, info = torch.linalg.cholesky_ex(in_float64(second_moment))
-        if int(info):
+        second_moment = in_float64(second_moment)
+        lower, info = torch.linalg.cholesky_ex(second_moment)
+        # Of a null space of few directions the pivots are rounding, and may be positive.
+        largest = second_moment.diagonal().max()
+        rounding = _ROUNDING * len(lower) * torch.finfo(lower.dtype).eps * largest
+        if int(info) or bool(lower.diagonal().square().min() <= rounding):
             raise ModelError(
                 f"editor.second_moments: that of layer {layer} is singular, so that there are keys "
                 "whose change it makes free: its text has too few tokens for its "

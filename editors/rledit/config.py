@@ -20,6 +20,11 @@ class RleditOptions(MalmenOptions):
     memory: int = Field(ge=0)
     norm_weight: float = Field(ge=0)
 
+    @property
+    def n_updates(self) -> int:
+        """A trajectory's turns."""
+        return self.turns
+
     def served(self, processes: int = 1) -> int:
         """Each process's share of the edits of a trajectory.
 

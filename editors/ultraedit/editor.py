@@ -36,6 +36,7 @@ from editors.ultraedit.statistics import (
     SiteStatistics,
     Statistics,
     check_counts,
+    check_pairs,
     merged,
     normalised,
     whitened,
@@ -115,7 +116,8 @@ class UltraEdit:
         """One update of all edits of a turn, normalised by all tokens up to its last.
 
         Raises:
-            ModelError: as `edit`; or the device has no room for so many edits in one update.
+            ModelError: as `edit`; or the device has no room for so many edits in one update; or
+                this editor whitens, and the earlier edits were made without.
         """
         tokens = turn_tokens(self.name, model, self.sites, turn)
         for of_site in tokens.values():
@@ -123,6 +125,8 @@ class UltraEdit:
             beside = _COPIES * (d_in + d_out)
             check_solve(model.budget, len(of_site), d_in, len(turn), beside=beside)
         seen = earlier.seen if isinstance(earlier, LifelongEdit) else {}
+        if self.options.whitening:
+            check_pairs(seen)
         return self._updates(tokens, 1, merged(self.warm, seen))
 
     def statistics(

@@ -100,6 +100,20 @@ def whitened(values: Tensor, moments: Moments, shrinkage: float) -> Tensor:
     return torch.stack(groups)
 
 
+def check_pairs(seen: Statistics) -> None:
+    """Refuses earlier edits whose gradients cannot be whitened.
+
+    Raises:
+        ModelError: their statistics have no correlations.
+    """
+    if not all(of_site.gradients.has_pairs for of_site in seen.values()):
+        raise ModelError(
+            "editor.whitening=true on top of an UltraEdit edit that was made without it, and so "
+            "has the deviations of its gradients and not their correlations. Make that edit with "
+            "editor.whitening=true too, or this one with editor.whitening=false."
+        )
+
+
 def check_counts(statistics: SiteStatistics, mask: Tensor) -> None:
     """Refuses an edit of one token that nothing else is known of: it has no deviation.
 

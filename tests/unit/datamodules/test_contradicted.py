@@ -130,6 +130,25 @@ def test_an_edit_of_another_relation_contradicts_its_questions_alone() -> None:
     assert transitive == {(0, "locality_t_subject"): 1, (0, "locality_i_subject"): 1}
 
 
+def test_edits_are_contradicted_in_the_order_in_which_they_are_made() -> None:
+    """Of four edits in two updates the third is made before the second, which takes it back."""
+    first, second, _, fourth = worded(0, 1, 2, 3)
+    edit = second.knowledge_edit
+    third = second.model_copy(
+        update={"knowledge_edit": edit.model_copy(update={"answer_new": "another answer"})}
+    )
+    unread: Any = Mock()
+    encoder = inputs().encoder
+    kept = {}
+    for n_updates in (1, 2):
+        batch = Collator(
+            lambda: RowTable(encoder, ImageStore(unread), unread, plain_locality=False),
+            replace(SCENARIOS["unimodal"], n_updates=n_updates),
+        )(list(enumerate((first, second, third, fourth))))
+        kept[n_updates] = batch.rows.edit_index[batch.probes["reliability"]].tolist()
+    assert kept == {1: [0, 2, 3], 2: [0, 1, 3]}
+
+
 def test_a_batch_of_edits_in_place_together_asks_no_contradicted_probe() -> None:
     """Single edits of the same batch are asked all of them."""
     first, second = worded(0, 1)
@@ -140,9 +159,9 @@ def test_a_batch_of_edits_in_place_together_asks_no_contradicted_probe() -> None
     batches = [
         Collator(
             lambda: RowTable(encoder, ImageStore(unread), unread, plain_locality=False),
-            replace(SCENARIOS["unimodal"], together=together),
+            replace(SCENARIOS["unimodal"], n_updates=n_updates),
         )([(7, first), (8, second)])
-        for together in (False, True)
+        for n_updates in (0, 1)
     ]
     single, at_once = batches
     assert single.probes.keys() == at_once.probes.keys()

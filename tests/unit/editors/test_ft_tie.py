@@ -23,7 +23,7 @@ from editors.ft.config import FtOptions
 from editors.ft.editor import FineTune
 from editors.ft.tie import tie_distances
 from editors.turn import Turn
-from errors import ConfigError, DataError
+from errors import ConfigError, DataError, ModelError
 from models.editable import EditableModel
 from models.hooks import pre_hook
 from models.rows import Answers, EditBatch, Rows
@@ -230,3 +230,12 @@ def test_one_typed_question_cannot_be_tied() -> None:
     assert problem is not None
     assert "set editor.tie=null" in problem
     assert fact_problem(editor_options("ft"), "Who?", None, has_image=False) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_tie_in_half_precision_is_refused(dtype: torch.dtype) -> None:
+    """What an edit changes is smaller there than the rounding of the states."""
+    model, batch = any_model("llava").to(dtype), tied_batch()
+    editor = fine_tune(tie=1.0)
+    with pytest.raises(ModelError, match=r"editor\.tie=1\.0 .*float16.*model\.dtype=float32"):
+        editor.edit(model, batch, model.prefix(batch.rows, editor.first_layer(model)))

@@ -129,6 +129,11 @@ def test_a_singular_moment_and_an_empty_null_space_are_refused() -> None:
     moment = keys.mT @ keys / len(keys)
     with pytest.raises(ModelError, match=r"that of layer 3 is singular.* 8 dimensions"):
         Whitening.of(moment, 3)
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(20):  # of one missing direction the last pivot is rounding, of either sign
+        few = torch.randn(127, 128, dtype=torch.float64, generator=draw)
+        with pytest.raises(ModelError, match=r"layer 3 is singular"):
+            Whitening.of(few.mT @ few / len(few), 3)
     kept = NullSpace.of(moment, 1e-6, 3)  # the three directions that no key has
     assert kept.above.shape == (8, 5)
     assert kept.coordinates(keys).abs().max() < 1e-12

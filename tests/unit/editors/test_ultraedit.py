@@ -155,6 +155,21 @@ def test_edits_of_other_methods_may_be_in_place() -> None:
     assert edit.seen[Site(1, "mlp_in")].keys.count == alone.seen[Site(1, "mlp_in")].keys.count
 
 
+def test_whitening_on_top_of_an_edit_without_correlations_is_refused() -> None:
+    """The other way round the correlations are let go."""
+    model = llava()
+    plain, whitening = (warmed(model, whitening=on) for on in (False, True))
+    first = plain.edit_together(model, turn_of(model, (3, 4)), None)
+    with pytest.raises(ModelError, match=r"on top of an UltraEdit edit that was made without it"):
+        whitening.edit_together(model, turn_of(model, (5, 6)), first)
+    white = whitening.edit_together(model, turn_of(model, (3, 4)), None)
+    second = plain.edit_together(model, turn_of(model, (5, 6)), white)
+    expected = plain.edit_together(model, turn_of(model, (5, 6)), first)
+    assert_same(dense(second), dense(expected))
+    for of_site in second.after(white).seen.values():
+        assert not of_site.gradients.has_pairs
+
+
 def test_one_token_without_statistics_is_refused_by_the_option_s_name() -> None:
     model = llava()
     editor = UltraEdit(options(), model)

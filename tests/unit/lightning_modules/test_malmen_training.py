@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,19 @@ def step(module: MalmenTraining, batch: EditBatch) -> dict[str, torch.Tensor]:
         name: p.grad / 3 for name, p in module.editor.named_parameters() if p.grad is not None
     }
     return {**gradients, "loss": loss.detach()}
+
+
+def test_a_first_update_of_one_token_is_refused_with_what_to_do() -> None:
+    model, batch = any_model("opt").double(), edit_batch((0,))
+    mask, row = batch.rows.answer_mask.clone(), batch.edit_rows[0]
+    mask[row] &= mask[row].cumsum(0) == 1
+    batch = replace(batch, rows=replace(batch.rows, answer_mask=mask))
+    module = MalmenTraining(
+        malmen_options(layers=1, matrices=["mlp_out"], n_edits=1), model, inputs(),
+        training(model).objective,
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"has one answer token.*editor\.n_edits=2 or more"):
+        step(module, batch)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_validation_judges_all_edits_with_all_turns_in_place(tmp_path: Path) -> 
     module.eval()
     loss = right = 0.0
     for numbers in (range(30, 34), range(34, 36)):
-        n_turns, edits = len(numbers) // 2, DeltaEdit()
+        n_turns, edits = min(module.options.turns, len(numbers)), DeltaEdit()
         for turn in range(n_turns):
             made = module.turn([edit_batch(list(numbers)[turn::n_turns])])
             with model.deltas_in_place(edits.deltas):
@@ -183,14 +184,27 @@ def test_training_leaves_the_base_alone_and_goes_on_exactly(tmp_path: Path) -> N
     identity.load_editor(build(chosen, model, inputs()), stored, model)
 
 
+def test_a_turn_of_which_nothing_is_asked_is_made_all_the_same() -> None:
+    """As where another edit contradicts all probes of it."""
+    model = any_model("opt").double()
+    batch = edit_batch((3, 8))
+    asked = {name: rows[batch.rows.edit_index[rows] == 1] for name, rows in batch.probes.items()}
+    module = training(model, turns=2, n_edits=1, memory=0)
+    got = step(module, replace(batch, probes=asked))
+    assert float(got["loss"]) > 0
+    assert all(bool(value.isfinite().all()) for value in got.values())
+    whole = step(training(model, turns=2, n_edits=1, memory=0), batch)
+    assert float(whole["loss"]) > float(got["loss"])  # the first turn's share is missing
+
+
 def test_edits_are_dealt_out_so_that_shares_of_processes_make_the_same_turns() -> None:
     module = training(any_model("opt").double(), turns=3, n_edits=4)
     every = edit_batch(range(12))
     shares = [select_edits(every, range(6)), select_edits(every, range(6, 12))]
-    for turn, parts in enumerate(module.turns(every, 3)):
+    for turn, parts in enumerate(module.turns(every)):
         whole = [edit for part in parts for edit in part.edit_ids]
         of_shares = [
-            edit for share in shares for part in module.turns(share, 3)[turn]
+            edit for share in shares for part in module.turns(share)[turn]
             for edit in part.edit_ids
         ]  # fmt: skip
         assert whole == of_shares
