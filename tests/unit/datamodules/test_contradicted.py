@@ -131,12 +131,11 @@ def test_an_edit_of_another_relation_contradicts_its_questions_alone() -> None:
 
 
 def test_edits_are_contradicted_in_the_order_in_which_they_are_made() -> None:
-    """Of four edits in two updates the third is made before the second, which takes it back."""
-    first, second, _, fourth = worded(0, 1, 2, 3)
-    edit = second.knowledge_edit
-    third = second.model_copy(
-        update={"knowledge_edit": edit.model_copy(update={"answer_new": "another answer"})}
-    )
+    """Of five edits in two updates the fifth is made before the fourth, which takes it back."""
+    records = worded(0, 1, 2, 3)
+    edit = records[3].knowledge_edit
+    again = {"knowledge_edit": edit.model_copy(update={"answer_new": "another answer"})}
+    records.append(records[3].model_copy(update=again))
     unread: Any = Mock()
     encoder = inputs().encoder
     kept = {}
@@ -144,9 +143,9 @@ def test_edits_are_contradicted_in_the_order_in_which_they_are_made() -> None:
         batch = Collator(
             lambda: RowTable(encoder, ImageStore(unread), unread, plain_locality=False),
             replace(SCENARIOS["unimodal"], n_updates=n_updates),
-        )(list(enumerate((first, second, third, fourth))))
+        )(list(enumerate(records)))
         kept[n_updates] = batch.rows.edit_index[batch.probes["reliability"]].tolist()
-    assert kept == {1: [0, 2, 3], 2: [0, 1, 3]}
+    assert kept == {1: [0, 1, 2, 4], 2: [0, 1, 2, 3]}
 
 
 def test_a_batch_of_edits_in_place_together_asks_no_contradicted_probe() -> None:
