@@ -86,7 +86,7 @@ def floor_marks_of(
 
     def difference(floor: str) -> Estimate | None:
         table = entry_scores(entry, floor, scores_of)
-        return None if table.empty else _over_records(entry, table)
+        return None if table.empty else over_records(entry, table)
 
     return _marks(entry, names, difference)
 
@@ -140,12 +140,17 @@ def _difference(entry: Entry, name: str) -> Estimate | None:
     if value is None or value.n == 0:
         return None
     if isinstance(value, OverSeeds):
-        return _over_records(entry, entry_scores(entry, name))
+        return over_records(entry, entry_scores(entry, name))
     return value
 
 
-def _over_records(entry: Entry, table: pd.DataFrame) -> Estimate:
-    """The mean of differences, a line a record and a column a run, with its interval."""
+def over_records(entry: Entry, table: pd.DataFrame) -> Estimate:
+    """The mean of differences, a line a record and a column a run, with its interval.
+
+    Args:
+        entry: whose seed and clusters the draws are of.
+        table: in points.
+    """
     return difference_over_seeds(
         table.to_numpy().T,  # (seeds, records)
         np.zeros((1, len(table))),

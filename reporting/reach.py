@@ -16,15 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from metrics.bootstrap import Estimate, share_of
 from metrics.headlines import GAIN, SPECIFICITY, floors_of
-from metrics.seeds import difference_over_seeds
 from reporting.clusters import Clusters, cluster_notes
 from reporting.comparable import are_comparable, by_model
 from reporting.entries import Entry
-from reporting.floors import floor_marks, floor_notes
+from reporting.floors import floor_marks, floor_notes, over_records
 from reporting.formats import EMPTY, HIGHER, Cell, Column, ResultTable, Row, fewer_records
 from reporting.labels import UNEDITED, editor_note, model_label
 from reporting.overlap import marked_name
@@ -122,13 +119,10 @@ def _parts(in_text: Entry, on_picture: Entry) -> dict[str, Part]:
         shared = text.index.intersection(picture.index)
         if not len(shared):
             continue
-        tables = [table.loc[shared].to_numpy().T for table in (text, picture)]  # (seeds, records)
+        tables = [table.loc[shared] for table in (text, picture)]
+        of_text, of_picture = (over_records(on_picture, table) for table in tables)
+        first, second = (table.to_numpy().mean(axis=1) for table in tables)
         seed, labels = on_picture.first.seed, Clusters(on_picture.first).of(shared)
-        nothing = np.zeros((1, len(shared)))
-        of_text, of_picture = (
-            difference_over_seeds(table, nothing, seed=seed, clusters=labels) for table in tables
-        )
-        first, second = (table.mean(axis=0) for table in tables)
         share = share_of(second, first, seed=seed, clusters=labels)
         parts[kind] = Part(of_text, of_picture, share)
     return parts
